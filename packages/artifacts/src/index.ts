@@ -1,0 +1,2 @@
+// Content-addressed blobs and append-only logs: build contexts, images, logs.
+export {};

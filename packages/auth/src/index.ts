@@ -1,0 +1,2 @@
+// Who is calling: keys, signatures and principals.
+export {};

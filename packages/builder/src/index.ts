@@ -1,0 +1,2 @@
+// A Formfile and its context become an image and a bootable disk.
+export {};

@@ -1,0 +1,2 @@
+// What each tool does: scope, ownership, records, operations.
+export {};

@@ -1,0 +1,2 @@
+// The Formfile language: schema, JSON and YAML parsing, issues with path, line and column.
+export {};

@@ -1,0 +1,2 @@
+// The doors: the tools over MCP, for both protocol eras.
+export {};

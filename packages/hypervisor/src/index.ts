@@ -1,0 +1,2 @@
+// A disk becomes a running machine.
+export {};

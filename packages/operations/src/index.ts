@@ -1,0 +1,2 @@
+// The one database: operations, builds, deployments, instances and nodes.
+export {};

@@ -1,0 +1,2 @@
+// What a worker does: claim, build, ship, control, report, reconcile.
+export {};

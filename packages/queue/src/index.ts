@@ -1,0 +1,2 @@
+// Wake-ups and events: publish, consume, subscribe.
+export {};

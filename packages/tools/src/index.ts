@@ -1,0 +1,2 @@
+// The table of tools as data: names, schemas, scopes and hints.
+export {};

@@ -1,0 +1,31 @@
+import type { Options } from "tsup";
+
+const common: Options = {
+  format: "esm",
+  platform: "node",
+  target: "node22",
+  clean: true,
+  dts: false,
+  removeNodeProtocol: false,
+  silent: true,
+};
+
+/** A package for npm: unbundled dependencies, one file per entry, source maps. */
+export function library(entry: string[]): Options {
+  return { ...common, entry, sourcemap: true, splitting: true };
+}
+
+/** A program: everything in one minified .mjs that runs anywhere Node runs. */
+export function application(entry: Record<string, string>): Options {
+  return {
+    ...common,
+    entry,
+    noExternal: [/.*/],
+    splitting: false,
+    minify: true,
+    outExtension: () => ({ js: ".mjs" }),
+    banner: {
+      js: '#!/usr/bin/env node\nimport { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+    },
+  };
+}
