@@ -1,2 +1,49 @@
-// Every noun that crosses a process: records, ids, states, messages, errors and limits.
-export {};
+// Every noun that crosses a process: records, ids, states as tables, messages, errors and limits.
+
+export {
+  ERROR_CODES,
+  type ErrorCode,
+  type ErrorDetails,
+  type ErrorRecord,
+  FormationError,
+} from "./errors.ts";
+export { type Clock, ID_KINDS, type Id, type IdKind, idKind, newId, parseId, systemClock } from "./ids.ts";
+export { LIMITS } from "./limits.ts";
+export { type Logger, silentLogger } from "./logger.ts";
+export {
+  type ChangeEvent,
+  controlSubject,
+  parseWakeMessage,
+  SUBJECTS,
+  type WakeMessage,
+} from "./messages.ts";
+export {
+  type Build,
+  CONTROL_ACTIONS,
+  type ControlAction,
+  type Deployment,
+  type Endpoint,
+  type Image,
+  type Instance,
+  type InstanceConfig,
+  type NodeRecord,
+  type Observed,
+  type Operation,
+  type OperationInput,
+  type Process,
+  type Progress,
+} from "./records.ts";
+export {
+  BUILD_STATES,
+  type BuildState,
+  canMove,
+  DEPLOYMENT_STATES,
+  type DeploymentState,
+  INSTANCE_DESIRES,
+  INSTANCE_STATES,
+  type InstanceDesire,
+  type InstanceState,
+  isFinal,
+  OPERATION_STATES,
+  type OperationState,
+} from "./states.ts";

@@ -1,1 +1,98 @@
-export {};
+// SQLite files that several processes share: how one is opened, and what is done while another process holds the lock.
+
+import { createRequire } from "node:module";
+import type { DatabaseSync } from "node:sqlite";
+import { setTimeout as delay } from "node:timers/promises";
+import { FormationError } from "@formation-mcp/contract";
+
+const BUSY = new Set([5, 6, 261, 262, 517, 773]); // SQLITE_BUSY, SQLITE_LOCKED and their extended codes
+
+/** Whether an error says that another process holds the lock. */
+export function isBusy(error: unknown): boolean {
+  return BUSY.has((error as { errcode?: number } | null)?.errcode ?? -1);
+}
+
+/**
+ * Does something that may meet a lock, again and again with growing pauses, so that the event loop is never held long.
+ * @throws FormationError `unavailable` if the lock was not free within `timeoutMs` (default 15 s).
+ */
+export async function retryBusy<T>(action: () => T, timeoutMs = 15_000): Promise<T> {
+  const end = performance.now() + timeoutMs;
+  for (let pause = 1; ; pause = Math.min(pause * 2, 100)) {
+    try {
+      return action();
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+      if (performance.now() > end) {
+        throw new FormationError("unavailable", "The database stayed locked by another process.", {
+          cause: error,
+          remedy: "Try again. If it stays so, look for a process that hangs on the state directory.",
+        });
+      }
+    }
+    await delay(pause * (0.5 + Math.random()));
+  }
+}
+
+/** Whether this Node has node:sqlite (22.13 and later). */
+export function hasSqlite(): boolean {
+  return process.getBuiltinModule?.("node:sqlite") !== undefined;
+}
+
+/**
+ * Opens a database file in write-ahead mode (https://sqlite.org/wal.html), made if it is not there. The busy timeout is
+ * short because the API is synchronous: wrap writes in {@link retryBusy}.
+ * @throws FormationError `unavailable` if the file cannot be opened, or on a Node without node:sqlite.
+ */
+export async function openSqlite(path: string): Promise<DatabaseSync> {
+  const sqlite = hasSqlite()
+    ? (createRequire(import.meta.url)("node:sqlite") as typeof import("node:sqlite"))
+    : undefined;
+  if (!sqlite) {
+    throw new FormationError("unavailable", `Node ${process.versions.node} has no node:sqlite.`, {
+      remedy: "Use Node 22.18 or later.",
+    });
+  }
+  try {
+    return await retryBusy(() => {
+      const database = new sqlite.DatabaseSync(path, { timeout: 100 });
+      try {
+        // Changing the mode races with other processes doing the same; that is why all of this is retried.
+        database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;");
+        return database;
+      } catch (error) {
+        database.close();
+        throw error;
+      }
+    });
+  } catch (error) {
+    if (error instanceof FormationError) throw error;
+    throw new FormationError("unavailable", `${path} cannot be opened: ${(error as Error).message}.`, {
+      cause: error,
+      remedy: "Check that the directory exists, is writable, and that its disk is not full.",
+    });
+  }
+}
+
+export interface FileLock extends Disposable {
+  release(): void;
+}
+
+/**
+ * Takes an exclusive lock that ends with this process at the latest, or returns null if somebody holds it. Node has no
+ * flock(2), so the lock is SQLite's own: an open write transaction on a database of its own.
+ */
+export async function tryLock(path: string): Promise<FileLock | null> {
+  const database = await openSqlite(path);
+  try {
+    database.exec("BEGIN IMMEDIATE");
+  } catch (error) {
+    database.close();
+    if (isBusy(error)) return null;
+    throw error;
+  }
+  const release = () => {
+    if (database.isOpen) database.close();
+  };
+  return { release, [Symbol.dispose]: release };
+}

@@ -1,0 +1,48 @@
+// What travels over the queue: wake-ups that carry only an id, and events that say a record changed.
+
+import { z } from "zod";
+import { FormationError } from "./errors.ts";
+import { type Id, idKind } from "./ids.ts";
+
+/** The work subjects, beside `vm.control.<node>`. */
+export const SUBJECTS = { build: "pack.build", ship: "pack.ship" } as const;
+
+/** The subject that wakes one node: a node id is letters, digits and `_` alone, so it is a legal subject token. */
+export function controlSubject(node: Id<"node">): string {
+  if (idKind(node) !== "node") throw new FormationError("invalid", "A control subject needs a node id.");
+  return `vm.control.${node}`;
+}
+
+const wakeSchema = z.strictObject({
+  v: z.literal(1),
+  operation_id: z.string().refine((text) => idKind(text) === "op", "not an operation id"),
+});
+
+/** The body of every message on a work subject: it wakes, it does not tell. */
+export interface WakeMessage {
+  v: 1;
+  operation_id: Id<"op">;
+}
+
+/**
+ * Reads a wake-up.
+ * @throws FormationError `invalid` if it is not one; the message belongs among the dead letters then.
+ */
+export function parseWakeMessage(body: unknown): WakeMessage {
+  const parsed = wakeSchema.safeParse(body);
+  if (parsed.success) return parsed.data as WakeMessage;
+  throw new FormationError(
+    "invalid",
+    `Not a wake-up message: ${parsed.error.issues[0]?.message ?? "unreadable"}.`,
+  );
+}
+
+/** Says that a record changed; whoever cares reads the record. */
+export interface ChangeEvent {
+  v: 1;
+  /** The record that changed. */
+  id: Id;
+  owner: string;
+  /** Its new version, if the sender knows it. */
+  version?: number;
+}

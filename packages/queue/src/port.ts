@@ -1,0 +1,42 @@
+// The queue port: wake-ups that may be lost, doubled or late without harm, and events that say a record changed.
+
+import type { ChangeEvent, WakeMessage } from "@formation-mcp/contract";
+
+export interface DeadLetter {
+  subject: string;
+  message_id: string;
+  /** The body as it came, at most 1,000 characters. */
+  body: string;
+  reason: string;
+  at: number;
+}
+
+export interface Consumer extends AsyncDisposable {
+  /** Stops taking messages and resolves when the handlers that run are done. */
+  close(): Promise<void>;
+}
+
+export interface Queue {
+  /**
+   * Sends a wake-up. The same `messageId` twice within two minutes is sent once.
+   * @throws FormationError `unavailable` if it could not be stored.
+   */
+  publish(subject: string, messageId: string, message: WakeMessage): Promise<void>;
+  /**
+   * Hands each message on the subjects to the handler, at most `slots` at a time; among all consumers of a subject one
+   * gets it. Taken once the handler resolves; if it rejects or its process dies, the message comes again. A body that is
+   * no wake-up goes among the dead letters and never to the handler.
+   */
+  consume(
+    subjects: string[],
+    options: { slots: number },
+    handler: (message: WakeMessage, subject: string) => Promise<void>,
+  ): Promise<Consumer>;
+  /** Tells every subscriber, in every process, that a record changed. May be lost: whoever waits also polls, slowly. */
+  emit(event: ChangeEvent): Promise<void>;
+  subscribe(listener: (event: ChangeEvent) => void): Promise<AsyncDisposable>;
+  deadLetters(limit: number): Promise<DeadLetter[]>;
+  /** Removes what is old: taken messages, events, dead letters after seven days. */
+  sweep(): Promise<void>;
+  close(): Promise<void>;
+}
