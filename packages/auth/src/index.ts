@@ -1,2 +1,11 @@
-// Who is calling: keys, signatures and principals.
-export {};
+// Who is calling, and what the call may do.
+
+export {
+  allScopes,
+  localPrincipal,
+  type Principal,
+  parseScopes,
+  requireScope,
+  SCOPES,
+  type Scope,
+} from "./principal.ts";

@@ -1,2 +1,2 @@
-// The table of tools as data: names, schemas, scopes and hints.
+// The table of tools as data.
 export {};
