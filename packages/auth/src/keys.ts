@@ -1,1 +1,14 @@
-export {};
+// Keys and signatures, for Node and browsers alike: nothing here needs more than bytes and the curves' library.
+
+export { checksumAddress, recoverAddress, verifyPersonal } from "./keys/ethereum.ts";
+export { jwkThumbprint, type PublicJwk } from "./keys/jwk.ts";
+export {
+  generateKey,
+  KEY_KINDS,
+  type KeyKind,
+  type KeyPair,
+  keyFromPrivate,
+  type PublicKey,
+  type RandomBytes,
+  verifyEd25519,
+} from "./keys/pair.ts";

@@ -1,0 +1,41 @@
+// How text becomes bytes and back. What is wrong with a text is said by naming its field, never by repeating it.
+
+import { FormationError } from "@formation-mcp/contract";
+import { bytesToHex, hexToBytes, isBytes } from "@noble/hashes/utils.js";
+
+export { bytesToHex as toHex };
+
+/**
+ * Reads exactly `length` bytes of hexadecimal digits, with or without `0x`.
+ * @throws FormationError `invalid`, which does not hold the text: it may be a private key.
+ */
+export function fromHex(text: string, length: number, field: string): Uint8Array {
+  const digits = typeof text === "string" && text.startsWith("0x") ? text.slice(2) : text;
+  if (typeof digits === "string" && digits.length === length * 2 && /^[0-9a-fA-F]*$/.test(digits)) {
+    return hexToBytes(digits);
+  }
+  throw new FormationError("invalid", `${field} is not ${length} bytes in hexadecimal.`, {
+    remedy: `Give ${length * 2} hexadecimal digits, with or without 0x.`,
+    field,
+  });
+}
+
+/**
+ * Lets bytes through, of a given length if one is given.
+ * @throws FormationError `invalid` for anything else.
+ */
+export function asBytes(value: Uint8Array, field: string, length?: number): Uint8Array {
+  if (isBytes(value) && (length === undefined || value.length === length)) return value;
+  throw new FormationError("invalid", `${field} is not ${length === undefined ? "" : `${length} `}bytes.`, {
+    remedy: `Give a Uint8Array${length === undefined ? "" : ` of length ${length}`}.`,
+    field,
+  });
+}
+
+/** Base 64 in the URL alphabet without padding (RFC 4648 §5). */
+export function toBase64Url(bytes: Uint8Array): string {
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
+}
