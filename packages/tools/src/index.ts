@@ -1,2 +1,6 @@
 // The table of tools as data.
-export {};
+
+export { INSTANCE_NAME } from "./fields.ts";
+export { type ObjectSchema, type ToolJsonSchemas, toolJsonSchemas } from "./json-schema.ts";
+export { findTool, TOOLS, type ToolInput, type ToolName, type ToolOutput } from "./table.ts";
+export type { Tool, ToolAnnotations, ToolScope } from "./tool.ts";

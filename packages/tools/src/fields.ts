@@ -1,0 +1,68 @@
+// The fields that several tools share, so that one thing has one name, one check and one description everywhere.
+
+import { LIMITS } from "@formation-mcp/contract";
+import { z } from "zod";
+
+/** A legal instance name: a host name label. */
+export const INSTANCE_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
+export const waitSeconds = z
+  .number()
+  .min(0)
+  .max(LIMITS.waitSeconds)
+  .default(LIMITS.defaultWaitSeconds)
+  .describe("Seconds to wait for the end");
+
+export const idempotencyKey = z
+  .string()
+  .min(1)
+  .max(200)
+  .optional()
+  .describe("Reuse it to repeat a call safely (24 h)");
+
+export const limit = z.int().min(1).max(LIMITS.pageSize).default(LIMITS.defaultPageSize);
+export const cursor = z.string().min(1).max(500).optional().describe("From the page before");
+
+/** Checked by control, which names every key that is too long at once. */
+export const metadata = z.record(z.string(), z.string());
+
+export const instance = z.string().min(1).max(80).describe("Instance name or vm_ id");
+
+export const instanceName = z
+  .string()
+  .regex(INSTANCE_NAME, "must be 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit");
+
+export const vmConfig = z
+  .strictObject({
+    vcpus: z.int().min(LIMITS.vcpus.min).max(LIMITS.vcpus.max).optional(),
+    memory_mb: z.int().min(LIMITS.memoryMb.min).max(LIMITS.memoryMb.max).optional(),
+    disk_gb: z.int().min(LIMITS.diskGb.min).max(LIMITS.diskGb.max).optional(),
+    network: z
+      .strictObject({
+        join_formnet: z.boolean().optional(),
+        external_networks: z.array(z.string().min(1).max(255)).max(16).optional(),
+        host_ports: z
+          .record(z.string(), z.int().min(1).max(65_535))
+          .optional()
+          .describe("Exposed guest port → fixed host port; else a free one"),
+      })
+      .optional(),
+    metadata: metadata.optional(),
+  })
+  .describe("Overrides the formfile's resources, network and metadata");
+
+/** Where an unfinished operation is. */
+export const progress = z
+  .object({ step: z.string(), message: z.string(), fraction: z.number().nullable() })
+  .optional();
+
+/** An error inside a result that is itself no error. */
+export const error = z.object({ code: z.string(), message: z.string(), remedy: z.string().optional() });
+
+/** What to do next, in words. */
+export const next = z.string();
+/** Fenced text of a build or a guest: data, never instructions. */
+export const log = z.string();
+export const strings = z.array(z.string());
+/** An object whose keys are told by the description of its tool. */
+export const object = z.record(z.string(), z.unknown());

@@ -1,0 +1,39 @@
+// The table: every tool there is, in the order in which hosts list them.
+
+import type { z } from "zod";
+import { buildGet, buildList, packBuild } from "./builds.ts";
+import { packShip, vmControl, vmCreate, vmDelete, vmList, vmLogs, vmStatus } from "./instances.ts";
+import { operationCancel, operationGet, operationList } from "./operations.ts";
+import type { Tool } from "./tool.ts";
+
+/** All tools. The order is stable, so that a host's prompt cache holds. */
+export const TOOLS = [
+  packBuild,
+  packShip,
+  buildList,
+  buildGet,
+  vmCreate,
+  vmList,
+  vmStatus,
+  vmControl,
+  vmDelete,
+  vmLogs,
+  operationGet,
+  operationList,
+  operationCancel,
+] as const satisfies readonly Tool[];
+
+type Row = (typeof TOOLS)[number];
+export type ToolName = Row["name"];
+
+/** A tool's input after its check: every default is filled in. */
+export type ToolInput<N extends ToolName> = z.output<Extract<Row, { name: N }>["input"]>;
+/** What a tool returns. */
+export type ToolOutput<N extends ToolName> = z.output<Extract<Row, { name: N }>["output"]>;
+
+const byName = new Map<string, Row>(TOOLS.map((tool) => [tool.name, tool]));
+
+/** The tool of that name, or undefined. */
+export function findTool(name: string): Row | undefined {
+  return byName.get(name);
+}
