@@ -1,1 +1,142 @@
-export {};
+// The worker process: one per state directory, from taking the lock to leaving when nothing is left to do.
+
+import { mkdirSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { FormationError, type Logger } from "@formation-mcp/contract";
+import { identify, writeFileAtomic } from "@formation-mcp/os";
+import { tryLock } from "@formation-mcp/os/sqlite";
+import { createWorker, type Worker } from "@formation-mcp/pack-manager";
+import type { Configuration } from "./configuration.ts";
+import { openEngines } from "./engines.ts";
+import { type Layout, openLayout } from "./layout.ts";
+import { nodeCapacity, nodeId, nodeName } from "./node.ts";
+import { closeAll, openRecords } from "./system.ts";
+import type { WorkerFile } from "./worker-process.ts";
+
+export interface RunWorkerOptions {
+  configuration: Configuration;
+  logger: Logger;
+  /** The program's version, for the node record and for newer programs. */
+  version: string;
+  /** Aborting drains: what runs is finished or given back, VMs run on. */
+  signal: AbortSignal;
+  /** Leave when idle; a daemon does not. */
+  leaveWhenIdle: boolean;
+}
+
+/**
+ * Runs the worker until the signal aborts or it is idle for `configuration.idleMs`.
+ * @returns false if another worker holds the state directory.
+ */
+export async function runWorker(options: RunWorkerOptions): Promise<boolean> {
+  const { configuration, logger, version } = options;
+  const layout = openLayout(configuration.stateDir);
+  using lock = await tryLock(layout.lock);
+  if (!lock) return false;
+  const say = (state: WorkerFile["state"], error?: FormationError) => {
+    const self = identify(process.pid) ?? { pid: process.pid, start_ticks: "" };
+    const file: WorkerFile = { ...self, version, state, ...(error ? { error: error.toRecord() } : {}) };
+    writeFileAtomic(layout.workerFile, JSON.stringify(file));
+  };
+  say("starting");
+  try {
+    await work(options, layout, say);
+    return true;
+  } catch (thrown) {
+    const error = FormationError.from(thrown, "The worker failed.");
+    logger.log("error", error.message, { code: error.code, cause: error.cause });
+    say("failed", error);
+    throw error;
+  }
+}
+
+async function work(
+  options: RunWorkerOptions,
+  layout: Layout,
+  say: (state: WorkerFile["state"]) => void,
+): Promise<void> {
+  const { configuration, logger, version, signal } = options;
+  const records = await openRecords(layout, configuration, logger);
+  const { builder, hypervisor } = await openEngines(layout, configuration, logger);
+  const [builderReport, hypervisorReport] = [await builder.probe(), await hypervisor.probe()];
+  const lacking = [...builderReport.problems, ...hypervisorReport.problems];
+  if (!builderReport.ready || !hypervisorReport.ready) {
+    throw new FormationError(
+      "unavailable",
+      `This machine cannot build images and run VMs yet: ${lacking.map((each) => each.problem).join(" ")}`,
+      { remedy: lacking.map((each) => each.remedy).join(" ") },
+    );
+  }
+  mkdirSync(layout.scratch, { recursive: true, mode: 0o700 });
+  const worker = createWorker({
+    ...records,
+    builder,
+    hypervisor,
+    logger,
+    scratchDir: layout.scratch,
+    node: {
+      id: nodeId(layout),
+      name: nodeName(),
+      labels: {},
+      capacity: nodeCapacity(configuration, layout),
+      engine: {
+        builder: `${builderReport.driver} ${builderReport.version}`,
+        hypervisor: `${hypervisorReport.driver} ${hypervisorReport.version}`,
+        accelerator: hypervisorReport.accelerator,
+        profile: process.getuid?.() === 0 ? "root" : "user",
+      },
+      pid: process.pid,
+      program: version,
+    },
+    settings: {
+      operationKeptMs: configuration.operationKeptMs,
+      sweepEveryMs: configuration.sweepEveryMs,
+      unusedBuildKeptMs: configuration.unusedBuildKeptMs,
+      cacheBudgetBytes: configuration.cacheBytes,
+    },
+  });
+  await worker.start();
+  say("ready");
+  logger.log("info", "The worker is ready.", {
+    state_dir: layout.root,
+    accelerator: hypervisorReport.accelerator,
+  });
+  try {
+    if (options.leaveWhenIdle) await untilIdle(worker, configuration.idleMs, signal, say);
+    else await aborted(signal);
+  } finally {
+    await worker.drain();
+    await worker.stop();
+    await hypervisor.close();
+    await closeAll(records);
+  }
+}
+
+/**
+ * Returns when there has been nothing to do for `idleMs`. `leaving` is written before the last look: a caller that
+ * queues something reads the file after its commit, so either this look sees the work or the caller sees `leaving`.
+ */
+async function untilIdle(
+  worker: Worker,
+  idleMs: number,
+  signal: AbortSignal,
+  say: (state: WorkerFile["state"]) => void,
+): Promise<void> {
+  let idleSince = performance.now();
+  while (!signal.aborted) {
+    if (!(await worker.idle())) idleSince = performance.now();
+    else if (performance.now() - idleSince >= idleMs) {
+      say("leaving");
+      if (await worker.idle()) return;
+      say("ready");
+      idleSince = performance.now();
+    }
+    await delay(Math.min(1000, Math.max(50, idleMs / 4)), undefined, { signal }).catch(() => {});
+  }
+  say("leaving");
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}

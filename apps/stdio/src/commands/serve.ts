@@ -1,0 +1,56 @@
+// Serves the tools over stdio to one host, as the user who runs it.
+
+import { parseArgs } from "node:util";
+import { jsonLogger, lazySystem, readConfiguration } from "@formation-mcp/assembly";
+import { allScopes, localPrincipal, parseScopes, type Scope } from "@formation-mcp/auth";
+import { createMcpServerFactory } from "@formation-mcp/gateway/mcp";
+import { serveStdio } from "@modelcontextprotocol/server/stdio";
+import { VERSION } from "../version.ts";
+
+export async function serve(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      "allow-dir": { type: "string", multiple: true },
+      "read-only": { type: "boolean" },
+      scopes: { type: "string" },
+      "state-dir": { type: "string" },
+    },
+  });
+  const configuration = readConfiguration({
+    ...(values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] }),
+    ...(values["allow-dir"] === undefined ? {} : { allowDirs: values["allow-dir"] }),
+  });
+  const logger = jsonLogger(configuration.logLevel);
+  const scopes = narrow(
+    values.scopes === undefined ? allScopes() : parseScopes(values.scopes),
+    values["read-only"],
+  );
+  const principal = localPrincipal(process.getuid?.() ?? 0, scopes);
+  const system = lazySystem({
+    configuration,
+    logger,
+    program: { version: VERSION, entry: process.argv[1] ?? "" },
+  });
+  const server = serveStdio(
+    createMcpServerFactory({ control: system.control, principalFor: () => principal, version: VERSION }),
+    { onerror: (error) => logger.log("warn", error.message) },
+  );
+  await ended();
+  await server.close();
+  await system.close();
+  return 0;
+}
+
+/** `admin` never comes over stdio; `--read-only` leaves the reading scopes alone. */
+function narrow(scopes: ReadonlySet<Scope>, readOnly = false): ReadonlySet<Scope> {
+  return new Set([...scopes].filter((scope) => scope !== "admin" && (!readOnly || scope.endsWith(":read"))));
+}
+
+function ended(): Promise<void> {
+  return new Promise((resolve) => {
+    process.stdin.once("end", resolve);
+    process.stdin.once("close", resolve);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
+  });
+}

@@ -1,0 +1,30 @@
+// What `--help` says.
+
+import { VARIABLES } from "@formation-mcp/assembly/configuration";
+
+const variables = Object.entries(VARIABLES)
+  .map(([name, text]) => `  ${name.padEnd(34)} ${text}`)
+  .join("\n");
+
+export const HELP = `formation-mcp: a Formfile becomes a running, reachable, verified VM on a machine you own.
+
+Usage
+  formation-mcp [options]          serve MCP over standard input and output (what a desktop host runs)
+  formation-mcp doctor [--json]    say what this machine has, lacks, and enforces
+  formation-mcp worker             run the worker in the foreground (it is started by itself when needed)
+  formation-mcp --version
+
+Options of the server
+  --allow-dir DIR      a directory that context_dir may name; may be repeated (default: the working
+                       directory, unless that is / or the home directory)
+  --read-only          only tools that change nothing
+  --scopes LIST        only tools of these scopes: pack:read pack:write vm:read vm:write
+                       operation:read operation:write
+  --state-dir DIR      where everything is kept
+
+Environment
+${variables}
+
+To use it in a desktop host, add this to its configuration of MCP servers:
+  { "mcpServers": { "formation": { "command": "npx", "args": ["-y", "formation-mcp"] } } }
+`;

@@ -1,0 +1,202 @@
+// The main job, shown: a real MCP client starts the bundled stdio server, builds examples/hello, ships it, fetches its page
+// from inside the VM, restarts it, deletes it, and looks whether anything is left.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { Client } from "@modelcontextprotocol/client";
+import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
+
+const { values: options } = parseArgs({
+  options: {
+    keep: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+    "state-dir": { type: "string" },
+  },
+});
+if (options.help) {
+  process.stdout.write(`demo: a Formfile becomes a VM that answers, through the bundled MCP server.
+
+  --keep            leave the VM running, and print its URL and the JSON for a desktop host
+  --state-dir DIR   where everything is kept (default: a temporary directory; with --keep the usual one)
+`);
+  process.exit(0);
+}
+
+const root = dirname(import.meta.dirname);
+const bundle = join(root, "apps/stdio/dist/formation-mcp.mjs");
+const example = join(root, "examples/hello");
+const started = performance.now();
+const say = (text: string) =>
+  process.stdout.write(`${((performance.now() - started) / 1000).toFixed(1).padStart(6)} s  ${text}\n`);
+
+const temporary =
+  options.keep || options["state-dir"] ? null : mkdtempSync(join(tmpdir(), "formation-demo-"));
+const stateDir =
+  options["state-dir"] ??
+  temporary ??
+  join(process.env["XDG_STATE_HOME"] ?? join(homedir(), ".local/state"), "formation-mcp");
+const args = [bundle, "--allow-dir", example, "--state-dir", stateDir];
+
+interface Result {
+  structuredContent?: Record<string, unknown>;
+  isError?: boolean;
+  content: { type: string; text?: string }[];
+}
+
+const client = new Client(
+  { name: "formation-demo", version: "1.0.0" },
+  { versionNegotiation: { mode: "auto" } },
+);
+
+async function call(name: string, input: Record<string, unknown>): Promise<Record<string, unknown>> {
+  let last = "";
+  const onprogress = (progress: { message?: string | undefined }) => {
+    if (progress.message && progress.message !== last) say(`         ${(last = progress.message)}`);
+  };
+  const result = (await client.callTool(
+    { name, arguments: input },
+    { onprogress, timeout: 60_000 },
+  )) as Result;
+  if (result.isError || !result.structuredContent) {
+    throw new Error(`${name} failed:\n${result.content.map((part) => part.text ?? "").join("\n")}`);
+  }
+  return result.structuredContent;
+}
+
+/** Follows an operation to its end, as an agent does. */
+async function finished(first: Record<string, unknown>, what: string): Promise<Record<string, unknown>> {
+  let seen = first;
+  for (
+    let round = 0;
+    round < 60 && ["queued", "running"].includes(String(seen["operation_state"] ?? seen["state"]));
+    round++
+  ) {
+    seen = await call("operation_get", { id: first["operation_id"], wait_seconds: 30 });
+  }
+  if (["failed", "cancelled"].includes(String(seen["state"])))
+    throw new Error(`${what} ended: ${JSON.stringify(seen, null, 2)}`);
+  return seen;
+}
+
+async function page(url: string): Promise<string> {
+  const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });
+  if (!response.ok) throw new Error(`${url} answered ${response.status}`);
+  return response.text();
+}
+
+async function story(): Promise<void> {
+  say(`state directory: ${stateDir}`);
+  await client.connect(new StdioClientTransport({ command: process.execPath, args, stderr: "inherit" }));
+  const { tools } = await client.listTools();
+  say(
+    `connected over stdio (protocol ${client.getNegotiatedProtocolVersion?.() ?? "?"}); ${tools.length} tools: ${tools.map((tool) => tool.name).join(" ")}`,
+  );
+
+  say("pack_build: examples/hello");
+  const formfile = readFileSync(join(example, "Formfile.yaml"), "utf8");
+  const build = await call("pack_build", { formfile, context_dir: example });
+  await finished(build, "The build");
+  say(`built ${build["build_id"]}`);
+
+  say("pack_ship: booting a VM");
+  await finished(
+    await call("pack_ship", { build_id: build["build_id"], instance_name: "hello" }),
+    "The ship",
+  );
+  const live = await call("vm_status", { instance: "hello" });
+  const url = String((live["endpoints"] as { url: string }[])[0]?.url);
+  say(`the VM answers at ${url}:`);
+  process.stdout.write(`${await page(url)}\n`);
+  say(`what RUN wrote in the build: ${(await page(new URL("built.txt", url).href)).trim()}`);
+  say(`vm_status: ${JSON.stringify(live, null, 2)}`);
+  const logs = await call("vm_logs", { instance: "hello", tail: 5 });
+  say(`vm_logs: ${JSON.stringify(logs, null, 2)}`);
+
+  if (options.keep) return keep(url);
+
+  say("vm_control: restart");
+  await finished(await call("vm_control", { instance: "hello", action: "restart" }), "The restart");
+  const again = String(
+    ((await call("vm_status", { instance: "hello" }))["endpoints"] as { url: string }[])[0]?.url,
+  );
+  if (!(await page(again)).includes("Hello from a VM"))
+    throw new Error("The page is gone after the restart.");
+  say(`answers again at ${again}`);
+
+  say("vm_delete");
+  await finished(await call("vm_delete", { instance: "hello", confirm: "hello" }), "The delete");
+  const list = (await call("vm_list", {}))["instances"] as unknown[];
+  if (list.length !== 0) throw new Error(`vm_list still shows ${JSON.stringify(list)}`);
+  await proveNothingLeft(again);
+}
+
+function keep(url: string): void {
+  const host = { mcpServers: { formation: { command: process.execPath, args } } };
+  say(`the VM keeps running: ${url}`);
+  process.stdout.write(
+    `\nFor a desktop host's configuration of MCP servers:\n\n${JSON.stringify(host, null, 2)}\n\n`,
+  );
+}
+
+/** Nothing of the VM may be left: its port is free, its process is gone, its directory is gone. */
+async function proveNothingLeft(url: string): Promise<void> {
+  const answer = await fetch(url, { signal: AbortSignal.timeout(3000) }).then(
+    () => "still answers",
+    () => null,
+  );
+  if (answer) throw new Error(`${url} ${answer}`);
+  const machines = join(stateDir, "h", "machines");
+  const left = await settled(
+    () => readdirSync(machines, { withFileTypes: true }).filter((entry) => entry.isDirectory()).length,
+  );
+  if (left !== 0) throw new Error(`${left} machine directories are left in ${machines}`);
+  const qemu = await settled(() => processesUnder(machines).length);
+  if (qemu !== 0) throw new Error(`${qemu} processes still work in ${machines}`);
+  say("nothing is left: the port is closed, no machine directory, no process");
+}
+
+function processesUnder(directory: string): string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(directory);
+      } catch {
+        return false;
+      }
+    });
+}
+
+async function settled(count: () => number): Promise<number> {
+  for (let round = 0; round < 50 && count() !== 0; round++) await delay(100);
+  return count();
+}
+
+/** The background worker of a temporary state directory has nobody to serve any more. */
+async function dismissWorker(): Promise<void> {
+  const worker = JSON.parse(readFileSync(join(stateDir, "worker.json"), "utf8")) as { pid: number };
+  try {
+    process.kill(worker.pid, "SIGTERM");
+    for (let round = 0; round < 200; round++, await delay(50)) process.kill(worker.pid, 0);
+  } catch {
+    return; // it has gone
+  }
+}
+
+try {
+  await story();
+  say("done");
+} catch (error) {
+  process.stderr.write(`\nThe demo failed: ${error instanceof Error ? error.message : error}\n`);
+  process.stderr.write("What this machine has and lacks: node apps/stdio/dist/formation-mcp.mjs doctor\n");
+  process.exitCode = 1;
+} finally {
+  await client.close().catch(() => {});
+  if (temporary) {
+    await dismissWorker().catch(() => {});
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,176 @@
+// Where settings come from: the environment, read once and checked as a whole. Nothing else in the project reads it.
+
+import { homedir } from "node:os";
+import { isAbsolute, join, resolve } from "node:path";
+import { FormationError, LIMITS } from "@formation-mcp/contract";
+import { z } from "zod";
+
+const list = (separator: RegExp) =>
+  z
+    .string()
+    .default("")
+    .transform((text) => text.split(separator).filter((part) => part !== ""));
+const number = (fallback: number, min: number, max: number) =>
+  z.coerce.number().min(min).max(max).default(fallback);
+
+/** One line each: the variable, what it sets. Shown by `--help`. */
+export const VARIABLES = {
+  FORMATION_STATE_DIR: "where everything is kept (default: $XDG_STATE_HOME/formation-mcp)",
+  FORMATION_ALLOW_DIR:
+    "directories that context_dir may name, separated by ':' (default: the working directory)",
+  FORMATION_BIND_ADDRESS: "the address that VMs' ports are forwarded to (default: 127.0.0.1)",
+  FORMATION_ACCELERATOR: "auto, kvm or tcg (default: auto)",
+  FORMATION_KERNEL:
+    "a Linux kernel image for VMs instead of the downloaded one; needs FORMATION_KERNEL_MODULES",
+  FORMATION_KERNEL_MODULES: "that kernel's modules directory (…/lib/modules/<version>)",
+  FORMATION_BUILD_NETWORK: "internet or none, for RUN lines (default: internet)",
+  FORMATION_VM_EGRESS: "internet or none, for VMs (default: internet, where it can be filtered)",
+  FORMATION_ALLOW_CIDRS: "networks that builds and VMs may reach though they are private, separated by ','",
+  FORMATION_DENY_CIDRS: "more networks that builds and VMs may not reach, separated by ','",
+  FORMATION_PLAIN_HTTP_REGISTRIES:
+    "registries (host:port) that may be read over plain HTTP, separated by ','",
+  REGISTRY_AUTH_FILE: "credentials for private registries, as containers-auth.json(5)",
+  FORMATION_OPERATION_KEPT_SECONDS: "how long an operation is kept after it ended (default: 3600)",
+  FORMATION_SWEEP_SECONDS: "how often the sweep runs (default: 300)",
+  FORMATION_UNUSED_BUILD_SECONDS: "how long an unused build is kept (default: 604800)",
+  FORMATION_CACHE_GB: "disk budget of the build and disk caches (default: 20)",
+  FORMATION_IDLE_SECONDS: "how long the background worker stays when idle (default: 300)",
+  FORMATION_VCPUS: "vCPUs this node offers (default: 8 per core)",
+  FORMATION_MEMORY_MB: "memory this node offers (default: 80 % of what it has)",
+  FORMATION_DISK_GB: "disk this node offers (default: what is free)",
+  FORMATION_DRIVERS: "real or fake: fake runs workloads as plain child processes, for tests (default: real)",
+  FORMATION_LOG_LEVEL: "debug, info, warn or error (default: info)",
+} as const;
+
+const schema = z
+  .object({
+    FORMATION_STATE_DIR: z.string().optional(),
+    XDG_STATE_HOME: z.string().optional(),
+    FORMATION_ALLOW_DIR: list(/:/),
+    FORMATION_BIND_ADDRESS: z.union([z.ipv4(), z.ipv6()]).default("127.0.0.1"),
+    FORMATION_ACCELERATOR: z.enum(["auto", "kvm", "tcg"]).default("auto"),
+    FORMATION_KERNEL: z.string().optional(),
+    FORMATION_KERNEL_MODULES: z.string().optional(),
+    FORMATION_BUILD_NETWORK: z.enum(["internet", "none"]).default("internet"),
+    FORMATION_VM_EGRESS: z.enum(["internet", "none"]).default("internet"),
+    FORMATION_ALLOW_CIDRS: list(/[\s,]+/).pipe(z.array(z.union([z.cidrv4(), z.cidrv6()]))),
+    FORMATION_DENY_CIDRS: list(/[\s,]+/).pipe(z.array(z.union([z.cidrv4(), z.cidrv6()]))),
+    FORMATION_PLAIN_HTTP_REGISTRIES: list(/[\s,]+/),
+    REGISTRY_AUTH_FILE: z.string().optional(),
+    FORMATION_OPERATION_KEPT_SECONDS: number(LIMITS.operationKeptMs / 1000, 1, 31_536_000),
+    FORMATION_SWEEP_SECONDS: number(LIMITS.sweepEveryMs / 1000, 0.1, 86_400),
+    FORMATION_UNUSED_BUILD_SECONDS: number(LIMITS.unusedBuildKeptMs / 1000, 1, 31_536_000),
+    FORMATION_CACHE_GB: number(20, 1, 100_000),
+    FORMATION_IDLE_SECONDS: number(300, 0.1, 31_536_000),
+    FORMATION_VCPUS: z.coerce.number().int().min(1).max(65_536).optional(),
+    FORMATION_MEMORY_MB: z.coerce.number().int().min(64).optional(),
+    FORMATION_DISK_GB: z.coerce.number().int().min(1).optional(),
+    FORMATION_DRIVERS: z.enum(["real", "fake"]).default("real"),
+    FORMATION_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
+  })
+  .refine((env) => (env.FORMATION_KERNEL === undefined) === (env.FORMATION_KERNEL_MODULES === undefined), {
+    path: ["FORMATION_KERNEL"],
+    message: "FORMATION_KERNEL and FORMATION_KERNEL_MODULES go together",
+  });
+
+export interface Configuration {
+  stateDir: string;
+  allowDirs: string[];
+  bindAddress: string;
+  accelerator: "auto" | "kvm" | "tcg";
+  kernel: { image: string; modules: string } | null;
+  buildNetwork: "internet" | "none";
+  vmEgress: "internet" | "none";
+  allowCidrs: string[];
+  denyCidrs: string[];
+  plainHttpRegistries: string[];
+  registryAuthFile: string | null;
+  operationKeptMs: number;
+  sweepEveryMs: number;
+  unusedBuildKeptMs: number;
+  cacheBytes: number;
+  idleMs: number;
+  capacity: { vcpus: number | null; memory_mb: number | null; disk_gb: number | null };
+  drivers: "real" | "fake";
+  logLevel: "debug" | "info" | "warn" | "error";
+}
+
+/**
+ * Reads the settings.
+ * @param overrides what the command line says, stronger than the environment.
+ * @throws FormationError `invalid`, naming every variable that is wrong at once.
+ */
+export function readConfiguration(
+  overrides: { stateDir?: string; allowDirs?: string[] } = {},
+  environment: Record<string, string | undefined> = process.env,
+): Configuration {
+  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ""));
+  const parsed = schema.safeParse(given);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+    throw new FormationError("invalid", `The settings are wrong:\n  ${problems.join("\n  ")}`, {
+      remedy: "Set these environment variables right; `formation-mcp --help` lists all of them.",
+    });
+  }
+  const env = parsed.data;
+  const stateHome = env.XDG_STATE_HOME && isAbsolute(env.XDG_STATE_HOME) ? env.XDG_STATE_HOME : undefined;
+  return {
+    stateDir: resolve(
+      overrides.stateDir ??
+        env.FORMATION_STATE_DIR ??
+        join(stateHome ?? join(homedir(), ".local", "state"), "formation-mcp"),
+    ),
+    allowDirs: overrides.allowDirs?.length
+      ? overrides.allowDirs.map((dir) => resolve(dir))
+      : env.FORMATION_ALLOW_DIR.length
+        ? env.FORMATION_ALLOW_DIR.map((dir) => resolve(dir))
+        : defaultAllowDirs(),
+    bindAddress: env.FORMATION_BIND_ADDRESS,
+    accelerator: env.FORMATION_ACCELERATOR,
+    kernel:
+      env.FORMATION_KERNEL && env.FORMATION_KERNEL_MODULES
+        ? { image: resolve(env.FORMATION_KERNEL), modules: resolve(env.FORMATION_KERNEL_MODULES) }
+        : null,
+    buildNetwork: env.FORMATION_BUILD_NETWORK,
+    vmEgress: env.FORMATION_VM_EGRESS,
+    allowCidrs: env.FORMATION_ALLOW_CIDRS,
+    denyCidrs: env.FORMATION_DENY_CIDRS,
+    plainHttpRegistries: env.FORMATION_PLAIN_HTTP_REGISTRIES,
+    registryAuthFile: env.REGISTRY_AUTH_FILE ?? null,
+    operationKeptMs: env.FORMATION_OPERATION_KEPT_SECONDS * 1000,
+    sweepEveryMs: env.FORMATION_SWEEP_SECONDS * 1000,
+    unusedBuildKeptMs: env.FORMATION_UNUSED_BUILD_SECONDS * 1000,
+    cacheBytes: env.FORMATION_CACHE_GB * 1024 ** 3,
+    idleMs: env.FORMATION_IDLE_SECONDS * 1000,
+    capacity: {
+      vcpus: env.FORMATION_VCPUS ?? null,
+      memory_mb: env.FORMATION_MEMORY_MB ?? null,
+      disk_gb: env.FORMATION_DISK_GB ?? null,
+    },
+    drivers: env.FORMATION_DRIVERS,
+    logLevel: env.FORMATION_LOG_LEVEL,
+  };
+}
+
+/** The working directory, unless it is `/` or the home: a desktop host starts servers there, and all of it is too much. */
+function defaultAllowDirs(): string[] {
+  const here = process.cwd();
+  return here === "/" || here === homedir() ? [] : [here];
+}
+
+/** The variables that the background worker is started with: ours, and what programs need to be found. */
+export function workerEnvironment(
+  environment: Record<string, string | undefined> = process.env,
+): Record<string, string> {
+  const kept = Object.entries(environment).filter(
+    ([name, value]) =>
+      value !== undefined &&
+      (name in VARIABLES || ["HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR"].includes(name)),
+  );
+  const env = Object.fromEntries(kept) as Record<string, string>;
+  // A desktop host may give an empty PATH; the engines live in the sbin directories too.
+  const usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+  const path = (env["PATH"] ?? "").split(":").filter((part) => part !== "");
+  env["PATH"] = [...path, ...usual.filter((part) => !path.includes(part))].join(":");
+  return env;
+}

@@ -1,0 +1,51 @@
+// Which program this is, and the copy of it that outlives the folder it was started from.
+
+import { randomBytes } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+/** The program that can run `worker`: the bundle, or the source when it is run from there. */
+export interface Program {
+  version: string;
+  /** Absolute path of its entry file. */
+  entry: string;
+}
+
+/**
+ * The command that starts a program's subcommand. A bundle (`.mjs`) is copied into the state directory first, because
+ * the folders of npx and of desktop extensions vanish while the worker lives on.
+ */
+export function commandFor(
+  program: Program,
+  versions: string,
+  args: string[],
+): { file: string; args: string[] } {
+  if (!program.entry.endsWith(".mjs")) {
+    return { file: process.execPath, args: ["--conditions=source", program.entry, ...args] };
+  }
+  const copy = join(versions, `formation-mcp-${program.version}.mjs`);
+  if (program.entry !== copy) copyOver(program.entry, versions, copy);
+  return { file: process.execPath, args: [copy, ...args] };
+}
+
+function copyOver(from: string, directory: string, to: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const temporary = `${to}.${randomBytes(6).toString("hex")}`;
+  try {
+    copyFileSync(from, temporary);
+    renameSync(temporary, to);
+  } finally {
+    if (existsSync(temporary)) rmSync(temporary, { force: true });
+  }
+}
+
+/** Compares two versions as semver orders them, pre-release parts left out. Negative if `a` is older. */
+export function compareVersions(a: string, b: string): number {
+  const parts = (text: string) => (text.split("-")[0] ?? "").split(".").map(Number);
+  const [left, right] = [parts(a), parts(b)];
+  for (let i = 0; i < 3; i++) {
+    const difference = (left[i] ?? 0) - (right[i] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}

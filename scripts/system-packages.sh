@@ -1,0 +1,85 @@
+#!/bin/sh
+# Checks what this machine lacks to build images and run VMs. On Debian and Ubuntu it installs that, given root or a
+# passwordless sudo; elsewhere it prints exactly what to install. With --test also what only the test suite needs.
+set -eu
+
+want_test=no
+[ "${1:-}" = "--test" ] && want_test=yes
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+say() { printf 'system packages: %s\n' "$*" >&2; }
+
+missing=""
+need() { # need PACKAGE COMMAND…: any of the commands will do
+  package=$1
+  shift
+  for command in "$@"; do command -v "$command" >/dev/null 2>&1 && return 0; done
+  missing="$missing $package"
+}
+static_busybox() {
+  [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1
+}
+
+os=$(uname -s) machine=$(uname -m)
+if [ "$os" != Linux ] || [ "$machine" != x86_64 ]; then
+  say "this is $os on $machine; images are built and VMs run on Linux on x86-64 alone, so there is nothing to install."
+  exit 0
+fi
+
+need buildah buildah
+need runc runc
+need uidmap newuidmap
+need slirp4netns slirp4netns
+need fuse-overlayfs fuse-overlayfs
+need qemu-system-x86 qemu-system-x86_64
+need qemu-utils qemu-img
+need e2fsprogs mke2fs
+need iproute2 ip
+need iptables iptables
+need util-linux setpriv
+static_busybox || missing="$missing busybox-static"
+if [ "$want_test" = yes ]; then
+  need docker-registry docker-registry
+  need mmdebstrap mmdebstrap
+  need passwd useradd
+  need curl curl
+fi
+
+if [ -z "$missing" ]; then
+  exit 0
+fi
+
+as_root=""
+if [ "$(id -u)" != 0 ]; then
+  if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root="sudo -n"
+  else
+    as_root=no
+  fi
+fi
+
+if command -v apt-get >/dev/null 2>&1 && [ "$as_root" != no ]; then
+  say "installing$missing"
+  $as_root env DEBIAN_FRONTEND=noninteractive sh -c '
+    log=$(mktemp)
+    trap "rm -f \"$log\"" EXIT
+    { apt-get update -q && apt-get install -q -y --no-install-recommends "$@"; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+  ' sh $missing || {
+    say "apt-get could not install them (its words are above). Install by hand:$missing"
+    exit 1
+  }
+  say "done"
+  exit 0
+fi
+
+say "this machine lacks:$missing"
+if command -v apt-get >/dev/null 2>&1; then
+  say "run as root:  apt-get install -y --no-install-recommends$missing"
+elif command -v dnf >/dev/null 2>&1; then
+  say "run as root:  dnf install buildah runc shadow-utils slirp4netns fuse-overlayfs qemu-system-x86-core qemu-img e2fsprogs iproute iptables-nft busybox"
+elif command -v pacman >/dev/null 2>&1; then
+  say "run as root:  pacman -S buildah runc shadow slirp4netns fuse-overlayfs qemu-system-x86 qemu-img e2fsprogs iproute2 iptables busybox"
+else
+  say "install them with your package manager (the names above are Debian's), then run this command again."
+fi
+exit 1
