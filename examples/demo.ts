@@ -54,7 +54,9 @@ const client = new Client(
 async function call(name: string, input: Record<string, unknown>): Promise<Record<string, unknown>> {
   let last = "";
   const onprogress = (progress: { message?: string | undefined }) => {
-    if (progress.message && progress.message !== last) say(`         ${(last = progress.message)}`);
+    if (!progress.message || progress.message === last) return;
+    last = progress.message;
+    say(`         ${last}`);
   };
   const result = (await client.callTool(
     { name, arguments: input },
