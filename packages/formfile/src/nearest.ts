@@ -1,0 +1,97 @@
+// Which known key somebody meant: by spelling, by the word that other formats use, or by the level it belongs to.
+import { show } from "./text.ts";
+
+export const KEYS = {
+  "": ["from", "name", "run", "include", "env", "expose", "entrypoint", "resources", "network", "metadata"],
+  resources: ["vcpus", "memory_mb", "disk_gb"],
+  network: ["join_formnet", "external_networks"],
+} as const;
+
+export type Level = keyof typeof KEYS;
+
+/** Words of Dockerfiles, compose files, fly.toml and Kubernetes, and where they live here. */
+const WORDS = new Map([
+  ["image", "from"],
+  ["base", "from"],
+  ["cmd", "entrypoint"],
+  ["command", "entrypoint"],
+  ["args", "entrypoint"],
+  ["commands", "run"],
+  ["steps", "run"],
+  ["copy", "include"],
+  ["add", "include"],
+  ["files", "include"],
+  ["ports", "expose"],
+  ["port", "expose"],
+  ["environment", "env"],
+  ["labels", "metadata"],
+  ["label", "metadata"],
+  ["tags", "metadata"],
+  ["title", "name"],
+  ["networks", "network"],
+  ["limits", "resources"],
+  ["cpu", "resources.vcpus"],
+  ["cpus", "resources.vcpus"],
+  ["cores", "resources.vcpus"],
+  ["mem", "resources.memory_mb"],
+  ["memory", "resources.memory_mb"],
+  ["ram", "resources.memory_mb"],
+  ["disk", "resources.disk_gb"],
+  ["storage", "resources.disk_gb"],
+  ["formnet", "network.join_formnet"],
+]);
+
+const LONGEST = 32;
+
+/** Says what to write instead of an unknown key. */
+export function keyRemedy(key: string, level: Level): string {
+  const word = key.slice(0, LONGEST).trim().toLowerCase().replaceAll("-", "_");
+  const known: readonly string[] = KEYS[level];
+  if (known.includes(word)) return `Write "${word}", exactly so.`;
+  const elsewhere = WORDS.get(word) ?? homeOf(word);
+  if (elsewhere !== undefined) {
+    const [first = "", second] = elsewhere.split(".");
+    const here = level === first ? second : second === undefined && level === "" ? first : undefined;
+    if (here !== undefined) return `Write "${here}".`;
+    return second === undefined
+      ? `Write "${first}", at the top level.`
+      : `Write "${second}", under "${first}".`;
+  }
+  const [nearest = "", steps] = closest(word, known);
+  if (steps <= Math.max(1, Math.floor(nearest.length / 3))) return `Did you mean "${nearest}"?`;
+  return `Remove it, or write a known key (the nearest is "${nearest}"): ${known.join(", ")}.`;
+}
+
+function homeOf(word: string): string | undefined {
+  for (const [level, keys] of Object.entries(KEYS))
+    if ((keys as readonly string[]).includes(word)) return level === "" ? word : `${level}.${word}`;
+  return undefined;
+}
+
+function closest(word: string, known: readonly string[]): [key: string, steps: number] {
+  let best: [string, number] = [show(word), Number.POSITIVE_INFINITY];
+  for (const key of known) {
+    const steps = distance(word, key);
+    if (steps < best[1]) best = [key, steps];
+  }
+  return best;
+}
+
+/** Edits between two words, a swap of neighbours counting as one (optimal string alignment). */
+function distance(a: string, b: string): number {
+  let before: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i += 1) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1;
+      let steps = Math.min((last[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, (last[j - 1] ?? 0) + same);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
+        steps = Math.min(steps, (before[j - 2] ?? 0) + 1);
+      row.push(steps);
+    }
+    before = last;
+    last = row;
+  }
+  return last[b.length] ?? 0;
+}
