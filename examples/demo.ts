@@ -71,16 +71,17 @@ async function call(name: string, input: Record<string, unknown>): Promise<Recor
 /** Follows an operation to its end, as an agent does. */
 async function finished(first: Record<string, unknown>, what: string): Promise<Record<string, unknown>> {
   let seen = first;
-  for (
-    let round = 0;
-    round < 60 && ["queued", "running"].includes(String(seen["operation_state"] ?? seen["state"]));
-    round++
-  ) {
+  for (let round = 0; round < 60 && seen["done"] !== true; round++) {
     seen = await call("operation_get", { id: first["operation_id"], wait_seconds: 30 });
   }
-  if (["failed", "cancelled"].includes(String(seen["state"])))
-    throw new Error(`${what} ended: ${JSON.stringify(seen, null, 2)}`);
-  return seen;
+  if (seen["done"] === true && !["failed", "cancelled"].includes(String(seen["state"]))) return seen;
+  throw new Error(`${what} ended: ${JSON.stringify(seen, null, 2)}`);
+}
+
+function firstUrl(status: Record<string, unknown>): string {
+  const url = (status["urls"] as string[])[0];
+  if (url === undefined) throw new Error(`The VM has no URL: ${JSON.stringify(status, null, 2)}`);
+  return url;
 }
 
 async function page(url: string): Promise<string> {
@@ -109,7 +110,7 @@ async function story(): Promise<void> {
     "The ship",
   );
   const live = await call("vm_status", { instance: "hello" });
-  const url = String((live["endpoints"] as { url: string }[])[0]?.url);
+  const url = firstUrl(live);
   say(`the VM answers at ${url}:`);
   process.stdout.write(`${await page(url)}\n`);
   say(`what RUN wrote in the build: ${(await page(new URL("built.txt", url).href)).trim()}`);
@@ -121,9 +122,7 @@ async function story(): Promise<void> {
 
   say("vm_control: restart");
   await finished(await call("vm_control", { instance: "hello", action: "restart" }), "The restart");
-  const again = String(
-    ((await call("vm_status", { instance: "hello" }))["endpoints"] as { url: string }[])[0]?.url,
-  );
+  const again = firstUrl(await call("vm_status", { instance: "hello" }));
   if (!(await page(again)).includes("Hello from a VM"))
     throw new Error("The page is gone after the restart.");
   say(`answers again at ${again}`);

@@ -1,0 +1,204 @@
+// Starts the bundled stdio server the way hosts do, under every kind of client, and speaks to it in one way.
+
+import { execFile } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+import { identify, isAlive, waitFor } from "@formation-mcp/os";
+import { Client as ClientV2 } from "@modelcontextprotocol/client";
+import { StdioClientTransport as StdioV2 } from "@modelcontextprotocol/client/stdio";
+import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport as StdioV1 } from "@modelcontextprotocol/sdk/client/stdio.js";
+
+export const ROOT = dirname(dirname(import.meta.dirname));
+export const BUNDLE = join(ROOT, "apps/stdio/dist/formation-mcp.mjs");
+export const HELLO = join(ROOT, "examples/hello");
+
+export type Structured = Record<string, unknown>;
+
+/** What a tool call came to, whichever client made it. */
+export interface Answer {
+  isError: boolean;
+  structured: Structured;
+  text: string;
+}
+
+/** One client connected to one stdio server. */
+export interface Peer {
+  name: string;
+  tools(): Promise<string[]>;
+  call(tool: string, input: Structured, onProgress?: (message: string) => void): Promise<Answer>;
+  close(): Promise<void>;
+}
+
+export interface ServerOptions {
+  stateDir: string;
+  args?: string[];
+  env?: Record<string, string>;
+}
+
+/** A state directory for one test file; `close` ends its worker and removes it. */
+export function temporaryState(): { dir: string; close(): Promise<void> } {
+  const dir = mkdtempSync(join(tmpdir(), "formation-e2e-"));
+  return {
+    dir,
+    async close() {
+      await dismissWorker(dir);
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The worker of a state directory, as it says of itself. */
+export function workerOf(stateDir: string): { pid: number; state: string; version: string } | null {
+  const file = join(stateDir, "worker.json");
+  return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
+}
+
+/** Asks the worker to leave and waits until it has. */
+export async function dismissWorker(stateDir: string): Promise<void> {
+  const worker = workerOf(stateDir);
+  const identity = worker && identify(worker.pid);
+  if (!identity) return;
+  process.kill(identity.pid, "SIGTERM");
+  await waitFor(() => !isAlive(identity), { timeoutMs: 60_000, what: "the worker to leave" });
+}
+
+function command({ stateDir, args = [] }: ServerOptions): string[] {
+  return [BUNDLE, "--allow-dir", HELLO, "--state-dir", stateDir, ...args];
+}
+
+function environment({ env = {} }: ServerOptions): Record<string, string> {
+  return { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "/", ...env };
+}
+
+interface Result {
+  isError?: boolean | undefined;
+  structuredContent?: unknown;
+  content?: { type: string; text?: string }[];
+}
+
+function answer(result: Result): Answer {
+  return {
+    isError: result.isError === true,
+    structured: (result.structuredContent ?? {}) as Structured,
+    text: (result.content ?? []).map((part) => part.text ?? "").join("\n"),
+  };
+}
+
+/** The SDK's client of the 2.x line, in the era asked for. */
+export async function sdkV2(options: ServerOptions, era: "modern" | "legacy"): Promise<Peer> {
+  const client = new ClientV2(
+    { name: "e2e", version: "1.0.0" },
+    { versionNegotiation: { mode: era === "modern" ? { pin: "2026-07-28" } : "legacy" } },
+  );
+  await client.connect(
+    new StdioV2({
+      command: process.execPath,
+      args: command(options),
+      env: environment(options),
+      stderr: "inherit",
+    }),
+  );
+  return {
+    name: `SDK v2, ${era}`,
+    tools: async () => (await client.listTools()).tools.map((tool) => tool.name),
+    call: async (name, input, onProgress) =>
+      answer(
+        (await client.callTool(
+          { name, arguments: input },
+          { timeout: 60_000, onprogress: (progress) => onProgress?.(progress.message ?? "") },
+        )) as Result,
+      ),
+    close: () => client.close(),
+  };
+}
+
+/** The SDK's client of the 1.x line. */
+export async function sdkV1(options: ServerOptions): Promise<Peer> {
+  const client = new ClientV1({ name: "e2e", version: "1.0.0" });
+  await client.connect(
+    new StdioV1({
+      command: process.execPath,
+      args: command(options),
+      env: environment(options),
+      stderr: "inherit",
+    }),
+  );
+  return {
+    name: "SDK v1",
+    tools: async () => (await client.listTools()).tools.map((tool) => tool.name),
+    call: async (name, input, onProgress) =>
+      answer(
+        (await client.callTool({ name, arguments: input }, undefined, {
+          timeout: 60_000,
+          onprogress: (progress) => onProgress?.(progress.message ?? ""),
+        })) as Result,
+      ),
+    close: () => client.close(),
+  };
+}
+
+/** The Inspector's command line, one process and one server a call. */
+export async function inspector(options: ServerOptions, era: "modern" | "legacy"): Promise<Peer> {
+  const entry = join(ROOT, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
+  const home = mkdtempSync(join(tmpdir(), "formation-inspector-"));
+  const ask = async (...words: string[]): Promise<Record<string, unknown>> => {
+    const args = [
+      entry,
+      "--cli",
+      "--protocol-era",
+      era,
+      "--format",
+      "json",
+      ...words,
+      "--",
+      process.execPath,
+      ...command(options),
+    ];
+    const { stdout } = await promisify(execFile)(process.execPath, args, {
+      env: { ...environment(options), HOME: home },
+      maxBuffer: 16 * 1024 * 1024,
+      timeout: 120_000,
+    }).catch((error: { code?: number; stdout: string; stderr: string }) => {
+      if (error.code === 5) return { stdout: error.stdout }; // the tool said isError
+      throw new Error(`Inspector ended with ${error.code}: ${error.stderr}\n${error.stdout}`);
+    });
+    const body = JSON.parse(stdout) as Record<string, unknown>;
+    return (body["result"] as Record<string, unknown> | undefined) ?? body;
+  };
+  return {
+    name: `Inspector, ${era}`,
+    tools: async () =>
+      ((await ask("--method", "tools/list"))["tools"] as { name: string }[]).map((tool) => tool.name),
+    call: async (name, input) =>
+      answer(
+        (await ask(
+          "--method",
+          "tools/call",
+          "--tool-name",
+          name,
+          "--tool-args-json",
+          JSON.stringify(input),
+        )) as Result,
+      ),
+    close: async () => rmSync(home, { recursive: true, force: true }),
+  };
+}
+
+/** Calls a tool and returns its result, or fails with what it said. */
+export async function must(peer: Peer, tool: string, input: Structured): Promise<Structured> {
+  const result = await peer.call(tool, input);
+  if (result.isError) throw new Error(`${tool} said: ${result.text}`);
+  return result.structured;
+}
+
+/** Follows an operation to its end. */
+export async function ended(peer: Peer, first: Structured): Promise<Structured> {
+  let seen = first;
+  for (let round = 0; round < 30 && seen["done"] !== true; round++) {
+    seen = await must(peer, "operation_get", { id: first["operation_id"], wait_seconds: 40 });
+  }
+  return seen;
+}

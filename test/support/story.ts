@@ -1,0 +1,43 @@
+// The demo's story as a test tells it: build, ship, ask the VM, look at it, restart it, delete it.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { ended, HELLO, must, type Peer } from "./server.ts";
+
+/** Tells the whole story through one client and returns what the VM answered. */
+export async function mainJob(peer: Peer, name: string): Promise<string> {
+  const formfile = readFileSync(join(HELLO, "Formfile.yaml"), "utf8");
+  const build = await ended(peer, await must(peer, "pack_build", { formfile, context_dir: HELLO }));
+  expect(build["done"], JSON.stringify(build)).toBe(true);
+  const buildId = String(build["build_id"] ?? (build["record"] as { id: string } | undefined)?.id);
+
+  await ended(peer, await must(peer, "pack_ship", { build_id: buildId, instance_name: name }));
+  const live = await must(peer, "vm_status", { instance: name });
+  expect(live["state"], JSON.stringify(live)).toBe("running");
+  const url = (live["urls"] as string[])[0] ?? "";
+  const page = await body(url);
+  expect(await body(`${url.replace(/\/$/, "")}/built.txt`)).toMatch(/^built at \d{4}-.*x86_64\n$/);
+
+  const logs = await must(peer, "vm_logs", { instance: name, streams: ["stdout", "stderr"] });
+  expect(logs["log"]).toContain("response:200");
+
+  await ended(peer, await must(peer, "vm_control", { instance: name, action: "restart" }));
+  const again = await must(peer, "vm_status", { instance: name });
+  expect(await body((again["urls"] as string[])[0] ?? "")).toBe(page);
+
+  await ended(peer, await must(peer, "vm_delete", { instance: name, confirm: name }));
+  const list = await must(peer, "vm_list", {});
+  expect((list["instances"] as { name: string }[]).map((each) => each.name)).not.toContain(name);
+  await expect(body(url)).rejects.toThrow();
+  return page;
+}
+
+async function body(url: string): Promise<string> {
+  const response = await fetch(url, {
+    signal: AbortSignal.timeout(10_000),
+    headers: { connection: "close" },
+  });
+  expect(response.status).toBe(200);
+  return response.text();
+}
