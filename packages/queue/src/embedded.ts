@@ -1,1 +1,193 @@
-export {};
+// The queue of one machine: a SQLite file that all processes of a user share, woken by watching its write-ahead log.
+// Deleting the file at any time loses wake-ups and events, nothing else.
+
+import {
+  type ChangeEvent,
+  type Clock,
+  FormationError,
+  type Logger,
+  silentLogger,
+  systemClock,
+  type WakeMessage,
+} from "@formation-mcp/contract";
+import { EmbeddedConsumer } from "./consumer.ts";
+import { EventStream, emitEvent, pruneEvents } from "./event-stream.ts";
+import { deadLetters, prune, put, reasonOf } from "./mailbox.ts";
+import type { Consumer, DeadLetter, Queue } from "./port.ts";
+import { type Opened, QueueFile } from "./queue-file.ts";
+import { WalWatch } from "./wal-watch.ts";
+
+export interface EmbeddedQueueOptions {
+  /** The queue's own SQLite file; made with mode 0600 if it is not there. Its directory must exist. */
+  path: string;
+  clock?: Clock;
+  logger?: Logger;
+  /** How long a message is a handler's before it must be prolonged, in milliseconds. Default 30,000. */
+  leaseMs?: number;
+  /** The pause before a failed message comes again; doubled each time. Default 1,000 milliseconds. */
+  retryMs?: number;
+  /** How often we look without having been woken; 0 never. Default 1,000 milliseconds. */
+  pollMs?: number;
+}
+
+const SUBJECT = /^[a-z0-9_]+(\.[a-z0-9_]+)*$/;
+const MESSAGE_ID_CHARACTERS = 200;
+const BODY_CHARACTERS = 65_536;
+
+/**
+ * Opens the embedded queue. It keeps no process alive by itself.
+ * @throws FormationError `unavailable` if the file cannot be used, `invalid` if it is another program's database.
+ */
+export async function openEmbeddedQueue(options: EmbeddedQueueOptions): Promise<Queue> {
+  const queue = new EmbeddedQueue(options);
+  await queue.start();
+  return queue;
+}
+
+class EmbeddedQueue implements Queue {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #options: EmbeddedQueueOptions;
+  readonly #file: QueueFile;
+  readonly #watch: WalWatch;
+  readonly #events: EventStream;
+  readonly #consumers = new Set<EmbeddedConsumer>();
+  #version = -1;
+  #reopening = false;
+
+  constructor(options: EmbeddedQueueOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#logger = options.logger ?? silentLogger;
+    this.#events = new EventStream(this.#logger);
+    this.#watch = new WalWatch(() => this.#look(), options.pollMs ?? 1000, this.#logger);
+    this.#file = new QueueFile(options.path, this.#logger, () => {
+      this.#version = -1;
+      this.#watch.start(this.#file.walPath);
+    });
+  }
+
+  async start(): Promise<void> {
+    this.#events.deliver(await this.#file.ensure());
+  }
+
+  async publish(subject: string, messageId: string, message: WakeMessage): Promise<void> {
+    checkSubject(subject);
+    const body = JSON.stringify(message) ?? "";
+    if (messageId === "" || messageId.length > MESSAGE_ID_CHARACTERS || body.length > BODY_CHARACTERS) {
+      throw new FormationError("invalid", "A message needs an id and a small body.");
+    }
+    await this.#file.write((file) => put(file, subject, messageId, body, this.#clock.now()));
+    this.#kick();
+  }
+
+  async consume(
+    subjects: string[],
+    options: { slots: number },
+    handler: (message: WakeMessage, subject: string) => Promise<void>,
+  ): Promise<Consumer> {
+    for (const subject of subjects) checkSubject(subject);
+    if (subjects.length === 0 || !Number.isInteger(options.slots) || options.slots < 1) {
+      throw new FormationError("invalid", "A consumer needs subjects and at least one slot.");
+    }
+    await this.#file.ensure();
+    const consumer = new EmbeddedConsumer(this.#file, {
+      subjects: [...new Set(subjects)],
+      slots: options.slots,
+      handler,
+      leaseMs: this.#options.leaseMs ?? 30_000,
+      retryMs: this.#options.retryMs ?? 1_000,
+      clock: this.#clock,
+      logger: this.#logger,
+      onClose: (closed) => this.#consumers.delete(closed),
+    });
+    this.#consumers.add(consumer);
+    consumer.kick();
+    return consumer;
+  }
+
+  async emit(event: ChangeEvent): Promise<void> {
+    try {
+      await this.#file.write((file) => emitEvent(file, event, this.#clock.now()));
+      this.#deliver();
+    } catch (error) {
+      this.#logger.log("warn", "An event was lost.", { id: event.id, reason: reasonOf(error) });
+    }
+  }
+
+  async subscribe(listener: (event: ChangeEvent) => void): Promise<AsyncDisposable> {
+    // Each subscription is its own, also if the same function subscribes twice.
+    const own = (event: ChangeEvent) => listener(event);
+    this.#events.add(await this.#file.ensure(), own);
+    return { [Symbol.asyncDispose]: async () => this.#events.remove(own) };
+  }
+
+  async deadLetters(limit: number): Promise<DeadLetter[]> {
+    return this.#file.write((file) => deadLetters(file, Math.max(0, Math.trunc(limit))));
+  }
+
+  async sweep(): Promise<void> {
+    await this.#file.write((file) => {
+      prune(file, this.#clock.now());
+      pruneEvents(file, this.#clock.now());
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#events.clear();
+    await Promise.all([...this.#consumers].map((consumer) => consumer.close()));
+    this.#watch.stop();
+    this.#file.close();
+  }
+
+  /** Looks whether another process committed something; runs at every write to the log, so it must be cheap. */
+  #look(): void {
+    const file = this.#file.intact();
+    if (!file) {
+      this.#reopen();
+      return;
+    }
+    try {
+      const version = Number(file.one<{ data_version: number }>("PRAGMA data_version")?.data_version);
+      if (version === this.#version) return;
+      this.#version = version;
+      this.#deliver();
+      this.#kick();
+    } catch (error) {
+      this.#logger.log("debug", "The queue's file could not be looked at.", { reason: reasonOf(error) });
+    }
+  }
+
+  #reopen(): void {
+    if (this.#reopening) return;
+    this.#reopening = true;
+    this.#file
+      .ensure()
+      .then(() => {
+        this.#deliver();
+        this.#kick();
+      })
+      .catch((error) =>
+        this.#logger.log("warn", "The queue cannot be opened anew; trying again.", {
+          reason: reasonOf(error),
+        }),
+      )
+      .finally(() => {
+        this.#reopening = false;
+      });
+  }
+
+  #deliver(): void {
+    const file: Opened | undefined = this.#file.intact();
+    if (file) this.#events.deliver(file);
+  }
+
+  #kick(): void {
+    for (const consumer of this.#consumers) consumer.kick();
+  }
+}
+
+function checkSubject(subject: string): void {
+  if (subject.length <= MESSAGE_ID_CHARACTERS && SUBJECT.test(subject)) return;
+  throw new FormationError("invalid", "A subject is lower-case words, digits and _ between dots.");
+}

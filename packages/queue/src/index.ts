@@ -1,2 +1,3 @@
-// Wake-ups and events: publish, consume, subscribe.
-export {};
+// Wake-ups and events: publish, consume, subscribe. The drivers are subpaths, so that each library is loaded only there.
+
+export type { Consumer, DeadLetter, Queue } from "./port.ts";

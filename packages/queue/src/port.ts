@@ -2,12 +2,14 @@
 
 import type { ChangeEvent, WakeMessage } from "@formation-mcp/contract";
 
+/** A message that no handler could take; kept so that an operator can look at it. */
 export interface DeadLetter {
   subject: string;
   message_id: string;
-  /** The body as it came, at most 1,000 characters. */
+  /** The body as it came, at most 1,000 characters: untrusted text. */
   body: string;
   reason: string;
+  /** Milliseconds since the epoch. */
   at: number;
 }
 
@@ -19,24 +21,31 @@ export interface Consumer extends AsyncDisposable {
 export interface Queue {
   /**
    * Sends a wake-up. The same `messageId` twice within two minutes is sent once.
-   * @throws FormationError `unavailable` if it could not be stored.
+   * @throws FormationError `unavailable` if it could not be stored, `invalid` if the subject is none.
    */
   publish(subject: string, messageId: string, message: WakeMessage): Promise<void>;
   /**
    * Hands each message on the subjects to the handler, at most `slots` at a time; among all consumers of a subject one
-   * gets it. Taken once the handler resolves; if it rejects or its process dies, the message comes again. A body that is
-   * no wake-up goes among the dead letters and never to the handler.
+   * gets it. Taken once the handler resolves; if it rejects or its process dies, the message comes again after a growing
+   * delay, at most five times in all, and then goes among the dead letters. A body that is no wake-up goes there at once
+   * and never to the handler.
    */
   consume(
     subjects: string[],
     options: { slots: number },
     handler: (message: WakeMessage, subject: string) => Promise<void>,
   ): Promise<Consumer>;
-  /** Tells every subscriber, in every process, that a record changed. May be lost: whoever waits also polls, slowly. */
+  /**
+   * Tells every subscriber, in every process, that a record changed. May be lost, and never rejects for that: whoever
+   * waits also polls, slowly.
+   */
   emit(event: ChangeEvent): Promise<void>;
+  /** Hears every event emitted after this resolved, once. What a listener throws is logged and else ignored. */
   subscribe(listener: (event: ChangeEvent) => void): Promise<AsyncDisposable>;
+  /** The newest dead letters first. */
   deadLetters(limit: number): Promise<DeadLetter[]>;
-  /** Removes what is old: taken messages, events, dead letters after seven days. */
+  /** Removes what is old: events, wake-ups after a day, dead letters after seven days. */
   sweep(): Promise<void>;
+  /** Closes every consumer and subscription, waiting for the handlers that run. */
   close(): Promise<void>;
 }

@@ -1,0 +1,64 @@
+// How a commit in another process wakes this one: a watch on the write-ahead log, and short looks afterwards, because
+// inotify(7) may report the write before SQLite has made the commit visible. A slow poll covers what a watch can miss.
+
+import { type FSWatcher, watch } from "node:fs";
+import type { Logger } from "@formation-mcp/contract";
+
+const LOOK_AGAIN_MS = [3, 20, 100] as const;
+/** How often we look where files cannot be watched (no inotify watches left, a network file system). */
+const UNWATCHED_MS = 50;
+
+export class WalWatch {
+  readonly #look: () => void;
+  readonly #pollMs: number;
+  readonly #logger: Logger;
+  #watcher: FSWatcher | undefined;
+  #poll: NodeJS.Timeout | undefined;
+  #again: NodeJS.Timeout | undefined;
+
+  /** `pollMs` 0 turns the slow poll off. */
+  constructor(look: () => void, pollMs: number, logger: Logger) {
+    this.#look = look;
+    this.#pollMs = pollMs;
+    this.#logger = logger;
+  }
+
+  /** Watches this file from now on, instead of the one before. */
+  start(walPath: string): void {
+    this.stop();
+    let pollMs = this.#pollMs;
+    try {
+      this.#watcher = watch(walPath, { persistent: false }, () => this.#changed());
+      this.#watcher.on("error", () => {});
+    } catch (error) {
+      pollMs = UNWATCHED_MS;
+      this.#logger.log("warn", "The queue's file cannot be watched; looking at it often instead.", {
+        code: (error as NodeJS.ErrnoException).code,
+      });
+    }
+    if (pollMs > 0) this.#poll = setInterval(this.#look, pollMs).unref();
+  }
+
+  stop(): void {
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    clearInterval(this.#poll);
+    clearTimeout(this.#again);
+    this.#again = undefined;
+  }
+
+  #changed(): void {
+    this.#look();
+    this.#lookAgain(0);
+  }
+
+  #lookAgain(step: number): void {
+    const pause = LOOK_AGAIN_MS[step];
+    clearTimeout(this.#again);
+    if (pause === undefined || this.#watcher === undefined) return;
+    this.#again = setTimeout(() => {
+      this.#look();
+      this.#lookAgain(step + 1);
+    }, pause).unref();
+  }
+}
