@@ -2,6 +2,7 @@
 // settles each message when its handler is done.
 
 import { randomBytes } from "node:crypto";
+import { setImmediate as turn } from "node:timers/promises";
 import {
   type Clock,
   FormationError,
@@ -93,6 +94,8 @@ export class EmbeddedConsumer implements Consumer {
             this.kick();
           });
           this.#running.add(done);
+          // SQLite answers without ever waiting, so a full mailbox would keep everything else from its turn.
+          await turn();
         }
         this.#schedule(nextVisible(file, subjects));
       }
