@@ -84,8 +84,8 @@ export class EmbeddedConsumer implements Consumer {
     try {
       while (this.#again && !this.#closing) {
         this.#again = false;
-        const file = await this.#file.ensure();
-        while (!this.#closing && this.#running.size < slots && waiting(file, subjects, clock.now())) {
+        while (!this.#closing && this.#running.size < slots) {
+          if (!(await this.#file.read((at) => waiting(at, subjects, clock.now())))) break;
           const now = clock.now();
           const message = await this.#file.write((at) => take(at, subjects, this.#holder, now, leaseMs));
           if (!message) break;
@@ -97,7 +97,7 @@ export class EmbeddedConsumer implements Consumer {
           // SQLite answers without ever waiting, so a full mailbox would keep everything else from its turn.
           await turn();
         }
-        this.#schedule(nextVisible(file, subjects));
+        this.#schedule(await this.#file.read((at) => nextVisible(at, subjects)));
       }
     } catch (error) {
       this.#again = false;

@@ -123,7 +123,7 @@ class EmbeddedQueue implements Queue {
   }
 
   async deadLetters(limit: number): Promise<DeadLetter[]> {
-    return this.#file.write((file) => deadLetters(file, Math.max(0, Math.trunc(limit))));
+    return this.#file.read((file) => deadLetters(file, Math.max(0, Math.trunc(limit))));
   }
 
   async sweep(): Promise<void> {

@@ -101,10 +101,19 @@ export class QueueFile {
    * @throws FormationError `unavailable`
    */
   async write<T>(action: (opened: Opened) => T): Promise<T> {
+    return this.#again((opened) => transaction(opened, action));
+  }
+
+  /** Reads, without taking the lock that writers need. */
+  async read<T>(action: (opened: Opened) => T): Promise<T> {
+    return this.#again(action);
+  }
+
+  async #again<T>(action: (opened: Opened) => T): Promise<T> {
     for (let tries = 0; ; tries++) {
       const opened = await this.ensure();
       try {
-        const result = await retryBusy(() => transaction(opened, action));
+        const result = await retryBusy(() => action(opened));
         // What was committed into a file that nobody sees any more must be said again.
         if (tries >= 3 || this.#closed || this.intact()) return result;
       } catch (error) {
