@@ -1,0 +1,37 @@
+// One line a comparison: the ratio, its interval, the limit it is held against, and what was compared with what.
+
+import type { Ratio } from "./statistics.ts";
+
+export interface Line {
+  name: string;
+  /** What the ratio is held against, and which way. */
+  limit: { atMost: number } | { atLeast: number } | null;
+  /** Which end of the interval is held against the limit. */
+  judge: "ratio" | "low";
+  result: Ratio;
+  against: string;
+}
+
+const missed: string[] = [];
+
+export function print(line: Line): void {
+  const { result, limit } = line;
+  const value = line.judge === "low" ? result.low : result.ratio;
+  const held = limit === null || ("atMost" in limit ? value <= limit.atMost : value >= limit.atLeast);
+  const goal = limit === null ? "" : "atMost" in limit ? `≤ ${limit.atMost}×` : `≥ ${limit.atLeast}×`;
+  if (!held) missed.push(line.name);
+  const verdict = limit === null ? "" : held ? "held" : "MISSED";
+  process.stdout.write(
+    `${line.name.padEnd(44)} ${result.ratio.toFixed(2)}× [${result.low.toFixed(2)}, ${result.high.toFixed(2)}]  ` +
+      `${goal.padEnd(8)} ${verdict.padEnd(6)} ${line.against}\n`,
+  );
+}
+
+/** Names of the comparisons that missed their limit. */
+export function missedNames(): readonly string[] {
+  return missed;
+}
+
+export function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
