@@ -27,6 +27,8 @@ export interface Answer {
 /** One client connected to one stdio server. */
 export interface Peer {
   name: string;
+  /** The server's process, where the client keeps one. */
+  pid?: number;
   tools(): Promise<string[]>;
   call(tool: string, input: Structured, onProgress?: (message: string) => void): Promise<Answer>;
   close(): Promise<void>;
@@ -93,16 +95,16 @@ export async function sdkV2(options: ServerOptions, era: "modern" | "legacy"): P
     { name: "e2e", version: "1.0.0" },
     { versionNegotiation: { mode: era === "modern" ? { pin: "2026-07-28" } : "legacy" } },
   );
-  await client.connect(
-    new StdioV2({
-      command: process.execPath,
-      args: command(options),
-      env: environment(options),
-      stderr: "inherit",
-    }),
-  );
+  const transport = new StdioV2({
+    command: process.execPath,
+    args: command(options),
+    env: environment(options),
+    stderr: "inherit",
+  });
+  await client.connect(transport);
   return {
     name: `SDK v2, ${era}`,
+    ...(transport.pid ? { pid: transport.pid } : {}),
     tools: async () => (await client.listTools()).tools.map((tool) => tool.name),
     call: async (name, input, onProgress) =>
       answer(
