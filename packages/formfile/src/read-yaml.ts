@@ -70,7 +70,9 @@ export function readYaml(text: string, report: Report): Tree | undefined {
   const document = compose(tokens, text.length, report);
   const wrong =
     document?.errors.filter((error) => marks.length === 0 || !ABOUT_REFUSED.has(error.code)) ?? [];
-  for (const error of wrong.slice(0, FORMFILE_LIMITS.issues)) addSyntax(error, text, quotes, report);
+  // Of several errors at one place the last says most: a value that ran on is first taken for a nested mapping.
+  const byPlace = new Map(wrong.map((error) => [error.pos[0], error]));
+  for (const error of byPlace.values()) addSyntax(error, text, quotes, report);
   const tree = document === undefined || wrong.length > 0 ? undefined : convert(document, marks, report);
   for (const { what, at } of marks) report.add(at, "", ...REFUSALS[what]);
   return tree;

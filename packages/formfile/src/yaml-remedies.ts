@@ -24,8 +24,8 @@ const BY_CODE: Partial<Record<YAMLError["code"], Remedy>> = {
   BLOCK_IN_FLOW: ["Block style stands inside […] or {…}.", "Use […] and {…} all the way in, or block style."],
   KEY_OVER_1024_CHARS: ["A key is longer than 1024 characters.", "Shorten the key."],
   MULTILINE_IMPLICIT_KEY: [
-    "A key spans several lines.",
-    "Check the line above: is its colon missing, or its value unquoted?",
+    "A text runs on into the next line, where a key seems to be meant.",
+    "Start all keys of a mapping in the same column and write a colon after each.",
   ],
   NON_STRING_KEY: ["A key is not a plain string.", "Write the key as text."],
   TAB_AS_INDENT: ["A tab is used as indentation.", "Indent with spaces."],
