@@ -1,7 +1,7 @@
 // What every room needs of the operating system: bounded child processes, atomic files, process identities, waiting.
 
-export { readIfThere, syncDirectory, writeFileAtomic } from "./files.ts";
-export { identify, isAlive, type ProcessIdentity, sendSignal, waitGone } from "./processes.ts";
+export { readIfThere, removeTemporaries, syncDirectory, writeFileAtomic } from "./files.ts";
+export { groupMembers, identify, isAlive, type ProcessIdentity, sendSignal, waitGone } from "./processes.ts";
 export {
   type DetachedOptions,
   plainEnvironment,
@@ -11,4 +11,4 @@ export {
   runChecked,
   spawnDetached,
 } from "./run.ts";
-export { type WaitOptions, waitFor } from "./wait.ts";
+export { type Truthy, type WaitOptions, waitFor } from "./wait.ts";

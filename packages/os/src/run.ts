@@ -1,7 +1,11 @@
 // Child processes with a limit: each runs in a process group of its own, so that ending it ends all it started.
 
 import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
+import { constants, homedir } from "node:os";
 import { FormationError } from "@formation-mcp/contract";
+import { collectOutput } from "./output.ts";
+import { groupMembers } from "./processes.ts";
+import { waitFor } from "./wait.ts";
 
 export interface RunOptions {
   signal?: AbortSignal;
@@ -26,8 +30,12 @@ export interface RunResult {
   stderr: string;
 }
 
-const SIGNAL_NUMBERS: Record<string, number> = { SIGHUP: 1, SIGINT: 2, SIGKILL: 9, SIGTERM: 15 };
-const LINE_BYTES = 64 * 1024;
+/** The longest delay a timer takes; beyond it Node's would fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+/** How long a finished child's output may still be held open by what it left running. */
+const OUTPUT_GRACE_MS = 1000;
+/** How long a killed group may take to be gone: only a process stuck in the kernel takes longer. */
+const GONE_MS = 5000;
 
 /** A small environment that programs can work with and that carries none of our secrets. */
 export function plainEnvironment(extra: Record<string, string> = {}): Record<string, string> {
@@ -35,53 +43,75 @@ export function plainEnvironment(extra: Record<string, string> = {}): Record<str
     PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     LC_ALL: "C.UTF-8",
   };
-  const home = process.env["HOME"];
-  if (home) kept["HOME"] = home;
+  try {
+    const home = homedir();
+    if (home) kept["HOME"] = home;
+  } catch {
+    // A user without a home directory has none to give.
+  }
   return { ...kept, ...extra };
 }
 
 /**
  * Runs a program to its end; its exit code is a result, not an error.
  * @throws FormationError `unavailable` if the program cannot be started, `cancelled` if the signal aborts, `limit` after
- *   `timeoutMs`. In the last two the whole process group is gone when the promise rejects.
+ *   `timeoutMs`, `internal` if `onLine` throws. In the last three the whole process group is gone when the promise rejects.
  */
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
   if (options.signal?.aborted) throw new FormationError("cancelled", `${file} was not started: cancelled.`);
-  const child = spawn(file, args, {
+  const child = start(file, args, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: options.env ?? plainEnvironment(),
     stdio: ["pipe", "pipe", "pipe"],
-    detached: true,
   });
-  const keep = options.keepBytes ?? 1024 * 1024;
-  const stdout = collect(child.stdout, keep, (line) => options.onLine?.("stdout", line));
-  const stderr = collect(child.stderr, keep, (line) => options.onLine?.("stderr", line));
-  child.stdin.on("error", () => {});
-  child.stdin.end(options.input ?? "");
 
-  let ended: "cancelled" | "limit" | undefined;
-  const end = (why: "cancelled" | "limit") => {
-    ended ??= why;
+  let ended: FormationError | undefined;
+  let killer: NodeJS.Timeout | undefined;
+  const end = (why: FormationError) => {
+    if (ended) return;
+    ended = why;
     signalGroup(child, "SIGTERM");
-    setTimeout(() => signalGroup(child, "SIGKILL"), options.graceMs ?? 5000).unref();
+    killer = setTimeout(() => signalGroup(child, "SIGKILL"), clamp(options.graceMs ?? 5000));
   };
-  const onAbort = () => end("cancelled");
+  const onLine = options.onLine;
+  const collect = (name: "stdout" | "stderr") =>
+    collectOutput(
+      child[name],
+      options.keepBytes ?? 1024 * 1024,
+      onLine &&
+        ((line) => {
+          try {
+            onLine(name, line);
+          } catch (error) {
+            end(FormationError.from(error, `What ${file} printed could not be taken over.`));
+          }
+        }),
+    );
+  const outputs = [collect("stdout"), collect("stderr")] as const;
+  child.stdin?.on("error", () => {}); // a child that reads none of its input closes it
+  child.stdin?.end(options.input ?? "");
+
+  const onAbort = () => end(new FormationError("cancelled", `${file} was cancelled.`));
   options.signal?.addEventListener("abort", onAbort, { once: true });
-  const timer = setTimeout(() => end("limit"), options.timeoutMs);
+  const timer = setTimeout(() => {
+    end(new FormationError("limit", `${file} did not end within ${spell(options.timeoutMs)}.`));
+  }, clamp(options.timeoutMs));
   try {
     const code = await exitOf(child, file);
     signalGroup(child, "SIGKILL"); // whatever it left running in its group
-    if (ended === "cancelled") throw new FormationError("cancelled", `${file} was cancelled.`);
-    if (ended === "limit") {
-      throw new FormationError(
-        "limit",
-        `${file} did not end within ${Math.round(options.timeoutMs / 1000)} s.`,
-      );
+    for (const output of outputs) output.finish();
+    if (ended) {
+      await groupGone(child);
+      throw ended;
     }
-    return { code, stdout: stdout(), stderr: stderr() };
+    return { code, stdout: outputs[0].text(), stderr: outputs[1].text() };
   } finally {
     clearTimeout(timer);
+    clearTimeout(killer); // its pid may soon be somebody else's
     options.signal?.removeEventListener("abort", onAbort);
+    // A process that left the group may hold the pipes open for ever: they must not hold us.
+    child.stdout?.destroy();
+    child.stderr?.destroy();
   }
 }
 
@@ -106,13 +136,16 @@ export interface DetachedOptions {
   stdio: StdioOptions;
 }
 
-/** Starts a program that outlives this process, in a session of its own. Resolves with its pid once it runs. */
+/**
+ * Starts a program that outlives this process, in a session of its own. Resolves with its pid once it runs.
+ * @throws FormationError `unavailable` if it cannot be started.
+ */
 export async function spawnDetached(
   file: string,
   args: readonly string[],
   options: DetachedOptions,
 ): Promise<number> {
-  const child = spawn(file, args, { ...options, detached: true });
+  const child = start(file, args, options);
   const pid = await new Promise<number>((resolve, reject) => {
     child.once("spawn", () => resolve(child.pid as number));
     child.once("error", (cause) => reject(notStarted(file, cause)));
@@ -120,6 +153,19 @@ export async function spawnDetached(
   child.on("error", () => {});
   child.unref();
   return pid;
+}
+
+function start(
+  file: string,
+  args: readonly string[],
+  options: { cwd?: string; env: Record<string, string>; stdio: StdioOptions },
+): ChildProcess {
+  try {
+    return spawn(file, args, { ...options, detached: true });
+  } catch (cause) {
+    // Some failures come as events, others (too long a list of arguments, a NUL in one) are thrown.
+    throw notStarted(file, cause as Error);
+  }
 }
 
 function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
@@ -131,16 +177,28 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   }
 }
 
+async function groupGone(child: ChildProcess): Promise<void> {
+  const group = child.pid;
+  if (group === undefined) return;
+  const what = `process group ${group} to end`;
+  await waitFor(() => groupMembers(group).length === 0, { timeoutMs: GONE_MS, everyMs: 10, what }).catch(
+    () => {},
+  );
+}
+
 function exitOf(child: ChildProcess, file: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    child.once("error", (cause) => reject(notStarted(file, cause)));
     let code = 0;
+    let patience: NodeJS.Timeout | undefined;
+    child.once("error", (cause) => reject(notStarted(file, cause)));
     child.once("exit", (exit, signal) => {
-      code = exit ?? 128 + (SIGNAL_NUMBERS[signal ?? ""] ?? 0);
-      // A grandchild that holds the pipes open must not hold us: give the rest of the output a moment.
-      setTimeout(() => resolve(code), 1000).unref();
+      code = exit ?? 128 + (signal ? constants.signals[signal] : 0);
+      patience = setTimeout(() => resolve(code), OUTPUT_GRACE_MS);
     });
-    child.once("close", () => resolve(code));
+    child.once("close", () => {
+      clearTimeout(patience);
+      resolve(code);
+    });
   });
 }
 
@@ -151,29 +209,10 @@ function notStarted(file: string, cause: Error): FormationError {
   });
 }
 
-function collect(
-  stream: NodeJS.ReadableStream | null,
-  keepBytes: number,
-  onLine: (line: string) => void,
-): () => string {
-  let kept = "";
-  let partial = "";
-  const decoder = new TextDecoder();
-  const take = (text: string) => {
-    kept = (kept + text).slice(-keepBytes);
-    const lines = (partial + text).split(/\r?\n/);
-    partial = lines.pop() ?? "";
-    for (const line of lines) onLine(line.slice(0, LINE_BYTES));
-    if (partial.length > LINE_BYTES) {
-      onLine(partial.slice(0, LINE_BYTES));
-      partial = "";
-    }
-  };
-  stream?.on("data", (chunk: Uint8Array) => take(decoder.decode(chunk, { stream: true })));
-  stream?.on("end", () => {
-    if (partial !== "") onLine(partial);
-    partial = "";
-  });
-  stream?.on("error", () => {});
-  return () => kept;
+function clamp(ms: number): number {
+  return Math.min(Math.max(ms, 0), MAX_TIMER_MS);
+}
+
+function spell(ms: number): string {
+  return ms < 1000 ? `${ms} ms` : `${Math.round(ms / 1000)} s`;
 }

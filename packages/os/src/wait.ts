@@ -3,6 +3,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { FormationError } from "@formation-mcp/contract";
 
+/** The longest delay a timer takes; beyond it Node's would fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 export interface WaitOptions {
   timeoutMs: number;
   /** How often the condition is asked, in milliseconds. Default 50. */
@@ -12,27 +15,56 @@ export interface WaitOptions {
   what: string;
 }
 
+/** What is left of a condition's type once it came true. */
+export type Truthy<T> = Exclude<NonNullable<T>, false | 0 | 0n | "">;
+
 /**
- * Resolves with the first truthy answer.
- * @throws FormationError `limit` after `timeoutMs`, `cancelled` when the signal aborts.
+ * Resolves with the first truthy answer. The condition is asked at least once; what it throws is passed on.
+ * @throws FormationError `limit` after `timeoutMs`, also when the condition itself does not answer; `cancelled` when the
+ *   signal aborts.
  */
-export async function waitFor<T>(
-  condition: () => T | Promise<T>,
-  options: WaitOptions,
-): Promise<NonNullable<T>> {
+export async function waitFor<T>(condition: () => T | Promise<T>, options: WaitOptions): Promise<Truthy<T>> {
   const end = performance.now() + options.timeoutMs;
-  for (;;) {
-    if (options.signal?.aborted)
-      throw new FormationError("cancelled", `No longer waiting for ${options.what}.`);
-    const answer = await condition();
-    if (answer) return answer;
-    const left = end - performance.now();
-    if (left <= 0)
-      throw new FormationError("limit", `Waited ${options.timeoutMs} ms in vain for ${options.what}.`);
-    await delay(
-      Math.min(options.everyMs ?? 50, left),
-      undefined,
-      options.signal ? { signal: options.signal } : {},
-    ).catch(() => {});
+  const settled = new AbortController();
+  const stop = options.signal ? AbortSignal.any([options.signal, settled.signal]) : settled.signal;
+  try {
+    for (;;) {
+      if (options.signal?.aborted) throw cancelled(options);
+      const left = end - performance.now();
+      const answer = await answerOf(condition, Math.max(left, 0), stop);
+      if (answer === "late" || (!answer?.value && end - performance.now() <= 0)) {
+        if (options.signal?.aborted) throw cancelled(options);
+        throw new FormationError("limit", `Waited ${options.timeoutMs} ms in vain for ${options.what}.`);
+      }
+      if (answer.value) return answer.value as Truthy<T>;
+      const pause = Math.min(options.everyMs ?? 50, Math.max(0, end - performance.now()));
+      await delay(pause, undefined, { signal: stop }).catch(() => {});
+    }
+  } finally {
+    settled.abort();
   }
+}
+
+/** The condition's answer; `late` if it takes longer than what is left or the wait is called off. */
+async function answerOf<T>(
+  condition: () => T | Promise<T>,
+  leftMs: number,
+  stop: AbortSignal,
+): Promise<{ value: T } | "late"> {
+  const value = condition();
+  if (!(value instanceof Promise)) return { value };
+  const timer = new AbortController();
+  const either = AbortSignal.any([stop, timer.signal]);
+  try {
+    return await Promise.race([
+      value.then((answer) => ({ value: answer })),
+      delay(Math.min(leftMs, MAX_TIMER_MS), "late" as const, { signal: either }).catch(() => "late" as const),
+    ]);
+  } finally {
+    timer.abort();
+  }
+}
+
+function cancelled(options: WaitOptions): FormationError {
+  return new FormationError("cancelled", `No longer waiting for ${options.what}.`);
 }

@@ -1,0 +1,69 @@
+// What a child prints: handed on line by line as it comes, and its end kept, both within bounds.
+
+import type { Readable } from "node:stream";
+
+const LINE_BYTES = 64 * 1024;
+
+export interface Output {
+  /** The last `keepBytes` bytes as text; a character that was cut at the beginning is left out. */
+  text(): string;
+  /** Hands on what has no line end yet and takes nothing more. */
+  finish(): void;
+}
+
+/** Reads a stream to its end or to `finish`. */
+export function collectOutput(
+  stream: Readable | null | undefined,
+  keepBytes: number,
+  onLine: ((line: string) => void) | undefined,
+): Output {
+  const decoder = new TextDecoder();
+  const kept: Uint8Array[] = [];
+  let keptBytes = 0;
+  let partial = "";
+  let cutting = false;
+  let finished = false;
+
+  const keep = (chunk: Uint8Array) => {
+    kept.push(chunk);
+    keptBytes += chunk.length;
+    while (kept[0] && keptBytes - kept[0].length >= keepBytes) keptBytes -= kept.shift()?.length ?? 0;
+  };
+  const hand = (line: string) => {
+    const cut = cutting;
+    cutting = false;
+    if (!cut) onLine?.((line.endsWith("\r") ? line.slice(0, -1) : line).slice(0, LINE_BYTES));
+  };
+  const split = (text: string) => {
+    const lines = (partial + text).split("\n");
+    partial = lines.pop() ?? "";
+    for (const line of lines) hand(line);
+    // Of an endless line the beginning is handed on once, and the rest up to its end dropped.
+    if (partial.length > LINE_BYTES) {
+      if (!cutting) onLine?.(partial.slice(0, LINE_BYTES));
+      cutting = true;
+    }
+    if (cutting) partial = "";
+  };
+  const finish = () => {
+    if (finished) return;
+    finished = true;
+    split(decoder.decode());
+    if (partial !== "" && !cutting) hand(partial);
+    partial = "";
+  };
+
+  stream?.on("data", (chunk: Uint8Array) => {
+    if (finished) return;
+    keep(chunk);
+    if (onLine) split(decoder.decode(chunk, { stream: true }));
+  });
+  stream?.on("error", () => {});
+  return { text: () => endOf(Buffer.concat(kept), keepBytes), finish };
+}
+
+function endOf(bytes: Buffer, keepBytes: number): string {
+  let from = Math.max(0, bytes.length - keepBytes);
+  if (from > 0) while (from < bytes.length && ((bytes[from] ?? 0) & 0xc0) === 0x80) from++;
+  return bytes.subarray(from).toString("utf8");
+}
