@@ -37,6 +37,8 @@ export interface Peer {
 export interface ServerOptions {
   stateDir: string;
   args?: string[];
+  /** Another build of the program than this repository's. */
+  bundle?: string;
   env?: Record<string, string>;
 }
 
@@ -67,8 +69,8 @@ export async function dismissWorker(stateDir: string): Promise<void> {
   await waitFor(() => !isAlive(identity), { timeoutMs: 60_000, what: "the worker to leave" });
 }
 
-function command({ stateDir, args = [] }: ServerOptions): string[] {
-  return [BUNDLE, "--allow-dir", HELLO, "--state-dir", stateDir, ...args];
+function command({ stateDir, args = [], bundle = BUNDLE }: ServerOptions): string[] {
+  return [bundle, "--allow-dir", HELLO, "--state-dir", stateDir, ...args];
 }
 
 function environment({ env = {} }: ServerOptions): Record<string, string> {
