@@ -1,1 +1,56 @@
-export {};
+// Artifacts in a directory of this machine, shared by all processes of its user.
+
+import { mkdir, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
+import { Blobs } from "./blobs.ts";
+import { checkLogName, isLogName } from "./log-files.ts";
+import { readLogPage } from "./log-reader.ts";
+import { LogWriter } from "./log-writer.ts";
+import type { Artifacts } from "./port.ts";
+import { explain } from "./streams.ts";
+
+export interface DirectoryArtifactsOptions {
+  /** A directory of their own, made with mode 0700 if it is not there. */
+  path: string;
+  /** The age of blobs is measured by it. */
+  clock?: Clock;
+  logger?: Logger;
+}
+
+/**
+ * Opens the artifacts of a directory and removes what puts that died left there.
+ * @throws FormationError `unavailable` if the directory cannot be written.
+ */
+export async function openDirectoryArtifacts(options: DirectoryArtifactsOptions): Promise<Artifacts> {
+  const blobs = new Blobs(options.path, options.clock ?? systemClock, options.logger ?? silentLogger);
+  const logs = join(options.path, "logs");
+  const directoryOf = (name: string) => {
+    checkLogName(name);
+    return join(logs, name);
+  };
+  const writer = new LogWriter(directoryOf);
+  try {
+    await blobs.open();
+    await mkdir(logs, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw explain(error);
+  }
+  return {
+    put: (content, put) => blobs.put(content, put),
+    get: (digest) => blobs.get(digest),
+    stat: (digest) => blobs.stat(digest),
+    collect: (roots, olderThanMs) => blobs.collect(roots, olderThanMs),
+    appendLog: async (name, lines) => {
+      checkLogName(name);
+      await writer.append(name, lines);
+    },
+    readLog: async (name, query) => readLogPage(directoryOf(name), query),
+    removeLog: async (name) => {
+      checkLogName(name);
+      await writer.remove(name);
+    },
+    logNames: async () => (await readdir(logs)).filter(isLogName).sort(),
+    close: () => writer.idle(),
+  };
+}

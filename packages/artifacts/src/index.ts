@@ -1,2 +1,3 @@
-// Content-addressed blobs and append-only logs: build contexts, images, logs.
-export {};
+// Content-addressed blobs and append-only logs: build contexts, images, logs. Drivers are subpaths.
+
+export type { Artifacts, BlobInfo, Digest, LogLine, LogPage, LogQuery } from "./port.ts";

@@ -20,7 +20,7 @@ export interface LogLine {
 export interface LogQuery {
   /** Only these streams. */
   streams?: string[];
-  /** The last so many lines that match. */
+  /** The last so many lines that match; 0 gives none, and the cursor to follow from now. */
   tail?: number;
   /** Only lines at or after this time. */
   since?: number;
@@ -28,7 +28,7 @@ export interface LogQuery {
   grep?: string;
   /** Go on after the line this cursor names; `tail` is ignored then. */
   cursor?: string;
-  /** Stop before the texts exceed this many bytes. */
+  /** Stop before the texts, each with one byte for its line end, exceed this many bytes. One line is always given, cut if need be. */
   maxBytes: number;
 }
 
@@ -36,7 +36,7 @@ export interface LogPage {
   lines: LogLine[];
   /** Where the next page begins; always given, so that a caller can follow. */
   cursor: string;
-  /** Whether more lines matched than fit. */
+  /** Whether more lines matched than fit: with `tail` older ones, else newer ones, which the next page has. */
   more: boolean;
 }
 
@@ -55,9 +55,13 @@ export interface Artifacts {
    */
   get(digest: Digest): Promise<AsyncIterable<Uint8Array>>;
   stat(digest: Digest): Promise<BlobInfo | null>;
-  /** Removes blobs that are no root and older than `olderThanMs`. Returns how many bytes went. */
+  /** Removes blobs that are no root and were put longer than `olderThanMs` ago. Returns how many bytes went. */
   collect(roots: AsyncIterable<string> | Iterable<string>, olderThanMs: number): Promise<number>;
-  /** Appends lines to a record's log; each stream of it keeps the newest `LIMITS.logBytesPerStream` bytes. */
+  /**
+   * Appends lines to a record's log, one writer at a time; each stream of it keeps the newest
+   * `LIMITS.logBytesPerStream` bytes. Texts over `LIMITS.logLineBytes` are cut.
+   * @throws FormationError `invalid` if the name is no record's (`bld_…`, `bld_….2`) or a stream's name no word.
+   */
   appendLog(name: string, lines: LogLine[]): Promise<void>;
   /** Reads a record's log; an unknown name is an empty log. */
   readLog(name: string, query: LogQuery): Promise<LogPage>;

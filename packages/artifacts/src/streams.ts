@@ -1,0 +1,81 @@
+// Byte streams from elsewhere: read with a signal, written to files whole, and what a full disk says.
+
+import type { FileHandle } from "node:fs/promises";
+import { FormationError } from "@formation-mcp/contract";
+
+/** Reads a stream until it ends or the signal aborts, also while the source keeps us waiting. */
+export async function* abortable(
+  content: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncIterable<Uint8Array> {
+  const iterator = content[Symbol.asyncIterator]();
+  let stop: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(new FormationError("cancelled", "Reading the content was cancelled."));
+    if (signal?.aborted) stop();
+    signal?.addEventListener("abort", stop, { once: true });
+  });
+  aborted.catch(() => {});
+  let ended = false;
+  try {
+    for (;;) {
+      const next = await Promise.race([iterator.next(), aborted]);
+      if (next.done) {
+        ended = true;
+        return;
+      }
+      yield next.value;
+    }
+  } finally {
+    if (stop) signal?.removeEventListener("abort", stop);
+    // A source that hangs in next() would also hang in return(): it is told, not waited for.
+    if (!ended) void Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}
+
+/** Writes chunks to a file in larger pieces, because a tar stream is mostly headers and padding. */
+export class FileSink {
+  readonly #file: FileHandle;
+  #waiting: Uint8Array[] = [];
+  #bytes = 0;
+
+  constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    this.#waiting.push(chunk);
+    this.#bytes += chunk.byteLength;
+    if (this.#bytes >= 256 * 1024) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    const bytes =
+      this.#waiting.length === 1 && this.#waiting[0] ? this.#waiting[0] : Buffer.concat(this.#waiting);
+    this.#waiting = [];
+    this.#bytes = 0;
+    for (let at = 0; at < bytes.byteLength; ) at += (await this.#file.write(bytes, at)).bytesWritten;
+  }
+}
+
+export function errnoOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException | null)?.code;
+}
+
+/** Says what the operating system's refusal means; other errors are handed on as they are. */
+export function explain(error: unknown): unknown {
+  const code = errnoOf(error);
+  if (code === "ENOSPC" || code === "EDQUOT") {
+    return new FormationError("unavailable", "There is no space left in the artifacts' directory.", {
+      cause: error,
+      remedy: "Free disk space, or remove builds that are no longer needed, and try again.",
+    });
+  }
+  if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
+    return new FormationError("unavailable", "The artifacts' directory cannot be written.", {
+      cause: error,
+      remedy: "Check the owner and mode of the state directory.",
+    });
+  }
+  return error;
+}
