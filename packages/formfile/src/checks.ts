@@ -90,7 +90,7 @@ export interface ListRule<T> {
   most: number;
   /** A whole correct list, for those who wrote something else. */
   example: string;
-  /** What makes two items the same. */
+  /** Whether equal items are refused. */
   unique?: boolean;
 }
 

@@ -13,7 +13,7 @@ export const FORMFILE_LIMITS = {
   /** Issues that one parse lists. */
   issues: 200,
   /** UTF-16 code units that `formfileError` spends on issues. */
-  errorLength: 16_000,
+  errorLength: 10_000,
   fromLength: 255,
   nameLength: 63,
   /** One command or one `KEY=value`: the longest string that Linux hands to a program (MAX_ARG_STRLEN less its NUL). */

@@ -111,12 +111,10 @@ describe("anything at all", () => {
     fc.record({ from: fc.anything(), run: fc.anything(), env: fc.anything(), resources: fc.anything() }),
   );
 
-  it("gets an answer that is well formed, in reasonable time", () => {
+  it("gets an answer that is well formed, and never an exception", () => {
     fc.assert(
       fc.property(anything, (input) => {
-        const before = performance.now();
         const result = parseFormfile(input);
-        expect(performance.now() - before).toBeLessThan(5000);
         if (result.ok) {
           expect(parseFormfile(result.formfile)).toEqual(result);
           return;
