@@ -1,0 +1,71 @@
+import {
+  controlSubject,
+  FormationError,
+  idKind,
+  newId,
+  parseWakeMessage,
+  SUBJECTS,
+} from "@formation-mcp/contract";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+
+describe("a wake-up", () => {
+  it("survives the wire", () => {
+    fc.assert(
+      fc.property(fc.nat(), (now) => {
+        const message = { v: 1 as const, operation_id: newId("op", { now: () => now }) };
+        expect(parseWakeMessage(JSON.parse(JSON.stringify(message)))).toEqual(message);
+      }),
+    );
+  });
+
+  it("that is anything else is `invalid`, and never throws anything else", () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.anything(), fc.jsonValue()), (body) => {
+        expect(() => parseWakeMessage(body)).toThrow(FormationError);
+      }),
+    );
+  });
+
+  it("carries an operation's id and its version alone: it wakes, it does not tell", () => {
+    const operation_id = newId("op");
+    const wrong = [
+      { v: 2, operation_id },
+      { v: 1 },
+      { v: 1, operation_id: newId("bld") },
+      { v: 1, operation_id: `${operation_id}.1` },
+      { v: 1, operation_id, command: "rm" },
+      { operation_id },
+      [operation_id],
+    ];
+    for (const body of wrong) {
+      expect(() => parseWakeMessage(body)).toThrow(expect.objectContaining({ code: "invalid" }));
+    }
+  });
+});
+
+describe("a subject", () => {
+  it("of a node is made from its id alone, one token of letters, digits and _", () => {
+    fc.assert(
+      fc.property(fc.nat(), (now) => {
+        const node = newId("node", { now: () => now });
+        expect(controlSubject(node)).toBe(`vm.control.${node}`);
+        expect(controlSubject(node)).toMatch(/^vm\.control\.\w+$/);
+      }),
+    );
+  });
+
+  it("is refused for what is no node id, so that no text becomes part of a subject", () => {
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        fc.pre(idKind(text) !== "node");
+        expect(() => controlSubject(text as never)).toThrow(expect.objectContaining({ code: "invalid" }));
+      }),
+    );
+    expect(() => controlSubject(`${newId("node")}.>` as never)).toThrow(FormationError);
+  });
+
+  it("of work is the one in the documents", () => {
+    expect(SUBJECTS).toEqual({ build: "pack.build", ship: "pack.ship" });
+  });
+});
