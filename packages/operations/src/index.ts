@@ -1,2 +1,20 @@
 // The one database: operations, builds, deployments, instances and nodes.
-export {};
+
+export type {
+  BuildPatch,
+  Changes,
+  DeploymentPatch,
+  Idempotency,
+  InstancePatch,
+  Lease,
+  NewBuild,
+  NewDeployment,
+  NewInstance,
+  NewOperation,
+  Outcome,
+  Page,
+  PageQuery,
+  Store,
+  Submission,
+  SweepResult,
+} from "./port.ts";

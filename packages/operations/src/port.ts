@@ -14,7 +14,6 @@ import type {
   OperationState,
   Progress,
 } from "@formation-mcp/contract";
-import type { Resources } from "@formation-mcp/formfile";
 
 /** What the store fills in by itself. */
 type Filled = "version" | "created_at" | "updated_at";
@@ -124,7 +123,7 @@ export interface Store {
   claim(request: {
     node_id: Id<"node">;
     subjects: string[];
-    free: Resources;
+    free: Operation["needs"];
     leaseMs: number;
   }): Promise<Operation | null>;
   /** Prolongs the lease and returns the operation as it is now: look at `cancel_requested_at`. */

@@ -1,0 +1,57 @@
+// Cancelling: what waits ends at once, what runs is asked to end. A cancelled operation that had changed what the owner
+// desires of an instance takes that back, because an operation that never began must leave no trace; one that failed
+// does not, because the owner still wants it.
+
+import { type ErrorRecord, isFinal, OPERATION_STATES } from "@formation-mcp/contract";
+import { end, move } from "./follow.ts";
+import { instanceRow, patchInstance } from "./records.ts";
+import type { OperationRow } from "./schema.ts";
+import { first, type Query, type Script } from "./script.ts";
+
+export const CANCELLED: ErrorRecord = {
+  code: "cancelled",
+  message: "The operation was cancelled before it began.",
+};
+
+/** Idempotent: an operation that ended, or was asked before, stays as it is. */
+export function* cancelOperation(q: Query, row: OperationRow): Script<OperationRow> {
+  if (isFinal(OPERATION_STATES, row.state)) return row;
+  if (row.state === "running") {
+    if (row.cancel_requested_at !== null) return row;
+    return yield* move(q, row, { cancel_requested_at: q.now });
+  }
+  const asked = yield* move(q, row, { cancel_requested_at: q.now });
+  yield* restoreDesire(q, asked);
+  const error =
+    row.attempt === 0
+      ? CANCELLED
+      : { ...CANCELLED, message: "The operation was cancelled while it waited for another attempt." };
+  return yield* end(q, asked, { state: "cancelled", error });
+}
+
+function* restoreDesire(q: Query, row: OperationRow): Script<void> {
+  const { desire_from, desire_to } = row;
+  if (desire_from === null || desire_to === null) return;
+  const younger = yield* first(
+    q.cached("operation.younger-desire", { key: row.serial_key, seq: row.seq }, (db, p) =>
+      db
+        .selectFrom("operations")
+        .selectAll()
+        .where("serial_key", "=", p.key)
+        .where("seq", ">", p.seq)
+        .where("ended_at", "is", null)
+        .where("desire_to", "is not", null)
+        .orderBy("seq")
+        .limit(1),
+    ),
+  );
+  // A younger wish stands; should that be cancelled too, it goes back to what was before this one.
+  if (younger) {
+    yield* move(q, younger, { desire_from });
+    return;
+  }
+  const instance = yield* instanceRow(q, row.owner, row.serial_key as `vm_${string}`);
+  if (instance.state !== "deleted" && instance.desired === desire_to) {
+    yield* patchInstance(q, instance, { desired: desire_from });
+  }
+}

@@ -1,0 +1,126 @@
+// Taking work: which queued operation a node gets, and what happens to one whose node fell silent. The rule of leases:
+// an attempt is over when its lease ran out, and not before; whoever claims next, or the sweep, gives the operation back.
+
+import type { Operation } from "@formation-mcp/contract";
+import { LIMITS } from "@formation-mcp/contract";
+import { type Kysely, type SelectQueryBuilder, sql } from "kysely";
+import { giveBack } from "./follow.ts";
+import type { Store } from "./port.ts";
+import { toOperation } from "./rows.ts";
+import type { Tables } from "./schema.ts";
+import { all, numbered, type Query, type Script, values } from "./script.ts";
+
+type Request = Parameters<Store["claim"]>[0];
+
+export function* claim(q: Query, request: Request): Script<Operation | null> {
+  yield* takeBackSilent(q);
+  const { subjects, free } = request;
+  if (subjects.length === 0) return null;
+  const params = {
+    ...numbered("subject", subjects),
+    node: request.node_id,
+    vcpus: free.vcpus,
+    memory: free.memory_mb,
+    disk: free.disk_gb,
+    now: q.now,
+    until: q.now + request.leaseMs,
+  };
+  const [row] = yield* all(
+    q.cached(`claim ${subjects.length}`, params, (db, p) =>
+      db
+        .updateTable("operations")
+        .set((eb) => ({
+          state: "running",
+          attempt: eb("attempt", "+", 1),
+          claimed_by: p.node,
+          lease_until: p.until,
+          started_at: eb.fn.coalesce("started_at", eb.val(p.now)),
+          progress: null,
+          updated_at: p.now,
+          version: eb("version", "+", 1),
+        }))
+        .where("seq", "=", oldest(db, values(p, "subject", subjects.length), p))
+        .returningAll(),
+    ),
+  );
+  return row ? toOperation(row) : null;
+}
+
+interface Fit {
+  node: Request["node_id"];
+  vcpus: number;
+  memory: number;
+  disk: number;
+  now: number;
+}
+
+/** The oldest operation that fits, each subject through its own index. */
+function oldest(db: Kysely<Tables>, subjects: string[], fit: Fit) {
+  const [head, ...tail] = subjects.map((subject) =>
+    db.selectFrom(oldestOf(db, subject, fit).as("one")).select("one.seq"),
+  );
+  if (!head) throw new TypeError("no subjects");
+  const union = tail.reduce((left, right) => left.unionAll(right), head);
+  return db.selectFrom(union.as("any")).select((eb) => eb.fn.min<number>("any.seq").as("seq"));
+}
+
+function oldestOf(
+  db: Kysely<Tables>,
+  subject: string,
+  fit: Fit,
+): SelectQueryBuilder<Tables & { o: Tables["operations"] }, "o", { seq: number }> {
+  return db
+    .selectFrom("operations as o")
+    .select("o.seq")
+    .where("o.state", "=", sql.lit("queued" as const))
+    .where("o.subject", "=", subject)
+    .where((eb) => eb.or([eb("o.node_id", "is", null), eb("o.node_id", "=", fit.node)]))
+    .where("o.vcpus", "<=", fit.vcpus)
+    .where("o.memory_mb", "<=", fit.memory)
+    .where("o.disk_gb", "<=", fit.disk)
+    .where("o.run_at", "<=", fit.now)
+    .where("o.deadline_at", ">", fit.now)
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom("operations as older")
+            .select("older.seq")
+            .whereRef("older.serial_key", "=", "o.serial_key")
+            .whereRef("older.seq", "<", "o.seq")
+            .where("older.ended_at", "is", null),
+        ),
+      ),
+    )
+    .orderBy("o.seq")
+    .limit(1) as never;
+}
+
+/**
+ * Gives back what may be tried again. What may not (attempts used up, cancelled, past its deadline) is ended by the
+ * sweep alone, because whoever ends an operation has to tell that to others.
+ */
+function* takeBackSilent(q: Query): Script<void> {
+  const rows = yield* all(
+    q.cached("silent", { now: q.now, attempts: LIMITS.attempts }, (db, p) =>
+      db
+        .selectFrom("operations")
+        .selectAll()
+        .where("state", "=", sql.lit("running" as const))
+        .where("lease_until", "<=", p.now)
+        .where("attempt", "<", p.attempts)
+        .where("cancel_requested_at", "is", null)
+        .where("deadline_at", ">", p.now)
+        .limit(100),
+    ),
+  );
+  for (const row of rows) yield* giveBack(q, row, q.now, silent(row.attempt));
+}
+
+/** Why an attempt that nobody ended is over. */
+export function silent(attempt: number) {
+  return {
+    code: "unavailable" as const,
+    message: `Attempt ${attempt} ended without an answer: the worker that ran it fell silent.`,
+    remedy: "It is tried again by itself.",
+  };
+}

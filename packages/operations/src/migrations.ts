@@ -1,0 +1,51 @@
+// The shape of the database, version by version. A migration that was released is never changed; a new one is appended.
+
+import { FormationError } from "@formation-mcp/contract";
+import { firstMigration } from "./migration-1.ts";
+import { all, count, first, type Query, type Script } from "./script.ts";
+
+const MIGRATIONS = [firstMigration] as const;
+
+/** Brings an empty or older database up to date. The driver runs it inside one write transaction. */
+export function* migrate(q: Query): Script<{ from: number; to: number }> {
+  yield* count(
+    q.db.schema
+      .createTable("meta")
+      .ifNotExists()
+      .addColumn("key", "text", (c) => c.primaryKey())
+      .addColumn("value", "text", (c) => c.notNull()),
+  );
+  const from = yield* schemaVersion(q);
+  for (const migration of MIGRATIONS.slice(from)) {
+    for (const statement of migration(q.db)) yield* all(statement);
+  }
+  const value = String(MIGRATIONS.length);
+  yield* count(
+    q.db
+      .insertInto("meta")
+      .values({ key: "schema", value })
+      .onConflict((conflict) => conflict.column("key").doUpdateSet({ value })),
+  );
+  return { from, to: MIGRATIONS.length };
+}
+
+/**
+ * The version of a database whose `meta` table exists; 0 if it is empty.
+ * @throws FormationError `unavailable` if a newer program made it.
+ */
+export function* schemaVersion(q: Query): Script<number> {
+  const row = yield* first(q.db.selectFrom("meta").select("value").where("key", "=", "schema"));
+  const version = Number(row?.value ?? 0);
+  if (version > MIGRATIONS.length) {
+    throw new FormationError(
+      "unavailable",
+      `The database has version ${version}; this program knows versions up to ${MIGRATIONS.length}.`,
+      { remedy: "Update formation-mcp: a newer one has already been used with this state directory." },
+    );
+  }
+  return version;
+}
+
+export function isCurrent(version: number): boolean {
+  return version === MIGRATIONS.length;
+}

@@ -1,0 +1,102 @@
+// Questions about single records, nodes and roots that are no page and no change of an operation.
+
+import type { Id, Instance, NodeRecord, Operation } from "@formation-mcp/contract";
+import { FormationError } from "@formation-mcp/contract";
+import type { InstancePatch, Store } from "./port.ts";
+import { instanceRow, patchInstance } from "./records.ts";
+import { toInstance, toNode, toOperation } from "./rows.ts";
+import { all, first, type Query, type Script } from "./script.ts";
+import { instanceByName } from "./submit.ts";
+
+export function* operationFor(q: Query, target: Id): Script<Operation | null> {
+  const found = [];
+  for (const column of ["serial_key", "target_id"] as const) {
+    found.push(
+      yield* first(
+        q.cached(`operation.for ${column}`, { target }, (db, p) => {
+          const select = db.selectFrom("operations").selectAll().where(column, "=", p.target);
+          const rest = column === "target_id" ? select.whereRef("target_id", "<>", "serial_key") : select;
+          return rest.orderBy("seq", "desc").limit(1);
+        }),
+      ),
+    );
+  }
+  if (target.startsWith("dep_")) {
+    found.push(
+      yield* first(
+        q.cached("operation.for deployment", { target: target as Id<"dep"> }, (db, p) =>
+          db
+            .selectFrom("operations as o")
+            .innerJoin("deployments as d", "d.operation_id", "o.id")
+            .selectAll("o")
+            .where("d.id", "=", p.target),
+        ),
+      ),
+    );
+  }
+  const newest = found.filter((row) => row !== undefined).sort((a, b) => b.seq - a.seq)[0];
+  return newest ? toOperation(newest) : null;
+}
+
+export function* byName(q: Query, owner: string, name: string): Script<Instance | null> {
+  const found = yield* instanceByName(q, owner, name);
+  return found ? toInstance(yield* instanceRow(q, owner, found.id)) : null;
+}
+
+export function* observe(q: Query, id: Id<"vm">, version: number, patch: InstancePatch): Script<Instance> {
+  const row = yield* instanceRow(q, null, id);
+  if (row.version !== version) {
+    throw new FormationError("conflict", `The instance ${row.name} has changed meanwhile.`, {
+      remedy: "Read it again and look once more.",
+    });
+  }
+  yield* patchInstance(q, row, patch);
+  return toInstance(yield* instanceRow(q, null, id));
+}
+
+export function* registerNode(q: Query, node: Parameters<Store["registerNode"]>[0]): Script<NodeRecord> {
+  const set = {
+    name: node.name,
+    labels: JSON.stringify(node.labels),
+    capacity: JSON.stringify(node.capacity),
+    engine: JSON.stringify(node.engine),
+    heartbeat_at: q.now,
+    pid: node.pid,
+    program: node.program,
+    draining: node.draining ? 1 : 0,
+    updated_at: q.now,
+  };
+  const [row] = yield* all(
+    q.cached("nodes.write", { id: node.id, ...set, created_at: q.now, one: 1 }, (db, { one, ...p }) => {
+      const { id: _, created_at: __, ...changed } = p;
+      return db
+        .insertInto("nodes")
+        .values({ ...p, version: one })
+        .onConflict((conflict) =>
+          conflict.column("id").doUpdateSet((eb) => ({ ...changed, version: eb("nodes.version", "+", 1) })),
+        )
+        .returningAll();
+    }),
+  );
+  if (!row) throw new FormationError("internal", "The node was not written.");
+  return toNode(row);
+}
+
+export function* nodes(q: Query): Script<NodeRecord[]> {
+  const rows = yield* all(q.cached("nodes", {}, (db) => db.selectFrom("nodes").selectAll().orderBy("id")));
+  return rows.map(toNode);
+}
+
+export function* artifactRoots(q: Query): Script<string[]> {
+  const rows = yield* all(
+    q.cached("roots", {}, (db) =>
+      db
+        .selectFrom("builds")
+        .select("context_digest")
+        .distinct()
+        .where("context_digest", "is not", null)
+        .$narrowType<{ context_digest: string }>(),
+    ),
+  );
+  return rows.map((row) => row.context_digest);
+}

@@ -1,0 +1,157 @@
+// Reading and changing single records: the owner's door, the tables of legal moves, and what a move brings with it.
+
+import {
+  BUILD_STATES,
+  type BuildState,
+  canMove,
+  DEPLOYMENT_STATES,
+  FormationError,
+  type Id,
+  INSTANCE_STATES,
+  type Instance,
+} from "@formation-mcp/contract";
+import type { BuildPatch, Changes, DeploymentPatch, InstancePatch } from "./port.ts";
+import { fromPatch, notFound } from "./rows.ts";
+import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "./schema.ts";
+import { all, count, first, type Query, type Script } from "./script.ts";
+
+/** Somebody else's record is not there. `owner: null` sees all. */
+function own<R extends { owner: string }>(
+  row: R | undefined,
+  owner: string | null,
+  what: string,
+  id: string,
+): R {
+  if (!row || (owner !== null && row.owner !== owner)) throw notFound(what, id);
+  return row;
+}
+
+export function* operationRow(q: Query, owner: string | null, id: Id<"op">): Script<OperationRow> {
+  const row = yield* first(
+    q.cached("operation", { id }, (db, p) => db.selectFrom("operations").selectAll().where("id", "=", p.id)),
+  );
+  return own(row, owner, "operation", id);
+}
+
+export function* buildRow(q: Query, owner: string | null, id: Id<"bld">): Script<BuildRow> {
+  const row = yield* first(
+    q.cached("build", { id }, (db, p) => db.selectFrom("builds").selectAll().where("id", "=", p.id)),
+  );
+  return own(row, owner, "build", id);
+}
+
+export function* deploymentRow(q: Query, owner: string | null, id: Id<"dep">): Script<DeploymentRow> {
+  const row = yield* first(
+    q.cached("deployment", { id }, (db, p) =>
+      db.selectFrom("deployments").selectAll().where("id", "=", p.id),
+    ),
+  );
+  return own(row, owner, "deployment", id);
+}
+
+export function* instanceRow(q: Query, owner: string | null, id: Id<"vm">): Script<InstanceRow> {
+  const row = yield* first(
+    q.cached("instance", { id }, (db, p) => db.selectFrom("instances").selectAll().where("id", "=", p.id)),
+  );
+  return own(row, owner, "instance", id);
+}
+
+/** Changes records of one owner, each as its table of states allows. */
+export function* applyChanges(q: Query, owner: string, changes: Changes): Script<void> {
+  for (const { id, patch } of changes.builds ?? []) {
+    yield* patchBuild(q, yield* buildRow(q, owner, id), patch);
+  }
+  for (const { id, patch } of changes.deployments ?? []) {
+    yield* patchDeployment(q, yield* deploymentRow(q, owner, id), patch);
+  }
+  for (const { id, patch } of changes.instances ?? []) {
+    yield* patchInstance(q, yield* instanceRow(q, owner, id), patch);
+  }
+}
+
+export function* patchBuild(q: Query, row: BuildRow, patch: BuildPatch): Script<void> {
+  legal(BUILD_STATES, row, patch.state);
+  const set = { ...fromPatch(patch), ...touched(q, row) };
+  yield* count(
+    q.cached(`builds ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
+      db.updateTable("builds").set(p).where("id", "=", _id),
+    ),
+  );
+}
+
+export function* patchDeployment(q: Query, row: DeploymentRow, patch: DeploymentPatch): Script<void> {
+  legal(DEPLOYMENT_STATES, row, patch.state);
+  const set = { ...fromPatch(patch), ...touched(q, row) };
+  yield* count(
+    q.cached(`deployments ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
+      db.updateTable("deployments").set(p).where("id", "=", _id),
+    ),
+  );
+  if (patch.state === "superseded" && row.state !== "superseded") yield* useBuild(q, row.build_id);
+}
+
+export function* patchInstance(q: Query, row: InstanceRow, patch: InstancePatch): Script<void> {
+  if (row.state === "deleted") {
+    throw new FormationError("conflict", `The instance ${row.name} is deleted.`, {
+      remedy: "Create a new one; the name is free.",
+    });
+  }
+  legal(INSTANCE_STATES, row, patch.state);
+  const set = { ...fromPatch(patch), ...touched(q, row) };
+  yield* count(
+    q.cached(`instances ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
+      db.updateTable("instances").set(p).where("id", "=", _id),
+    ),
+  );
+  if (patch.config) {
+    yield* count(
+      q.cached("metadata.clear", { seq: row.seq }, (db, p) =>
+        db.deleteFrom("instance_metadata").where("instance_seq", "=", p.seq),
+      ),
+    );
+    yield* writeMetadata(q, row.owner, row.seq, patch.config);
+  }
+  if (patch.state === "deleted") yield* useBuild(q, row.build_id);
+}
+
+export function* writeMetadata(
+  q: Query,
+  owner: string,
+  seq: number,
+  config: Instance["config"],
+): Script<void> {
+  for (const [key, value] of Object.entries(config.metadata)) {
+    const pair = { key, value, owner, instance_seq: seq };
+    yield* count(q.cached("metadata.add", pair, (db, p) => db.insertInto("instance_metadata").values(p)));
+  }
+}
+
+/** A build is kept for a time after its last use. */
+export function* useBuild(q: Query, id: Id<"bld">): Script<{ state: BuildState; owner: string } | undefined> {
+  const rows = yield* all(
+    q.cached("build.use", { id, now: q.now }, (db, p) =>
+      db
+        .updateTable("builds")
+        .set((eb) => ({ used_at: p.now, updated_at: p.now, version: eb("version", "+", 1) }))
+        .where("id", "=", p.id)
+        .returning(["state", "owner"]),
+    ),
+  );
+  return rows[0];
+}
+
+function touched(q: Query, row: { version: number }): { version: number; updated_at: number } {
+  return { version: row.version + 1, updated_at: q.now };
+}
+
+function legal<S extends string>(
+  table: Record<S, readonly string[]>,
+  row: { id: string; state: S },
+  to: S | undefined,
+): void {
+  if (to !== undefined && !canMove(table, row.state, to)) {
+    throw new FormationError("conflict", `${row.id} is ${row.state} and cannot become ${to}.`, {
+      remedy: "Read the record again: somebody else has moved it.",
+    });
+  }
+}

@@ -1,0 +1,169 @@
+// From rows to records and back: JSON text, flags and the columns that no record shows.
+
+import {
+  type Build,
+  type Deployment,
+  FormationError,
+  type Id,
+  type Instance,
+  type NodeRecord,
+  type Operation,
+  type OperationInput,
+} from "@formation-mcp/contract";
+import type {
+  BuildPatch,
+  DeploymentPatch,
+  InstancePatch,
+  NewBuild,
+  NewDeployment,
+  NewInstance,
+} from "./port.ts";
+import type { BuildRow, DeploymentRow, InstanceRow, NodeRow, OperationRow } from "./schema.ts";
+
+export function toOperation(row: OperationRow): Operation {
+  const { seq, serial_key, vcpus, memory_mb, disk_gb, desire_from, desire_to, ...rest } = row;
+  return {
+    ...rest,
+    input: JSON.parse(row.input) as OperationInput,
+    needs: { vcpus, memory_mb, disk_gb },
+    progress: read(row.progress),
+    error: read(row.error),
+  };
+}
+
+export function toBuild(row: BuildRow): Build {
+  const { seq, ...rest } = row;
+  return {
+    ...rest,
+    formfile: JSON.parse(row.formfile),
+    image: read(row.image),
+    warnings: JSON.parse(row.warnings),
+    metadata: JSON.parse(row.metadata),
+    error: read(row.error),
+  };
+}
+
+export function toDeployment(row: DeploymentRow): Deployment {
+  const { seq, ...rest } = row;
+  return {
+    ...rest,
+    config: JSON.parse(row.config),
+    replace: row.replace !== 0,
+    error: read(row.error),
+  };
+}
+
+export function toInstance(row: InstanceRow): Instance {
+  const { seq, ...rest } = row;
+  return {
+    ...rest,
+    config: JSON.parse(row.config),
+    warnings: JSON.parse(row.warnings),
+    observed: read(row.observed),
+    error: read(row.error),
+  };
+}
+
+export function toNode(row: NodeRow): NodeRecord {
+  return {
+    ...row,
+    labels: JSON.parse(row.labels),
+    capacity: JSON.parse(row.capacity),
+    engine: JSON.parse(row.engine),
+    draining: row.draining !== 0,
+  };
+}
+
+export function fromBuild(build: NewBuild, now: number): Omit<BuildRow, "seq"> {
+  return {
+    id: build.id,
+    owner: build.owner,
+    name: build.name,
+    state: build.state,
+    formfile: JSON.stringify(build.formfile),
+    context_digest: build.context_digest,
+    image: write(build.image),
+    warnings: JSON.stringify(build.warnings),
+    metadata: JSON.stringify(build.metadata),
+    error: write(build.error),
+    node_id: build.node_id,
+    used_at: build.used_at,
+    operation_id: build.operation_id,
+    started_at: build.started_at,
+    ended_at: build.ended_at,
+    ...fresh(now),
+  };
+}
+
+export function fromDeployment(deployment: NewDeployment, now: number): Omit<DeploymentRow, "seq"> {
+  return {
+    id: deployment.id,
+    owner: deployment.owner,
+    build_id: deployment.build_id,
+    instance_id: deployment.instance_id,
+    instance_name: deployment.instance_name,
+    state: deployment.state,
+    config: JSON.stringify(deployment.config),
+    replace: deployment.replace ? 1 : 0,
+    machine_id: deployment.machine_id,
+    error: write(deployment.error),
+    operation_id: deployment.operation_id,
+    ended_at: deployment.ended_at,
+    ...fresh(now),
+  };
+}
+
+export function fromInstance(instance: NewInstance, now: number): Omit<InstanceRow, "seq"> {
+  return {
+    id: instance.id,
+    owner: instance.owner,
+    name: instance.name,
+    desired: instance.desired,
+    state: instance.state,
+    node_id: instance.node_id,
+    deployment_id: instance.deployment_id,
+    machine_id: instance.machine_id,
+    build_id: instance.build_id,
+    config: JSON.stringify(instance.config),
+    warnings: JSON.stringify(instance.warnings),
+    observed: write(instance.observed),
+    error: write(instance.error),
+    ...fresh(now),
+  };
+}
+
+const JSON_COLUMNS = new Set(["image", "error", "warnings", "config", "observed"]);
+
+/** The columns that a patch changes; what is undefined stays. */
+export function fromPatch(
+  patch: BuildPatch | DeploymentPatch | InstancePatch,
+): Record<string, string | number | null> {
+  const columns: Record<string, string | number | null> = {};
+  for (const [name, value] of Object.entries(patch)) {
+    if (value !== undefined) columns[name] = JSON_COLUMNS.has(name) ? write(value) : value;
+  }
+  return columns;
+}
+
+/** What operations wait for each other by. */
+export function serialKey(input: OperationInput): Id<"vm"> | Id<"bld"> {
+  return input.kind === "build" ? input.build_id : input.instance_id;
+}
+
+export function write(value: unknown): string | null {
+  return value === null || value === undefined ? null : JSON.stringify(value);
+}
+
+function read<T>(text: string | null): T | null {
+  return text === null ? null : (JSON.parse(text) as T);
+}
+
+function fresh(now: number): { version: number; created_at: number; updated_at: number } {
+  return { version: 1, created_at: now, updated_at: now };
+}
+
+export function notFound(what: string, id: string): FormationError {
+  return new FormationError("not_found", `There is no ${what} ${id.slice(0, 100)}.`, {
+    remedy: `List what there is. An operation is forgotten some time after it ended; builds and instances stay longer.`,
+  });
+}

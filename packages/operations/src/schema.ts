@@ -1,0 +1,154 @@
+// The tables as SQL sees them: what is a column because it is filtered or sorted, and what is JSON because it is only
+// carried. Nothing outside this package knows them.
+
+import type {
+  BuildState,
+  DeploymentState,
+  Id,
+  InstanceDesire,
+  InstanceState,
+  OperationState,
+} from "@formation-mcp/contract";
+import type { Generated, Selectable } from "kysely";
+
+/** Text that holds JSON. */
+type Json = string;
+/** 0 or 1: SQLite has no boolean. */
+type Flag = number;
+
+interface Base {
+  /** The order in which records were written: listing and claiming go by it, whatever the clocks say. */
+  seq: Generated<number>;
+  owner: string;
+  version: number;
+  created_at: number;
+  updated_at: number;
+}
+
+export interface OperationTable extends Base {
+  id: Id<"op">;
+  tool: string;
+  state: OperationState;
+  subject: string;
+  input: Json;
+  target_id: Id;
+  /** What operations are serialised by: the instance, or the build of a build operation. */
+  serial_key: Id;
+  node_id: Id<"node"> | null;
+  vcpus: number;
+  memory_mb: number;
+  disk_gb: number;
+  attempt: number;
+  send: number;
+  sent_at: number;
+  claimed_by: Id<"node"> | null;
+  lease_until: number | null;
+  deadline_at: number;
+  run_at: number;
+  cancel_requested_at: number | null;
+  /** What the instance's `desired` was before this operation wrote it, and what it wrote: a cancel restores it. */
+  desire_from: InstanceDesire | null;
+  desire_to: InstanceDesire | null;
+  progress: Json | null;
+  error: Json | null;
+  started_at: number | null;
+  ended_at: number | null;
+  expires_at: number | null;
+}
+
+export interface BuildTable extends Base {
+  id: Id<"bld">;
+  name: string;
+  state: BuildState;
+  formfile: Json;
+  context_digest: string | null;
+  image: Json | null;
+  warnings: Json;
+  metadata: Json;
+  error: Json | null;
+  node_id: Id<"node"> | null;
+  used_at: number;
+  operation_id: Id<"op">;
+  started_at: number | null;
+  ended_at: number | null;
+}
+
+export interface DeploymentTable extends Base {
+  id: Id<"dep">;
+  build_id: Id<"bld">;
+  instance_id: Id<"vm">;
+  instance_name: string;
+  state: DeploymentState;
+  config: Json;
+  replace: Flag;
+  machine_id: string | null;
+  error: Json | null;
+  operation_id: Id<"op">;
+  ended_at: number | null;
+}
+
+export interface InstanceTable extends Base {
+  id: Id<"vm">;
+  name: string;
+  desired: InstanceDesire;
+  state: InstanceState;
+  node_id: Id<"node"> | null;
+  deployment_id: Id<"dep"> | null;
+  machine_id: string | null;
+  build_id: Id<"bld">;
+  config: Json;
+  warnings: Json;
+  observed: Json | null;
+  error: Json | null;
+}
+
+/** The metadata of instances, pair by pair, so that a filter by it is an index lookup. */
+export interface MetadataTable {
+  key: string;
+  value: string;
+  owner: string;
+  instance_seq: number;
+}
+
+export interface NodeTable {
+  id: Id<"node">;
+  version: number;
+  created_at: number;
+  updated_at: number;
+  name: string;
+  labels: Json;
+  capacity: Json;
+  engine: Json;
+  heartbeat_at: number;
+  pid: number;
+  program: string;
+  draining: Flag;
+}
+
+export interface IdempotencyTable {
+  owner: string;
+  tool: string;
+  key: string;
+  input_digest: string;
+  operation_id: Id<"op">;
+  /** The operation as it was when its own row was removed, because a key outlives it. */
+  operation: Json | null;
+  expires_at: number;
+}
+
+export interface Tables {
+  operations: OperationTable;
+  builds: BuildTable;
+  deployments: DeploymentTable;
+  instances: InstanceTable;
+  instance_metadata: MetadataTable;
+  nodes: NodeTable;
+  idempotency: IdempotencyTable;
+  meta: { key: string; value: string };
+}
+
+export type OperationRow = Selectable<OperationTable>;
+export type BuildRow = Selectable<BuildTable>;
+export type DeploymentRow = Selectable<DeploymentTable>;
+export type InstanceRow = Selectable<InstanceTable>;
+export type NodeRow = Selectable<NodeTable>;

@@ -1,0 +1,82 @@
+// The store made of its scripts: the same for every driver, which only has to run a script inside a transaction.
+
+import * as cancel from "./cancel.ts";
+import { claim } from "./claim.ts";
+import * as listing from "./listing.ts";
+import type { Store, SweepResult } from "./port.ts";
+import * as reads from "./reads.ts";
+import * as records from "./records.ts";
+import { toBuild, toDeployment, toInstance, toOperation } from "./rows.ts";
+import type { Query, Script } from "./script.ts";
+import * as settle from "./settle.ts";
+import { replay, submit } from "./submit.ts";
+import { STEPS } from "./sweep.ts";
+
+/** What a driver does. Each script runs as one transaction; `write` runs it again if somebody else held the lock. */
+export interface Runner {
+  read<T>(script: (q: Query) => Script<T>): Promise<T>;
+  write<T>(script: (q: Query) => Script<T>): Promise<T>;
+  revision(): number;
+  close(): Promise<void>;
+}
+
+export function storeOver(runner: Runner): Store {
+  const { read, write } = runner;
+  return {
+    submit: (submission) => write((q) => submit(q, submission)),
+    claim: (request) => write((q) => claim(q, request)),
+    renew: (lease, leaseMs) => write((q) => settle.renew(q, lease, leaseMs)),
+    report: (lease, progress) => write((q) => settle.report(q, lease, progress)),
+    apply: (lease, changes) => write((q) => settle.apply(q, lease, changes)),
+    settle: (lease, outcome, changes = {}) => write((q) => settle.settle(q, lease, outcome, changes)),
+    observe: (id, version, patch) => write((q) => reads.observe(q, id, version, patch)),
+    requestCancel: (owner, id) =>
+      write(function* (q) {
+        const row = yield* records.operationRow(q, owner, id);
+        return toOperation(yield* cancel.cancelOperation(q, row));
+      }),
+
+    operation: (owner, id) => read((q) => map(records.operationRow(q, owner, id), toOperation)),
+    build: (owner, id) => read((q) => map(records.buildRow(q, owner, id), toBuild)),
+    deployment: (owner, id) => read((q) => map(records.deploymentRow(q, owner, id), toDeployment)),
+    instance: (owner, id) => read((q) => map(records.instanceRow(q, owner, id), toInstance)),
+    instanceByName: (owner, name) => read((q) => reads.byName(q, owner, name)),
+    operationFor: (target) => read((q) => reads.operationFor(q, target)),
+    replay: (owner, tool, idempotency) => read((q) => replay(q, owner, tool, idempotency)),
+
+    operations: (query) => read((q) => listing.operations(q, query)),
+    builds: (query) => read((q) => listing.builds(q, query)),
+    deployments: (query) => read((q) => listing.deployments(q, query)),
+    instances: (query) => read((q) => listing.instances(q, query)),
+
+    registerNode: (node) => write((q) => reads.registerNode(q, node)),
+    nodes: () => read(reads.nodes),
+
+    async sweep(options) {
+      const result: SweepResult = { resend: [], changed: [], removedOperations: 0, removedBuilds: [] };
+      for (const step of STEPS) {
+        for (let more = true; more; ) {
+          // A transaction that is run again must not count twice.
+          const part: SweepResult = { resend: [], changed: [], removedOperations: 0, removedBuilds: [] };
+          more = await write(function* (q) {
+            Object.assign(part, { resend: [], changed: [], removedOperations: 0, removedBuilds: [] });
+            return yield* step(q, options, part);
+          });
+          result.resend.push(...part.resend);
+          result.changed.push(...part.changed);
+          result.removedOperations += part.removedOperations;
+          result.removedBuilds.push(...part.removedBuilds);
+          if (more) await new Promise((resolve) => setImmediate(resolve));
+        }
+      }
+      return result;
+    },
+    artifactRoots: () => read(reads.artifactRoots),
+    revision: () => runner.revision(),
+    close: () => runner.close(),
+  };
+}
+
+function* map<A, B>(script: Script<A>, to: (value: A) => B): Script<B> {
+  return to(yield* script);
+}

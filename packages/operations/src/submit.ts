@@ -1,0 +1,204 @@
+// Taking a request: the operation and its records are written together or not at all, once per idempotency key.
+
+import { FormationError, type Id, type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
+import { sql } from "kysely";
+import { cancelOperation } from "./cancel.ts";
+import type { Idempotency, Submission } from "./port.ts";
+import { buildRow, instanceRow, patchInstance, useBuild, writeMetadata } from "./records.ts";
+import { fromBuild, fromDeployment, fromInstance, notFound, serialKey, toOperation } from "./rows.ts";
+import type { OperationRow } from "./schema.ts";
+import { all, count, first, type Query, type Script } from "./script.ts";
+
+export function* submit(
+  q: Query,
+  submission: Submission,
+): Script<{ operation: Operation; replayed: boolean }> {
+  const { operation, idempotency } = submission;
+  if (idempotency) {
+    const before = yield* replay(q, operation.owner, operation.tool, idempotency);
+    if (before) return { operation: before, replayed: true };
+  }
+  if (submission.instance) yield* addInstance(q, submission.instance);
+  yield* checkReferences(q, submission);
+  const desire = yield* writeDesire(q, submission);
+  if (submission.build) {
+    const build = fromBuild(submission.build, q.now);
+    yield* count(q.cached("builds.add", build, (db, p) => db.insertInto("builds").values(p)));
+  }
+  if (submission.deployment) {
+    const row = fromDeployment(submission.deployment, q.now);
+    yield* count(q.cached("deployments.add", row, (db, p) => db.insertInto("deployments").values(p)));
+    if (!submission.build) yield* useBuild(q, row.build_id);
+  }
+  const row = yield* addOperation(q, submission, desire);
+  if (idempotency) yield* remember(q, row, idempotency);
+  return { operation: toOperation(row), replayed: false };
+}
+
+/** What a key made before, or null. A key used with other input is `conflict`. */
+export function* replay(
+  q: Query,
+  owner: string,
+  tool: string,
+  { key, inputDigest }: Idempotency,
+): Script<Operation | null> {
+  const used = yield* first(
+    q.cached("idempotency", { owner, tool, key, now: q.now }, (db, p) =>
+      db
+        .selectFrom("idempotency")
+        .select(["input_digest", "operation_id", "operation"])
+        .where("owner", "=", p.owner)
+        .where("tool", "=", p.tool)
+        .where("key", "=", p.key)
+        .where("expires_at", ">", p.now),
+    ),
+  );
+  if (!used) return null;
+  if (used.input_digest !== inputDigest) {
+    throw new FormationError("conflict", "This idempotency key was used before with other input.", {
+      remedy: "Use a new key for a new request; repeat the very same input to get the first result again.",
+      field: "idempotency_key",
+    });
+  }
+  if (used.operation !== null) return JSON.parse(used.operation) as Operation;
+  const row = yield* first(
+    q.cached("operation", { id: used.operation_id }, (db, p) =>
+      db.selectFrom("operations").selectAll().where("id", "=", p.id),
+    ),
+  );
+  return row ? toOperation(row) : null;
+}
+
+function* remember(q: Query, row: OperationRow, { key, inputDigest }: Idempotency): Script<void> {
+  const values = {
+    owner: row.owner,
+    tool: row.tool,
+    key,
+    input_digest: inputDigest,
+    operation_id: row.id,
+    expires_at: q.now + LIMITS.idempotencyKeptMs,
+  };
+  // An expired row that the sweep has not removed yet is overwritten.
+  yield* count(
+    q.cached("idempotency.add", values, (db, p) =>
+      db
+        .insertInto("idempotency")
+        .values(p)
+        .onConflict((conflict) =>
+          conflict.columns(["owner", "tool", "key"]).doUpdateSet({
+            input_digest: p.input_digest,
+            operation_id: p.operation_id,
+            operation: null,
+            expires_at: p.expires_at,
+          }),
+        ),
+    ),
+  );
+}
+
+function* addInstance(q: Query, instance: NonNullable<Submission["instance"]>): Script<void> {
+  const taken = yield* instanceByName(q, instance.owner, instance.name);
+  if (taken) {
+    throw new FormationError("conflict", `There is an instance named ${instance.name} already.`, {
+      remedy: "Choose another name, replace what runs under this one, or delete it first.",
+    });
+  }
+  const row = fromInstance(instance, q.now);
+  const [added] = yield* all(
+    q.cached("instances.add", row, (db, p) => db.insertInto("instances").values(p).returning("seq")),
+  );
+  yield* writeMetadata(q, row.owner, added?.seq ?? 0, instance.config);
+}
+
+export function* instanceByName(q: Query, owner: string, name: string): Script<{ id: Id<"vm"> } | undefined> {
+  return yield* first(
+    q.cached("instance.name", { owner, name }, (db, p) =>
+      db
+        .selectFrom("instances")
+        .select("id")
+        .where("owner", "=", p.owner)
+        .where("name", "=", p.name)
+        .where("state", "<>", sql.lit("deleted" as const)),
+    ),
+  );
+}
+
+/** What a request refers to may have been removed since it was looked up. */
+function* checkReferences(q: Query, { operation, build, instance }: Submission): Script<void> {
+  const { input, owner } = operation;
+  if (input.kind !== "build" && !instance) {
+    const row = yield* instanceRow(q, owner, input.instance_id);
+    if (row.state === "deleted" && input.kind !== "delete") throw notFound("instance", row.id);
+  }
+  if ((input.kind === "build" || input.kind === "ship") && !build) {
+    yield* buildRow(q, owner, input.build_id);
+  }
+}
+
+interface Desire {
+  from: Instance["desired"] | null;
+  to: Instance["desired"] | null;
+}
+
+function* writeDesire(q: Query, { operation, desire, cancelOthers }: Submission): Script<Desire> {
+  if (desire) {
+    const { version, name } = yield* instanceRow(q, operation.owner, desire.instance_id);
+    if (version !== desire.version) {
+      throw new FormationError("conflict", `The instance ${name} has changed meanwhile.`, {
+        remedy: "Read it again and repeat the call if it still makes sense.",
+      });
+    }
+  }
+  if (cancelOthers) yield* cancelUnfinished(q, serialKey(operation.input));
+  if (!desire) return { from: null, to: null };
+  const row = yield* instanceRow(q, operation.owner, desire.instance_id);
+  if (row.state !== "deleted") yield* patchInstance(q, row, { desired: desire.desired });
+  return { from: row.desired, to: desire.desired };
+}
+
+function* cancelUnfinished(q: Query, key: Id): Script<void> {
+  const rows = yield* all(
+    q.cached("operations.unfinished", { key }, (db, p) =>
+      db
+        .selectFrom("operations")
+        .selectAll()
+        .where("serial_key", "=", p.key)
+        .where("ended_at", "is", null)
+        .orderBy("seq", "desc"),
+    ),
+  );
+  for (const row of rows) yield* cancelOperation(q, row);
+}
+
+function* addOperation(q: Query, { operation }: Submission, desire: Desire): Script<OperationRow> {
+  const { needs, input, ...given } = operation;
+  const values = {
+    id: given.id,
+    owner: given.owner,
+    tool: given.tool,
+    state: "queued" as const,
+    subject: given.subject,
+    input: JSON.stringify(input),
+    target_id: given.target_id,
+    serial_key: serialKey(input),
+    node_id: given.node_id,
+    vcpus: needs.vcpus,
+    memory_mb: needs.memory_mb,
+    disk_gb: needs.disk_gb,
+    attempt: 0,
+    send: 1,
+    sent_at: q.now,
+    deadline_at: given.deadline_at,
+    run_at: q.now,
+    desire_from: desire.from,
+    desire_to: desire.to,
+    version: 1,
+    created_at: q.now,
+    updated_at: q.now,
+  };
+  const [row] = yield* all(
+    q.cached("operations.add", values, (db, p) => db.insertInto("operations").values(p).returningAll()),
+  );
+  if (!row) throw new FormationError("internal", "The operation was not written.");
+  return row;
+}

@@ -1,0 +1,319 @@
+import { LIMITS } from "@formation-mcp/contract";
+import { sql } from "kysely";
+import { silent } from "./claim.ts";
+import { type End, end, giveBack, move } from "./follow.ts";
+import type { Store, SweepResult } from "./port.ts";
+import { nodes } from "./reads.ts";
+import { toBuild, toOperation, write } from "./rows.ts";
+import type { OperationRow } from "./schema.ts";
+import { all, count, type Query, type Script } from "./script.ts";
+import { type Waiting, waitingFor } from "./waiting.ts";
+
+type Options = Parameters<Store["sweep"]>[0];
+/** A step adds to the result and returns whether it should run again. */
+export type Step = (q: Query, options: Options, result: SweepResult) => Script<boolean>;
+
+/** Rows written by one transaction where each takes several statements, and where one statement does all. */
+const FEW = 100;
+const MANY = 1000;
+/** How many wake-ups one sweep sends: the rest is stranded still at the next. */
+const RESEND = 500;
+
+function* silentOnes(q: Query, _: Options, result: SweepResult): Script<boolean> {
+  const rows = yield* all(
+    q.cached("sweep.silent", { now: q.now, few: FEW }, (db, p) =>
+      db
+        .selectFrom("operations")
+        .selectAll()
+        .where("state", "=", sql.lit("running" as const))
+        .where("lease_until", "<=", p.now)
+        .limit(p.few),
+    ),
+  );
+  for (const row of rows) {
+    const how = over(q, row);
+    if (how) {
+      result.changed.push(toOperation(yield* end(q, row, how)));
+      continue;
+    }
+    const queued = yield* giveBack(q, row, q.now, silent(row.attempt));
+    const sent = toOperation(yield* move(q, queued, { send: row.send + 1, sent_at: q.now }));
+    result.changed.push(sent);
+    result.resend.push(sent);
+  }
+  return rows.length === FEW;
+}
+
+/** How a running operation ends whose lease ran out, or undefined if it may be tried again. */
+function over(q: Query, row: OperationRow): End | undefined {
+  const times = `${row.attempt} time${row.attempt === 1 ? "" : "s"}`;
+  if (row.deadline_at <= q.now) {
+    return {
+      state: "failed",
+      error: {
+        code: "unavailable",
+        message: `The operation passed its deadline and its worker fell silent (attempt ${row.attempt}).`,
+        remedy: "Look whether the worker runs and what its log says, then try again.",
+      },
+    };
+  }
+  if (row.cancel_requested_at !== null) {
+    return {
+      state: "cancelled",
+      error: {
+        code: "cancelled",
+        message: "The operation was cancelled; its worker fell silent before it could confirm that.",
+      },
+    };
+  }
+  if (row.attempt < LIMITS.attempts) return undefined;
+  return {
+    state: "failed",
+    error: {
+      code: "unavailable",
+      message: `The operation ended ${times} without an answer: each time its worker fell silent.`,
+      remedy: "Look at the worker's log: this operation may be what ends it. Then try again.",
+    },
+  };
+}
+
+function* untaken(q: Query, _: Options, result: SweepResult): Script<boolean> {
+  const rows = yield* all(
+    q.cached("sweep.untaken", { now: q.now, few: FEW }, (db, p) =>
+      db
+        .selectFrom("operations")
+        .selectAll()
+        .where("deadline_at", "<=", p.now)
+        .where("ended_at", "is", null)
+        .where(sql`(state || '')`, "=", "queued")
+        .limit(p.few),
+    ),
+  );
+  if (rows.length === 0) return false;
+  const known = yield* nodes(q);
+  for (const row of rows) {
+    const why = waitingFor(waiting(row, null), known, q.now).replace(/^Waiting/, "It was waiting");
+    const error = {
+      code: "unavailable" as const,
+      message:
+        row.attempt === 0
+          ? `Nobody could take the operation before its deadline. ${why}`
+          : `The operation was tried ${row.attempt} times and passed its deadline. ${why}`,
+      remedy: "Start a worker that has what it needs, or ask for less; then try again.",
+    };
+    result.changed.push(toOperation(yield* end(q, row, { state: "failed", error })));
+  }
+  return rows.length === FEW;
+}
+
+/** Whoever runs an operation past its deadline is asked to end it; the lease is not prolonged for ever. */
+function* overdue(q: Query): Script<boolean> {
+  yield* count(
+    q.cached("sweep.overdue", { now: q.now }, (db, p) =>
+      db
+        .updateTable("operations")
+        .set((eb) => ({
+          cancel_requested_at: p.now,
+          updated_at: p.now,
+          version: eb("version", "+", 1),
+        }))
+        .where("deadline_at", "<=", p.now)
+        .where("ended_at", "is", null)
+        .where(sql`(state || '')`, "=", "running")
+        .where("cancel_requested_at", "is", null),
+    ),
+  );
+  return false;
+}
+
+function* stranded(q: Query, { strandedMs }: Options, result: SweepResult): Script<boolean> {
+  const rows = yield* all(
+    q.cached("sweep.stranded", { now: q.now, before: q.now - strandedMs, limit: FEW }, (db, p) =>
+      db
+        .selectFrom("operations as o")
+        .selectAll("o")
+        .select(({ selectFrom }) =>
+          selectFrom("operations as older")
+            .select("older.id")
+            .whereRef("older.serial_key", "=", "o.serial_key")
+            .whereRef("older.seq", "<", "o.seq")
+            .where("older.ended_at", "is", null)
+            .orderBy("older.seq", "desc")
+            .limit(1)
+            .as("behind"),
+        )
+        .where("o.state", "=", sql.lit("queued" as const))
+        .where("o.sent_at", "<=", p.before)
+        .where("o.run_at", "<=", p.now)
+        .orderBy("o.sent_at")
+        .limit(p.limit),
+    ),
+  );
+  if (rows.length === 0) return false;
+  const known = yield* nodes(q);
+  for (const { behind, ...row } of rows) {
+    const message = waitingFor(waiting(row, behind), known, q.now);
+    const progress = write({ step: "queued", message, fraction: null, at: q.now });
+    const sent = yield* move(q, row, { send: row.send + 1, sent_at: q.now, progress });
+    result.resend.push(toOperation(sent));
+  }
+  return rows.length === FEW && result.resend.length < RESEND;
+}
+
+function waiting({ vcpus, memory_mb, disk_gb, node_id }: OperationRow, behind: string | null): Waiting {
+  return { needs: { vcpus, memory_mb, disk_gb }, node_id, behind };
+}
+
+/** An idempotency key outlives its operation: it keeps a copy. */
+function* expiredOperations(q: Query, { operationKeptMs }: Options, result: SweepResult): Script<boolean> {
+  const batch = { before: q.now - operationKeptMs, limit: MANY };
+  const keyed = yield* all(
+    q.cached("sweep.keyed", batch, (db, p) =>
+      db
+        .selectFrom("operations as o")
+        .innerJoin("idempotency as i", "i.operation_id", "o.id")
+        .selectAll("o")
+        .where("o.seq", "in", (eb) =>
+          eb
+            .selectFrom("operations")
+            .select("seq")
+            .where("ended_at", "is not", null)
+            .where("ended_at", "<=", p.before)
+            .orderBy("ended_at")
+            .orderBy("seq")
+            .limit(p.limit),
+        ),
+    ),
+  );
+  for (const row of keyed) {
+    yield* count(
+      q.cached("sweep.keep", { id: row.id, operation: JSON.stringify(toOperation(row)) }, (db, p) =>
+        db.updateTable("idempotency").set({ operation: p.operation }).where("operation_id", "=", p.id),
+      ),
+    );
+  }
+  const removed = yield* count(
+    q.cached("sweep.operations", batch, (db, p) =>
+      db
+        .deleteFrom("operations")
+        .where("seq", "in", (eb) =>
+          eb
+            .selectFrom("operations")
+            .select("seq")
+            .where("ended_at", "is not", null)
+            .where("ended_at", "<=", p.before)
+            .orderBy("ended_at")
+            .orderBy("seq")
+            .limit(p.limit),
+        ),
+    ),
+  );
+  result.removedOperations += removed;
+  return removed === MANY;
+}
+
+function* expiredKeys(q: Query): Script<boolean> {
+  const removed = yield* count(
+    q.cached("sweep.keys", { now: q.now, limit: MANY }, (db, p) =>
+      db
+        .deleteFrom("idempotency")
+        .where("operation_id", "in", (eb) =>
+          eb.selectFrom("idempotency").select("operation_id").where("expires_at", "<=", p.now).limit(p.limit),
+        ),
+    ),
+  );
+  return removed === MANY;
+}
+
+function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boolean> {
+  const rows = yield* all(
+    q.cached("sweep.deleted", { before: q.now - operationKeptMs, limit: FEW }, (db, p) =>
+      db
+        .selectFrom("instances as i")
+        .select(["i.seq", "i.id"])
+        .where("i.state", "=", sql.lit("deleted" as const))
+        .where("i.updated_at", "<=", p.before)
+        .where(({ not, exists, selectFrom }) =>
+          not(
+            exists(
+              selectFrom("operations as o")
+                .select("o.seq")
+                .whereRef("o.serial_key", "=", "i.id")
+                .where("o.ended_at", "is", null),
+            ),
+          ),
+        )
+        .limit(p.limit),
+    ),
+  );
+  for (const { seq, id } of rows) {
+    yield* count(
+      q.cached("sweep.deployments", { id }, (db, p) =>
+        db.deleteFrom("deployments").where("instance_id", "=", p.id),
+      ),
+    );
+    yield* count(
+      q.cached("metadata.clear", { seq }, (db, p) =>
+        db.deleteFrom("instance_metadata").where("instance_seq", "=", p.seq),
+      ),
+    );
+    yield* count(
+      q.cached("sweep.instance", { seq }, (db, p) => db.deleteFrom("instances").where("seq", "=", p.seq)),
+    );
+  }
+  return rows.length === FEW;
+}
+
+/** A build is in use while an instance that is not deleted is made of it, or is to be. */
+function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepResult): Script<boolean> {
+  const rows = yield* all(
+    q.cached("sweep.builds", { before: q.now - unusedBuildKeptMs, limit: FEW }, (db, p) =>
+      db
+        .deleteFrom("builds")
+        .where("seq", "in", (eb) =>
+          eb
+            .selectFrom("builds as b")
+            .select("b.seq")
+            .where("b.ended_at", "is not", null)
+            .where("b.used_at", "<=", p.before)
+            .where(({ not, exists, selectFrom }) =>
+              not(
+                exists(
+                  selectFrom("instances as i")
+                    .select("i.seq")
+                    .whereRef("i.build_id", "=", "b.id")
+                    .where("i.state", "<>", sql.lit("deleted" as const)),
+                ),
+              ),
+            )
+            .where(({ not, exists, selectFrom }) =>
+              not(
+                exists(
+                  selectFrom("deployments as d")
+                    .innerJoin("instances as i", "i.id", "d.instance_id")
+                    .select("d.seq")
+                    .whereRef("d.build_id", "=", "b.id")
+                    .where("d.state", "in", ["queued", "deploying", "live"])
+                    .where("i.state", "<>", sql.lit("deleted" as const)),
+                ),
+              ),
+            )
+            .limit(p.limit),
+        )
+        .returningAll(),
+    ),
+  );
+  result.removedBuilds.push(...rows.map(toBuild));
+  return rows.length === FEW;
+}
+
+export const STEPS: readonly Step[] = [
+  silentOnes,
+  untaken,
+  overdue,
+  stranded,
+  expiredOperations,
+  expiredKeys,
+  deletedInstances,
+  unusedBuilds,
+];
