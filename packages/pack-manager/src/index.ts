@@ -1,2 +1,5 @@
 // What a worker does: claim, build, ship, control, report, reconcile.
-export {};
+
+export type { NodeIdentity } from "./room.ts";
+export { DEFAULT_SETTINGS, type WorkerSettings } from "./settings.ts";
+export { createWorker, type Worker, type WorkerOptions } from "./worker.ts";

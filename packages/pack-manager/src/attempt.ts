@@ -1,0 +1,212 @@
+// One attempt at one operation, from its claim to its one settlement: whatever happens in between, it ends in the record
+// truthfully, or, once its lease is void, leaves the record alone and takes away what it made.
+
+import { setTimeout as delay } from "node:timers/promises";
+import { FormationError, type Id, type Operation } from "@formation-mcp/contract";
+import type { Changes, Lease, Outcome } from "@formation-mcp/operations";
+import { type Ending, type EndReason, endingOf } from "./endings.ts";
+import { type LeaseWatch, watchLease } from "./lease.ts";
+import { createProgressWriter } from "./progress.ts";
+import { quietly, type Room } from "./room.ts";
+
+/** What the work of an operation sees of its attempt. */
+export interface Attempt {
+  readonly operation: Operation;
+  readonly number: number;
+  /** Aborts when the work is to end, for whatever reason. */
+  readonly signal: AbortSignal;
+  /** Aborts only when the lease is void; for what must be put back although the work is to end. */
+  readonly lost: AbortSignal;
+  /** Milliseconds until the deadline. */
+  remainingMs(): number;
+  step(step: string, message: string, fraction?: number | null): void;
+  /** Changes records now, in the course of the attempt. */
+  apply(changes: Changes): Promise<void>;
+}
+
+/** What an operation does. `run`, `undo` and `done` look at records and reality, not at what an earlier one remembered. */
+export interface Work {
+  /** Does it; returns the changes that are written together with its completion. */
+  run(): Promise<Changes>;
+  /** Puts things back after a failure, a cancel, or before it is tried again; returns the changes that go with it. */
+  undo(ending: Ending): Promise<Changes>;
+  /** Takes away what this attempt made, without a word to the store: its lease is void. */
+  abandon(): Promise<void>;
+  /** What is left to do once the completion is written; a crash before it is made good by reconciling. */
+  done?(): Promise<void>;
+}
+
+export type Kind = (room: Room, attempt: Attempt) => Work;
+
+export interface RunningAttempt {
+  readonly operation: Operation;
+  /** Resolves when the attempt has ended; never rejects. */
+  readonly ended: Promise<void>;
+  end(reason: EndReason): void;
+  look(): void;
+}
+
+/** The key of the lock that an operation's work holds. */
+function lockKey(operation: Operation): string {
+  return operation.input.kind === "build" ? operation.input.build_id : operation.input.instance_id;
+}
+
+/**
+ * Starts an attempt. With `orphan` nothing is run: the operation was left by an earlier process of this node, and that
+ * error says so; it is undone and given back, cancelled or failed.
+ */
+export function startAttempt(
+  room: Room,
+  operation: Operation,
+  kind: Kind,
+  orphan?: FormationError,
+): RunningAttempt {
+  const lease: Lease = { operation_id: operation.id, attempt: operation.attempt, node_id: room.node.id };
+  const watch = watchLease(room, operation, lease);
+  const ended = room.locks
+    .run(lockKey(operation), () => conduct(room, operation, kind, lease, watch, orphan))
+    .catch((thrown: unknown) => {
+      const error = FormationError.from(thrown);
+      room.logger.log("error", `An attempt ended badly: ${error.message}`, {
+        operation: operation.id,
+        cause: error.cause instanceof Error ? error.cause.stack : undefined,
+      });
+    })
+    .finally(() => watch.stop());
+  return { operation, ended, end: watch.end, look: watch.look };
+}
+
+async function conduct(
+  room: Room,
+  operation: Operation,
+  kind: Kind,
+  lease: Lease,
+  watch: LeaseWatch,
+  orphan: FormationError | undefined,
+): Promise<void> {
+  const { store, announcer, clock, logger } = room;
+  const progress = createProgressWriter(async (report) => {
+    await store.report(lease, report);
+    announcer.changed(operation.owner, operation.id);
+  });
+  const work = kind(room, {
+    operation,
+    number: lease.attempt,
+    signal: watch.signal,
+    lost: watch.lost,
+    remainingMs: () => Math.max(0, operation.deadline_at - clock.now()),
+    step: (step, message, fraction = null) => progress.step(step, message, fraction),
+    async apply(changes) {
+      watch.lost.throwIfAborted();
+      await store.apply(lease, changes);
+      announcer.changed(operation.owner, ...changedIds(changes));
+    },
+  });
+  let outcome: Outcome = { state: "completed" };
+  let changes: Changes;
+  try {
+    if (orphan) throw orphan;
+    watch.signal.throwIfAborted();
+    changes = await work.run();
+  } catch (thrown) {
+    if (watch.lost.aborted || (await isVoid(room, lease, thrown))) {
+      watch.end("lost");
+      await progress.close();
+      return work.abandon();
+    }
+    const ending = endingOf(
+      thrown,
+      watch.reason,
+      watch.operation,
+      progress.current,
+      room.settings,
+      clock.now(),
+    );
+    tell(logger, operation, ending, thrown);
+    outcome = ending;
+    changes = await work.undo(ending);
+  }
+  await progress.close();
+  const settled = await settle(room, lease, watch, outcome, changes);
+  if (!settled) {
+    watch.end("lost");
+    return work.abandon();
+  }
+  announcer.changed(operation.owner, operation.id, ...changedIds(changes));
+  if (outcome.state === "completed" && work.done)
+    await quietly(room, "clean up", () => work.done?.() as Promise<void>);
+}
+
+/** Whether an error came from a void lease and not from the work itself. */
+async function isVoid(room: Room, lease: Lease, thrown: unknown): Promise<boolean> {
+  if (!(thrown instanceof FormationError) || thrown.code !== "conflict") return false;
+  return !(await isOurs(room, lease));
+}
+
+async function isOurs(room: Room, lease: Lease): Promise<boolean> {
+  const read = await room.store.operation(null, lease.operation_id).catch(() => null);
+  return (
+    read !== null &&
+    read.state === "running" &&
+    read.attempt === lease.attempt &&
+    (read.lease_until ?? 0) > room.clock.now()
+  );
+}
+
+/** Writes the end, as long as the lease lasts. Returns false if it is void. */
+async function settle(
+  room: Room,
+  lease: Lease,
+  watch: LeaseWatch,
+  outcome: Outcome,
+  changes: Changes,
+): Promise<boolean> {
+  let ending = outcome;
+  let records = changes;
+  while (!watch.lost.aborted) {
+    try {
+      await room.store.settle(lease, ending, records);
+      return true;
+    } catch (thrown) {
+      const error = FormationError.from(thrown);
+      room.logger.log("warn", `The end of an operation was not written: ${error.message}`, {
+        operation: lease.operation_id,
+        state: ending.state,
+      });
+      if (error.code === "conflict" || error.code === "not_found") {
+        if (!(await isOurs(room, lease))) return false;
+        // The lease is ours, so a change is not allowed from what the records have become: end it without the changes,
+        // and reconciling moves them to what is real.
+        if (records === NO_CHANGES) return false;
+        records = NO_CHANGES;
+        if (ending.state === "completed") {
+          ending = { state: "failed", error: { ...error.toRecord(), code: "internal" } };
+        }
+        continue;
+      }
+      await delay(Math.min(500, room.settings.leaseMs / 10), undefined, { signal: watch.lost }).catch(
+        () => {},
+      );
+    }
+  }
+  return false;
+}
+
+const NO_CHANGES: Changes = {};
+
+function changedIds(changes: Changes): Id[] {
+  return [...(changes.builds ?? []), ...(changes.deployments ?? []), ...(changes.instances ?? [])].map(
+    (change) => change.id,
+  );
+}
+
+function tell(logger: Room["logger"], operation: Operation, ending: Ending, thrown: unknown): void {
+  const cause = thrown instanceof FormationError ? thrown.cause : thrown;
+  logger.log(ending.error.code === "internal" ? "error" : "info", ending.error.message, {
+    operation: operation.id,
+    attempt: operation.attempt,
+    state: ending.state,
+    code: ending.error.code,
+    ...(cause instanceof Error ? { cause: cause.stack } : {}),
+  });
+}

@@ -1,0 +1,155 @@
+// Building: a build record and its context become an image that this node keeps.
+
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Digest } from "@formation-mcp/artifacts";
+import { unpackContext } from "@formation-mcp/artifacts/context";
+import {
+  type Build,
+  type ErrorRecord,
+  FormationError,
+  type Image,
+  LIMITS,
+  type OperationInput,
+} from "@formation-mcp/contract";
+import type { BuildPatch } from "@formation-mcp/operations";
+import type { Attempt, Kind } from "./attempt.ts";
+import type { Ending } from "./endings.ts";
+import type { Room } from "./room.ts";
+
+type BuildInput = Extract<OperationInput, { kind: "build" }>;
+
+/** The work of a `build` operation. */
+export const buildKind: Kind = (room, attempt) => {
+  const { build_id, no_cache } = attempt.operation.input as BuildInput;
+  const { needs } = attempt.operation;
+  return {
+    async run() {
+      const build = await room.store.build(null, build_id);
+      const patch = await makeImage(room, attempt, build, {
+        noCache: no_cache,
+        memory_mb: needs.memory_mb || LIMITS.buildMemoryMb,
+        vcpus: needs.vcpus || 1,
+        whole: true,
+      });
+      return { builds: [{ id: build_id, patch }] };
+    },
+    async undo(ending) {
+      return { builds: [{ id: build_id, patch: unbuilt(room, ending) }] };
+    },
+    // The builder leaves nothing behind, and an image that no record names is swept.
+    async abandon() {},
+  };
+};
+
+export interface ImageOptions {
+  noCache: boolean;
+  memory_mb: number;
+  vcpus: number;
+  /** Whether the image is all that the operation makes: its progress ends at 1 then. */
+  whole: boolean;
+}
+
+/**
+ * Builds a build's image, with its lines going to the build's log, and returns what makes the record `ready`.
+ * @throws FormationError with the failing step, its exit code, its last lines and what to do.
+ */
+export async function makeImage(
+  room: Room,
+  attempt: Attempt,
+  build: Build,
+  options: ImageOptions,
+): Promise<BuildPatch> {
+  const { builder, clock, logs, node, settings } = room;
+  const startedAt = clock.now();
+  const share = options.whole ? 1 : 0.6;
+  await attempt.apply({
+    builds: [
+      { id: build.id, patch: { state: "building", started_at: startedAt, node_id: node.id, error: null } },
+    ],
+  });
+  const id = `${build.id}.${attempt.number}`;
+  const scratch = join(room.scratchDir, id);
+  let image: Image;
+  try {
+    attempt.step("context", "Unpacking the context.", 0);
+    const contextDir = await unpack(room, build, scratch, attempt.signal);
+    image = await builder.build(
+      {
+        id,
+        formfile: build.formfile,
+        contextDir,
+        noCache: options.noCache,
+        limits: {
+          memory_mb: options.memory_mb,
+          vcpus: options.vcpus,
+          pids: LIMITS.buildPids,
+          disk_bytes: LIMITS.buildDiskBytes,
+          timeout_ms: Math.max(1, Math.min(settings.buildMs, attempt.remainingMs())),
+        },
+      },
+      {
+        signal: attempt.signal,
+        onLine: (_stream, line) => logs.line(build.id, "build", line),
+        onStep: (step, message, fraction) => {
+          logs.line(build.id, "build", `==> ${message}`);
+          attempt.step(step, message, fraction === null ? null : fraction * share);
+        },
+      },
+    );
+  } catch (thrown) {
+    throw await explained(room, build, thrown, startedAt);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+    await logs.flush(build.id);
+  }
+  const now = clock.now();
+  return { state: "ready", image, error: null, node_id: node.id, used_at: now, ended_at: now };
+}
+
+/** What a build's record becomes when its attempt ended without an image. */
+export function unbuilt(room: Pick<Room, "clock">, ending: Ending): BuildPatch {
+  if (ending.state === "queued") return { state: "queued" };
+  return { state: ending.state, error: ending.error, ended_at: room.clock.now() };
+}
+
+async function unpack(
+  room: Room,
+  build: Build,
+  scratch: string,
+  signal: AbortSignal,
+): Promise<string | null> {
+  if (build.context_digest === null) return null;
+  const contextDir = join(scratch, "context");
+  await mkdir(contextDir, { recursive: true, mode: 0o700 });
+  const stream = await room.artifacts.get(build.context_digest as Digest);
+  await unpackContext(stream, contextDir, {
+    maxBytes: LIMITS.contextBytes,
+    maxFiles: LIMITS.contextFiles,
+    signal,
+  });
+  return contextDir;
+}
+
+/** The same error with the last lines of the build's log and a remedy. */
+async function explained(room: Room, build: Build, thrown: unknown, since: number): Promise<FormationError> {
+  const error = FormationError.from(thrown, "The build failed inside the worker.");
+  if (error.code === "cancelled") return error;
+  const tail = await room.logs.tail(build.id, since).catch(() => []);
+  const details: Omit<ErrorRecord, "code" | "message"> = { ...error.details };
+  if (tail.length > 0 && !details.log_tail) details.log_tail = tail.slice(-LIMITS.errorLogLines);
+  details.remedy ??= remedyFor(error);
+  return new FormationError(error.code, error.message, { ...details, cause: error.cause });
+}
+
+function remedyFor(error: FormationError): string {
+  const step = error.details.step ?? "";
+  if (step.startsWith("run"))
+    return "Read the last lines of the log, correct that line of `run`, and build again.";
+  if (step === "pull")
+    return "Check `from`: the image must exist and its registry must be reachable from the worker.";
+  if (step === "include" || step === "context")
+    return "Check that every file that `include` names is in the context, and send it again.";
+  if (error.code === "limit") return "Make the build smaller or quicker, or split it.";
+  return "Correct the formfile and build again.";
+}

@@ -1,0 +1,60 @@
+// What this node has free, counted from the records: what its machines use, and what running operations will need.
+
+import type { Instance, Operation } from "@formation-mcp/contract";
+import { instancesHere } from "./reconcile.ts";
+import type { Room } from "./room.ts";
+
+type Resources = Operation["needs"];
+
+/** States in which an instance's machine may have a process. */
+const RUNS: Instance["state"][] = ["starting", "running", "pausing", "paused", "stopping", "deleting"];
+
+/** What an instance's machine takes: memory and CPUs while it may run, disk as long as it is there. */
+export function usedBy(instance: Instance): Resources {
+  const none = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
+  if (instance.machine_id === null || instance.state === "deleted") return none;
+  const { vcpus, memory_mb, disk_gb } = instance.config.resources;
+  return RUNS.includes(instance.state) ? { vcpus, memory_mb, disk_gb } : { ...none, disk_gb };
+}
+
+/**
+ * What may be claimed now. An instance whose operation runs is counted once, as the larger of what it had and what the
+ * operation needs on top: nothing is promised twice, and nothing is counted twice.
+ */
+export async function freeCapacity(
+  room: Pick<Room, "store" | "node">,
+  running: Iterable<Operation>,
+): Promise<Resources> {
+  const free = { ...room.node.capacity };
+  const take = (used: Resources) => {
+    free.vcpus -= used.vcpus;
+    free.memory_mb -= used.memory_mb;
+    free.disk_gb -= used.disk_gb;
+  };
+  const starting = new Map<string, Resources>();
+  for (const { input, needs } of running) {
+    const starts = input.kind === "control" && input.action !== "stop" && input.action !== "pause";
+    if (starts) starting.set(input.instance_id, needs);
+    else take(needs);
+  }
+  for await (const instance of instancesHere(room)) {
+    const needs = starting.get(instance.id);
+    starting.delete(instance.id);
+    take(needs ? larger(usedBy(instance), needs) : usedBy(instance));
+  }
+  for (const needs of starting.values()) take(needs);
+  // What needs nothing always fits.
+  return {
+    vcpus: Math.max(0, free.vcpus),
+    memory_mb: Math.max(0, free.memory_mb),
+    disk_gb: Math.max(0, free.disk_gb),
+  };
+}
+
+function larger(a: Resources, b: Resources): Resources {
+  return {
+    vcpus: Math.max(a.vcpus, b.vcpus),
+    memory_mb: Math.max(a.memory_mb, b.memory_mb),
+    disk_gb: Math.max(a.disk_gb, b.disk_gb),
+  };
+}

@@ -1,0 +1,202 @@
+// Starting, stopping, restarting, pausing and resuming an instance's machine; each is done when it is already so.
+
+import {
+  type ControlAction,
+  FormationError,
+  type Instance,
+  type InstanceDesire,
+  type InstanceState,
+  type OperationInput,
+} from "@formation-mcp/contract";
+import type { MachineStatus } from "@formation-mcp/hypervisor";
+import type { InstancePatch } from "@formation-mcp/operations";
+import type { Attempt, Kind } from "./attempt.ts";
+import { boot } from "./boot.ts";
+import type { Ending } from "./endings.ts";
+import { observedOf } from "./observed.ts";
+import { quietly, type Room } from "./room.ts";
+import { route } from "./route.ts";
+
+type ControlInput = Extract<OperationInput, { kind: "control" }>;
+
+const DESIRED: Record<ControlAction, InstanceDesire> = {
+  start: "running",
+  restart: "running",
+  resume: "running",
+  stop: "stopped",
+  pause: "paused",
+};
+
+/** The work of a `control` operation. */
+export const controlKind: Kind = (room, attempt) => {
+  const { instance_id, action } = attempt.operation.input as ControlInput;
+  return {
+    async run() {
+      const instance = await room.store.instance(null, instance_id);
+      const machineId = machineOf(instance, action);
+      const status = await ACTIONS[action]({ room, attempt, instance, machineId });
+      const patch: InstancePatch = {
+        state: action === "stop" ? "stopped" : action === "pause" ? "paused" : "running",
+        observed: observedOf(status, room.clock.now()),
+        error: null,
+        ...(instance.desired === "deleted" ? {} : { desired: DESIRED[action] }),
+      };
+      return { instances: [{ id: instance_id, patch }] };
+    },
+    async undo(ending) {
+      const instance = await room.store.instance(null, instance_id);
+      return { instances: [{ id: instance_id, patch: await putBack(room, attempt, instance, ending) }] };
+    },
+    async abandon() {
+      // Nothing was made; whether the machine may go on running is said by the record, and reconciling sees to it.
+    },
+  };
+};
+
+interface Case {
+  room: Room;
+  attempt: Attempt;
+  instance: Instance;
+  machineId: string;
+}
+
+function machineOf(instance: Instance, action: ControlAction): string {
+  if (instance.state === "deleting" || instance.state === "deleted") {
+    throw new FormationError("conflict", `"${instance.name}" is ${instance.state}.`, { step: action });
+  }
+  if (instance.machine_id !== null) return instance.machine_id;
+  throw new FormationError("conflict", `"${instance.name}" has no machine: it never became live.`, {
+    step: action,
+    remedy: "Ship a build to this name with replace: true, or delete it.",
+  });
+}
+
+const ACTIONS: Record<ControlAction, (given: Case) => Promise<MachineStatus>> = {
+  async start(given) {
+    const status = await given.room.hypervisor.inspect(given.machineId);
+    if (status.state === "paused") return ACTIONS.resume(given);
+    return startMachine(given, status);
+  },
+  async stop(given) {
+    return stopMachine(given);
+  },
+  async restart(given) {
+    const stopped = await stopMachine(given);
+    given.attempt.signal.throwIfAborted();
+    return startMachine(given, stopped);
+  },
+  async pause(given) {
+    const { room, machineId } = given;
+    const status = await room.hypervisor.inspect(machineId);
+    if (status.state === "paused") return status;
+    if (status.state !== "running") throw notRunning(given, "pause");
+    given.attempt.step("pause", "Pausing the machine.", 0.5);
+    await pass(given, "pausing");
+    await room.hypervisor.pause(machineId);
+    return room.hypervisor.inspect(machineId);
+  },
+  async resume(given) {
+    const { room, machineId } = given;
+    const status = await room.hypervisor.inspect(machineId);
+    if (status.state === "running") return status;
+    if (status.state !== "paused") throw notRunning(given, "resume");
+    given.attempt.step("resume", "Resuming the machine.", 0.5);
+    await room.hypervisor.resume(machineId);
+    await pass(given, "running");
+    return room.hypervisor.inspect(machineId);
+  },
+};
+
+function notRunning({ instance }: Case, action: ControlAction): FormationError {
+  return new FormationError(
+    "conflict",
+    `"${instance.name}" is not running, so there is nothing to ${action}.`,
+    {
+      step: action,
+      remedy: "Start it with vm_control first.",
+    },
+  );
+}
+
+async function startMachine(given: Case, status: MachineStatus): Promise<MachineStatus> {
+  const { room, attempt, instance, machineId } = given;
+  if (status.state === "absent" || status.state === "broken") {
+    throw new FormationError(
+      "conflict",
+      `The machine of "${instance.name}" can't be started: it is ${status.state}.`,
+      {
+        step: "start",
+        remedy: "Ship a build to this name with replace: true, or delete it.",
+      },
+    );
+  }
+  if (status.state !== "running") await pass(given, "starting");
+  return boot(room, {
+    instanceId: instance.id,
+    machineId,
+    signal: attempt.signal,
+    timeoutMs: attempt.remainingMs(),
+    onStep: (step, message) => attempt.step(step, message, step === "boot" ? 0.4 : 0.7),
+  });
+}
+
+/** Not cancelled once begun: it ends by its own limit, and half-stopped is no state to go back from. */
+async function stopMachine(given: Case): Promise<MachineStatus> {
+  const { room, attempt, machineId } = given;
+  const status = await room.hypervisor.inspect(machineId);
+  if (status.state === "running" || status.state === "paused") {
+    attempt.step("stop", "Stopping the machine.", 0.1);
+    await pass(given, "stopping");
+    await room.hypervisor.stop(machineId, { timeoutMs: room.settings.stopMs });
+  }
+  return room.hypervisor.inspect(machineId);
+}
+
+/** Moves the record to a state, by legal moves alone. */
+async function pass({ room, attempt, instance }: Case, state: InstanceState): Promise<void> {
+  const now = await room.store.instance(null, instance.id);
+  for (const next of route(now.state, state)) {
+    await attempt.apply({ instances: [{ id: instance.id, patch: { state: next } }] });
+  }
+}
+
+/** What the instance really is after an action that came to nothing. A start that failed or was cancelled is stopped. */
+async function putBack(
+  room: Room,
+  attempt: Attempt,
+  instance: Instance,
+  ending: Ending,
+): Promise<InstancePatch> {
+  if (instance.state === "deleting" || instance.state === "deleted" || instance.machine_id === null)
+    return {};
+  const { machine_id } = instance;
+  let status = await room.hypervisor.inspect(machine_id);
+  if (instance.state === "starting" && (status.state === "running" || status.state === "paused")) {
+    await quietly(room, "stop what did not become live", () =>
+      room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs }),
+    );
+    status = await room.hypervisor.inspect(machine_id);
+  }
+  const state = realState(instance.state, status, ending);
+  for (const next of route(instance.state, state).slice(0, -1)) {
+    await quietly(room, "move an instance", () =>
+      attempt.apply({ instances: [{ id: instance.id, patch: { state: next } }] }),
+    );
+  }
+  const patch: InstancePatch = { state, observed: observedOf(status, room.clock.now()) };
+  if (ending.state === "queued" || instance.desired === "deleted") return patch;
+  if (state === "failed") return { ...patch, error: ending.error };
+  return { ...patch, desired: desireFor(state) };
+}
+
+function realState(recorded: InstanceState, status: MachineStatus, ending: Ending): InstanceState {
+  if (status.state === "running") return "running";
+  if (status.state === "paused") return "paused";
+  if (recorded === "failed") return "failed";
+  if (recorded === "stopped") return "stopped";
+  return ending.state === "failed" ? "failed" : "stopped";
+}
+
+function desireFor(state: InstanceState): InstanceDesire {
+  return state === "running" ? "running" : state === "paused" ? "paused" : "stopped";
+}

@@ -1,0 +1,68 @@
+// How an attempt ends when it does not succeed: given back, failed or cancelled, and in whose words.
+
+import { type ErrorRecord, FormationError, type Operation } from "@formation-mcp/contract";
+import type { Outcome } from "@formation-mcp/operations";
+import type { WorkerSettings } from "./settings.ts";
+
+/** Why an attempt was told to end. `lost`: its lease is void; somebody else may be at it. */
+export type EndReason = "cancel" | "deadline" | "shutdown" | "lost";
+
+/** An end that is no success. */
+export type Ending = Exclude<Outcome, { state: "completed" }>;
+
+export function endingOf(
+  thrown: unknown,
+  reason: EndReason | null,
+  operation: Operation,
+  step: string,
+  settings: Pick<WorkerSettings, "attempts" | "retryBaseMs">,
+  now: number,
+): Ending {
+  const error = FormationError.from(thrown, "The worker failed inside.");
+  if (reason === "cancel") return { state: "cancelled", error: cancelled(step) };
+  if (reason === "deadline") return { state: "failed", error: tooLate(step, error) };
+  if (reason === "shutdown") return { state: "queued", run_at: now, error: leaving(step) };
+  const record = error.code === "cancelled" ? interrupted(error, step) : { step, ...error.toRecord() };
+  if (record.code !== "unavailable" && record.code !== "internal") return { state: "failed", error: record };
+  if (operation.cancel_requested_at !== null) return { state: "cancelled", error: cancelled(step) };
+  if (operation.attempt >= settings.attempts) return { state: "failed", error: exhausted(record, operation) };
+  return {
+    state: "queued",
+    run_at: now + settings.retryBaseMs * 4 ** (operation.attempt - 1),
+    error: record,
+  };
+}
+
+function cancelled(step: string): ErrorRecord {
+  return {
+    code: "cancelled",
+    message: `Cancelled on request during the step "${step}"; what it had made is removed.`,
+    step,
+  };
+}
+
+function tooLate(step: string, error: FormationError): ErrorRecord {
+  return {
+    code: "limit",
+    message: `The operation's deadline passed during the step "${step}".`,
+    remedy: "Make the work smaller, or split it; a build must end within 30 minutes.",
+    ...(error.details.log_tail ? { log_tail: error.details.log_tail } : {}),
+    step,
+  };
+}
+
+function leaving(step: string): ErrorRecord {
+  return { code: "unavailable", message: "The worker left; the operation goes on when one is back.", step };
+}
+
+function interrupted(error: FormationError, step: string): ErrorRecord {
+  return { code: "internal", message: `The step "${step}" was interrupted: ${error.message}`, step };
+}
+
+function exhausted(record: ErrorRecord, operation: Operation): ErrorRecord {
+  return {
+    ...record,
+    message: `${record.message} (Tried ${operation.attempt} times.)`,
+    remedy: record.remedy ?? "Try again later; look at the worker's log and at `formation-mcp doctor`.",
+  };
+}

@@ -1,0 +1,29 @@
+// Follows what every machine of this node prints, one follower per machine, across the worker's restarts.
+
+import type { Logger } from "@formation-mcp/contract";
+import type { Hypervisor } from "@formation-mcp/hypervisor";
+import type { LogWriter } from "./logs.ts";
+
+export interface Followers {
+  follow(machineId: string, instanceId: string): void;
+  close(): Promise<void>;
+}
+
+export function createFollowers(hypervisor: Hypervisor, logs: LogWriter, logger: Logger): Followers {
+  const ending = new AbortController();
+  const running = new Map<string, Promise<void>>();
+  return {
+    follow(machineId, instanceId) {
+      if (running.has(machineId) || ending.signal.aborted) return;
+      const done = hypervisor
+        .follow(machineId, ending.signal, (stream, line) => logs.line(instanceId, stream, line))
+        .catch((error: Error) => logger.log("warn", `Lost the log of ${machineId}: ${error.message}`))
+        .finally(() => running.delete(machineId));
+      running.set(machineId, done);
+    },
+    async close() {
+      ending.abort();
+      await Promise.all(running.values());
+    },
+  };
+}

@@ -1,0 +1,46 @@
+// Which machine belongs to what: a machine is `<deployment id>.<attempt>`, and this file alone takes that apart.
+
+import { type Id, type Instance, idKind } from "@formation-mcp/contract";
+import type { Hypervisor } from "@formation-mcp/hypervisor";
+import { everyItem, type Room } from "./room.ts";
+
+export function machineName(deployment: Id<"dep">, attempt: number): string {
+  return `${deployment}.${attempt}`;
+}
+
+/** The deployment that made a machine, or null if the name is none of ours. */
+export function deploymentOf(machineId: string): Id<"dep"> | null {
+  const deployment = machineId.slice(0, machineId.lastIndexOf("."));
+  return idKind(deployment) === "dep" ? (deployment as Id<"dep">) : null;
+}
+
+/** The machines here that a deployment made, in whatever attempt. */
+export async function machinesOfDeployment(hypervisor: Hypervisor, deployment: Id<"dep">): Promise<string[]> {
+  const machines = await hypervisor.list();
+  return machines.map((machine) => machine.id).filter((id) => deploymentOf(id) === deployment);
+}
+
+/** The machines here that any deployment of an instance made. */
+export async function machinesOfInstance(room: Room, instance: Instance): Promise<string[]> {
+  const here = new Set((await room.hypervisor.list()).map((machine) => machine.id));
+  const found = new Set<string>();
+  if (instance.machine_id && here.has(instance.machine_id)) found.add(instance.machine_id);
+  if (here.size === 0) return [];
+  const deployments = everyItem((cursor) =>
+    room.store.deployments({ owner: null, instance_id: instance.id, limit: 50, cursor }),
+  );
+  for await (const deployment of deployments) {
+    for (const id of here) if (deploymentOf(id) === deployment.id) found.add(id);
+  }
+  return [...found];
+}
+
+/** A legal host name label made from an instance's name (RFC 1123 section 2.1). */
+export function hostnameFor(name: string): string {
+  const label = name
+    .toLowerCase()
+    .replace(/[^a-z0-9-]+/g, "-")
+    .slice(0, 63)
+    .replace(/^-+|-+$/g, "");
+  return label || "vm";
+}

@@ -1,0 +1,211 @@
+// Records against reality: what the instances of this node are said to be is made to agree with the machines that are
+// here. An instance whose operation runs is left to that operation.
+
+import { FormationError, type Id, type Instance, LIMITS } from "@formation-mcp/contract";
+import type { MachineStatus } from "@formation-mcp/hypervisor";
+import type { InstancePatch } from "@formation-mcp/operations";
+import { type Decision, decide } from "./decide.ts";
+import { deploymentOf } from "./machines.ts";
+import { differs, observedOf } from "./observed.ts";
+import { removeAll } from "./remove.ts";
+import { everyItem, quietly, type Room } from "./room.ts";
+import { route } from "./route.ts";
+
+export interface Reconciler {
+  /** Looks at every instance and every machine of this node, once. */
+  all(): Promise<void>;
+  /** Looks soon at the instance of a machine that changed. */
+  machineChanged(machineId: string): void;
+  close(): Promise<void>;
+}
+
+/** An observation that says nothing new is written this often, so that `seen_at` is true. */
+const SEEN_EVERY_MS = 60_000;
+const SETTLE_MS = 100;
+
+/** @param ours whether an attempt of this worker runs that makes machines for a deployment. */
+export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => boolean): Reconciler {
+  const soon = new Map<string, NodeJS.Timeout>();
+  const looking = new Set<Promise<unknown>>();
+  let closed = false;
+
+  const track = (promise: Promise<unknown>) => {
+    looking.add(promise);
+    void promise.finally(() => looking.delete(promise));
+  };
+  const machineChanged = (machineId: string) => {
+    if (closed || soon.has(machineId)) return;
+    const timer = setTimeout(() => {
+      soon.delete(machineId);
+      track(quietly(room, "look at a machine that changed", () => lookAtMachine(room, machineId)));
+    }, SETTLE_MS);
+    soon.set(machineId, timer);
+  };
+  const all = async () => {
+    const pending = await pendingInstances(room);
+    // Machines first: one that is made after this list is not missed by what is read next.
+    const machines = await room.hypervisor.list();
+    const instances: Instance[] = [];
+    for await (const each of instancesHere(room)) instances.push(each);
+    for (const instance of instances) {
+      if (closed) return;
+      await quietly(room, `reconcile ${instance.id}`, () =>
+        room.locks.tryRun(instance.id, () => lookAt(room, instance.id, pending)),
+      );
+    }
+    for (const machine of machines) {
+      if (closed) return;
+      await quietly(room, `see whose ${machine.id} is`, () => adoptOrRemove(room, machine, ours));
+    }
+  };
+  return {
+    all() {
+      const done = all();
+      track(done.catch(() => {}));
+      return done;
+    },
+    machineChanged,
+    async close() {
+      closed = true;
+      for (const timer of soon.values()) clearTimeout(timer);
+      soon.clear();
+      await Promise.all(looking);
+    },
+  };
+}
+
+export function instancesHere(room: Pick<Room, "store" | "node">): AsyncGenerator<Instance> {
+  return everyItem((cursor) =>
+    room.store.instances({ owner: null, node_id: room.node.id, limit: LIMITS.pageSize, cursor }),
+  );
+}
+
+/** The instances that an unfinished operation is about. */
+export async function pendingInstances(room: Pick<Room, "store">): Promise<Set<string>> {
+  const pending = new Set<string>();
+  const operations = everyItem((cursor) =>
+    room.store.operations({ owner: null, states: ["queued", "running"], limit: LIMITS.pageSize, cursor }),
+  );
+  for await (const { input } of operations) if (input.kind !== "build") pending.add(input.instance_id);
+  return pending;
+}
+
+async function lookAtMachine(room: Room, machineId: string): Promise<void> {
+  const deployment = deploymentOf(machineId);
+  if (deployment === null) return;
+  const { instance_id } = await room.store.deployment(null, deployment);
+  await room.locks.tryRun(instance_id, async () => lookAt(room, instance_id, await pendingInstances(room)));
+}
+
+/** The holder of the instance's lock looks once, and tries again when somebody else wrote in between. */
+async function lookAt(room: Room, id: Id<"vm">, pending: Set<string>): Promise<void> {
+  for (let tries = 0; tries < 3; tries++) {
+    try {
+      return await look(room, id, pending.has(id));
+    } catch (thrown) {
+      if (!(thrown instanceof FormationError) || thrown.code !== "conflict") throw thrown;
+    }
+  }
+}
+
+async function look(room: Room, id: Id<"vm">, pending: boolean): Promise<void> {
+  const instance = await room.store.instance(null, id);
+  if (instance.state === "deleted" || instance.node_id !== room.node.id) return;
+  const { machine_id } = instance;
+  const status = machine_id === null ? NO_MACHINE : await room.hypervisor.inspect(machine_id);
+  const ports = await portsOf(room, instance);
+  const decision = decide({ instance, status, ports, pending, hostBootedAt: room.hostBootedAt() });
+  if (machine_id !== null && status.state !== "absent") room.follow(machine_id, id);
+  if (decision.action === "remove") await removeAll(room, instance);
+  if (decision.action === "stop" && machine_id !== null) {
+    await room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs });
+  }
+  await write(room, instance, decision, status);
+}
+
+async function portsOf(room: Room, instance: Instance): Promise<number[]> {
+  const build = await room.store.build(null, instance.build_id).catch(() => null);
+  return build?.image?.expose ?? [];
+}
+
+async function write(
+  room: Room,
+  instance: Instance,
+  decision: Decision,
+  before: MachineStatus,
+): Promise<void> {
+  const { machine_id } = instance;
+  const now = room.clock.now();
+  const status =
+    decision.action === "none" || machine_id === null ? before : await room.hypervisor.inspect(machine_id);
+  const patch: InstancePatch = {};
+  if (decision.state !== instance.state) {
+    patch.state = decision.state;
+    if (decision.error !== undefined) patch.error = await withTail(room, instance, decision);
+    room.logger.log("info", `An instance is ${decision.state}.`, {
+      instance: instance.id,
+      was: instance.state,
+      because: decision.error?.message,
+    });
+  }
+  if (decision.state === "deleted") Object.assign(patch, { machine_id: null, observed: null, error: null });
+  else if (machine_id !== null) {
+    const observed = observedOf(status, now);
+    const stale =
+      status.state === "running" && now - (instance.observed?.seen_at ?? 0) >= SEEN_EVERY_MS * 0.9;
+    if (differs(instance.observed, observed) || stale) patch.observed = observed;
+  }
+  if (Object.keys(patch).length === 0) return;
+  let latest = instance;
+  const way = route(instance.state, decision.state);
+  for (const state of way.slice(0, -1)) {
+    latest = await room.store.observe(instance.id, latest.version, { state });
+  }
+  await room.store.observe(instance.id, latest.version, patch);
+  room.announcer.changed(instance.owner, instance.id);
+}
+
+/** The reason with the last lines the guest printed. */
+async function withTail(room: Room, instance: Instance, decision: Decision) {
+  if (!decision.error || decision.error.log_tail) return decision.error ?? null;
+  const since = instance.observed?.started_at ?? 0;
+  const log_tail = await room.logs.tail(instance.id, since).catch(() => []);
+  return log_tail.length > 0 ? { ...decision.error, log_tail } : decision.error;
+}
+
+/** A machine that no record knows is left over from something that came to nothing. */
+async function adoptOrRemove(
+  room: Room,
+  machine: MachineStatus,
+  ours: (deployment: Id<"dep">) => boolean,
+): Promise<void> {
+  const deployment = deploymentOf(machine.id);
+  // Asked before the record is read: an attempt that ended by now has written what it made.
+  if (deployment !== null && ours(deployment)) return;
+  const instance = deployment === null ? null : await instanceOf(room, deployment);
+  if (instance?.machine_id === machine.id && instance.state !== "deleted") return;
+  room.logger.log("info", "A machine that no record knows is removed.", { machine: machine.id });
+  await room.hypervisor.remove(machine.id);
+}
+
+async function instanceOf(room: Room, deployment: Id<"dep">): Promise<Instance | null> {
+  try {
+    const { instance_id } = await room.store.deployment(null, deployment);
+    return await room.store.instance(null, instance_id);
+  } catch (thrown) {
+    if (thrown instanceof FormationError && thrown.code === "not_found") return null;
+    throw thrown;
+  }
+}
+
+const NO_MACHINE: MachineStatus = {
+  id: "",
+  state: "absent",
+  pid: null,
+  accelerator: null,
+  endpoints: [],
+  egress: { mode: "none", reason: "There is no machine." },
+  guest: { started_at: null, listening: [], exit_code: null, problem: null },
+  exit: null,
+  problem: null,
+};

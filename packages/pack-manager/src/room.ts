@@ -1,0 +1,76 @@
+// What the parts of one worker share: the ports, this node, its clocks, and the few things that hold them together.
+
+import type { Artifacts } from "@formation-mcp/artifacts";
+import type { Builder } from "@formation-mcp/builder";
+import type { Clock, Logger, NodeRecord } from "@formation-mcp/contract";
+import { FormationError } from "@formation-mcp/contract";
+import type { Hypervisor } from "@formation-mcp/hypervisor";
+import type { Store } from "@formation-mcp/operations";
+import type { Queue } from "@formation-mcp/queue";
+import type { Announcer } from "./announce.ts";
+import type { KeyedLock } from "./keyed-lock.ts";
+import type { LogWriter } from "./logs.ts";
+import type { WorkerSettings } from "./settings.ts";
+
+export interface Ports {
+  store: Store;
+  queue: Queue;
+  artifacts: Artifacts;
+  builder: Builder;
+  hypervisor: Hypervisor;
+}
+
+/** This node as it registers itself. */
+export type NodeIdentity = Pick<
+  NodeRecord,
+  "id" | "name" | "labels" | "capacity" | "engine" | "pid" | "program"
+>;
+
+export interface Room extends Ports {
+  node: NodeIdentity;
+  scratchDir: string;
+  clock: Clock;
+  /** Milliseconds that never jump: leases are measured with it. */
+  monotonic: () => number;
+  /** Milliseconds since the epoch when this host booted. */
+  hostBootedAt: () => number;
+  logger: Logger;
+  settings: WorkerSettings;
+  announcer: Announcer;
+  logs: LogWriter;
+  /** One holder at a time per instance or build: an attempt, or a look at reality. */
+  locks: KeyedLock;
+  /** Takes the lines that a machine prints over into its instance's log, until it is removed. */
+  follow(machineId: string, instanceId: string): void;
+}
+
+/** Does something that must not stop what comes after it; a failure goes to the operator. Returns whether it worked. */
+export async function quietly(
+  room: Pick<Room, "logger">,
+  what: string,
+  action: () => Promise<unknown>,
+): Promise<boolean> {
+  try {
+    await action();
+    return true;
+  } catch (thrown) {
+    const error = FormationError.from(thrown);
+    room.logger.log("warn", `Could not ${what}: ${error.message}`, {
+      code: error.code,
+      ...(error.cause instanceof Error ? { cause: error.cause.message } : {}),
+    });
+    return false;
+  }
+}
+
+/** Every item of a paged listing. */
+export async function* everyItem<T>(
+  page: (cursor: string | null) => Promise<{ items: T[]; cursor: string | null }>,
+): AsyncGenerator<T> {
+  for (let cursor: string | null = null; ; ) {
+    const { items, cursor: next }: { items: T[]; cursor: string | null } = await page(cursor);
+    yield* items;
+    if (next === null) return;
+    cursor = next;
+  }
+}

@@ -1,0 +1,205 @@
+// Shipping: a build becomes a machine that is live under an instance's name, in place of what ran there before; or
+// nothing changes for what ran there before.
+
+import {
+  type Build,
+  type Deployment,
+  FormationError,
+  type Instance,
+  LIMITS,
+  type OperationInput,
+} from "@formation-mcp/contract";
+import { waitFor } from "@formation-mcp/os";
+import type { Attempt, Kind } from "./attempt.ts";
+import { boot } from "./boot.ts";
+import { makeImage } from "./build.ts";
+import { hostnameFor, machineName } from "./machines.ts";
+import { observedOf } from "./observed.ts";
+import { quietly, type Room } from "./room.ts";
+import { clearDeployment, unship } from "./unship.ts";
+
+export type ShipInput = Extract<OperationInput, { kind: "ship" }>;
+
+const FORMNET_WARNING =
+  "network: formnet does not exist yet, so join_formnet and external_networks change nothing.";
+/** How long a build that another operation makes is waited for. */
+const OTHER_BUILD_MS = 10 * 60_000;
+
+/** The work of a `ship` operation. */
+export const shipKind: Kind = (room, attempt) => {
+  const input = attempt.operation.input as ShipInput;
+  const machineId = machineName(input.deployment_id, attempt.number);
+  let former: string | null = null;
+  return {
+    async run() {
+      const deployment = await room.store.deployment(null, input.deployment_id);
+      const instance = await room.store.instance(null, input.instance_id);
+      refuseElsewhere(room, instance);
+      await clearDeployment(room, input.deployment_id, instance.machine_id);
+      await attempt.apply({
+        deployments: [{ id: deployment.id, patch: { state: "deploying", machine_id: machineId } }],
+        instances: [{ id: instance.id, patch: { node_id: room.node.id } }],
+      });
+      const build = await readyBuild(room, attempt, input);
+      await createMachine(room, attempt, machineId, deployment, build);
+      former = instance.machine_id;
+      await makeWay(room, attempt, instance);
+      const status = await boot(room, {
+        instanceId: instance.id,
+        machineId,
+        signal: attempt.signal,
+        timeoutMs: attempt.remainingMs(),
+        onStep: (step, message) => attempt.step(step, message, step === "boot" ? 0.75 : 0.85),
+      });
+      const now = room.clock.now();
+      return {
+        builds: [{ id: build.id, patch: { used_at: now } }],
+        deployments: [
+          { id: deployment.id, patch: { state: "live", ended_at: now, error: null } },
+          ...(await supersede(room, instance, deployment, now)),
+        ],
+        instances: [
+          {
+            id: instance.id,
+            patch: {
+              state: "running",
+              ...(instance.desired === "deleted" ? {} : { desired: "running" as const }),
+              node_id: room.node.id,
+              deployment_id: deployment.id,
+              machine_id: machineId,
+              build_id: build.id,
+              config: deployment.config,
+              warnings: warningsFor(build, deployment),
+              observed: observedOf(status, now),
+              error: null,
+            },
+          },
+        ],
+      };
+    },
+    undo: (ending) => unship(room, attempt, input, ending),
+    async abandon() {
+      const instance = await room.store.instance(null, input.instance_id).catch(() => null);
+      if (instance?.machine_id === machineId) return;
+      await quietly(room, `remove ${machineId}`, () => room.hypervisor.remove(machineId));
+    },
+    async done() {
+      if (former !== null && former !== machineId) await room.hypervisor.remove(former);
+    },
+  };
+};
+
+function refuseElsewhere(room: Room, instance: Instance): void {
+  if (instance.machine_id === null || instance.node_id === null || instance.node_id === room.node.id) return;
+  throw new FormationError("conflict", `"${instance.name}" runs on another node.`, {
+    step: "start",
+    remedy: "Delete it first, then ship under that name.",
+  });
+}
+
+/** The build to ship: made here and now when it belongs to this operation (`vm_create`), waited for when to another. */
+async function readyBuild(
+  room: Room,
+  attempt: Attempt,
+  input: ShipInput,
+): Promise<Build & { image: NonNullable<Build["image"]> }> {
+  const read = () => room.store.build(null, input.build_id);
+  let build = await read();
+  if (
+    build.operation_id === attempt.operation.id &&
+    (build.state === "queued" || build.state === "building")
+  ) {
+    const patch = await makeImage(room, attempt, build, {
+      noCache: false,
+      memory_mb: LIMITS.buildMemoryMb,
+      vcpus: build.formfile.resources.vcpus,
+      whole: false,
+    });
+    await attempt.apply({ builds: [{ id: build.id, patch }] });
+    build = await read();
+  } else if (build.state === "queued" || build.state === "building") {
+    attempt.step("build", "Waiting for the build.");
+    await waitFor(
+      async () => {
+        build = await read();
+        return build.state !== "queued" && build.state !== "building";
+      },
+      {
+        timeoutMs: Math.min(OTHER_BUILD_MS, attempt.remainingMs()),
+        everyMs: 500,
+        signal: attempt.signal,
+        what: "the build",
+      },
+    );
+  }
+  const { image } = build;
+  if (build.state !== "ready" || image === null) {
+    throw new FormationError("conflict", `The build is ${build.state}, so there is nothing to ship.`, {
+      step: "build",
+      remedy: "Look at build_get, build again, and ship that.",
+    });
+  }
+  if (build.node_id !== null && build.node_id !== room.node.id) {
+    throw new FormationError("unavailable", "The build's image is kept by another node.", {
+      step: "build",
+      remedy: "Build it again on this node.",
+    });
+  }
+  return { ...build, image };
+}
+
+async function createMachine(
+  room: Room,
+  attempt: Attempt,
+  machineId: string,
+  deployment: Deployment,
+  build: Build & { image: NonNullable<Build["image"]> },
+): Promise<void> {
+  const { resources, host_ports } = deployment.config;
+  attempt.step("disk", "Preparing the disk.", 0.65);
+  const disk = await room.builder.disk(build.image.digest, resources.disk_gb, attempt.signal);
+  attempt.step("create", "Making the machine.", 0.7);
+  await room.hypervisor.create({
+    id: machineId,
+    hostname: hostnameFor(deployment.instance_name),
+    disk,
+    vcpus: resources.vcpus,
+    memory_mb: resources.memory_mb,
+    process: build.image.process,
+    ports: build.image.expose.map((port) => ({ guest_port: port, port: host_ports[String(port)] ?? null })),
+    egress: true,
+  });
+  attempt.signal.throwIfAborted();
+}
+
+/** Stops what runs under the name, so that at most one machine of an instance ever runs; it is kept for the way back. */
+async function makeWay(room: Room, attempt: Attempt, instance: Instance): Promise<void> {
+  const move = (state: Instance["state"]) =>
+    attempt.apply({ instances: [{ id: instance.id, patch: { state } }] });
+  if (instance.machine_id === null) return move("starting");
+  const status = await room.hypervisor.inspect(instance.machine_id);
+  if (status.state !== "running" && status.state !== "paused") return;
+  attempt.step("replace", "Stopping what runs under that name.", 0.72);
+  // A stop that was begun is finished: half-stopped is no state to go back from.
+  if (instance.state === "pausing") await move("paused");
+  if (instance.state !== "starting" && instance.state !== "stopping") await move("stopping");
+  await room.hypervisor.stop(instance.machine_id, { timeoutMs: room.settings.stopMs });
+  if (instance.state !== "starting") await move("starting");
+  attempt.signal.throwIfAborted();
+}
+
+async function supersede(room: Room, instance: Instance, deployment: Deployment, now: number) {
+  const { deployment_id } = instance;
+  if (deployment_id === null || deployment_id === deployment.id) return [];
+  const before = await room.store.deployment(null, deployment_id).catch(() => null);
+  if (before?.state !== "live") return [];
+  return [{ id: deployment_id, patch: { state: "superseded" as const, ended_at: now } }];
+}
+
+function warningsFor(build: Build, deployment: Deployment): string[] {
+  const warnings = [...build.warnings];
+  const { join_formnet, external_networks } = deployment.config.network;
+  const said = warnings.some((warning) => warning.includes("formnet"));
+  if ((join_formnet || external_networks.length > 0) && !said) warnings.push(FORMNET_WARNING);
+  return warnings;
+}

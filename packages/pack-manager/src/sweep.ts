@@ -1,0 +1,83 @@
+// The sweep: wakes what was stranded, and removes what no record names any more: images, logs, blobs, caches.
+
+import { FormationError, idKind, LIMITS, parseId } from "@formation-mcp/contract";
+import { everyItem, quietly, type Room } from "./room.ts";
+
+export interface Sweeper {
+  /** Once through everything; what fails is told to the operator and comes again next time. */
+  run(): Promise<void>;
+}
+
+/** Every so many sweeps all logs are compared with the records, not only those of what was just removed. */
+const LOGS_EVERY = 12;
+
+/** @param building whether a build runs here: its image has no record yet. */
+export function createSweeper(room: Room, building: () => boolean): Sweeper {
+  let count = 0;
+  return {
+    async run() {
+      await quietly(room, "sweep the records", () => sweepRecords(room));
+      await quietly(room, "remove images that nothing needs", () => sweepImages(room, building));
+      await quietly(room, "trim the caches", () => room.builder.trim(room.settings.cacheBudgetBytes));
+      await quietly(room, "collect artifacts", async () =>
+        room.artifacts.collect(await room.store.artifactRoots(), room.settings.artifactKeptMs),
+      );
+      if (count++ % LOGS_EVERY === 0) await quietly(room, "remove old logs", () => sweepLogs(room));
+      await quietly(room, "sweep the queue", () => room.queue.sweep());
+    },
+  };
+}
+
+async function sweepRecords(room: Room): Promise<void> {
+  const { operationKeptMs, strandedMs, unusedBuildKeptMs } = room.settings;
+  const swept = await room.store.sweep({ operationKeptMs, strandedMs, unusedBuildKeptMs });
+  for (const operation of swept.resend) {
+    await quietly(room, "send a wake-up again", () =>
+      room.queue.publish(operation.subject, `${operation.id}.${operation.send}`, {
+        v: 1,
+        operation_id: operation.id,
+      }),
+    );
+  }
+  for (const operation of swept.changed) {
+    room.announcer.changed(operation.owner, operation.id, operation.target_id);
+  }
+  for (const build of swept.removedBuilds) {
+    await quietly(room, "remove a build's log", () => room.logs.remove(build.id));
+  }
+}
+
+/** Images of builds that are gone, and of attempts that were never written down. */
+async function sweepImages(room: Room, building: () => boolean): Promise<void> {
+  const images = await room.builder.images();
+  if (images.length === 0 || building()) return;
+  const needed = new Set<string>();
+  const builds = everyItem((cursor) => room.store.builds({ owner: null, limit: LIMITS.pageSize, cursor }));
+  for await (const build of builds) if (build.image) needed.add(build.image.digest);
+  for (const { digest } of images) {
+    // A build that began meanwhile may end in the very same image.
+    if (building()) return;
+    if (!needed.has(digest)) await room.builder.remove(digest);
+  }
+}
+
+async function sweepLogs(room: Room): Promise<void> {
+  for (const name of await room.artifacts.logNames()) {
+    if (!(await isNamed(room, name))) await room.logs.remove(name);
+  }
+}
+
+async function isNamed(room: Room, name: string): Promise<boolean> {
+  try {
+    const kind = idKind(name);
+    if (kind === "bld") await room.store.build(null, parseId("bld", name, "log"));
+    else if (kind === "vm") {
+      const instance = await room.store.instance(null, parseId("vm", name, "log"));
+      return instance.state !== "deleted";
+    }
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof FormationError && thrown.code === "not_found") return false;
+    throw thrown;
+  }
+}

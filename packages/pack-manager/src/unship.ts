@@ -1,0 +1,114 @@
+// Taking a shipment back: its machine goes, and what ran under the name before runs again.
+
+import {
+  type Build,
+  FormationError,
+  type Id,
+  type Instance,
+  type InstanceState,
+} from "@formation-mcp/contract";
+import type { Changes, InstancePatch } from "@formation-mcp/operations";
+import type { Attempt } from "./attempt.ts";
+import { boot } from "./boot.ts";
+import { unbuilt } from "./build.ts";
+import type { Ending } from "./endings.ts";
+import { machinesOfDeployment } from "./machines.ts";
+import { observedOf } from "./observed.ts";
+import { quietly, type Room } from "./room.ts";
+import type { ShipInput } from "./ship.ts";
+
+/** Removes every machine of a deployment but the one that its instance runs as. */
+export async function clearDeployment(room: Room, deployment: Id<"dep">, keep: string | null): Promise<void> {
+  for (const id of await machinesOfDeployment(room.hypervisor, deployment)) {
+    if (id !== keep) await room.hypervisor.remove(id);
+  }
+}
+
+export async function unship(
+  room: Room,
+  attempt: Attempt,
+  input: ShipInput,
+  ending: Ending,
+): Promise<Changes> {
+  const now = room.clock.now();
+  const instance = await room.store.instance(null, input.instance_id);
+  await quietly(room, "remove a machine that did not become live", () =>
+    clearDeployment(room, input.deployment_id, instance.machine_id),
+  );
+  const build = await room.store.build(null, input.build_id).catch(() => null);
+  return {
+    builds: build && isOurs(build, attempt) ? [{ id: build.id, patch: unbuilt(room, ending) }] : [],
+    deployments: [
+      {
+        id: input.deployment_id,
+        patch:
+          ending.state === "queued"
+            ? { state: "queued", machine_id: null, error: ending.error }
+            : { state: ending.state, machine_id: null, error: ending.error, ended_at: now },
+      },
+    ],
+    instances: [{ id: instance.id, patch: await putBack(room, attempt, instance, ending) }],
+  };
+}
+
+function isOurs(build: Build, attempt: Attempt): boolean {
+  return (
+    build.operation_id === attempt.operation.id && (build.state === "queued" || build.state === "building")
+  );
+}
+
+const RAN: InstanceState[] = ["running", "starting", "stopping", "pausing", "paused"];
+
+/** What the instance becomes: what ran before runs again, what was stopped stays so, a first shipment is `failed`. */
+async function putBack(
+  room: Room,
+  attempt: Attempt,
+  instance: Instance,
+  ending: Ending,
+): Promise<InstancePatch> {
+  if (instance.state === "deleting" || instance.state === "deleted") return {};
+  const { machine_id } = instance;
+  if (machine_id === null) {
+    // Before a retry a first shipment goes on as it is: nothing leads back to `creating`.
+    if (ending.state === "queued") return {};
+    return { state: "failed", error: ending.error, observed: null };
+  }
+  if (!RAN.includes(instance.state)) return ending.state === "queued" ? {} : stayed(instance);
+  const found = await room.hypervisor.inspect(machine_id);
+  if (found.state === "running" && instance.state === "running") return {};
+  if (found.state === "paused") return instance.state === "paused" ? {} : { state: instance.state };
+  try {
+    attempt.step("roll back", "Starting again what ran before.");
+    const status = await boot(room, {
+      instanceId: instance.id,
+      machineId: machine_id,
+      signal: attempt.lost,
+      timeoutMs: room.settings.bootMs,
+      onStep: (_step, message) => attempt.step("roll back", message),
+    });
+    const desired = instance.desired === "deleted" ? {} : { desired: "running" as const };
+    return {
+      ...desired,
+      state: "running",
+      observed: observedOf(status, room.clock.now()),
+      error: null,
+    };
+  } catch (thrown) {
+    const error = FormationError.from(thrown);
+    await quietly(room, "stop what could not be started again", () =>
+      room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs }),
+    );
+    return {
+      state: "failed",
+      error: {
+        ...error.toRecord(),
+        message: `What ran before could not be started again: ${error.message}`,
+      },
+    };
+  }
+}
+
+/** What was not running keeps its state, and is not wanted running because of a shipment that came to nothing. */
+function stayed(instance: Instance): InstancePatch {
+  return instance.state === "stopped" && instance.desired === "running" ? { desired: "stopped" } : {};
+}

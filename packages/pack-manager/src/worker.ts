@@ -1,0 +1,173 @@
+// A worker: the parts wired, in the order in which they must begin and end.
+
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { uptime } from "node:os";
+import { join } from "node:path";
+import { type Clock, LIMITS, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
+import type { Consumer } from "@formation-mcp/queue";
+import { createAnnouncer } from "./announce.ts";
+import { createClaims } from "./claims.ts";
+import { createFollowers } from "./follow.ts";
+import { createKeyedLock } from "./keyed-lock.ts";
+import { createLogWriter } from "./logs.ts";
+import { createReconciler, instancesHere } from "./reconcile.ts";
+import { everyItem, type NodeIdentity, type Ports, quietly, type Room } from "./room.ts";
+import { DEFAULT_SETTINGS, type WorkerSettings } from "./settings.ts";
+import { createSweeper } from "./sweep.ts";
+
+export interface WorkerOptions extends Ports {
+  node: NodeIdentity;
+  /** Where contexts are unpacked; whatever is in it when the worker starts is removed. */
+  scratchDir: string;
+  clock?: Clock;
+  /** Milliseconds that never jump, for leases. Default: the process's monotonic clock. */
+  monotonic?: () => number;
+  /** Milliseconds since the epoch when the host booted. Default: from the host's uptime. */
+  hostBootedAt?: () => number;
+  logger?: Logger;
+  settings?: Partial<WorkerSettings>;
+}
+
+export interface Worker {
+  /**
+   * Takes back what runs on this node, makes records and reality agree, and begins to work.
+   * @throws FormationError `unavailable` if the store, the builder or the hypervisor can't be used.
+   */
+  start(): Promise<void>;
+  /** Takes nothing more; what runs goes on for at most `limitMs` (default `settings.drainMs`), then it is given back. */
+  drain(limitMs?: number): Promise<void>;
+  /** Ends at once: what runs is given back. Machines run on; the ports stay open. */
+  stop(): Promise<void>;
+  /** Whether nothing runs, nothing is queued that this node may take, and no instance of it runs or should. */
+  idle(): Promise<boolean>;
+}
+
+export function createWorker(options: WorkerOptions): Worker {
+  const { store, queue, hypervisor, builder, node, scratchDir } = options;
+  const logger = options.logger ?? silentLogger;
+  const clock = options.clock ?? systemClock;
+  const settings = { ...DEFAULT_SETTINGS, ...definedOnly(options.settings ?? {}) };
+  const logs = createLogWriter(options.artifacts, clock, logger, settings.batchMs);
+  const followers = createFollowers(hypervisor, logs, logger);
+  const room: Room = {
+    store,
+    queue,
+    artifacts: options.artifacts,
+    builder,
+    hypervisor,
+    node,
+    scratchDir,
+    clock,
+    monotonic: options.monotonic ?? (() => performance.now()),
+    hostBootedAt: options.hostBootedAt ?? (() => clock.now() - uptime() * 1000),
+    logger,
+    settings,
+    announcer: createAnnouncer(queue, logger),
+    logs,
+    locks: createKeyedLock(),
+    follow: followers.follow,
+  };
+  const claims = createClaims(room);
+  const reconciler = createReconciler(room, claims.makes);
+  const sweeper = createSweeper(room, claims.building);
+  const closing: (() => Promise<unknown>)[] = [];
+  const timers: NodeJS.Timeout[] = [];
+  const beating = new Set<Promise<unknown>>();
+  let draining = false;
+  let stopping: Promise<void> | null = null;
+
+  const register = () => store.registerNode({ ...node, draining });
+  /** Does something every so often, never twice at a time. */
+  const every = (ms: number, what: string, action: () => Promise<unknown>) => {
+    let busy = false;
+    const tick = async () => {
+      if (busy || stopping !== null) return;
+      busy = true;
+      const done = quietly(room, what, action).finally(() => {
+        busy = false;
+        beating.delete(done);
+      });
+      beating.add(done);
+      await done;
+    };
+    timers.push(setInterval(() => void tick(), ms));
+  };
+
+  return {
+    async start() {
+      await builder.recover();
+      await hypervisor.recover();
+      await emptyDirectory(scratchDir);
+      await register();
+      await sweeper.run();
+      await claims.adoptOrphans();
+      await reconciler.all();
+      const unsubscribe = hypervisor.onChange(reconciler.machineChanged);
+      closing.push(async () => unsubscribe());
+      const events = await queue.subscribe((event) => claims.changed(event.id));
+      closing.push(async () => events[Symbol.asyncDispose]());
+      const consumer: Consumer = await queue.consume(claims.subjects, { slots: 1 }, async () =>
+        claims.wake(),
+      );
+      closing.push(() => consumer.close());
+      every(settings.heartbeatEveryMs, "renew the node's heartbeat", register);
+      every(settings.reconcileEveryMs, "reconcile", reconciler.all);
+      every(settings.sweepEveryMs, "sweep", async () => {
+        await sweeper.run();
+        claims.wake();
+      });
+      claims.start();
+    },
+    async drain(limitMs = settings.drainMs) {
+      if (stopping !== null) return;
+      draining = true;
+      claims.close();
+      await quietly(room, "say that the node drains", register);
+      const limit = setTimeout(() => claims.endAll("shutdown"), limitMs);
+      await claims.settled();
+      clearTimeout(limit);
+    },
+    stop() {
+      stopping ??= (async () => {
+        for (const timer of timers) clearInterval(timer);
+        claims.close();
+        claims.endAll("shutdown");
+        await claims.settled();
+        for (const close of closing.reverse()) await quietly(room, "close", close);
+        await Promise.all(beating);
+        await reconciler.close();
+        await followers.close();
+        await logs.close();
+        await room.announcer.close();
+      })();
+      return stopping;
+    },
+    async idle() {
+      if (claims.running() > 0) return false;
+      const waiting = everyItem((cursor) =>
+        store.operations({ owner: null, states: ["queued", "running"], limit: LIMITS.pageSize, cursor }),
+      );
+      for await (const operation of waiting) {
+        const forUs = operation.node_id === null || operation.node_id === node.id;
+        if (operation.state === "queued" ? forUs : operation.claimed_by === node.id) return false;
+      }
+      for await (const instance of instancesHere(room)) if (isOrShouldBeRunning(instance)) return false;
+      return claims.running() === 0;
+    },
+  };
+}
+
+function isOrShouldBeRunning({ state, desired }: { state: string; desired: string }): boolean {
+  // What failed is not started again by itself, whatever is desired of it.
+  if (state === "failed") return false;
+  return state !== "stopped" || desired === "running" || desired === "paused";
+}
+
+async function emptyDirectory(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(path)) await rm(join(path, name), { recursive: true, force: true });
+}
+
+function definedOnly<T extends object>(given: T): T {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as T;
+}
