@@ -36,6 +36,7 @@ export function* claim(q: Query, request: Request): Script<Operation | null> {
           lease_until: p.until,
           started_at: eb.fn.coalesce("started_at", eb.val(p.now)),
           progress: null,
+          error: null,
           updated_at: p.now,
           version: eb("version", "+", 1),
         }))

@@ -150,10 +150,12 @@ class Connection {
   /** Other connections' writes show in data_version (https://sqlite.org/pragma.html#pragma_data_version), own ones do not. */
   revision(): number {
     if (!this.#database.isOpen) return this.#revision;
-    const version = Number(this.get("PRAGMA data_version")?.["data_version"]);
-    if (version !== this.#dataVersion) {
+    try {
+      const version = Number(this.get("PRAGMA data_version")?.["data_version"]);
+      if (version !== this.#dataVersion) this.#revision++;
       this.#dataVersion = version;
-      this.#revision++;
+    } catch (error) {
+      if (!isBusy(error)) throw asFormationError(error);
     }
     return this.#revision;
   }

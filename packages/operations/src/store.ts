@@ -2,15 +2,17 @@
 
 import * as cancel from "./cancel.ts";
 import { claim } from "./claim.ts";
+import { EXPIRED } from "./expire.ts";
 import * as listing from "./listing.ts";
-import type { Store, SweepResult } from "./port.ts";
+import type { Store } from "./port.ts";
 import * as reads from "./reads.ts";
 import * as records from "./records.ts";
 import { toBuild, toDeployment, toInstance, toOperation } from "./rows.ts";
 import type { Query, Script } from "./script.ts";
 import * as settle from "./settle.ts";
+import { nothing } from "./steps.ts";
 import { replay, submit } from "./submit.ts";
-import { STEPS } from "./sweep.ts";
+import { DUE } from "./sweep.ts";
 
 /** What a driver does. Each script runs as one transaction; `write` runs it again if somebody else held the lock. */
 export interface Runner {
@@ -53,14 +55,13 @@ export function storeOver(runner: Runner): Store {
     nodes: () => read(reads.nodes),
 
     async sweep(options) {
-      const result: SweepResult = { resend: [], changed: [], removedOperations: 0, removedBuilds: [] };
-      for (const step of STEPS) {
+      const result = nothing();
+      for (const step of [...DUE, ...EXPIRED]) {
         for (let more = true; more; ) {
-          // A transaction that is run again must not count twice.
-          const part: SweepResult = { resend: [], changed: [], removedOperations: 0, removedBuilds: [] };
-          more = await write(function* (q) {
-            Object.assign(part, { resend: [], changed: [], removedOperations: 0, removedBuilds: [] });
-            return yield* step(q, options, part);
+          let part = nothing();
+          more = await write((q) => {
+            part = nothing(); // A transaction that is run again must not count twice.
+            return step(q, options, part, result);
           });
           result.resend.push(...part.resend);
           result.changed.push(...part.changed);

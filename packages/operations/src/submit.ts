@@ -3,6 +3,7 @@
 import { FormationError, type Id, type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
 import { sql } from "kysely";
 import { cancelOperation } from "./cancel.ts";
+import { end } from "./follow.ts";
 import type { Idempotency, Submission } from "./port.ts";
 import { buildRow, instanceRow, patchInstance, useBuild, writeMetadata } from "./records.ts";
 import { fromBuild, fromDeployment, fromInstance, notFound, serialKey, toOperation } from "./rows.ts";
@@ -32,7 +33,7 @@ export function* submit(
   }
   const row = yield* addOperation(q, submission, desire);
   if (idempotency) yield* remember(q, row, idempotency);
-  return { operation: toOperation(row), replayed: false };
+  return { operation: toOperation(yield* completeIfGone(q, row, submission)), replayed: false };
 }
 
 /** What a key made before, or null. A key used with other input is `conflict`. */
@@ -154,6 +155,13 @@ function* writeDesire(q: Query, { operation, desire, cancelOthers }: Submission)
   const row = yield* instanceRow(q, operation.owner, desire.instance_id);
   if (row.state !== "deleted") yield* patchInstance(q, row, { desired: desire.desired });
   return { from: row.desired, to: desire.desired };
+}
+
+/** Deleting what is deleted, perhaps because its only deployment was just cancelled, is done at once. */
+function* completeIfGone(q: Query, row: OperationRow, { operation }: Submission): Script<OperationRow> {
+  if (operation.input.kind !== "delete") return row;
+  const { state } = yield* instanceRow(q, row.owner, operation.input.instance_id);
+  return state === "deleted" ? yield* end(q, row, { state: "completed" }) : row;
 }
 
 function* cancelUnfinished(q: Query, key: Id): Script<void> {

@@ -2,20 +2,14 @@ import { LIMITS } from "@formation-mcp/contract";
 import { sql } from "kysely";
 import { silent } from "./claim.ts";
 import { type End, end, giveBack, move } from "./follow.ts";
-import type { Store, SweepResult } from "./port.ts";
+import type { SweepResult } from "./port.ts";
 import { nodes } from "./reads.ts";
-import { toBuild, toOperation, write } from "./rows.ts";
+import { toOperation, write } from "./rows.ts";
 import type { OperationRow } from "./schema.ts";
 import { all, count, type Query, type Script } from "./script.ts";
+import { FEW, type Options, type Step } from "./steps.ts";
 import { type Waiting, waitingFor } from "./waiting.ts";
 
-type Options = Parameters<Store["sweep"]>[0];
-/** A step adds to the result and returns whether it should run again. */
-export type Step = (q: Query, options: Options, result: SweepResult) => Script<boolean>;
-
-/** Rows written by one transaction where each takes several statements, and where one statement does all. */
-const FEW = 100;
-const MANY = 1000;
 /** How many wake-ups one sweep sends: the rest is stranded still at the next. */
 const RESEND = 500;
 
@@ -126,7 +120,12 @@ function* overdue(q: Query): Script<boolean> {
   return false;
 }
 
-function* stranded(q: Query, { strandedMs }: Options, result: SweepResult): Script<boolean> {
+function* stranded(
+  q: Query,
+  { strandedMs }: Options,
+  result: SweepResult,
+  before: SweepResult,
+): Script<boolean> {
   const rows = yield* all(
     q.cached("sweep.stranded", { now: q.now, before: q.now - strandedMs, limit: FEW }, (db, p) =>
       db
@@ -157,163 +156,12 @@ function* stranded(q: Query, { strandedMs }: Options, result: SweepResult): Scri
     const sent = yield* move(q, row, { send: row.send + 1, sent_at: q.now, progress });
     result.resend.push(toOperation(sent));
   }
-  return rows.length === FEW && result.resend.length < RESEND;
+  return rows.length === FEW && before.resend.length + rows.length < RESEND;
 }
 
 function waiting({ vcpus, memory_mb, disk_gb, node_id }: OperationRow, behind: string | null): Waiting {
   return { needs: { vcpus, memory_mb, disk_gb }, node_id, behind };
 }
 
-/** An idempotency key outlives its operation: it keeps a copy. */
-function* expiredOperations(q: Query, { operationKeptMs }: Options, result: SweepResult): Script<boolean> {
-  const batch = { before: q.now - operationKeptMs, limit: MANY };
-  const keyed = yield* all(
-    q.cached("sweep.keyed", batch, (db, p) =>
-      db
-        .selectFrom("operations as o")
-        .innerJoin("idempotency as i", "i.operation_id", "o.id")
-        .selectAll("o")
-        .where("o.seq", "in", (eb) =>
-          eb
-            .selectFrom("operations")
-            .select("seq")
-            .where("ended_at", "is not", null)
-            .where("ended_at", "<=", p.before)
-            .orderBy("ended_at")
-            .orderBy("seq")
-            .limit(p.limit),
-        ),
-    ),
-  );
-  for (const row of keyed) {
-    yield* count(
-      q.cached("sweep.keep", { id: row.id, operation: JSON.stringify(toOperation(row)) }, (db, p) =>
-        db.updateTable("idempotency").set({ operation: p.operation }).where("operation_id", "=", p.id),
-      ),
-    );
-  }
-  const removed = yield* count(
-    q.cached("sweep.operations", batch, (db, p) =>
-      db
-        .deleteFrom("operations")
-        .where("seq", "in", (eb) =>
-          eb
-            .selectFrom("operations")
-            .select("seq")
-            .where("ended_at", "is not", null)
-            .where("ended_at", "<=", p.before)
-            .orderBy("ended_at")
-            .orderBy("seq")
-            .limit(p.limit),
-        ),
-    ),
-  );
-  result.removedOperations += removed;
-  return removed === MANY;
-}
-
-function* expiredKeys(q: Query): Script<boolean> {
-  const removed = yield* count(
-    q.cached("sweep.keys", { now: q.now, limit: MANY }, (db, p) =>
-      db
-        .deleteFrom("idempotency")
-        .where("operation_id", "in", (eb) =>
-          eb.selectFrom("idempotency").select("operation_id").where("expires_at", "<=", p.now).limit(p.limit),
-        ),
-    ),
-  );
-  return removed === MANY;
-}
-
-function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boolean> {
-  const rows = yield* all(
-    q.cached("sweep.deleted", { before: q.now - operationKeptMs, limit: FEW }, (db, p) =>
-      db
-        .selectFrom("instances as i")
-        .select(["i.seq", "i.id"])
-        .where("i.state", "=", sql.lit("deleted" as const))
-        .where("i.updated_at", "<=", p.before)
-        .where(({ not, exists, selectFrom }) =>
-          not(
-            exists(
-              selectFrom("operations as o")
-                .select("o.seq")
-                .whereRef("o.serial_key", "=", "i.id")
-                .where("o.ended_at", "is", null),
-            ),
-          ),
-        )
-        .limit(p.limit),
-    ),
-  );
-  for (const { seq, id } of rows) {
-    yield* count(
-      q.cached("sweep.deployments", { id }, (db, p) =>
-        db.deleteFrom("deployments").where("instance_id", "=", p.id),
-      ),
-    );
-    yield* count(
-      q.cached("metadata.clear", { seq }, (db, p) =>
-        db.deleteFrom("instance_metadata").where("instance_seq", "=", p.seq),
-      ),
-    );
-    yield* count(
-      q.cached("sweep.instance", { seq }, (db, p) => db.deleteFrom("instances").where("seq", "=", p.seq)),
-    );
-  }
-  return rows.length === FEW;
-}
-
-/** A build is in use while an instance that is not deleted is made of it, or is to be. */
-function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepResult): Script<boolean> {
-  const rows = yield* all(
-    q.cached("sweep.builds", { before: q.now - unusedBuildKeptMs, limit: FEW }, (db, p) =>
-      db
-        .deleteFrom("builds")
-        .where("seq", "in", (eb) =>
-          eb
-            .selectFrom("builds as b")
-            .select("b.seq")
-            .where("b.ended_at", "is not", null)
-            .where("b.used_at", "<=", p.before)
-            .where(({ not, exists, selectFrom }) =>
-              not(
-                exists(
-                  selectFrom("instances as i")
-                    .select("i.seq")
-                    .whereRef("i.build_id", "=", "b.id")
-                    .where("i.state", "<>", sql.lit("deleted" as const)),
-                ),
-              ),
-            )
-            .where(({ not, exists, selectFrom }) =>
-              not(
-                exists(
-                  selectFrom("deployments as d")
-                    .innerJoin("instances as i", "i.id", "d.instance_id")
-                    .select("d.seq")
-                    .whereRef("d.build_id", "=", "b.id")
-                    .where("d.state", "in", ["queued", "deploying", "live"])
-                    .where("i.state", "<>", sql.lit("deleted" as const)),
-                ),
-              ),
-            )
-            .limit(p.limit),
-        )
-        .returningAll(),
-    ),
-  );
-  result.removedBuilds.push(...rows.map(toBuild));
-  return rows.length === FEW;
-}
-
-export const STEPS: readonly Step[] = [
-  silentOnes,
-  untaken,
-  overdue,
-  stranded,
-  expiredOperations,
-  expiredKeys,
-  deletedInstances,
-  unusedBuilds,
-];
+/** What is ended, given back and woken again; what is removed is the next thing. */
+export const DUE: readonly Step[] = [silentOnes, untaken, overdue, stranded];

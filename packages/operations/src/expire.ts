@@ -1,0 +1,152 @@
+// What is removed by time: ended operations, idempotency keys, deleted instances with their deployments, unused builds.
+
+import { sql } from "kysely";
+import type { SweepResult } from "./port.ts";
+import { toBuild, toOperation } from "./rows.ts";
+import { all, count, type Query, type Script } from "./script.ts";
+import { FEW, MANY, type Options, type Step } from "./steps.ts";
+
+/** An idempotency key outlives its operation: it keeps a copy. */
+function* expiredOperations(q: Query, { operationKeptMs }: Options, result: SweepResult): Script<boolean> {
+  const batch = { before: q.now - operationKeptMs, limit: MANY };
+  const keyed = yield* all(
+    q.cached("sweep.keyed", batch, (db, p) =>
+      db
+        .selectFrom("operations as o")
+        .innerJoin("idempotency as i", "i.operation_id", "o.id")
+        .selectAll("o")
+        .where("o.seq", "in", (eb) =>
+          eb
+            .selectFrom("operations")
+            .select("seq")
+            .where("ended_at", "is not", null)
+            .where("ended_at", "<=", p.before)
+            .orderBy("ended_at")
+            .orderBy("seq")
+            .limit(p.limit),
+        ),
+    ),
+  );
+  for (const row of keyed) {
+    yield* count(
+      q.cached("sweep.keep", { id: row.id, operation: JSON.stringify(toOperation(row)) }, (db, p) =>
+        db.updateTable("idempotency").set({ operation: p.operation }).where("operation_id", "=", p.id),
+      ),
+    );
+  }
+  const removed = yield* count(
+    q.cached("sweep.operations", batch, (db, p) =>
+      db
+        .deleteFrom("operations")
+        .where("seq", "in", (eb) =>
+          eb
+            .selectFrom("operations")
+            .select("seq")
+            .where("ended_at", "is not", null)
+            .where("ended_at", "<=", p.before)
+            .orderBy("ended_at")
+            .orderBy("seq")
+            .limit(p.limit),
+        ),
+    ),
+  );
+  result.removedOperations += removed;
+  return removed === MANY;
+}
+
+function* expiredKeys(q: Query): Script<boolean> {
+  const removed = yield* count(
+    q.cached("sweep.keys", { now: q.now, limit: MANY }, (db, p) =>
+      db
+        .deleteFrom("idempotency")
+        .where("operation_id", "in", (eb) =>
+          eb.selectFrom("idempotency").select("operation_id").where("expires_at", "<=", p.now).limit(p.limit),
+        ),
+    ),
+  );
+  return removed === MANY;
+}
+
+function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boolean> {
+  const rows = yield* all(
+    q.cached("sweep.deleted", { before: q.now - operationKeptMs, limit: FEW }, (db, p) =>
+      db
+        .selectFrom("instances as i")
+        .select(["i.seq", "i.id"])
+        .where("i.state", "=", sql.lit("deleted" as const))
+        .where("i.updated_at", "<=", p.before)
+        .where(({ not, exists, selectFrom }) =>
+          not(
+            exists(
+              selectFrom("operations as o")
+                .select("o.seq")
+                .whereRef("o.serial_key", "=", "i.id")
+                .where("o.ended_at", "is", null),
+            ),
+          ),
+        )
+        .limit(p.limit),
+    ),
+  );
+  for (const { seq, id } of rows) {
+    yield* count(
+      q.cached("sweep.deployments", { id }, (db, p) =>
+        db.deleteFrom("deployments").where("instance_id", "=", p.id),
+      ),
+    );
+    yield* count(
+      q.cached("metadata.clear", { seq }, (db, p) =>
+        db.deleteFrom("instance_metadata").where("instance_seq", "=", p.seq),
+      ),
+    );
+    yield* count(
+      q.cached("sweep.instance", { seq }, (db, p) => db.deleteFrom("instances").where("seq", "=", p.seq)),
+    );
+  }
+  return rows.length === FEW;
+}
+
+/** A build is in use while an instance that is not deleted is made of it, or is to be. */
+function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepResult): Script<boolean> {
+  const rows = yield* all(
+    q.cached("sweep.builds", { before: q.now - unusedBuildKeptMs, limit: FEW }, (db, p) =>
+      db
+        .deleteFrom("builds")
+        .where("seq", "in", (eb) =>
+          eb
+            .selectFrom("builds as b")
+            .select("b.seq")
+            .where("b.ended_at", "is not", null)
+            .where("b.used_at", "<=", p.before)
+            .where(({ not, exists, selectFrom }) =>
+              not(
+                exists(
+                  selectFrom("instances as i")
+                    .select("i.seq")
+                    .whereRef("i.build_id", "=", "b.id")
+                    .where("i.state", "<>", sql.lit("deleted" as const)),
+                ),
+              ),
+            )
+            .where(({ not, exists, selectFrom }) =>
+              not(
+                exists(
+                  selectFrom("deployments as d")
+                    .innerJoin("instances as i", "i.id", "d.instance_id")
+                    .select("d.seq")
+                    .whereRef("d.build_id", "=", "b.id")
+                    .where("d.state", "in", ["queued", "deploying", "live"])
+                    .where("i.state", "<>", sql.lit("deleted" as const)),
+                ),
+              ),
+            )
+            .limit(p.limit),
+        )
+        .returningAll(),
+    ),
+  );
+  result.removedBuilds.push(...rows.map(toBuild));
+  return rows.length === FEW;
+}
+
+export const EXPIRED: readonly Step[] = [expiredOperations, expiredKeys, deletedInstances, unusedBuilds];
