@@ -1,2 +1,10 @@
-// A disk becomes a running machine.
-export {};
+// A disk becomes a running machine. The drivers live behind ./qemu and ./fake, so that their libraries load only there.
+
+export type {
+  Hypervisor,
+  HypervisorReport,
+  MachineSpec,
+  MachineState,
+  MachineStatus,
+  StartHooks,
+} from "./port.ts";

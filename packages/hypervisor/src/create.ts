@@ -1,0 +1,150 @@
+// Making a machine: its directory, its copy-on-write disk over the shared base, its settings for the guest.
+
+import { chmodSync, chownSync, copyFileSync, linkSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { FormationError } from "@formation-mcp/contract";
+import { run } from "@formation-mcp/os";
+import { MACHINE_FILES } from "./command-line.ts";
+import { type Engine, runDirectory } from "./engine.ts";
+import { guestConfig } from "./guest-config.ts";
+import { checkMachineId, type Journal } from "./journal.ts";
+import { Machine } from "./machine.ts";
+import type { MachineSpec } from "./port.ts";
+
+/** The file with the machine's own part of the initramfs: it may hold secrets, so only the worker reads it. */
+export const CONFIG_FILE = "config.cpio";
+
+export async function createMachine(engine: Engine, spec: MachineSpec): Promise<void> {
+  checkSpec(spec);
+  const present = engine.machines.get(spec.id);
+  if (present && present.journal.phase !== "creating") return;
+  engine.journals.discard(spec.id);
+  const journal: Journal = {
+    v: 1,
+    id: spec.id,
+    phase: "creating",
+    hostname: spec.hostname,
+    vcpus: spec.vcpus,
+    memory_mb: spec.memory_mb,
+    process: { argv0: spec.process.argv[0] ?? "", user: spec.process.user, workdir: spec.process.workdir },
+    ports: spec.ports,
+    egress_wanted: spec.egress,
+    egress: { mode: "none", reason: "not started yet" },
+    uid: engine.settings.profile === "root" ? freeUid(engine) : null,
+    forwards: [],
+    accelerator: null,
+    qemu: null,
+    boot_id: null,
+    paused: false,
+    stopping: false,
+    started_at: null,
+    exit: null,
+  };
+  const machine = new Machine(engine, journal);
+  engine.machines.set(spec.id, machine);
+  try {
+    engine.journals.begin(journal);
+    await makeFiles(engine, spec, journal);
+    machine.note({ phase: "created" });
+  } catch (error) {
+    engine.machines.delete(spec.id);
+    engine.journals.discard(spec.id);
+    throw diskError(error);
+  }
+}
+
+async function makeFiles(engine: Engine, spec: MachineSpec, journal: Journal): Promise<void> {
+  const directory = runDirectory(engine, spec.id);
+  mkdirSync(directory, { mode: 0o755 });
+  mkdirSync(join(directory, "ipc"), { mode: 0o700 });
+  for (const file of ["console", "out", "err", "status", "log"] as const) {
+    writeFileSync(join(directory, MACHINE_FILES[file]), "", { mode: 0o600 });
+  }
+  const config = guestConfig({
+    hostname: spec.hostname,
+    process: spec.process,
+    ports: spec.ports.map(({ guest_port }) => guest_port),
+    egress: spec.egress,
+  });
+  writeFileSync(join(engine.journals.directory(spec.id), CONFIG_FILE), config, { mode: 0o600 });
+  await linkOrCopy(spec.disk, join(directory, MACHINE_FILES.base));
+  const made = await run(
+    "qemu-img",
+    ["create", "-q", "-f", "qcow2", "-b", MACHINE_FILES.base, "-F", "raw", MACHINE_FILES.disk],
+    { cwd: directory, timeoutMs: 60_000 },
+  );
+  if (made.code !== 0) {
+    const why = made.stderr.trim().split("\n").at(-1) ?? "";
+    throw new FormationError("unavailable", `The machine's disk cannot be made: ${why}`, { step: "boot" });
+  }
+  chmodSync(join(directory, MACHINE_FILES.disk), 0o600);
+  if (journal.uid === null) return;
+  for (const file of ["console", "out", "err", "status", "disk"] as const) {
+    chownSync(join(directory, MACHINE_FILES[file]), journal.uid, journal.uid);
+  }
+  chownSync(join(directory, "ipc"), journal.uid, journal.uid);
+}
+
+/** A link keeps the base alive for this machine when a cache drops it. */
+export async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    linkSync(from, to);
+    return;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") {
+      throw new FormationError("unavailable", "The disk to start from is gone.", {
+        remedy: "Try again.",
+        cause: error,
+      });
+    }
+    if (code !== "EXDEV" && code !== "EPERM" && code !== "EMLINK") throw error;
+  }
+  const copied = await run("cp", ["--sparse=always", "--reflink=auto", "--", from, to], {
+    cwd: "/",
+    timeoutMs: 600_000,
+  });
+  if (copied.code !== 0) copyFileSync(from, to);
+}
+
+/** Turns "no space left" into what the owner can act upon. */
+export function diskError(error: unknown): FormationError {
+  if (error instanceof FormationError && !/No space left/.test(error.message)) return error;
+  const full = (error as NodeJS.ErrnoException).code === "ENOSPC" || /No space left/.test(String(error));
+  if (!full) return FormationError.from(error, "The machine's files cannot be made.");
+  return new FormationError("unavailable", "The node's disk is full.", {
+    remedy: "Delete instances or builds that are no longer needed, or give the node more disk.",
+    step: "boot",
+    cause: error,
+  });
+}
+
+function freeUid(engine: Engine): number {
+  const used = new Set([...engine.machines.values()].map((machine) => machine.journal.uid));
+  for (let uid = engine.settings.uidBase; ; uid++) if (!used.has(uid)) return uid;
+}
+
+function checkSpec(spec: MachineSpec): void {
+  checkMachineId(spec.id);
+  const bad = (field: string, message: string) => new FormationError("invalid", message, { field });
+  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i.test(spec.hostname)) {
+    throw bad("hostname", "The host name is not a legal label: letters, digits and '-', at most 63.");
+  }
+  if (spec.process.argv.length === 0 || spec.process.argv[0] === "") {
+    throw bad("entrypoint", "There is nothing to run: the entrypoint is empty.");
+  }
+  const words = [
+    ...spec.process.argv,
+    ...Object.entries(spec.process.env).flat(),
+    spec.process.user,
+    spec.process.workdir,
+  ];
+  if (words.some((word) => word.includes("\0")))
+    throw bad("entrypoint", "A NUL byte can be in no argument or variable.");
+  if (Object.keys(spec.process.env).some((name) => name === "" || name.includes("="))) {
+    throw bad("env", "A variable's name is not empty and has no '='.");
+  }
+  if (new Set(spec.ports.map(({ guest_port }) => guest_port)).size !== spec.ports.length) {
+    throw bad("expose", "A guest port is named twice.");
+  }
+}

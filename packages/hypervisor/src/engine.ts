@@ -1,0 +1,59 @@
+// What all parts of the QEMU driver share: its settings, its directories, the machines it knows, and the rule that no two
+// actions on one machine overlap.
+
+import { join } from "node:path";
+import type { Clock, Logger } from "@formation-mcp/contract";
+import type { Accelerators } from "./accelerator.ts";
+import type { Cgroups } from "./cgroup.ts";
+import type { Firewall } from "./firewall.ts";
+import type { Journals } from "./journal.ts";
+import type { KernelOverride } from "./kernel.ts";
+import type { Machine } from "./machine.ts";
+
+export interface Settings {
+  stateDir: string;
+  profile: "root" | "user";
+  bindAddress: string;
+  kernel: KernelOverride | undefined;
+  egress: "internet" | "none";
+  /** The first of the accounts that machines run as; root profile alone. */
+  uidBase: number;
+  busyboxPath: string;
+}
+
+export interface Engine {
+  settings: Settings;
+  clock: Clock;
+  logger: Logger;
+  journals: Journals;
+  firewall: Firewall;
+  cgroups: Cgroups;
+  accelerators: Accelerators;
+  machines: Map<string, Machine>;
+  /** Ports chosen for a start that is under way, by machine. */
+  reserved: Map<string, number[]>;
+  /** Tells whoever listens that a machine changed. */
+  changed(id: string): void;
+  /** Runs the action after every earlier one on the same machine. */
+  serial<T>(id: string, action: () => Promise<T>): Promise<T>;
+}
+
+/** A queue per key; a failure of one action does not hold the next. */
+export function serialiser(): <T>(key: string, action: () => Promise<T>) => Promise<T> {
+  const tails = new Map<string, Promise<unknown>>();
+  return (key, action) => {
+    const before = tails.get(key) ?? Promise.resolve();
+    const result = before.then(action, action);
+    const tail = result.catch(() => {});
+    tails.set(key, tail);
+    void tail.then(() => {
+      if (tails.get(key) === tail) tails.delete(key);
+    });
+    return result;
+  };
+}
+
+/** The directory that QEMU runs in, below the one that only the worker may write. */
+export function runDirectory(engine: Pick<Engine, "journals">, id: string): string {
+  return join(engine.journals.directory(id), "run");
+}

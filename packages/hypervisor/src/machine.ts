@@ -1,0 +1,182 @@
+// One machine as this process sees it: its journal, its QEMU, and what its guest reported. It notices by itself when the
+// process ends and writes down how it ended.
+
+import { existsSync, type FSWatcher, readFileSync, watch } from "node:fs";
+import { join } from "node:path";
+import { identify, isAlive, waitGone } from "@formation-mcp/os";
+import { MACHINE_FILES } from "./command-line.ts";
+import { type Engine, runDirectory } from "./engine.ts";
+import type { Journal } from "./journal.ts";
+import type { MachineStatus } from "./port.ts";
+import { connectQmp, type QmpClient } from "./qmp.ts";
+import { emptyReport, type GuestReport, parseStatus, problemText, STATUS_BYTES } from "./status.ts";
+import { readHead, readTail } from "./tail.ts";
+
+export const BOOT_ID = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+
+export class Machine {
+  readonly directory: string;
+  journal: Journal;
+  report: GuestReport = emptyReport();
+  qmp: QmpClient | null = null;
+  readonly #engine: Engine;
+  #watcher: FSWatcher | null = null;
+  #shutdownReason: string | null = null;
+  readonly #waiters = new Set<() => void>();
+
+  constructor(engine: Engine, journal: Journal) {
+    this.#engine = engine;
+    this.journal = journal;
+    this.directory = runDirectory(engine, journal.id);
+  }
+
+  get alive(): boolean {
+    const { qemu, boot_id } = this.journal;
+    return qemu !== null && boot_id === BOOT_ID && isAlive(qemu);
+  }
+
+  /** Writes the changed fields down, then lets them be seen. */
+  note(changes: Partial<Journal>): void {
+    this.journal = { ...this.journal, ...changes };
+    this.#engine.journals.write(this.journal);
+  }
+
+  /** Begins to watch a QEMU that runs: its status file and its control socket. */
+  async attach(): Promise<void> {
+    this.watchStatus();
+    this.#shutdownReason = null;
+    const qmp = await connectQmp(this.directory, MACHINE_FILES.qmp, {
+      onEvent: ({ event, data }) => {
+        if (event === "SHUTDOWN") this.#shutdownReason = String(data["reason"]);
+        if (event === "STOP" || event === "RESUME") this.wake();
+      },
+      onClose: () => {
+        this.qmp = null;
+        void this.#afterClose();
+      },
+    });
+    this.qmp = qmp;
+  }
+
+  watchStatus(): void {
+    this.#watcher?.close();
+    this.#watcher = watch(join(this.directory, MACHINE_FILES.status), { persistent: false }, () =>
+      this.readStatus(),
+    );
+    this.#watcher.on("error", () => {});
+    this.readStatus();
+  }
+
+  /** Takes in what the guest reported; returns whether that was anything new. */
+  readStatus(): boolean {
+    const text = readHead(join(this.directory, MACHINE_FILES.status), STATUS_BYTES);
+    const report = parseStatus(text);
+    if (JSON.stringify(report) === JSON.stringify(this.report)) return false;
+    this.report = report;
+    if (report.started && this.journal.started_at === null && this.journal.phase !== "removing") {
+      this.note({ started_at: this.#engine.clock.now() });
+    }
+    this.wake();
+    return true;
+  }
+
+  /** If the process is gone, writes down how it ended. Safe to call at any time. */
+  settle(): void {
+    const { phase } = this.journal;
+    if (phase !== "running" && phase !== "starting") return;
+    if (this.alive) return;
+    this.readStatus();
+    const exit = { reason: this.#exitReason(), code: this.report.exit_code };
+    this.detach();
+    this.note({ phase: "stopped", qemu: null, paused: false, exit });
+    this.wake();
+  }
+
+  detach(): void {
+    this.#watcher?.close();
+    this.#watcher = null;
+    this.qmp?.close();
+    this.qmp = null;
+  }
+
+  wake(): void {
+    for (const waiter of [...this.#waiters]) waiter();
+    this.#engine.changed(this.journal.id);
+  }
+
+  /** Resolves at the next change, or after `ms`, or when the signal aborts. */
+  change(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.#waiters.delete(done);
+        signal?.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, Math.max(0, ms));
+      this.#waiters.add(done);
+      signal?.addEventListener("abort", done, { once: true });
+      if (signal?.aborted) done();
+    });
+  }
+
+  status(): MachineStatus {
+    const { journal, report } = this;
+    const alive = this.alive;
+    return {
+      id: journal.id,
+      state: alive ? (journal.paused ? "paused" : "running") : stateAtRest(journal),
+      pid: alive ? (journal.qemu?.pid ?? null) : null,
+      accelerator: journal.accelerator,
+      endpoints: journal.forwards.map(({ guest_port, port }) => ({
+        guest_port,
+        address: this.#engine.settings.bindAddress,
+        port,
+      })),
+      egress: journal.egress,
+      guest: {
+        started_at: journal.started_at,
+        listening: alive ? report.listening : [],
+        exit_code: report.exit_code,
+        problem: report.problem === null ? null : problemText(report.problem, journal.process),
+      },
+      exit: alive ? null : journal.exit,
+      problem: null,
+    };
+  }
+
+  async #afterClose(): Promise<void> {
+    const { qemu } = this.journal;
+    // QEMU closes its socket a moment before it is gone; one that still lives lost its control and is looked at later.
+    if (qemu !== null && identify(qemu.pid) !== null && !(await waitGone(qemu, 2000))) return;
+    this.settle();
+  }
+
+  #exitReason(): NonNullable<MachineStatus["exit"]>["reason"] {
+    if (this.journal.stopping) return "stopped";
+    switch (this.#shutdownReason) {
+      case "guest-shutdown":
+        return "guest-shutdown";
+      case "guest-reset":
+      case "guest-panic":
+        return "guest-panic";
+      case null:
+        break;
+      default:
+        return "killed";
+    }
+    if (this.report.exit_code !== null) return "guest-shutdown";
+    // QEMU removes its socket when it ends by itself.
+    if (existsSync(join(this.directory, MACHINE_FILES.qmp))) return "killed";
+    if (/terminating on signal/.test(readTail(join(this.directory, MACHINE_FILES.log), 4096)))
+      return "killed";
+    return /Kernel panic/.test(readTail(join(this.directory, MACHINE_FILES.console), 16_384))
+      ? "guest-panic"
+      : "guest-shutdown";
+  }
+}
+
+function stateAtRest(journal: Journal): MachineStatus["state"] {
+  if (journal.phase === "created") return "created";
+  return journal.phase === "creating" || journal.phase === "removing" ? "absent" : "stopped";
+}

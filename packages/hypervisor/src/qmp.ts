@@ -1,0 +1,128 @@
+// How a running QEMU is spoken to: QMP, JSON objects over a Unix socket (QEMU's docs/interop/qmp-spec). The socket has
+// room for one client; losing it is how we learn at once that a machine ended.
+
+import { closeSync, openSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { FormationError } from "@formation-mcp/contract";
+
+export interface QmpEvent {
+  event: string;
+  data: Record<string, unknown>;
+}
+
+export interface QmpClient {
+  /** Sends a command and resolves with what it returns. Limit: 10 s. */
+  execute(command: string, args?: Record<string, unknown>): Promise<unknown>;
+  close(): void;
+}
+
+interface Handlers {
+  onEvent(event: QmpEvent): void;
+  /** Once, however the connection ended, unless we closed it. */
+  onClose(): void;
+}
+
+const COMMAND_MS = 10_000;
+const LINE_LIMIT = 1024 * 1024;
+
+/**
+ * Connects to `directory/name`. A socket's address has room for 108 bytes, so the way there leads through a descriptor.
+ * @throws FormationError `unavailable` if nobody answers.
+ */
+export async function connectQmp(directory: string, name: string, handlers: Handlers): Promise<QmpClient> {
+  const descriptor = openSync(directory, "r");
+  let socket: Socket;
+  try {
+    socket = await connected(`/proc/self/fd/${descriptor}/${name}`);
+  } catch (cause) {
+    throw new FormationError("unavailable", "The machine's control socket does not answer.", { cause });
+  } finally {
+    closeSync(descriptor);
+  }
+  const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  let next = 1;
+  let closed = false;
+  const end = () => {
+    for (const { reject } of waiting.values()) reject(gone());
+    waiting.clear();
+    if (closed) return;
+    closed = true;
+    handlers.onClose();
+  };
+  const onMessage = (message: Record<string, unknown>) => {
+    if (typeof message["event"] === "string") {
+      handlers.onEvent({ event: message["event"], data: (message["data"] ?? {}) as Record<string, unknown> });
+      return;
+    }
+    const pending = waiting.get(Number(message["id"]));
+    if (pending === undefined) return;
+    waiting.delete(Number(message["id"]));
+    const error = message["error"] as { desc?: string } | undefined;
+    if (error)
+      pending.reject(new FormationError("unavailable", `QEMU refused: ${error.desc ?? "no reason"}.`));
+    else pending.resolve(message["return"]);
+  };
+  readLines(socket, onMessage);
+  socket.on("close", end);
+  const execute = (command: string, args?: Record<string, unknown>): Promise<unknown> => {
+    if (closed) return Promise.reject(gone());
+    const id = next++;
+    const timer = setTimeout(() => {
+      waiting
+        .get(id)
+        ?.reject(new FormationError("unavailable", `QEMU did not answer ${command} within 10 s.`));
+      waiting.delete(id);
+    }, COMMAND_MS);
+    return new Promise<unknown>((resolve, reject) => {
+      waiting.set(id, { resolve, reject });
+      socket.write(`${JSON.stringify({ execute: command, ...(args ? { arguments: args } : {}), id })}\n`);
+    }).finally(() => clearTimeout(timer));
+  };
+  await execute("qmp_capabilities").catch((error: unknown) => {
+    closed = true;
+    socket.destroy();
+    throw error;
+  });
+  return {
+    execute,
+    close: () => {
+      closed = true;
+      socket.destroy();
+    },
+  };
+}
+
+function connected(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path });
+    socket.once("connect", () => {
+      socket.off("error", reject);
+      socket.on("error", () => {});
+      socket.unref();
+      resolve(socket);
+    });
+    socket.once("error", reject);
+  });
+}
+
+function readLines(socket: Socket, onMessage: (message: Record<string, unknown>) => void): void {
+  let text = "";
+  socket.setEncoding("utf8");
+  socket.on("data", (chunk: string) => {
+    text += chunk;
+    for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n")) {
+      const line = text.slice(0, at);
+      text = text.slice(at + 1);
+      try {
+        onMessage(JSON.parse(line) as Record<string, unknown>);
+      } catch {
+        socket.destroy(); // Not QMP: whoever is there is not our QEMU.
+      }
+    }
+    if (text.length > LINE_LIMIT) socket.destroy();
+  });
+}
+
+function gone(): FormationError {
+  return new FormationError("unavailable", "The machine's process is gone.");
+}

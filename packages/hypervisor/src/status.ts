@@ -1,0 +1,92 @@
+// What a guest's init says on the status channel, and what of it is believed: JSON lines, each of a known kind with values
+// of a known shape; everything else is passed over, because whoever is root in the guest may write there too.
+
+/** What was reported since the last start. */
+export interface GuestReport {
+  started: boolean;
+  listening: number[];
+  /** Ports that listen on the guest's loopback alone: of no use to the host. */
+  loopback: number[];
+  stopping: boolean;
+  exit_code: number | null;
+  /** `no_user`, `no_group`, `no_workdir`, `not_found`, `not_executable`. */
+  problem: string | null;
+}
+
+/** The longest status file that is read; the driver rewrites longer ones. */
+export const STATUS_BYTES = 1024 * 1024;
+
+export function emptyReport(): GuestReport {
+  return { started: false, listening: [], loopback: [], stopping: false, exit_code: null, problem: null };
+}
+
+/** Reads all whole lines of a status file. Never throws. */
+export function parseStatus(text: string): GuestReport {
+  const report = emptyReport();
+  for (const line of text.slice(0, text.lastIndexOf("\n") + 1).split("\n")) {
+    if (line.length > 0 && line.length < 4096) take(report, line);
+  }
+  return report;
+}
+
+function take(report: GuestReport, line: string): void {
+  let value: Record<string, unknown>;
+  try {
+    const parsed: unknown = JSON.parse(line);
+    if (typeof parsed !== "object" || parsed === null) return;
+    value = parsed as Record<string, unknown>;
+  } catch {
+    return;
+  }
+  switch (value["ev"]) {
+    case "started":
+      report.started = true;
+      break;
+    case "listen":
+      report.listening = hexPorts(value["ports"]);
+      report.loopback = hexPorts(value["loopback"]);
+      break;
+    case "stopping":
+      report.stopping = true;
+      break;
+    case "problem":
+      if (typeof value["what"] === "string" && /^[a-z_]{1,32}$/.test(value["what"]))
+        report.problem = value["what"];
+      break;
+    case "exit": {
+      const code = value["code"];
+      if (typeof code === "number" && Number.isInteger(code) && code >= 0 && code < 256)
+        report.exit_code = code;
+      report.listening = [];
+      break;
+    }
+    default:
+  }
+}
+
+function hexPorts(value: unknown): number[] {
+  if (typeof value !== "string") return [];
+  const ports = value.split(" ").filter((word) => /^[0-9A-F]{4}$/.test(word));
+  return [...new Set(ports.map((word) => Number.parseInt(word, 16)))].sort((a, b) => a - b);
+}
+
+/** A problem in words, for the owner. */
+export function problemText(
+  problem: string,
+  process: { argv0: string; user: string; workdir: string },
+): string {
+  switch (problem) {
+    case "no_user":
+      return `no such user in the image: ${process.user}`;
+    case "no_group":
+      return `no such group in the image: ${process.user}`;
+    case "no_workdir":
+      return `no such directory in the image: ${process.workdir}`;
+    case "not_found":
+      return `entrypoint not found in the image: ${process.argv0}`;
+    case "not_executable":
+      return `entrypoint is not executable: ${process.argv0}`;
+    default:
+      return `the guest's init reported: ${problem}`;
+  }
+}
