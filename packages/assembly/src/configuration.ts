@@ -1,7 +1,7 @@
 // Where settings come from: the environment, read once and checked as a whole. Nothing else in the project reads it.
 
-import { homedir } from "node:os";
-import { isAbsolute, join, resolve } from "node:path";
+import { homedir, totalmem } from "node:os";
+import { basename, isAbsolute, join, resolve } from "node:path";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
 
@@ -34,6 +34,10 @@ export const VARIABLES = {
   FORMATION_SWEEP_SECONDS: "how often the sweep runs (default: 300)",
   FORMATION_UNUSED_BUILD_SECONDS: "how long an unused build is kept (default: 604800)",
   FORMATION_CACHE_GB: "disk budget of the build and disk caches (default: 20)",
+  FORMATION_BUILD_SECONDS: "how long a build may take (default: 1800)",
+  FORMATION_BUILD_MEMORY_MB: "memory a build may take (default: 2048, or a third of what there is)",
+  FORMATION_BUILD_DISK_MB: "disk a build may add (default: 20480)",
+  FORMATION_BOOT_SECONDS: "how long a VM may take until it is live (default: 300)",
   FORMATION_IDLE_SECONDS: "how long the background worker stays when idle (default: 300)",
   FORMATION_VCPUS: "vCPUs this node offers (default: 8 per core)",
   FORMATION_MEMORY_MB: "memory this node offers (default: 80 % of what it has)",
@@ -41,6 +45,11 @@ export const VARIABLES = {
   FORMATION_DRIVERS: "real or fake: fake runs workloads as plain child processes, for tests (default: real)",
   FORMATION_LOG_LEVEL: "debug, info, warn or error (default: info)",
 } as const;
+
+/** A small machine must be able to build too. */
+function usualBuildMemoryMb(): number {
+  return Math.min(LIMITS.buildMemoryMb, Math.max(64, Math.floor(totalmem() / 1024 ** 2 / 3)));
+}
 
 const schema = z
   .object({
@@ -61,6 +70,10 @@ const schema = z
     FORMATION_SWEEP_SECONDS: number(LIMITS.sweepEveryMs / 1000, 0.1, 86_400),
     FORMATION_UNUSED_BUILD_SECONDS: number(LIMITS.unusedBuildKeptMs / 1000, 1, 31_536_000),
     FORMATION_CACHE_GB: number(20, 1, 100_000),
+    FORMATION_BUILD_SECONDS: number(LIMITS.buildMs / 1000, 1, 86_400),
+    FORMATION_BUILD_MEMORY_MB: number(usualBuildMemoryMb(), 64, 1_048_576),
+    FORMATION_BUILD_DISK_MB: number(LIMITS.buildDiskBytes / 1024 ** 2, 16, 2_097_152),
+    FORMATION_BOOT_SECONDS: number(LIMITS.bootMs / 1000, 1, 86_400),
     FORMATION_IDLE_SECONDS: number(300, 0.1, 31_536_000),
     FORMATION_VCPUS: z.coerce.number().int().min(1).max(65_536).optional(),
     FORMATION_MEMORY_MB: z.coerce.number().int().min(64).optional(),
@@ -78,7 +91,7 @@ export interface Configuration {
   allowDirs: string[];
   bindAddress: string;
   accelerator: "auto" | "kvm" | "tcg";
-  kernel: { image: string; modules: string } | null;
+  kernel: { image: string; modules: string; version: string } | null;
   buildNetwork: "internet" | "none";
   vmEgress: "internet" | "none";
   allowCidrs: string[];
@@ -89,6 +102,8 @@ export interface Configuration {
   sweepEveryMs: number;
   unusedBuildKeptMs: number;
   cacheBytes: number;
+  build: { timeoutMs: number; memoryMb: number; diskBytes: number };
+  bootMs: number;
   idleMs: number;
   capacity: { vcpus: number | null; memory_mb: number | null; disk_gb: number | null };
   drivers: "real" | "fake";
@@ -129,7 +144,11 @@ export function readConfiguration(
     accelerator: env.FORMATION_ACCELERATOR,
     kernel:
       env.FORMATION_KERNEL && env.FORMATION_KERNEL_MODULES
-        ? { image: resolve(env.FORMATION_KERNEL), modules: resolve(env.FORMATION_KERNEL_MODULES) }
+        ? {
+            image: resolve(env.FORMATION_KERNEL),
+            modules: resolve(env.FORMATION_KERNEL_MODULES),
+            version: basename(resolve(env.FORMATION_KERNEL_MODULES)),
+          }
         : null,
     buildNetwork: env.FORMATION_BUILD_NETWORK,
     vmEgress: env.FORMATION_VM_EGRESS,
@@ -141,6 +160,12 @@ export function readConfiguration(
     sweepEveryMs: env.FORMATION_SWEEP_SECONDS * 1000,
     unusedBuildKeptMs: env.FORMATION_UNUSED_BUILD_SECONDS * 1000,
     cacheBytes: env.FORMATION_CACHE_GB * 1024 ** 3,
+    build: {
+      timeoutMs: env.FORMATION_BUILD_SECONDS * 1000,
+      memoryMb: env.FORMATION_BUILD_MEMORY_MB,
+      diskBytes: env.FORMATION_BUILD_DISK_MB * 1024 ** 2,
+    },
+    bootMs: env.FORMATION_BOOT_SECONDS * 1000,
     idleMs: env.FORMATION_IDLE_SECONDS * 1000,
     capacity: {
       vcpus: env.FORMATION_VCPUS ?? null,

@@ -93,6 +93,9 @@ async function work(
       sweepEveryMs: configuration.sweepEveryMs,
       unusedBuildKeptMs: configuration.unusedBuildKeptMs,
       cacheBudgetBytes: configuration.cacheBytes,
+      buildMs: configuration.build.timeoutMs,
+      buildDiskBytes: configuration.build.diskBytes,
+      bootMs: configuration.bootMs,
     },
   });
   await worker.start();

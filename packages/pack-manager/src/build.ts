@@ -84,7 +84,7 @@ export async function makeImage(
           memory_mb: options.memory_mb,
           vcpus: options.vcpus,
           pids: LIMITS.buildPids,
-          disk_bytes: LIMITS.buildDiskBytes,
+          disk_bytes: room.settings.buildDiskBytes,
           timeout_ms: Math.max(1, Math.min(settings.buildMs, attempt.remainingMs())),
         },
       },

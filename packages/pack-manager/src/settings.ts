@@ -24,6 +24,8 @@ export interface WorkerSettings {
   /** The pause before the second attempt; each further one is four times as long. */
   retryBaseMs: number;
   buildMs: number;
+  /** What a build may add to the disk. */
+  buildDiskBytes: number;
   bootMs: number;
   stopMs: number;
   /** How long `drain` lets what runs go on before it is given back. */
@@ -51,6 +53,7 @@ export const DEFAULT_SETTINGS: WorkerSettings = {
   attempts: LIMITS.attempts,
   retryBaseMs: 2000,
   buildMs: LIMITS.buildMs,
+  buildDiskBytes: LIMITS.buildDiskBytes,
   bootMs: LIMITS.bootMs,
   stopMs: LIMITS.stopMs,
   drainMs: 60_000,
