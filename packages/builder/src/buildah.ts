@@ -1,1 +1,105 @@
-export {};
+// The driver on buildah, runc, slirp4netns and mke2fs. It holds the parts together: bases, builds, disks, and the cleaning.
+
+import { FormationError } from "@formation-mcp/contract";
+import { Bases } from "./base.ts";
+import { Build } from "./build.ts";
+import { Cleaner } from "./clean.ts";
+import { Disks, imageId } from "./disk.ts";
+import type { Builder, BuilderReport, BuildHooks, BuildRequest, StoredImage } from "./port.ts";
+import { probe } from "./probe.ts";
+import { OWN_IMAGES } from "./reference.ts";
+import { type BuildahOptions, settle } from "./settings.ts";
+import { type IndexedImage, Store } from "./store.ts";
+import { trim } from "./trim.ts";
+
+export type { BuildahOptions } from "./settings.ts";
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/;
+
+/**
+ * Opens the driver on a state directory, which one process uses at a time.
+ * @throws FormationError `unavailable` if the directory cannot be used.
+ */
+export async function openBuildahBuilder(options: BuildahOptions): Promise<Builder> {
+  try {
+    return new BuildahBuilder(new Store(settle(options)));
+  } catch (error) {
+    if (error instanceof FormationError) throw error;
+    throw new FormationError(
+      "unavailable",
+      `${options.stateDir} cannot be used: ${(error as Error).message}.`,
+      {
+        cause: error,
+        remedy: "Check that the directory can be made and written by the worker's user.",
+      },
+    );
+  }
+}
+
+class BuildahBuilder implements Builder {
+  readonly #store: Store;
+  readonly #bases: Bases;
+  readonly #cleaner: Cleaner;
+  readonly #disks: Disks;
+
+  constructor(store: Store) {
+    this.#store = store;
+    this.#bases = new Bases(store);
+    this.#cleaner = new Cleaner(store);
+    this.#disks = new Disks(store, this.#cleaner);
+  }
+
+  async build(request: BuildRequest, hooks: BuildHooks) {
+    if (!ID.test(request.id) || request.id.startsWith("busybox-")) {
+      throw new FormationError("invalid", `${JSON.stringify(request.id.slice(0, 60))} cannot name a build.`);
+    }
+    return await new Build(this.#store, this.#bases, this.#cleaner, request, hooks).run();
+  }
+
+  async disk(digest: string, diskGb: number, signal: AbortSignal): Promise<string> {
+    return await guarded(() => this.#disks.get(digest, diskGb, signal));
+  }
+
+  async images(): Promise<StoredImage[]> {
+    return await guarded(async () => {
+      const own = this.#own();
+      const { bytes } = this.#store.sizes(own);
+      return own.map((image, index) => ({ digest: `sha256:${image.id}`, bytes: bytes[index] ?? 0 }));
+    });
+  }
+
+  async remove(digest: string): Promise<void> {
+    await guarded(async () => {
+      const id = imageId(digest);
+      this.#disks.removeOf(id);
+      if (!this.#own().some((image) => image.id === id)) return;
+      await this.#store.runChecked(["rmi", "--force", id], { timeoutMs: 120_000 });
+    });
+  }
+
+  async trim(budgetBytes: number): Promise<number> {
+    return await guarded(() => trim(this.#store, this.#disks, this.#cleaner, budgetBytes));
+  }
+
+  async recover(): Promise<void> {
+    await guarded(() => this.#cleaner.recover());
+  }
+
+  async probe(): Promise<BuilderReport> {
+    return await guarded(() => probe(this.#store));
+  }
+
+  #own(): IndexedImage[] {
+    return this.#store
+      .images()
+      .filter((image) => image.names.some((name) => name.startsWith(`${OWN_IMAGES}:`)));
+  }
+}
+
+async function guarded<T>(action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    throw FormationError.from(error, "The builder failed.");
+  }
+}

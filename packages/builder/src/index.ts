@@ -1,2 +1,11 @@
 // A Formfile and its context become an image and a bootable disk.
-export {};
+
+export type {
+  Builder,
+  BuilderReport,
+  BuildHooks,
+  BuildLimits,
+  BuildRequest,
+  StoredImage,
+} from "./port.ts";
+export { parseReference, type Reference } from "./reference.ts";

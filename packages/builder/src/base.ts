@@ -1,0 +1,179 @@
+// What `from` becomes: an image in the node's store, whose configuration was read and found fit to build on.
+
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
+import { FormationError } from "@formation-mcp/contract";
+import { isReachable } from "./addresses.ts";
+import { ensureBusybox } from "./busybox-base.ts";
+import { EMPTY_CONFIG } from "./process.ts";
+import type { Reference } from "./reference.ts";
+import type { ImageConfig, IndexedImage, Store } from "./store.ts";
+
+export interface Base {
+  /** 64 hexadecimal digits, or `scratch`. */
+  id: string;
+  reference: string;
+  /** The manifest's digest; empty for scratch. */
+  digest: string;
+  bytes: number;
+  config: ImageConfig;
+}
+
+const PULL_MS = 10 * 60_000;
+
+/** Finds, makes or pulls bases. */
+export class Bases {
+  readonly #store: Store;
+  readonly #configs = new Map<string, ImageConfig>();
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /**
+   * Resolves a reference, asking its registry whether a tag moved.
+   * @throws FormationError `not_found` if there is no such image, `invalid` if it cannot be built on, `unavailable` if
+   *   its registry does not answer and the node has no copy.
+   */
+  async resolve(
+    reference: Reference,
+    signal: AbortSignal,
+    say: (stream: "stdout" | "stderr", line: string) => void,
+  ): Promise<Base> {
+    if (reference.kind === "scratch") {
+      return { id: "scratch", reference: "scratch", digest: "", bytes: 0, config: EMPTY_CONFIG };
+    }
+    const image = await this.#image(reference, signal, say);
+    const config = this.#configs.get(image.id) ?? (await this.#store.inspect(image.id, signal));
+    this.#configs.set(image.id, config);
+    if (this.#configs.size > 200) this.#configs.clear();
+    checkConfig(reference.name, config);
+    const bytes = this.#store.sizes([image]).bytes[0] ?? 0;
+    return { id: image.id, reference: reference.name, digest: image.digest, bytes, config };
+  }
+
+  async #image(
+    reference: Exclude<Reference, { kind: "scratch" }>,
+    signal: AbortSignal,
+    say: (stream: "stdout" | "stderr", line: string) => void,
+  ): Promise<IndexedImage> {
+    if (reference.kind === "busybox") return await ensureBusybox(this.#store, signal);
+    const local = this.#store.byName(reference.name);
+    if (reference.kind === "local") {
+      if (local) return local;
+      throw unknownBase(
+        reference.name,
+        "This node has no image of that name; localhost/… names are never pulled.",
+      );
+    }
+    if (local && reference.byDigest) return local;
+    try {
+      return await this.#pull(reference, signal);
+    } catch (error) {
+      const failure = FormationError.from(error);
+      if (failure.code !== "unavailable" || !local) throw failure;
+      say("stdout", `${reference.name} could not be checked for a newer version; this node's copy is used.`);
+      return local;
+    }
+  }
+
+  async #pull(reference: Reference & { kind: "registry" }, signal: AbortSignal): Promise<IndexedImage> {
+    await this.#checkHost(reference);
+    const result = await this.#store
+      .run(
+        [
+          ...["pull", "--policy", "always", "--quiet", "--retry", "1", "--retry-delay", "1s"],
+          ...[...this.#store.policy(), "--authfile", this.#store.settings.authFile, reference.name],
+        ],
+        { timeoutMs: PULL_MS, signal },
+      )
+      .catch((error: FormationError) => {
+        if (error.code !== "limit") throw error;
+        throw new FormationError("unavailable", `Pulling ${reference.name} took more than 10 minutes.`, {
+          step: "pull",
+          remedy: "Try again, or use a smaller base image.",
+        });
+      });
+    if (result.code !== 0) throw pullFailed(reference, result.stderr);
+    const id = result.stdout.trim().split("\n").at(-1) ?? "";
+    const image = this.#store.images().find((one) => one.id === id) ?? this.#store.byName(reference.name);
+    if (image) return image;
+    throw new FormationError("internal", `${reference.name} was pulled but is not in the store.`, {
+      step: "pull",
+    });
+  }
+
+  /** A registry must not lead a pull to where RUN lines may not go either. */
+  async #checkHost(reference: Reference & { kind: "registry" }): Promise<void> {
+    const { settings } = this.#store;
+    if (settings.plainHttpRegistries.includes(reference.host)) return;
+    const host = reference.host.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
+    const addresses = isIP(host)
+      ? [{ address: host }]
+      : await lookup(host, { all: true }).catch(() => [] as { address: string }[]);
+    const bad = addresses.find(({ address }) => !isReachable(address, settings));
+    if (!bad) return;
+    throw new FormationError("invalid", `The registry ${reference.host} stands at a private address.`, {
+      field: "from",
+      step: "pull",
+      remedy: "Use a public registry, or ask the operator to allow this registry's address range for builds.",
+    });
+  }
+}
+
+function checkConfig(name: string, config: ImageConfig): void {
+  const refuse = (what: string, remedy: string) => {
+    throw new FormationError("invalid", `${name} ${what}`, { field: "from", step: "pull", remedy });
+  };
+  if (config.os !== "linux" || config.architecture !== "amd64") {
+    refuse(
+      `is an image for ${config.os || "?"}/${config.architecture || "?"}; machines here are linux/amd64.`,
+      "Use an image that has a linux/amd64 variant.",
+    );
+  }
+  if (config.onBuild.length > 0) {
+    refuse("carries ONBUILD instructions, which are not run here.", "Use the image that it was made from.");
+  }
+}
+
+function pullFailed(reference: Reference & { kind: "registry" }, stderr: string): FormationError {
+  const said = (stderr.trim().split("\n").at(-1) ?? "").replace(/^Error: /, "").slice(0, 600);
+  const details = { field: "from", step: "pull" };
+  if (/server gave HTTP response to HTTPS client/.test(said)) {
+    return new FormationError(
+      "invalid",
+      `The registry ${reference.host} speaks plain HTTP, which is not allowed here.`,
+      {
+        ...details,
+        remedy: "Give the registry a certificate, or ask the operator to list it as a plain HTTP registry.",
+      },
+    );
+  }
+  if (
+    /unauthorized|authentication required|access to the resource is denied|\bdenied\b|40[13]\b/i.test(said)
+  ) {
+    return unknownBase(
+      reference.name,
+      "The registry does not know it, or wants credentials that this node lacks.",
+    );
+  }
+  if (/manifest unknown|name unknown|not found|404\b|not known to registry/i.test(said)) {
+    return unknownBase(reference.name, "Its registry does not know it.");
+  }
+  if (/no image found in (manifest list|image index)|no matching manifest/i.test(said)) {
+    return unknownBase(reference.name, "It has no linux/amd64 variant.");
+  }
+  return new FormationError("unavailable", `${reference.name} could not be pulled: ${said}.`, {
+    ...details,
+    remedy: `Check that ${reference.host} can be reached from the node, then try again.`,
+  });
+}
+
+function unknownBase(name: string, why: string): FormationError {
+  return new FormationError("not_found", `There is no base image ${name}. ${why}`, {
+    field: "from",
+    step: "pull",
+    remedy:
+      'Check the spelling and the tag; "busybox" needs no registry. Private registries need the operator\'s credentials.',
+  });
+}

@@ -1,0 +1,331 @@
+// One build from its first directory to its last trace. Everything it makes lies in its own directory, its own cgroup and
+// its own processes; whatever happens, all of them are gone when it ends, and only the image remains.
+
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { FormationError, type Image, LIMITS } from "@formation-mcp/contract";
+import { type RunResult, run } from "@formation-mcp/os";
+import { routesOf } from "./addresses.ts";
+import type { Base, Bases } from "./base.ts";
+import { BuildCgroup } from "./cgroup.ts";
+import type { Cleaner } from "./clean.ts";
+import { renderContainerfile, type Step, safeWorkdir } from "./containerfile.ts";
+import { BUILD_DNS, BuildNetwork } from "./network.ts";
+import { BuildOutput, readFailure } from "./output.ts";
+import type { BuildHooks, BuildRequest } from "./port.ts";
+import { portsOf, processOf } from "./process.ts";
+import { OWN_IMAGES, parseReference } from "./reference.ts";
+import { stageIncludes } from "./stage.ts";
+import type { Store } from "./store.ts";
+import { BuildWatch, freeBytes, tooManyProcesses, tooMuchDisk, tooMuchMemory } from "./watch.ts";
+
+export class Build {
+  readonly #store: Store;
+  readonly #bases: Bases;
+  readonly #cleaner: Cleaner;
+  readonly #request: BuildRequest;
+  readonly #hooks: BuildHooks;
+  readonly #directory: string;
+  readonly #context: string;
+  readonly #name: string;
+  readonly #tail: string[] = [];
+  readonly #ending = new AbortController();
+  #step = "pull";
+
+  constructor(store: Store, bases: Bases, cleaner: Cleaner, request: BuildRequest, hooks: BuildHooks) {
+    this.#store = store;
+    this.#bases = bases;
+    this.#cleaner = cleaner;
+    this.#request = request;
+    this.#hooks = hooks;
+    this.#directory = join(store.settings.places.builds, request.id);
+    this.#context = join(this.#directory, "ctx");
+    this.#name = `${OWN_IMAGES}:${request.id}`;
+  }
+
+  async run(): Promise<Image> {
+    const onAbort = () => this.#end(new FormationError("cancelled", "The build was cancelled."));
+    if (this.#hooks.signal.aborted) onAbort();
+    this.#hooks.signal.addEventListener("abort", onAbort, { once: true });
+    const timer = setTimeout(() => this.#end(this.#tooSlow()), this.#request.limits.timeout_ms);
+    try {
+      return await this.#build();
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      clearTimeout(timer);
+      this.#hooks.signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async #build(): Promise<Image> {
+    const { formfile, limits } = this.#request;
+    const { settings } = this.#store;
+    const { signal } = this.#ending;
+    signal.throwIfAborted();
+    const reference = parseReference(formfile.from);
+    checkScratch(this.#request);
+    if (freeBytes(settings.stateDir) < settings.reserveBytes) throw noSpace();
+    const cgroup =
+      settings.profile === "root"
+        ? new BuildCgroup(settings.cgroupRoot, settings.mark, this.#request.id, limits)
+        : null;
+    const networked = settings.network === "internet" && formfile.run.length > 0;
+    const network = networked ? new BuildNetwork(this.#store, this.#directory, routesOf(settings)) : null;
+    const watch = new BuildWatch(this.#store, join(this.#directory, "runc"), cgroup, limits, (error) =>
+      this.#end(error),
+    );
+    let running: Promise<RunResult> | null = null;
+    const finish = await this.#cleaner.begin(this.#request.id);
+    try {
+      for (const name of ["tmp", "runc", "ctx/tree"])
+        mkdirSync(join(this.#directory, name), { recursive: true });
+      cgroup?.create();
+      this.#begin("pull", `Looking for ${reference.name}`, 0);
+      const output = { current: null as BuildOutput | null };
+      const start = () =>
+        this.#start(cgroup, network, (stream, line) => {
+          if (output.current) output.current.line(stream, line);
+          else this.#line(stream, line);
+        });
+      // The network is made while the base is looked up.
+      if (network) running = start();
+      running?.catch(() => {});
+      const attached = network ? Promise.race([network.attach(signal), failWhenEnded(running)]) : null;
+      attached?.catch(() => {});
+      const base = await this.#bases.resolve(reference, signal, (stream, line) => this.#line(stream, line));
+      const workdir = safeWorkdir(base.config.workdir);
+      if (workdir === null) throw strangeWorkdir(reference.name);
+      const process = processOf(formfile, base.config, workdir);
+      const staged = await stageIncludes(
+        formfile.include,
+        this.#request.contextDir,
+        join(this.#context, "tree"),
+        limits.disk_bytes,
+        signal,
+      );
+      const { text, steps } = renderContainerfile({
+        baseId: base.id,
+        workdir,
+        env: formfile.env,
+        run: formfile.run,
+      });
+      writeFileSync(join(this.#context, "Containerfile"), text);
+      output.current = this.#follow(steps, staged.files, workdir);
+      watch.start();
+      if (network) {
+        await attached;
+        await network.begin(signal);
+      }
+      running ??= start();
+      const result = await running;
+      output.current.end(result.code === 0 ? null : readFailure(steps, result.stderr));
+      const seen = watch.stop();
+      if (result.code !== 0) throw this.#failed(result, steps, seen);
+      return this.#image(base, process, portsOf(formfile, base.config));
+    } finally {
+      watch.stop();
+      this.#end(new FormationError("cancelled", "The build ended."));
+      await running?.catch(() => {});
+      await network?.release();
+      await cgroup?.remove();
+      await finish();
+    }
+  }
+
+  #start(
+    cgroup: BuildCgroup | null,
+    network: BuildNetwork | null,
+    onLine: (stream: "stdout" | "stderr", line: string) => void,
+  ): Promise<RunResult> {
+    const { settings } = this.#store;
+    const build = [
+      ...[settings.tools.buildah, ...this.#store.globals(), "build", ...this.#store.isolation()],
+      ...["--runtime-flag", `root=${join(this.#directory, "runc")}`],
+      ...(cgroup ? ["--cgroup-parent", cgroup.path] : ["--ulimit", this.#ulimit()]),
+      ...["--cap-drop", "CAP_NET_RAW", "--cap-drop", "CAP_MKNOD", "--cap-drop", "CAP_AUDIT_WRITE"],
+      ...(network ? ["--network", "ns:/proc/self/ns/net", "--dns", BUILD_DNS] : ["--network", "none"]),
+      ...["--http-proxy=false", "--pull=never", "--layers", "--force-rm", ...this.#store.policy()],
+      ...(this.#request.noCache ? ["--no-cache"] : []),
+      ...["--iidfile", join(this.#directory, "iid"), "-t", this.#name],
+      ...["-f", join(this.#context, "Containerfile"), this.#context],
+    ];
+    // When this process is killed, buildah is asked to end and cleans up behind itself.
+    const command = ["--pdeathsig", "TERM", "--", ...(network ? network.wrap(build) : build)];
+    return run("setpriv", command, {
+      signal: this.#ending.signal,
+      timeoutMs: this.#request.limits.timeout_ms + 60_000,
+      env: this.#store.environment(join(this.#directory, "tmp")),
+      cwd: this.#directory,
+      onLine,
+    });
+  }
+
+  /** Where there is no cgroup, the kernel's own count of a user's processes inside the namespace. */
+  #ulimit(): string {
+    return `nproc=${this.#request.limits.pids}:${this.#request.limits.pids}`;
+  }
+
+  #follow(steps: readonly Step[], files: number, workdir: string): BuildOutput {
+    return new BuildOutput(steps, {
+      onLine: (stream, line) => this.#line(stream, line),
+      onStep: (step, index) => {
+        const message =
+          step.name === "include"
+            ? `Including ${files} files in ${workdir}`
+            : `Running line ${index} of ${steps.length - 1}`;
+        this.#begin(step.name, message, (index + 1) / (steps.length + 2));
+      },
+    });
+  }
+
+  #image(base: Base, process: Image["process"], expose: number[]): Image {
+    this.#begin("commit", "Keeping the image", null);
+    const digest = readFileSync(join(this.#directory, "iid"), "utf8").trim();
+    const id = digest.replace(/^sha256:/, "");
+    const image = this.#store.images().find((one) => one.id === id);
+    if (!image)
+      throw new FormationError("internal", "The build ended well but its image is not in the store.");
+    const bytes = this.#store.sizes([image]).bytes[0] ?? 0;
+    if (bytes - base.bytes > this.#request.limits.disk_bytes) {
+      this.#cleaner.discard(this.#name);
+      throw tooMuchDisk(this.#request.limits);
+    }
+    return {
+      digest: `sha256:${id}`,
+      bytes,
+      process,
+      expose,
+      base: { reference: base.reference, digest: base.digest },
+    };
+  }
+
+  #failed(result: RunResult, steps: readonly Step[], seen: ReturnType<BuildWatch["stop"]>): FormationError {
+    const failure = readFailure(steps, result.stderr);
+    const { limits } = this.#request;
+    if (!failure) {
+      const said = (result.stderr.trim().split("\n").at(-1) ?? "").replace(/^Error: /, "").slice(0, 600);
+      return new FormationError(
+        "unavailable",
+        `The build ended by itself: ${said || `code ${result.code}`}.`,
+        {
+          remedy: "Try again; if it happens again, look at the worker's log.",
+        },
+      );
+    }
+    this.#step = failure.step.name;
+    const details = failure.exitCode === null ? {} : { exit_code: failure.exitCode };
+    const killed = failure.exitCode === 137;
+    if (seen.oomKills > 0 || (killed && seen.memoryHits > 0))
+      return withDetails(tooMuchMemory(limits), details);
+    if (seen.forksRefused > 0) return withDetails(tooManyProcesses(limits), details);
+    if (failure.exitCode === null) {
+      return new FormationError(
+        "invalid",
+        `The step ${failure.step.name} could not be run: ${failure.reason.slice(0, 600)}.`,
+        {
+          remedy: "Run lines need /bin/sh in the base image, and its USER must exist there.",
+        },
+      );
+    }
+    const message = `The step ${failure.step.name} failed with exit code ${failure.exitCode}.`;
+    return new FormationError("invalid", message, {
+      ...details,
+      remedy: "Read the last lines of its log, correct the run line, and build again.",
+    });
+  }
+
+  /** Whatever was thrown, as the error of the build: with its step and the last lines of its log. */
+  #explain(thrown: unknown): FormationError {
+    const reason = this.#ending.signal.aborted ? this.#ending.signal.reason : thrown;
+    const error = FormationError.from(
+      reason instanceof FormationError && isOutside(reason) ? reason : thrown,
+    );
+    return withDetails(error, {
+      step: error.details.step ?? this.#step,
+      ...(this.#tail.length > 0 ? { log_tail: [...this.#tail] } : {}),
+    });
+  }
+
+  #end(error: FormationError): void {
+    if (!this.#ending.signal.aborted) this.#ending.abort(error);
+  }
+
+  #begin(step: string, message: string, fraction: number | null): void {
+    this.#step = step;
+    this.#hooks.onStep(step, message, fraction);
+  }
+
+  #line(stream: "stdout" | "stderr", line: string): void {
+    this.#tail.push(line.slice(0, LIMITS.logLineBytes));
+    if (this.#tail.length > LIMITS.errorLogLines) this.#tail.shift();
+    this.#hooks.onLine(stream, line);
+  }
+
+  #tooSlow(): FormationError {
+    const seconds = Math.round(this.#request.limits.timeout_ms / 1000);
+    return new FormationError("limit", `The build did not end within its ${seconds} s.`, {
+      remedy: "Make the run lines faster, or move what serves requests from run to entrypoint.",
+    });
+  }
+}
+
+function isOutside(error: FormationError): boolean {
+  return error.message !== "The build ended.";
+}
+
+function withDetails(error: FormationError, details: FormationError["details"]): FormationError {
+  return new FormationError(error.code, error.message, {
+    ...error.details,
+    ...details,
+    ...(error.cause === undefined ? {} : { cause: error.cause }),
+  });
+}
+
+async function failWhenEnded(running: Promise<RunResult> | null): Promise<never> {
+  const result = await running;
+  throw new FormationError(
+    "unavailable",
+    `The build's network cannot be made: ${result?.stderr.trim().slice(-300)}.`,
+    {
+      remedy: "Run `formation-mcp doctor`: run lines need unshare, ip and slirp4netns.",
+    },
+  );
+}
+
+function checkScratch({ formfile }: BuildRequest): void {
+  if (formfile.from !== "scratch") return;
+  if (formfile.run.length > 0) {
+    throw new FormationError(
+      "invalid",
+      "Nothing can be run in an image made from scratch: it has no shell.",
+      {
+        field: "run",
+        remedy: 'Take a base that has /bin/sh, such as "busybox", or remove run.',
+      },
+    );
+  }
+  if (typeof formfile.entrypoint === "string") {
+    throw new FormationError(
+      "invalid",
+      "An image made from scratch has no shell for an entrypoint that is one text.",
+      {
+        field: "entrypoint",
+        remedy: 'Write the entrypoint as a list: ["/app/server"].',
+      },
+    );
+  }
+}
+
+function strangeWorkdir(name: string): FormationError {
+  return new FormationError("invalid", `The working directory of ${name} has a name that cannot be used.`, {
+    field: "from",
+    remedy: "Use a base whose WORKDIR consists of letters, digits and . _ @ + - alone.",
+  });
+}
+
+function noSpace(): FormationError {
+  return new FormationError("unavailable", "The node's disk is too full to build anything.", {
+    remedy: "Have the operator free or add disk space, then try again.",
+  });
+}

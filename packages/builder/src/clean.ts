@@ -1,0 +1,150 @@
+// Nothing of a build outlives it. A build's directory is the journal: it is made before anything else, carries the build's
+// id, and goes last; so whatever is found under a directory that no build owns is left over and is removed.
+
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { readIfThere, waitFor } from "@formation-mcp/os";
+import { removeLeftCgroups } from "./cgroup.ts";
+import type { Store } from "./store.ts";
+
+const LIMIT = { timeoutMs: 60_000 };
+
+export class Cleaner {
+  readonly #store: Store;
+  #active = 0;
+  #idle: Promise<void> = Promise.resolve();
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /** Makes a build's directory. The function returned removes it and everything that hangs on it. */
+  async begin(id: string): Promise<() => Promise<void>> {
+    const leave = await this.enter();
+    const directory = join(this.#store.settings.places.builds, id);
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    return async () => {
+      try {
+        await this.#removeBuild(directory);
+      } finally {
+        await leave();
+      }
+    };
+  }
+
+  /** Says that the store is in use until the function returned is called. */
+  async enter(): Promise<() => Promise<void>> {
+    await this.#idle;
+    this.#active += 1;
+    return async () => {
+      this.#active -= 1;
+      // Working containers carry no name of their build, so they are looked for when no build can own one.
+      if (this.#active === 0 && this.#hasContainers()) await this.whenIdle(() => this.#removeContainers());
+    };
+  }
+
+  /** Does something while nothing uses the store, or not at all. Returns whether it was done. */
+  async whenIdle(action: () => Promise<unknown>): Promise<boolean> {
+    await this.#idle;
+    if (this.#active > 0) return false;
+    const work = action();
+    this.#idle = work.then(
+      () => {},
+      () => {},
+    );
+    await work;
+    return true;
+  }
+
+  /** Takes a name from an image, later: its layers stay in the cache. */
+  discard(name: string): void {
+    void this.#store.run(["rmi", name], LIMIT).catch(() => {});
+  }
+
+  /** Removes what earlier processes left: processes first, then what they held. */
+  async recover(): Promise<void> {
+    const { settings } = this.#store;
+    await this.#endProcesses();
+    await removeLeftCgroups(settings.cgroupRoot, settings.mark);
+    for (const name of readdirSync(settings.places.builds)) {
+      await this.#removeBuild(join(settings.places.builds, name));
+    }
+    for (const name of readdirSync(settings.places.disks)) {
+      if (name.endsWith(".tmp")) rmSync(join(settings.places.disks, name), { force: true });
+    }
+    if (this.#hasContainers()) await this.#removeContainers();
+    await this.#unmount(settings.places.root);
+  }
+
+  async #removeBuild(directory: string): Promise<void> {
+    const runcRoot = join(directory, "runc");
+    for (const container of existsSync(runcRoot) ? readdirSync(runcRoot) : []) {
+      await this.#store
+        .script(
+          '"$1" --root "$2" delete --force "$3" 2>&1 || :',
+          [this.#store.settings.tools.runc, runcRoot, container],
+          LIMIT,
+        )
+        .catch(() => null);
+    }
+    await this.#unmount(directory);
+    try {
+      rmSync(directory, { recursive: true, force: true });
+    } catch {
+      // Some of it belongs to users of buildah's namespace.
+      await this.#store.script('rm -rf -- "$1"', [directory], LIMIT);
+    }
+  }
+
+  /** Unmounts what is mounted below a directory, the last mounted first. */
+  async #unmount(directory: string): Promise<void> {
+    const mounts = readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .map((line) => (line.split(" ")[4] ?? "").replaceAll("\\040", " "))
+      .filter((path) => path.startsWith(`${directory}/`))
+      .reverse();
+    for (const path of mounts)
+      await this.#store.script('umount -l -- "$1" || :', [path], LIMIT).catch(() => null);
+  }
+
+  #hasContainers(): boolean {
+    const text = readIfThere(join(this.#store.settings.places.root, "overlay-containers/containers.json"));
+    return text !== null && text.trim() !== "" && text.trim() !== "[]" && text.trim() !== "null";
+  }
+
+  async #removeContainers(): Promise<void> {
+    await this.#store.run(["rm", "--all"], LIMIT).catch(() => null);
+  }
+
+  /** Ends the processes that carry this state directory's mark in their environment, except our own line. */
+  async #endProcesses(): Promise<void> {
+    const mark = `FORMATION_STATE=${this.#store.settings.mark}`;
+    const find = () =>
+      readdirSync("/proc").filter(
+        (name) => /^\d+$/.test(name) && Number(name) !== process.pid && carries(name, mark),
+      );
+    await waitFor(
+      () => {
+        const left = find();
+        for (const pid of left) {
+          try {
+            process.kill(Number(pid), "SIGKILL");
+          } catch {
+            // It went by itself.
+          }
+        }
+        return left.length === 0;
+      },
+      { timeoutMs: 20_000, what: "the processes of earlier builds to end" },
+    );
+  }
+}
+
+function carries(pid: string, mark: string): boolean {
+  try {
+    readlinkSync(`/proc/${pid}/exe`);
+    return readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(mark);
+  } catch {
+    return false;
+  }
+}

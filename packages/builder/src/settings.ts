@@ -1,0 +1,114 @@
+// Where a buildah driver keeps its things and how it is set up: every path below the state directory is named here.
+
+import { createHash } from "node:crypto";
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
+import { plainEnvironment } from "@formation-mcp/os";
+
+export interface BuildahOptions {
+  /** Everything the driver keeps; made with mode 0700. Keep the path short: container mounts are named below it. */
+  stateDir: string;
+  clock?: Clock;
+  logger?: Logger;
+  /** `root`: OCI isolation and cgroups. `user`: rootless, in user namespaces. Default: by the user id. */
+  profile?: "root" | "user";
+  /** What RUN lines may reach. Default `internet`. */
+  network?: "internet" | "none";
+  /** IPv4 ranges (CIDR) that RUN lines may reach although the filter forbids them; registries there may be pulled from. */
+  allowCidrs?: readonly string[];
+  /** IPv4 ranges (CIDR) that RUN lines may not reach, beside those always forbidden. */
+  denyCidrs?: readonly string[];
+  /** Registries (`host` or `host:port`) that may be spoken to over plain HTTP. */
+  plainHttpRegistries?: readonly string[];
+  /** The operator's credentials for registries (containers-auth.json(5)); nobody else's are ever used. */
+  registryAuthFile?: string;
+  /** Bytes of the state directory's file system that builds leave free. Default 1 GiB. */
+  reserveBytes?: number;
+  buildahPath?: string;
+  runcPath?: string;
+  slirp4netnsPath?: string;
+  busyboxPath?: string;
+  /** Where the cgroup hierarchies are mounted. Default /sys/fs/cgroup. */
+  cgroupRoot?: string;
+}
+
+/** The options with every default filled in, and the places below the state directory. */
+export interface Settings {
+  stateDir: string;
+  /** Tells this state directory's cgroups and processes from another's. */
+  mark: string;
+  clock: Clock;
+  logger: Logger;
+  profile: "root" | "user";
+  network: "internet" | "none";
+  allowCidrs: readonly string[];
+  denyCidrs: readonly string[];
+  plainHttpRegistries: readonly string[];
+  authFile: string;
+  reserveBytes: number;
+  tools: { buildah: string; runc: string; slirp4netns: string; busybox: string };
+  cgroupRoot: string;
+  /** Image store, its run-time state, the builds' own directories, disks, configuration files and a HOME. */
+  places: { root: string; run: string; builds: string; disks: string; etc: string; home: string };
+}
+
+/** Fills in the defaults and makes the directories and configuration files. */
+export function settle(options: BuildahOptions): Settings {
+  const stateDir = resolve(options.stateDir);
+  const at = (name: string) => join(stateDir, name);
+  const etc = at("etc");
+  const settings: Settings = {
+    stateDir,
+    mark: createHash("sha256").update(stateDir).digest("hex").slice(0, 10),
+    clock: options.clock ?? systemClock,
+    logger: options.logger ?? silentLogger,
+    profile: options.profile ?? (process.getuid?.() === 0 ? "root" : "user"),
+    network: options.network ?? "internet",
+    allowCidrs: options.allowCidrs ?? [],
+    denyCidrs: options.denyCidrs ?? [],
+    plainHttpRegistries: options.plainHttpRegistries ?? [],
+    authFile: options.registryAuthFile ?? join(etc, "auth.json"),
+    reserveBytes: options.reserveBytes ?? 1024 ** 3,
+    tools: {
+      buildah: options.buildahPath ?? "buildah",
+      runc: options.runcPath ?? onPath("runc"),
+      slirp4netns: options.slirp4netnsPath ?? "slirp4netns",
+      busybox: options.busyboxPath ?? "/bin/busybox",
+    },
+    cgroupRoot: options.cgroupRoot ?? "/sys/fs/cgroup",
+    places: { root: at("c"), run: at("r"), builds: at("b"), disks: at("disks"), etc, home: at("home") },
+  };
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  chmodSync(stateDir, 0o700);
+  for (const place of Object.values(settings.places)) mkdirSync(place, { recursive: true, mode: 0o700 });
+  writeConfiguration(settings);
+  return settings;
+}
+
+/** A program's absolute path, where another program wants one; its bare name if it is nowhere. */
+function onPath(name: string): string {
+  const directories = (plainEnvironment()["PATH"] ?? "").split(":");
+  return directories.map((directory) => join(directory, name)).find((path) => existsSync(path)) ?? name;
+}
+
+/** Our own configuration for containers/image and containers/storage, so that the host's changes nothing here. */
+function writeConfiguration(settings: Settings): void {
+  const { etc, root, run } = settings.places;
+  const write = (name: string, text: string) => writeFileSync(join(etc, name), text, { mode: 0o600 });
+  mkdirSync(join(etc, "registries.d"), { recursive: true, mode: 0o700 });
+  write("auth.json", "{}\n");
+  write("policy.json", '{"default":[{"type":"insecureAcceptAnything"}]}\n');
+  write("containers.conf", '[engine]\ncgroup_manager = "cgroupfs"\n');
+  write(
+    "storage.conf",
+    `[storage]\ndriver = "overlay"\ngraphroot = ${JSON.stringify(root)}\nrunroot = ${JSON.stringify(run)}\n`,
+  );
+  const insecure = settings.plainHttpRegistries.map(
+    (host) => `[[registry]]\nlocation = ${JSON.stringify(host)}\ninsecure = true\n`,
+  );
+  write(
+    "registries.conf",
+    `unqualified-search-registries = []\nshort-name-mode = "enforcing"\n${insecure.join("")}`,
+  );
+}

@@ -1,0 +1,187 @@
+// How buildah is called, and what its image store says about itself. The store's index files (containers/storage) are
+// only read, never written; everything that changes the store goes through buildah.
+
+import { join } from "node:path";
+import { FormationError } from "@formation-mcp/contract";
+import {
+  plainEnvironment,
+  type RunOptions,
+  type RunResult,
+  readIfThere,
+  run,
+  runChecked,
+} from "@formation-mcp/os";
+import type { Settings } from "./settings.ts";
+
+/** An image as the store's index has it. */
+export interface IndexedImage {
+  id: string;
+  /** The manifest's digest. */
+  digest: string;
+  names: string[];
+  layer: string;
+}
+
+interface IndexedLayer {
+  id: string;
+  parent?: string;
+  "diff-size"?: number;
+}
+
+/** What an image's configuration says about running it; untrusted, it came with the image. */
+export interface ImageConfig {
+  architecture: string;
+  os: string;
+  user: string;
+  env: string[];
+  entrypoint: string[];
+  cmd: string[];
+  workdir: string;
+  ports: string[];
+  /** Instructions that the image wants run in every build on it. */
+  onBuild: string[];
+}
+
+export class Store {
+  readonly settings: Settings;
+
+  constructor(settings: Settings) {
+    this.settings = settings;
+  }
+
+  /** The whole environment of a buildah process; `tmp` is where it keeps what it needs for a moment. */
+  environment(tmp = this.settings.places.home): Record<string, string> {
+    const { etc, home, run: runDir } = this.settings.places;
+    return plainEnvironment({
+      HOME: home,
+      XDG_RUNTIME_DIR: runDir,
+      XDG_CONFIG_HOME: etc,
+      XDG_DATA_HOME: home,
+      TMPDIR: tmp,
+      FORMATION_STATE: this.settings.mark,
+      CONTAINERS_CONF: join(etc, "containers.conf"),
+      CONTAINERS_STORAGE_CONF: join(etc, "storage.conf"),
+      CONTAINERS_REGISTRIES_CONF: join(etc, "registries.conf"),
+      REGISTRY_AUTH_FILE: this.settings.authFile,
+    });
+  }
+
+  /** The options that come before every buildah command. */
+  globals(): string[] {
+    const { root, run: runDir, etc } = this.settings.places;
+    return [
+      ...["--root", root, "--runroot", runDir, "--storage-driver", "overlay"],
+      ...["--registries-conf", join(etc, "registries.conf")],
+      ...["--registries-conf-dir", join(etc, "registries.d")],
+      ...["--short-name-alias-conf", join(etc, "aliases.conf")],
+    ];
+  }
+
+  /** How RUN lines are held apart from the host: by runc in namespaces of their own, in both profiles. */
+  isolation(): string[] {
+    const { profile, tools } = this.settings;
+    return ["--isolation", profile === "root" ? "oci" : "rootless", "--runtime", tools.runc];
+  }
+
+  policy(): string[] {
+    return ["--signature-policy", join(this.settings.places.etc, "policy.json")];
+  }
+
+  run(args: readonly string[], options: RunOptions): Promise<RunResult> {
+    return run(this.settings.tools.buildah, [...this.globals(), ...args], {
+      env: this.environment(),
+      ...options,
+    });
+  }
+
+  runChecked(args: readonly string[], options: RunOptions): Promise<RunResult> {
+    return runChecked(this.settings.tools.buildah, [...this.globals(), ...args], {
+      env: this.environment(),
+      ...options,
+    });
+  }
+
+  /**
+   * Runs a script of ours where the store's files can be touched with their own owners: directly as root, in buildah's
+   * user namespace otherwise. The arguments arrive as `$1`, …; the script's `buildah` has the store's options in `$G`.
+   */
+  script(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
+    const shell = ["/bin/sh", "-c", script, "sh", ...args];
+    const command =
+      this.settings.profile === "root" ? shell : [this.settings.tools.buildah, "unshare", ...shell];
+    return run(command[0] as string, command.slice(1), { env: this.environment(), ...options });
+  }
+
+  images(): IndexedImage[] {
+    const found = this.#index<Partial<IndexedImage> & { id: string }>("overlay-images/images.json");
+    return found.map((image) => ({
+      id: image.id,
+      digest: image.digest ?? "",
+      names: image.names ?? [],
+      layer: image.layer ?? "",
+    }));
+  }
+
+  byName(name: string): IndexedImage | undefined {
+    return this.images().find((image) => image.names.includes(name));
+  }
+
+  /** Bytes of the unpacked layers of each image given, and of the layers that none of them uses. */
+  sizes(images: readonly IndexedImage[]): { bytes: number[]; unusedBytes: number } {
+    const layers = new Map(
+      this.#index<IndexedLayer>("overlay-layers/layers.json").map((one) => [one.id, one]),
+    );
+    const used = new Set<string>();
+    const bytes = images.map((image) => {
+      let sum = 0;
+      for (let at = layers.get(image.layer); at; at = at.parent ? layers.get(at.parent) : undefined) {
+        sum += at["diff-size"] ?? 0;
+        used.add(at.id);
+      }
+      return sum;
+    });
+    let unusedBytes = 0;
+    for (const layer of layers.values()) if (!used.has(layer.id)) unusedBytes += layer["diff-size"] ?? 0;
+    return { bytes, unusedBytes };
+  }
+
+  /** Reads an image's configuration. */
+  async inspect(id: string, signal: AbortSignal): Promise<ImageConfig> {
+    const { stdout } = await this.runChecked(["inspect", "--type", "image", id], {
+      timeoutMs: 30_000,
+      signal,
+      keepBytes: 16 * 1024 * 1024,
+    });
+    return readImageConfig(JSON.parse(stdout));
+  }
+
+  #index<T>(name: string): T[] {
+    const text = readIfThere(join(this.settings.places.root, name));
+    return text === null || text.trim() === "" ? [] : (JSON.parse(text) as T[]);
+  }
+}
+
+/** Takes from an image's configuration what it needs, whatever else stands there. */
+function readImageConfig(inspected: unknown): ImageConfig {
+  const at = (value: unknown, key: string): unknown =>
+    typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+  const texts = (value: unknown): string[] =>
+    Array.isArray(value) ? value.filter((one): one is string => typeof one === "string") : [];
+  const text = (value: unknown): string => (typeof value === "string" ? value : "");
+  const image = at(inspected, "OCIv1");
+  const config = at(image, "config");
+  if (typeof image !== "object" || image === null) {
+    throw new FormationError("internal", "buildah described an image in a way that is not understood.");
+  }
+  return {
+    architecture: text(at(image, "architecture")),
+    os: text(at(image, "os")),
+    user: text(at(config, "User")),
+    env: texts(at(config, "Env")),
+    entrypoint: texts(at(config, "Entrypoint")),
+    cmd: texts(at(config, "Cmd")),
+    workdir: text(at(config, "WorkingDir")),
+    ports: Object.keys((at(config, "ExposedPorts") as Record<string, unknown> | null | undefined) ?? {}),
+    onBuild: texts(at(at(at(inspected, "Docker"), "config"), "OnBuild")),
+  };
+}

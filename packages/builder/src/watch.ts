@@ -1,0 +1,168 @@
+// Watches a running build for the bounds that no kernel limit sets by itself: the bytes it adds to the disk, the space
+// that is left for the host, and a crowd of processes that stays at its limit.
+
+import { readdirSync, readFileSync, statfsSync } from "node:fs";
+import { join } from "node:path";
+import { FormationError } from "@formation-mcp/contract";
+import type { BuildCgroup, CgroupSample } from "./cgroup.ts";
+import type { BuildLimits } from "./port.ts";
+import type { Store } from "./store.ts";
+
+const EVERY_MS = 200;
+/** How long a build may stay at its limit of processes before it is ended, in samples. */
+const CROWDED_SAMPLES = 25;
+const REMEASURE_BYTES = 128 * 1024 * 1024;
+
+/** What is seen of a build while it runs. */
+export class BuildWatch {
+  readonly #store: Store;
+  /** Where runc keeps the state of this build's containers. */
+  readonly #runcRoot: string;
+  readonly #cgroup: BuildCgroup | null;
+  readonly #limits: BuildLimits;
+  readonly #end: (error: FormationError) => void;
+  readonly #sizes = new Map<string, number>();
+  #sample: CgroupSample = { oomKills: 0, memoryHits: 0, forksRefused: 0, processes: 0 };
+  #crowded = 0;
+  #timer: NodeJS.Timeout | null = null;
+  #measuring = false;
+  #freeAtMeasure = 0;
+  #nextMeasure = 0;
+  #stopped = false;
+
+  constructor(
+    store: Store,
+    runcRoot: string,
+    cgroup: BuildCgroup | null,
+    limits: BuildLimits,
+    end: (error: FormationError) => void,
+  ) {
+    this.#store = store;
+    this.#runcRoot = runcRoot;
+    this.#cgroup = cgroup;
+    this.#limits = limits;
+    this.#end = end;
+  }
+
+  start(): void {
+    this.#freeAtMeasure = freeBytes(this.#store.settings.stateDir);
+    this.#timer = setInterval(() => this.#look(), EVERY_MS);
+  }
+
+  stop(): CgroupSample {
+    if (this.#timer) clearInterval(this.#timer);
+    this.#stopped = true;
+    if (this.#cgroup) this.#keep(this.#cgroup.sample());
+    return this.#sample;
+  }
+
+  #look(): void {
+    if (this.#cgroup) {
+      this.#keep(this.#cgroup.sample());
+      this.#crowded = this.#sample.processes >= this.#limits.pids ? this.#crowded + 1 : 0;
+      if (this.#crowded >= CROWDED_SAMPLES) this.#end(tooManyProcesses(this.#limits));
+    }
+    const free = freeBytes(this.#store.settings.stateDir);
+    if (free < this.#store.settings.reserveBytes) {
+      this.#end(
+        new FormationError(
+          "limit",
+          "The node's disk is nearly full; the build was ended to leave it some space.",
+          {
+            remedy: "Write less in the run lines, or have the operator free or add disk space.",
+          },
+        ),
+      );
+    }
+    const fell = this.#freeAtMeasure - free;
+    const soon = Math.min(REMEASURE_BYTES, this.#limits.disk_bytes / 4);
+    if (this.#measuring || (fell < soon && performance.now() < this.#nextMeasure)) return;
+    this.#freeAtMeasure = free;
+    this.#measuring = true;
+    void this.#measure().finally(() => {
+      this.#measuring = false;
+    });
+  }
+
+  /** The counters of a container vanish with it, so that the highest values seen count. */
+  #keep(sample: CgroupSample): void {
+    this.#sample = {
+      oomKills: Math.max(this.#sample.oomKills, sample.oomKills),
+      memoryHits: Math.max(this.#sample.memoryHits, sample.memoryHits),
+      forksRefused: Math.max(this.#sample.forksRefused, sample.forksRefused),
+      processes: sample.processes,
+    };
+  }
+
+  async #measure(): Promise<void> {
+    const began = performance.now();
+    for (const directory of this.#upperDirectories()) {
+      const result = await this.#store
+        .script('du -sx --block-size=1 -- "$1" 2>/dev/null || :', [directory], { timeoutMs: 60_000 })
+        .catch(() => null);
+      const bytes = Number.parseInt(result?.stdout ?? "", 10);
+      if (bytes > 0) this.#sizes.set(directory, bytes);
+    }
+    // Counting many files costs time too; at most a tenth of it is spent on that.
+    this.#nextMeasure = performance.now() + Math.max(1000, 10 * (performance.now() - began));
+    const total = [...this.#sizes.values()].reduce((sum, one) => sum + one, 0);
+    if (total > this.#limits.disk_bytes && !this.#stopped) this.#end(tooMuchDisk(this.#limits));
+  }
+
+  /** The directories that take what the build's running containers write (overlayfs). */
+  #upperDirectories(): string[] {
+    let containers: string[];
+    try {
+      containers = readdirSync(this.#runcRoot);
+    } catch {
+      return [];
+    }
+    return containers.flatMap((container) => {
+      try {
+        const state = JSON.parse(readFileSync(join(this.#runcRoot, container, "state.json"), "utf8")) as {
+          init_process_pid?: number;
+        };
+        const mounts = readFileSync(`/proc/${state.init_process_pid}/mountinfo`, "utf8").split("\n");
+        const root = mounts.find(
+          (line) => / - (overlay|fuse\.fuse-overlayfs) /.test(line) && line.split(" ")[4] === "/",
+        );
+        const upper = /[ ,]upperdir=([^, ]+)/.exec(root ?? "")?.[1];
+        return upper?.startsWith(this.#store.settings.places.root) ? [upper] : [];
+      } catch {
+        return []; // it ended while we looked
+      }
+    });
+  }
+}
+
+/** Free bytes for programs that are not root's. */
+export function freeBytes(path: string): number {
+  const stats = statfsSync(path);
+  return stats.bavail * stats.bsize;
+}
+
+export function tooMuchDisk(limits: BuildLimits): FormationError {
+  const size =
+    limits.disk_bytes >= 1024 ** 2
+      ? `${Math.round(limits.disk_bytes / 1024 ** 2)} MiB`
+      : `${limits.disk_bytes} bytes`;
+  return new FormationError("limit", `The build wrote more than the ${size} that it may add to its disk.`, {
+    remedy: "Write less: remove what a run line downloads or caches in the same line, or use a smaller base.",
+  });
+}
+
+export function tooManyProcesses(limits: BuildLimits): FormationError {
+  return new FormationError("limit", `The build reached its pids limit of ${limits.pids} processes.`, {
+    remedy: "Start fewer processes at a time in the run lines, for example make -j2.",
+  });
+}
+
+export function tooMuchMemory(limits: BuildLimits): FormationError {
+  return new FormationError(
+    "limit",
+    `The build went beyond its memory limit of ${limits.memory_mb} MiB and was killed.`,
+    {
+      remedy: "Use less memory in the run line, for example with fewer parallel jobs, or split it.",
+    },
+  );
+}
