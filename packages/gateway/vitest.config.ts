@@ -3,5 +3,12 @@ import { defineProject } from "vitest/config";
 export default defineProject({
   resolve: { conditions: ["source"] },
   ssr: { resolve: { conditions: ["source"] } },
-  test: { name: "gateway", include: ["test/**/*.test.ts"], environment: "node" },
+  test: {
+    name: "gateway",
+    include: ["test/**/*.test.ts"],
+    environment: "node",
+    // The client's own dependencies publish TypeScript under the condition that this repository uses for its packages;
+    // inlined, they are compiled like ours.
+    server: { deps: { inline: [/@modelcontextprotocol\/client/, /eventsource/] } },
+  },
 });

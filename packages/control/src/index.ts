@@ -1,2 +1,4 @@
 // What each tool does: scope, ownership, records, operations.
-export {};
+
+export { type ControlOptions, createControl } from "./control.ts";
+export type { CallHooks, Control } from "./port.ts";

@@ -1,2 +1,3 @@
-// The doors: the tools over MCP, for both protocol eras.
-export {};
+// The doors. Each is a subpath, so that a program loads only the protocols that it speaks.
+
+export { createMcpServerFactory, type McpServerFactoryOptions } from "./mcp.ts";

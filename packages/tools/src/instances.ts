@@ -20,7 +20,8 @@ const shipped = z.object({
 });
 
 const changed = z.object({
-  operation_id: z.string(),
+  /** Absent when there was nothing left to do. */
+  operation_id: z.string().optional(),
   instance_id: z.string(),
   instance_name: z.string(),
   state: z.string(),

@@ -1,0 +1,153 @@
+// pack_build, build_list and build_get: a formfile becomes a build.
+
+import {
+  type Build,
+  FormationError,
+  type Id,
+  LIMITS,
+  newId,
+  type Operation,
+  parseId,
+  SUBJECTS,
+} from "@formation-mcp/contract";
+import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
+import type { NewBuild } from "@formation-mcp/operations";
+import type { ToolOutput } from "@formation-mcp/tools";
+import { prepareContext } from "./context.ts";
+import { type Deps, type Handler, reader } from "./deps.ts";
+import { errorView } from "./failures.ts";
+import { refuseFormfile } from "./formfiles.ts";
+import { buildLog } from "./logs.ts";
+import { afterBuild } from "./next-steps.ts";
+import { page } from "./pages.ts";
+import { deadline, start } from "./submitting.ts";
+import { formfileView, imageView, iso, isoOrNull, pairs, progressView, texts } from "./views.ts";
+
+export const packBuild: Handler<"pack_build"> = async (deps, { principal, input, hooks }) => {
+  const { owner } = principal;
+  const parsed = parseFormfile(input.formfile);
+  if (!parsed.ok) refuseFormfile(parsed.issues);
+  const { formfile } = parsed;
+  const context = await prepareContext(deps, principal, formfile, input, hooks.signal);
+  const warnings = [...parsed.warnings, ...context.warnings];
+  if (input.dry_run) {
+    return {
+      name: formfile.name,
+      state: "valid",
+      done: true,
+      warnings: texts(warnings),
+      formfile: formfileView(formfile),
+      next: "The formfile is valid. Call pack_build again without dry_run to build it.",
+    };
+  }
+  const operation = await start(deps, { owner, tool: "pack_build", input, hooks }, async () => {
+    const operationId = newId("op", deps.clock, deps.random);
+    const digest = await context.store();
+    const build = newBuild(deps, { owner, operationId, formfile, warnings, context_digest: digest });
+    return {
+      build,
+      operation: {
+        id: operationId,
+        owner,
+        tool: "pack_build",
+        subject: SUBJECTS.build,
+        input: { kind: "build", build_id: build.id, no_cache: input.no_cache },
+        target_id: build.id,
+        node_id: null,
+        needs: deps.buildNeeds,
+        deadline_at: deadline(deps, LIMITS.buildMs),
+      },
+    };
+  });
+  return built(deps, operation);
+};
+
+/** A build as it is before anybody took it up. */
+export function newBuild(
+  deps: Deps,
+  made: {
+    owner: string;
+    operationId: Id<"op">;
+    formfile: Formfile;
+    warnings: string[];
+    context_digest?: string | null;
+  },
+): NewBuild {
+  return {
+    id: newId("bld", deps.clock, deps.random),
+    owner: made.owner,
+    name: made.formfile.name,
+    state: "queued",
+    formfile: made.formfile,
+    context_digest: made.context_digest ?? null,
+    image: null,
+    warnings: made.warnings,
+    metadata: made.formfile.metadata,
+    error: null,
+    node_id: null,
+    used_at: deps.clock.now(),
+    operation_id: made.operationId,
+    started_at: null,
+    ended_at: null,
+  };
+}
+
+async function built(deps: Deps, operation: Operation): Promise<ToolOutput<"pack_build">> {
+  if (operation.input.kind !== "build") throw new FormationError("internal", "The operation is no build.");
+  const build = await deps.store.build(operation.owner, operation.input.build_id);
+  const done = operation.state === "completed";
+  return {
+    build_id: build.id,
+    operation_id: operation.id,
+    name: build.name,
+    state: build.state,
+    done,
+    warnings: texts(build.warnings),
+    ...imageView(build),
+    ...(done ? {} : progressView(operation.progress)),
+    next: afterBuild(build, operation),
+  };
+}
+
+export const buildList: Handler<"build_list"> = async (deps, { principal, input }) => {
+  const { items, cursor } = await page(
+    (limit) =>
+      deps.store.builds({
+        owner: reader(principal),
+        limit,
+        cursor: input.cursor ?? null,
+        ...(input.state ? { states: [input.state] } : {}),
+        ...(input.name === undefined ? {} : { name: input.name }),
+      }),
+    input.limit,
+    (build: Build) => ({
+      build_id: build.id,
+      name: build.name,
+      state: build.state,
+      created_at: iso(build.created_at),
+      ...(build.error ? { error: errorView(build.error).message.slice(0, 200) } : {}),
+    }),
+  );
+  return { builds: items, cursor };
+};
+
+export const buildGet: Handler<"build_get"> = async (deps, { principal, input }) => {
+  const build = await deps.store.build(reader(principal), parseId("bld", input.build_id, "build_id"));
+  const ended = build.ended_at !== null;
+  return {
+    build_id: build.id,
+    name: build.name,
+    state: build.state,
+    warnings: texts(build.warnings, 2000),
+    ...(build.error ? { error: errorView(build.error) } : {}),
+    formfile: formfileView(build.formfile),
+    ...imageView(build),
+    metadata: pairs(build.metadata, 1000),
+    operation_id: build.operation_id,
+    created_at: iso(build.created_at),
+    ended_at: isoOrNull(build.ended_at),
+    expires_at: ended ? iso(build.used_at + LIMITS.unusedBuildKeptMs) : null,
+    log: await buildLog(deps, build.id, input.log_tail),
+    next: afterBuild(build),
+  };
+};

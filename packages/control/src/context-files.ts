@@ -1,0 +1,123 @@
+// Files that come inside the call: every path, every size and every encoding is checked, and all that is wrong is told
+// at once.
+
+import { FormationError, LIMITS } from "@formation-mcp/contract";
+import { parseFormfile } from "@formation-mcp/formfile";
+import { type Problem, refuse, spell } from "./input.ts";
+
+type InlineFile = string | { base64: string };
+
+export interface InlineFiles {
+  /** What the formfile includes, by path. */
+  contents: Map<string, Uint8Array>;
+  /** Paths that were given and are not included. */
+  leftOut: string[];
+}
+
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/;
+
+/** @throws FormationError `invalid` with every problem; `limit` beyond the inline size. */
+export function readInlineFiles(
+  given: Readonly<Record<string, InlineFile>>,
+  include: readonly string[],
+): InlineFiles {
+  const problems: Problem[] = [];
+  const contents = new Map<string, Uint8Array>();
+  const leftOut: string[] = [];
+  const seen = new Set<string>();
+  let bytes = 0;
+  const names = Object.keys(given);
+  const wrong = pathProblems(names);
+  names.forEach((name, index) => {
+    const field = spell(["context_files", name]);
+    const problem = wrong.get(index);
+    const path = shortest(name);
+    if (problem !== undefined) problems.push({ field, problem });
+    else if (path === "") problems.push({ field, problem: "names a directory; give a file's path." });
+    else if (seen.has(path)) problems.push({ field, problem: `is the same path as another: ${path}.` });
+    else {
+      seen.add(path);
+      const content = decode(given[name] ?? "");
+      if (content === null) problems.push({ field, problem: "its base64 is not valid (RFC 4648)." });
+      else {
+        bytes += content.byteLength;
+        if (include.some((pattern) => covers(pattern, path))) contents.set(path, content);
+        else leftOut.push(path);
+      }
+    }
+  });
+  for (const path of seen) {
+    const parent = parents(path).find((above) => seen.has(above));
+    if (parent !== undefined)
+      problems.push({
+        field: spell(["context_files", path]),
+        problem: `${parent} is a file and can't hold it.`,
+      });
+  }
+  refuse(problems, "Correct the paths and contents and call pack_build again.");
+  if (bytes > LIMITS.inlineContextBytes) {
+    throw new FormationError(
+      "limit",
+      `context_files hold ${bytes} bytes; at most ${LIMITS.inlineContextBytes} can be sent inside a call.`,
+      {
+        field: "context_files",
+        remedy: "Leave large files out and fetch them in a run line, or use context_dir where it is allowed.",
+      },
+    );
+  }
+  refuseMissing(include, contents);
+  return { contents, leftOut };
+}
+
+function refuseMissing(include: readonly string[], contents: ReadonlyMap<string, Uint8Array>): void {
+  const paths = [...contents.keys()];
+  const missing = include.flatMap((pattern, index) =>
+    paths.some((path) => covers(pattern, path)) ? [] : [{ index, pattern }],
+  );
+  refuse(
+    missing.map(({ index, pattern }) => ({
+      field: `formfile.include[${index}]`,
+      problem: `${JSON.stringify(pattern)} is not among context_files.`,
+    })),
+    "Add the file to context_files under exactly that path, or take it out of include.",
+  );
+}
+
+/** The rules of the language for included paths hold for the files as well: one set of rules, one set of words. */
+function pathProblems(names: readonly string[]): Map<number, string> {
+  const found = new Map<number, string>();
+  for (let from = 0; from < names.length; from += 1000) {
+    const include = names.slice(from, from + 1000);
+    const parsed = parseFormfile({ from: "scratch", name: "paths", entrypoint: ["/paths"], include });
+    if (parsed.ok) continue;
+    for (const { path, problem, remedy } of parsed.issues) {
+      const index = /^include\[(\d+)\]/.exec(path)?.[1];
+      if (index !== undefined)
+        found.set(from + Number(index), `${problem.replace(/^include\[\d+\] /, "")} ${remedy}`);
+    }
+  }
+  return found;
+}
+
+function shortest(path: string): string {
+  return path
+    .split("/")
+    .filter((part) => part !== "" && part !== ".")
+    .join("/");
+}
+
+/** Whether an include takes a file: it names the file, a directory above it, or everything. */
+function covers(include: string, path: string): boolean {
+  return include === "." || include === path || path.startsWith(`${include}/`);
+}
+
+function parents(path: string): string[] {
+  const parts = path.split("/");
+  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join("/"));
+}
+
+function decode(file: InlineFile): Uint8Array | null {
+  if (typeof file === "string") return Buffer.from(file, "utf8");
+  const text = file.base64.replace(/[\r\n]/g, "");
+  return BASE64.test(text) ? Buffer.from(text, "base64") : null;
+}

@@ -1,0 +1,134 @@
+// Where the files of a build come from: given inline, or a directory of this machine that the operator allows. Both are
+// held against what the formfile includes before anything is stored; how they become one artifact is the artifacts' secret.
+
+import { isAbsolute } from "node:path";
+import type { Principal } from "@formation-mcp/auth";
+import { FormationError, LIMITS } from "@formation-mcp/contract";
+import type { Formfile } from "@formation-mcp/formfile";
+import type { ToolInput } from "@formation-mcp/tools";
+import { readInlineFiles } from "./context-files.ts";
+import type { Deps } from "./deps.ts";
+
+export interface PreparedContext {
+  warnings: string[];
+  /** Stores it, once, and returns its digest; null if the formfile includes nothing. */
+  store(): Promise<string | null>;
+}
+
+/**
+ * Checks the files of a build; stores nothing yet.
+ * @throws FormationError `invalid`, `limit`, or `forbidden` for a directory that this caller may not name.
+ */
+export async function prepareContext(
+  deps: Deps,
+  principal: Principal,
+  formfile: Formfile,
+  input: ToolInput<"pack_build">,
+  signal: AbortSignal | undefined,
+): Promise<PreparedContext> {
+  const { context_files: files, context_dir: dir } = input;
+  if (files !== undefined && dir !== undefined) {
+    throw new FormationError("invalid", "context_files and context_dir can't be given together.", {
+      field: "context_dir",
+      remedy: "Give one of them.",
+    });
+  }
+  const aborted = signal ? { signal } : {};
+  if (dir !== undefined) return fromDirectory(deps, principal, dir, formfile.include, aborted);
+
+  const { contents, leftOut } = readInlineFiles(files ?? {}, formfile.include);
+  const warnings = unused(leftOut, formfile.include);
+  if (contents.size === 0) return { warnings, store: async () => null };
+  return {
+    warnings,
+    store: once(async () => {
+      const { packFiles } = await import("@formation-mcp/artifacts/context");
+      const archive = packFiles(
+        Object.fromEntries(
+          [...contents].map(([path, content]) => [path, { content, executable: isScript(content) }]),
+        ),
+        formfile.include,
+      );
+      return (await deps.artifacts.put(archive, { maxBytes: LIMITS.contextBytes, ...aborted })).digest;
+    }),
+  };
+}
+
+async function fromDirectory(
+  deps: Deps,
+  principal: Principal,
+  dir: string,
+  include: string[],
+  aborted: { signal?: AbortSignal },
+): Promise<PreparedContext> {
+  if (!principal.local) {
+    throw new FormationError("forbidden", "context_dir names a directory of the server's own machine.", {
+      field: "context_dir",
+      remedy: "Send the files in context_files instead.",
+    });
+  }
+  if (!isAbsolute(dir) || dir.includes("\0")) {
+    throw new FormationError("invalid", "context_dir must be an absolute path.", {
+      field: "context_dir",
+      remedy: "Write the path from / on.",
+    });
+  }
+  const { packDirectory } = await import("@formation-mcp/artifacts/context");
+  const packed = await packDirectory({
+    dir,
+    include,
+    allow: [...deps.contextDirs],
+    maxBytes: LIMITS.contextBytes,
+    maxFiles: LIMITS.contextFiles,
+    ...aborted,
+  }).catch((error) => {
+    throw inFormfile(error);
+  });
+  if (include.length === 0) return { warnings: [nothingIncluded("context_dir")], store: async () => null };
+  return {
+    warnings: likelySecrets(packed.left_out),
+    store: once(
+      async () =>
+        (await deps.artifacts.put(packed.stream, { maxBytes: 2 * LIMITS.contextBytes, ...aborted })).digest,
+    ),
+  };
+}
+
+/** Names the field as the caller wrote it: what the archive calls `include[0]` stands in the formfile. */
+function inFormfile(error: unknown): unknown {
+  if (!(error instanceof FormationError) || !error.details.field?.startsWith("include")) return error;
+  const { message, code, details } = error;
+  return new FormationError(code, message, { ...details, field: `formfile.${details.field}`, cause: error });
+}
+
+function once(make: () => Promise<string>): () => Promise<string> {
+  let made: Promise<string> | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+/** A text that begins with `#!` is meant to be run. */
+function isScript(content: Uint8Array): boolean {
+  return content[0] === 0x23 && content[1] === 0x21;
+}
+
+function nothingIncluded(field: string): string {
+  return `${field} was given, but the formfile includes nothing: name its files under include, or leave it out.`;
+}
+
+function unused(paths: readonly string[], include: readonly string[]): string[] {
+  if (paths.length === 0) return [];
+  if (include.length === 0) return [nothingIncluded("context_files")];
+  return [`Left out, because include does not name them: ${named(paths)}.`];
+}
+
+function likelySecrets(paths: readonly string[]): string[] {
+  if (paths.length === 0) return [];
+  return [`Left out as likely secrets: ${named(paths)}. Name one under include to take it.`];
+}
+
+function named(paths: readonly string[]): string {
+  return paths.slice(0, 10).join(", ") + (paths.length > 10 ? ` and ${paths.length - 10} more` : "");
+}

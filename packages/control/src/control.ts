@@ -1,0 +1,106 @@
+// The one call behind every door: find the tool, check the scope and the input, let the domain do it.
+
+import { randomBytes } from "node:crypto";
+import type { Artifacts } from "@formation-mcp/artifacts";
+import { requireScope } from "@formation-mcp/auth";
+import {
+  type Clock,
+  FormationError,
+  LIMITS,
+  type Logger,
+  silentLogger,
+  systemClock,
+} from "@formation-mcp/contract";
+import type { Resources } from "@formation-mcp/formfile";
+import type { Store } from "@formation-mcp/operations";
+import type { Queue } from "@formation-mcp/queue";
+import { findTool, TOOLS, type Tool, type ToolName } from "@formation-mcp/tools";
+import { buildGet, buildList, packBuild } from "./builds.ts";
+import { vmControl, vmDelete } from "./changes.ts";
+import type { Deps, Handler } from "./deps.ts";
+import { parseInput } from "./input.ts";
+import { vmList, vmStatus } from "./instances.ts";
+import { vmLogs } from "./logs.ts";
+import { operationCancel, operationGet, operationList } from "./operations.ts";
+import type { Control } from "./port.ts";
+import { packShip, vmCreate } from "./ships.ts";
+
+export interface ControlOptions {
+  store: Store;
+  queue: Queue;
+  artifacts: Artifacts;
+  clock?: Clock;
+  logger?: Logger;
+  /** Called at every submission, so that somebody works on it; what it throws ends the call. */
+  ensureWorker?: () => Promise<void>;
+  /** Directories below which a local caller may name a `context_dir`; none by default. */
+  contextDirs?: readonly string[];
+  /** What a node must have free to take a build, which is also what the build may use. */
+  buildNeeds?: Resources;
+  /** Which tools there are; all by default. */
+  toolFilter?: (tool: Tool) => boolean;
+  random?: (bytes: number) => Uint8Array;
+}
+
+const HANDLERS: { [N in ToolName]: Handler<N> } = {
+  pack_build: packBuild,
+  pack_ship: packShip,
+  build_list: buildList,
+  build_get: buildGet,
+  vm_create: vmCreate,
+  vm_list: vmList,
+  vm_status: vmStatus,
+  vm_control: vmControl,
+  vm_delete: vmDelete,
+  vm_logs: vmLogs,
+  operation_get: operationGet,
+  operation_list: operationList,
+  operation_cancel: operationCancel,
+};
+
+/** Wires the tools over a store, a queue and artifacts. Holds no state of its own: any number may share them. */
+export function createControl(options: ControlOptions): Control {
+  const deps: Deps = {
+    store: options.store,
+    queue: options.queue,
+    artifacts: options.artifacts,
+    clock: options.clock ?? systemClock,
+    logger: options.logger ?? silentLogger,
+    random: options.random ?? randomBytes,
+    ensureWorker: options.ensureWorker ?? (async () => {}),
+    contextDirs: options.contextDirs ?? [],
+    buildNeeds: options.buildNeeds ?? { vcpus: 1, memory_mb: LIMITS.buildMemoryMb, disk_gb: 1 },
+  };
+  const offered = options.toolFilter ?? (() => true);
+  return {
+    async call(principal, name, input, hooks = {}) {
+      const tool = findTool(name);
+      if (!tool || !offered(tool)) throw unknownTool(name, offered);
+      requireScope(principal, tool.scope);
+      const checked = parseInput(tool, input);
+      const handler = HANDLERS[tool.name] as (
+        deps: Deps,
+        call: { principal: typeof principal; input: unknown; hooks: typeof hooks },
+      ) => Promise<Record<string, unknown>>;
+      try {
+        return await handler(deps, { principal, input: checked, hooks });
+      } catch (thrown) {
+        const error = FormationError.from(thrown);
+        if (error.code === "internal") {
+          deps.logger.log("error", `${tool.name} failed inside the server.`, {
+            error: String(error.cause ?? error),
+          });
+        }
+        throw error;
+      }
+    },
+  };
+}
+
+function unknownTool(name: string, offered: (tool: Tool) => boolean): FormationError {
+  const names = TOOLS.filter(offered).map((tool) => tool.name);
+  return new FormationError("not_found", `There is no tool ${JSON.stringify(name.slice(0, 80))}.`, {
+    field: "tool",
+    remedy: `Use one of: ${names.join(", ")}.`,
+  });
+}

@@ -1,0 +1,35 @@
+// What every domain of control works with, and the shape of what it offers for a tool.
+
+import type { Artifacts } from "@formation-mcp/artifacts";
+import type { Principal } from "@formation-mcp/auth";
+import type { Clock, Logger } from "@formation-mcp/contract";
+import type { Resources } from "@formation-mcp/formfile";
+import type { Store } from "@formation-mcp/operations";
+import type { Queue } from "@formation-mcp/queue";
+import type { ToolInput, ToolName, ToolOutput } from "@formation-mcp/tools";
+import type { CallHooks } from "./port.ts";
+
+export interface Deps {
+  store: Store;
+  queue: Queue;
+  artifacts: Artifacts;
+  clock: Clock;
+  logger: Logger;
+  random: (bytes: number) => Uint8Array;
+  ensureWorker: () => Promise<void>;
+  contextDirs: readonly string[];
+  buildNeeds: Resources;
+}
+
+export interface Call<N extends ToolName> {
+  principal: Principal;
+  input: ToolInput<N>;
+  hooks: CallHooks;
+}
+
+export type Handler<N extends ToolName> = (deps: Deps, call: Call<N>) => Promise<ToolOutput<N>>;
+
+/** Whose records a call may read: `null` is everybody's. */
+export function reader(principal: Principal): string | null {
+  return principal.scopes.has("admin") ? null : principal.owner;
+}

@@ -1,0 +1,73 @@
+// How the error of a record becomes the error of a call, or a part of a result.
+
+import { type ErrorRecord, FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
+import { cleanLine, cleanText, fence } from "./untrusted.ts";
+
+/**
+ * What an operation that did not complete throws at whoever waited for it. Its `log_tail` is fenced already: the marks
+ * are its first and its last line.
+ */
+export function operationError(operation: Operation, random: (bytes: number) => Uint8Array): FormationError {
+  const record: ErrorRecord = operation.error ?? {
+    code: operation.state === "cancelled" ? "cancelled" : "internal",
+    message: operation.state === "cancelled" ? "The operation was cancelled." : "The operation failed.",
+  };
+  const where = moreAbout(operation);
+  const said =
+    record.remedy ?? (record.code === "cancelled" ? "Call the tool again if it is still wanted." : "");
+  const { code, message, log_tail, ...rest } = record;
+  return new FormationError(code, cleanText(message), {
+    ...rest,
+    remedy: cleanText(`${said} ${where}`.trim()),
+    ...(log_tail?.length
+      ? { log_tail: fence(cleanLines(log_tail), author(operation), random).split("\n") }
+      : {}),
+  });
+}
+
+/** The error of a record inside a result; its log lines go into the result's `log`. */
+export function errorView(error: ErrorRecord): { code: string; message: string; remedy?: string } {
+  const { step, exit_code } = error;
+  return {
+    code: error.code,
+    message: cleanText(error.message),
+    ...(error.remedy ? { remedy: cleanText(error.remedy) } : {}),
+    ...(step === undefined ? {} : { step: cleanText(step, 80) }),
+    ...(exit_code === undefined ? {} : { exit_code }),
+  };
+}
+
+/** The fenced log lines of an error, or nothing. */
+export function errorLog(
+  error: ErrorRecord | null,
+  what: string,
+  random: (bytes: number) => Uint8Array,
+): { log?: string } {
+  if (!error?.log_tail?.length) return {};
+  return { log: fence(cleanLines(error.log_tail), what, random) };
+}
+
+/** The last lines, each cleaned, in at most 8,000 characters together. */
+function cleanLines(lines: readonly string[]): string[] {
+  const kept: string[] = [];
+  let left = 8000;
+  for (const line of lines.slice(-LIMITS.errorLogLines).reverse()) {
+    const clean = cleanLine(line);
+    left -= clean.length + 1;
+    if (left < 0) break;
+    kept.unshift(clean);
+  }
+  return kept;
+}
+
+function author({ input }: Operation): string {
+  return input.kind === "build" ? "the build" : "the VM or its build";
+}
+
+function moreAbout(operation: Operation): string {
+  const { input, id } = operation;
+  if (input.kind === "build") return `More: build_get with build_id ${input.build_id}.`;
+  if (input.kind === "ship")
+    return `More: vm_logs with instance ${input.instance_id}, or operation_get with id ${id}.`;
+  return `More: vm_status with instance ${input.instance_id}.`;
+}

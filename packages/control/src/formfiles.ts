@@ -1,0 +1,33 @@
+// How the issues of a formfile become one error that lists them all.
+
+import { FormationError } from "@formation-mcp/contract";
+import { type FormfileIssue, formfileError } from "@formation-mcp/formfile";
+
+/** What an error message may hold; the first issues are the ones that matter. */
+const MOST = 12_000;
+
+/**
+ * @param names how a tool calls the formfile's keys, where its own fields stand for them.
+ * @throws FormationError `invalid` with every issue: path, line, column, problem and remedy.
+ */
+export function refuseFormfile(issues: readonly FormfileIssue[], names?: Record<string, string>): never {
+  const renamed = issues.map((issue) => {
+    const [head = ""] = issue.path.split(/[.[]/, 1);
+    const name = names?.[head];
+    return name ? { ...issue, path: name + issue.path.slice(head.length) } : issue;
+  });
+  const text = formfileError(renamed);
+  const path = renamed[0]?.path ?? "";
+  throw new FormationError("invalid", text.length <= MOST ? text : `${text.slice(0, MOST).toWellFormed()}…`, {
+    field: names
+      ? path || "image"
+      : path === ""
+        ? "formfile"
+        : path.startsWith("[")
+          ? `formfile${path}`
+          : `formfile.${path}`,
+    remedy: names
+      ? "Correct what is listed and call vm_create again."
+      : "Correct what is listed and call pack_build again; dry_run: true only checks.",
+  });
+}

@@ -1,0 +1,62 @@
+// How a tool's input is checked: everything that is wrong is told at once, each with its field and what to write.
+
+import { FormationError } from "@formation-mcp/contract";
+import type { Tool } from "@formation-mcp/tools";
+
+type Parsed = ReturnType<Tool["input"]["safeParse"]>;
+type Issue = NonNullable<Parsed["error"]>["issues"][number];
+
+/** What is wrong with an input, before it becomes an error. */
+export interface Problem {
+  field: string;
+  problem: string;
+}
+
+/** @throws FormationError `invalid` with every problem, if there is one. */
+export function refuse(problems: readonly Problem[], remedy: string): void {
+  const [first] = problems;
+  if (!first) return;
+  const message =
+    problems.length === 1
+      ? `${first.field}: ${first.problem}`
+      : [`${problems.length} fields are wrong:`, ...problems.map((p) => `- ${p.field}: ${p.problem}`)].join(
+          "\n",
+        );
+  throw new FormationError("invalid", message, { field: first.field, remedy });
+}
+
+/** @throws FormationError `invalid` */
+export function parseInput(tool: Tool, input: unknown): Record<string, unknown> {
+  const parsed = tool.input.safeParse(input ?? {});
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.slice(0, 50).flatMap((issue) => describe(issue, tool));
+  refuse(problems, `Correct ${problems.length === 1 ? "it" : "them"} and call ${tool.name} again.`);
+  throw new FormationError("invalid", "The input is not what the tool takes.", { field: "input" });
+}
+
+function describe(issue: Issue, tool: Tool): Problem[] {
+  const field = spell(issue.path);
+  if (issue.code === "unrecognized_keys") {
+    const known =
+      issue.path.length === 0 ? `; ${tool.name} takes ${Object.keys(tool.input.shape).join(", ")}` : "";
+    return issue.keys.slice(0, 20).map((key) => ({
+      field: spell([...issue.path, key]),
+      problem: `there is no such field${known}.`,
+    }));
+  }
+  if (issue.code === "invalid_type" && issue.input === undefined && issue.message.includes("undefined"))
+    return [{ field, problem: `is missing: expected ${issue.expected}.` }];
+  return [{ field, problem: `${issue.message.replace(/\.?$/, "")}.` }];
+}
+
+/** `vm_config.network.host_ports["80"]`, as the caller would write it. */
+export function spell(path: readonly PropertyKey[]): string {
+  let text = "";
+  for (const part of path) {
+    if (typeof part === "number") text += `[${part}]`;
+    else if (/^[A-Za-z_]\w{0,63}$/.test(String(part)))
+      text += text === "" ? String(part) : `.${String(part)}`;
+    else text += `[${JSON.stringify(String(part).slice(0, 64))}]`;
+  }
+  return text === "" ? "input" : text;
+}

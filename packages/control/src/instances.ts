@@ -1,0 +1,117 @@
+// vm_list and vm_status: an instance as its node last saw it, with the age of what is seen.
+
+import type { Principal } from "@formation-mcp/auth";
+import {
+  FormationError,
+  type Id,
+  type Instance,
+  idKind,
+  isFinal,
+  LIMITS,
+  OPERATION_STATES,
+} from "@formation-mcp/contract";
+import { type Deps, type Handler, reader } from "./deps.ts";
+import { errorLog, errorView } from "./failures.ts";
+import { aboutInstance } from "./next-steps.ts";
+import { page } from "./pages.ts";
+import { endpointUrl, iso, isoOrNull, networkView, pairs, progressView, texts, urlsOf } from "./views.ts";
+
+/** After so long without a word of its node, what is known of an instance is called old. */
+const SILENT_MS = 3 * LIMITS.leaseMs;
+
+/**
+ * The instance of a name or an id.
+ * @throws FormationError `not_found`
+ */
+export async function findInstance(deps: Deps, principal: Principal, nameOrId: string): Promise<Instance> {
+  if (idKind(nameOrId) === "vm") return deps.store.instance(reader(principal), nameOrId as Id<"vm">);
+  const found = await deps.store.instanceByName(principal.owner, nameOrId);
+  if (found) return found;
+  throw new FormationError("not_found", `There is no instance ${JSON.stringify(nameOrId)}.`, {
+    field: "instance",
+    remedy: "Call vm_list to see your instances.",
+  });
+}
+
+export const vmList: Handler<"vm_list"> = async (deps, { principal, input }) => {
+  const { items, cursor } = await page(
+    (limit) =>
+      deps.store.instances({
+        owner: reader(principal),
+        limit,
+        cursor: input.cursor ?? null,
+        ...(input.state ? { states: [input.state] } : {}),
+        ...(input.metadata ? { metadata: input.metadata } : {}),
+      }),
+    input.limit,
+    (instance) => ({
+      instance_id: instance.id,
+      name: instance.name,
+      state: instance.state,
+      desired: instance.desired,
+      urls: urlsOf(instance),
+      metadata: pairs(instance.config.metadata, 300),
+    }),
+  );
+  return { instances: items, cursor };
+};
+
+export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input }) => {
+  const instance = await findInstance(deps, principal, input.instance);
+  const [operation, build, silence] = await Promise.all([
+    deps.store.operationFor(instance.id),
+    deps.store.build(instance.owner, instance.build_id).catch(() => null),
+    silenceOf(deps, instance),
+  ]);
+  const { observed, config, error } = instance;
+  const running = operation && !isFinal(OPERATION_STATES, operation.state) ? operation : null;
+  return {
+    instance_id: instance.id,
+    name: instance.name,
+    state: instance.state,
+    desired: instance.desired,
+    urls: urlsOf(instance),
+    endpoints: (observed?.endpoints ?? []).map(({ guest_port, address, port, listening }) => ({
+      guest_port,
+      url: endpointUrl(address, port),
+      listening,
+    })),
+    egress: observed ? { mode: observed.egress.mode, reason: observed.egress.reason } : null,
+    accelerator: observed?.accelerator ?? null,
+    resources: { ...config.resources },
+    network: networkView(config),
+    metadata: pairs(config.metadata),
+    warnings: [...texts(instance.warnings), ...silence],
+    ...(error ? { error: errorView(error) } : {}),
+    exit_code: observed?.exit_code ?? null,
+    build_id: instance.build_id,
+    deployment_id: instance.deployment_id,
+    image: build?.image?.digest ?? null,
+    ...(running
+      ? { operation: { operation_id: running.id, tool: running.tool, ...progressView(running.progress) } }
+      : {}),
+    created_at: iso(instance.created_at),
+    started_at: isoOrNull(observed?.started_at),
+    observed_at: isoOrNull(observed?.seen_at),
+    ...errorLog(error, `the VM ${instance.name}`, deps.random),
+    next: aboutInstance(instance, operation),
+  };
+};
+
+/** A warning if the node of an instance has been silent: then its state is what was, not what is. */
+async function silenceOf(deps: Deps, instance: Instance): Promise<string[]> {
+  if (instance.node_id === null || instance.state === "deleted") return [];
+  const node = (await deps.store.nodes()).find(({ id }) => id === instance.node_id);
+  const silent = node ? deps.clock.now() - node.heartbeat_at : null;
+  if (silent !== null && silent <= SILENT_MS) return [];
+  const since = silent === null ? "is unknown" : `has not been heard of for ${ageText(silent)}`;
+  return [
+    `Its node ${since}: the state shown here may be old. A worker must run for it to be brought up to date.`,
+  ];
+}
+
+function ageText(ms: number): string {
+  const minutes = Math.round(ms / 60_000);
+  if (minutes < 120) return `${Math.max(minutes, 1)} min`;
+  return minutes < 2880 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} days`;
+}

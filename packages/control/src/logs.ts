@@ -1,0 +1,87 @@
+// Logs as a result shows them: the end or a page, cleaned, fenced, and never longer than a result may be.
+
+import { FormationError, type Id, LIMITS } from "@formation-mcp/contract";
+import type { Deps, Handler } from "./deps.ts";
+import { findInstance } from "./instances.ts";
+import { cleanLine, fence, stampedLine } from "./untrusted.ts";
+
+/** What a log may fill of a result, as JSON: quotes and backslashes count twice there. */
+const VM_BUDGET = LIMITS.resultBytes - 2000;
+const BUILD_BUDGET = 6000;
+
+/** The end of a build's log, fenced. */
+export async function buildLog(deps: Deps, id: Id<"bld">, tail: number): Promise<string> {
+  if (tail === 0) return fence([], "this build", deps.random);
+  const { lines } = await deps.artifacts.readLog(id, { tail, maxBytes: 4 * BUILD_BUDGET });
+  return fence(
+    lastFitting(
+      lines.map((line) => cleanLine(line.text)),
+      BUILD_BUDGET,
+    ),
+    "this build",
+    deps.random,
+  );
+}
+
+export const vmLogs: Handler<"vm_logs"> = async (deps, { principal, input }) => {
+  const instance = await findInstance(deps, principal, input.instance);
+  const since = input.since === undefined ? undefined : parseSince(input.since, deps.clock.now());
+  let tail = input.tail;
+  let maxBytes = VM_BUDGET;
+  let shortened = false;
+  for (;;) {
+    const read = await deps.artifacts.readLog(instance.id, {
+      streams: input.streams ?? ["stdout", "stderr"],
+      ...(input.cursor === undefined ? { tail } : { cursor: input.cursor }),
+      ...(since === undefined ? {} : { since }),
+      ...(input.grep === undefined ? {} : { grep: input.grep }),
+      maxBytes,
+    });
+    const log = fence(read.lines.map(stampedLine), `the VM ${instance.name}`, deps.random);
+    if (Buffer.byteLength(JSON.stringify(log)) > VM_BUDGET && read.lines.length > 1) {
+      tail = Math.max(1, Math.floor(read.lines.length / 2));
+      maxBytes = Math.max(1, Math.floor(maxBytes / 2));
+      shortened = true;
+      continue;
+    }
+    const following = input.cursor !== undefined;
+    const more = read.more || (shortened && !following);
+    return {
+      instance_id: instance.id,
+      name: instance.name,
+      lines: read.lines.length,
+      log,
+      cursor: read.cursor,
+      more,
+      next: !more
+        ? "Call vm_logs with this cursor to read what comes later."
+        : following
+          ? "More lines follow: call vm_logs with this cursor."
+          : "Older lines matched too but do not fit: narrow with grep, since or streams. The cursor reads what comes later.",
+    };
+  }
+};
+
+const UNITS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** @throws FormationError `invalid` for what is neither a date nor an age. */
+function parseSince(text: string, now: number): number {
+  const age = /^(\d{1,9})([smhd])$/.exec(text);
+  if (age) return now - Number(age[1]) * (UNITS[age[2] ?? "s"] ?? 1000);
+  const time = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN;
+  if (!Number.isNaN(time)) return time;
+  throw new FormationError("invalid", `since: ${JSON.stringify(text)} is neither a time nor an age.`, {
+    field: "since",
+    remedy: 'Write a time as "2026-01-31T12:00:00Z" or an age as "10m".',
+  });
+}
+
+/** The last lines that fit together. */
+function lastFitting(lines: readonly string[], budget: number): string[] {
+  let left = budget;
+  const from = lines.findLastIndex((line) => {
+    left -= JSON.stringify(line).length;
+    return left < 0;
+  });
+  return lines.slice(from + 1);
+}

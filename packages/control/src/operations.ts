@@ -1,0 +1,214 @@
+// operation_get, operation_list and operation_cancel: how a long action goes, also after its operation expired.
+
+import type { Principal } from "@formation-mcp/auth";
+import {
+  type Build,
+  type Deployment,
+  type ErrorRecord,
+  FormationError,
+  type Id,
+  type Instance,
+  idKind,
+  type Operation,
+  parseId,
+} from "@formation-mcp/contract";
+import type { ToolOutput } from "@formation-mcp/tools";
+import { type Deps, type Handler, reader } from "./deps.ts";
+import { errorLog, errorView } from "./failures.ts";
+import { aboutInstance, afterBuild, followUp } from "./next-steps.ts";
+import { page } from "./pages.ts";
+import { announce } from "./submitting.ts";
+import { iso, isoOrNull, progressView, urlsOf } from "./views.ts";
+import { hasEnded, waitForEnd } from "./waiting.ts";
+import { whyQueued } from "./why-queued.ts";
+
+type Told = ToolOutput<"operation_get">;
+
+/** The lasting record that an operation is about. */
+type Subject =
+  | { kind: "build"; build: Build }
+  | { kind: "instance"; instance: Instance; deployment?: Deployment };
+
+export const operationGet: Handler<"operation_get"> = async (deps, { principal, input, hooks }) => {
+  const asked = await resolve(deps, principal, input.id);
+  if (!asked.operation) return lasting(deps, asked.subject);
+  const operation = await waitForEnd(deps, asked.operation, input.wait_seconds, hooks);
+  const subject = await subjectOf(deps, operation);
+  return told(deps, operation, subject);
+};
+
+interface Resolved {
+  operation: Operation | null;
+  subject: Subject;
+}
+
+/** @throws FormationError `invalid` for what is no id of ours, `not_found` for what is nobody's or somebody else's. */
+async function resolve(deps: Deps, principal: Principal, id: string): Promise<Resolved> {
+  const owner = reader(principal);
+  switch (idKind(id)) {
+    case "op": {
+      const operation = await deps.store.operation(owner, id as Id<"op">).catch((error) => {
+        throw notKept(error, id);
+      });
+      return { operation, subject: await subjectOf(deps, operation) };
+    }
+    case "bld": {
+      const build = await deps.store.build(owner, id as Id<"bld">);
+      return { operation: await receipt(deps, build), subject: { kind: "build", build } };
+    }
+    case "dep": {
+      const deployment = await deps.store.deployment(owner, id as Id<"dep">);
+      const instance = await deps.store.instance(deployment.owner, deployment.instance_id);
+      return {
+        operation: await receipt(deps, deployment),
+        subject: { kind: "instance", instance, deployment },
+      };
+    }
+    case "vm": {
+      const instance = await deps.store.instance(owner, id as Id<"vm">);
+      return {
+        operation: await deps.store.operationFor(instance.id),
+        subject: { kind: "instance", instance },
+      };
+    }
+    default:
+      throw new FormationError("invalid", `id: ${JSON.stringify(id)} is no id of ours.`, {
+        field: "id",
+        remedy: "Give an id that begins with op_, bld_, dep_ or vm_, as a tool returned it.",
+      });
+  }
+}
+
+function notKept(error: unknown, id: string): unknown {
+  if (!(error instanceof FormationError) || error.code !== "not_found") return error;
+  return new FormationError(
+    "not_found",
+    `There is no operation ${id}; they are removed an hour after their end.`,
+    {
+      field: "id",
+      remedy: "Ask with the bld_ or vm_ id instead, or call operation_list.",
+    },
+  );
+}
+
+/** The operation that made a record, while it is kept. */
+async function receipt(deps: Deps, record: Build | Deployment): Promise<Operation | null> {
+  return deps.store.operation(record.owner, record.operation_id).catch((error) => {
+    if (error instanceof FormationError && error.code === "not_found") return null;
+    throw error;
+  });
+}
+
+async function subjectOf(deps: Deps, { owner, input }: Operation): Promise<Subject> {
+  if (input.kind === "build") return { kind: "build", build: await deps.store.build(owner, input.build_id) };
+  const instance = await deps.store.instance(owner, input.instance_id);
+  if (input.kind !== "ship") return { kind: "instance", instance };
+  return { kind: "instance", instance, deployment: await deps.store.deployment(owner, input.deployment_id) };
+}
+
+async function told(deps: Deps, operation: Operation, subject: Subject): Promise<Told> {
+  const done = hasEnded(operation);
+  const waiting = operation.state === "queued" ? await whyQueued(deps, operation) : null;
+  const progress = waiting
+    ? { progress: { step: "queued", message: waiting, fraction: null } }
+    : done
+      ? {}
+      : progressView(operation.progress);
+  return {
+    operation_id: operation.id,
+    tool: operation.tool,
+    state: operation.state,
+    done,
+    ...aboutSubject(subject),
+    ...progress,
+    ...(operation.error && done ? { error: errorView(operation.error) } : {}),
+    cancel_requested: operation.cancel_requested_at !== null,
+    created_at: iso(operation.created_at),
+    ended_at: isoOrNull(operation.ended_at),
+    ...(done ? errorLog(operation.error, nameOf(subject), deps.random) : {}),
+    next: done ? afterwards(subject) : followUp(operation),
+  };
+}
+
+/** What is known once the operation expired: its lasting record says how it ended. */
+function lasting(deps: Deps, subject: Subject): Told {
+  const record = subject.kind === "build" ? subject.build : (subject.deployment ?? subject.instance);
+  const error: ErrorRecord | null = record.error;
+  const { state } = record;
+  return {
+    operation_id: null,
+    tool: null,
+    state: state === "failed" || state === "cancelled" ? state : "completed",
+    done: true,
+    ...aboutSubject(subject),
+    ...(error ? { error: errorView(error) } : {}),
+    cancel_requested: false,
+    created_at: iso(record.created_at),
+    ended_at: null,
+    ...errorLog(error, nameOf(subject), deps.random),
+    next: afterwards(subject),
+  };
+}
+
+function aboutSubject(subject: Subject): Pick<Told, "record" | "urls"> {
+  if (subject.kind === "build") {
+    const { id, name, state } = subject.build;
+    return { record: { id, name, state }, urls: [] };
+  }
+  const { instance } = subject;
+  return { record: { id: instance.id, name: instance.name, state: instance.state }, urls: urlsOf(instance) };
+}
+
+function nameOf(subject: Subject): string {
+  return subject.kind === "build" ? "this build" : `the VM ${subject.instance.name}`;
+}
+
+function afterwards(subject: Subject): string {
+  return subject.kind === "build" ? afterBuild(subject.build) : aboutInstance(subject.instance, null);
+}
+
+export const operationList: Handler<"operation_list"> = async (deps, { principal, input }) => {
+  const target = input.target === undefined ? undefined : targetId(input.target);
+  const { items, cursor } = await page(
+    (limit) =>
+      deps.store.operations({
+        owner: reader(principal),
+        limit,
+        cursor: input.cursor ?? null,
+        ...(input.state ? { states: [input.state] } : {}),
+        ...(target === undefined ? {} : { target }),
+      }),
+    input.limit,
+    (operation: Operation) => ({
+      operation_id: operation.id,
+      tool: operation.tool,
+      state: operation.state,
+      target_id: operation.target_id,
+      created_at: iso(operation.created_at),
+    }),
+  );
+  return { operations: items, cursor };
+};
+
+/** @throws FormationError `invalid` */
+function targetId(text: string): Id {
+  const kind = idKind(text);
+  return parseId(kind === "vm" ? "vm" : "bld", text, "target");
+}
+
+export const operationCancel: Handler<"operation_cancel"> = async (deps, { principal, input }) => {
+  const id = parseId("op", input.operation_id, "operation_id");
+  const operation = await deps.store.requestCancel(reader(principal), id);
+  await announce(deps, operation);
+  const done = hasEnded(operation);
+  const asked = operation.cancel_requested_at !== null;
+  return {
+    operation_id: operation.id,
+    state: operation.state,
+    done,
+    cancel_requested: asked,
+    next: done
+      ? `It is ${operation.state}; nothing more happens.`
+      : `It is asked to stop. Call operation_get with id ${operation.id} until done is true.`,
+  };
+};

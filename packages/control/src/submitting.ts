@@ -1,0 +1,101 @@
+// How a long action begins: replayed if its key was used before, else stored, then woken, then waited for.
+
+import { createHash } from "node:crypto";
+import { FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
+import type { Idempotency, Submission } from "@formation-mcp/operations";
+import type { Deps } from "./deps.ts";
+import { operationError } from "./failures.ts";
+import type { CallHooks } from "./port.ts";
+import { waitForEnd } from "./waiting.ts";
+
+interface KeyedInput {
+  idempotency_key?: string | undefined;
+  wait_seconds: number;
+}
+
+/** How often a submission is made again because the instance changed under it. */
+const TRIES = 5;
+
+/** The key of a call with the digest of what it asks for; waiting longer is not asking for something else. */
+export function idempotencyOf(input: KeyedInput): Idempotency | undefined {
+  const { idempotency_key: key, wait_seconds: _, ...asked } = input;
+  if (key === undefined) return undefined;
+  return { key, inputDigest: createHash("sha256").update(canonical(asked)).digest("hex") };
+}
+
+/**
+ * Returns the operation that a call starts or, under a key used before, started; after waiting for it.
+ * `make` is asked for the submission again when a record it read changed meanwhile.
+ * @throws FormationError what `make` throws, and the operation's own error if it failed while waiting.
+ */
+export async function start(
+  deps: Deps,
+  call: { owner: string; tool: string; input: KeyedInput; hooks: CallHooks },
+  make: () => Promise<Submission>,
+): Promise<Operation> {
+  const idempotency = idempotencyOf(call.input);
+  const before = idempotency && (await deps.store.replay(call.owner, call.tool, idempotency));
+  const operation = before ?? (await submit(deps, idempotency, make));
+  const ended = await waitForEnd(deps, operation, call.input.wait_seconds, call.hooks);
+  if (ended.state === "failed" || ended.state === "cancelled") throw operationError(ended, deps.random);
+  return ended;
+}
+
+async function submit(
+  deps: Deps,
+  idempotency: Idempotency | undefined,
+  make: () => Promise<Submission>,
+): Promise<Operation> {
+  for (let attempt = 1; ; attempt += 1) {
+    const submission = await make();
+    try {
+      const { operation, replayed } = await deps.store.submit(
+        idempotency ? { ...submission, idempotency } : submission,
+      );
+      if (!replayed) await wake(deps, operation);
+      return operation;
+    } catch (error) {
+      const raced = error instanceof FormationError && error.code === "conflict" && submission.desire;
+      if (!raced || attempt === TRIES) throw error;
+    }
+  }
+}
+
+/** A wake-up that can't be sent is no error: the sweep sends it again. A worker that can't be started is one. */
+async function wake(deps: Deps, operation: Operation): Promise<void> {
+  const message = { v: 1, operation_id: operation.id } as const;
+  try {
+    await deps.queue.publish(operation.subject, `${operation.id}.${operation.send}`, message);
+  } catch (error) {
+    deps.logger.log("warn", "A wake-up could not be sent; the sweep will send it.", {
+      operation_id: operation.id,
+      error: error instanceof Error ? error.message : String(error),
+    });
+  }
+  await announce(deps, operation);
+  try {
+    await deps.ensureWorker();
+  } catch (error) {
+    await deps.store.requestCancel(operation.owner, operation.id).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Tells whoever waits that an operation changed; events may be lost without harm. */
+export async function announce(deps: Deps, operation: Operation): Promise<void> {
+  await deps.queue.emit({ v: 1, id: operation.id, owner: operation.owner }).catch(() => undefined);
+}
+
+/** When an operation that runs for at most `ms` per attempt ends at the latest, its time in the queue included. */
+export function deadline(deps: Deps, ms: number): number {
+  return deps.clock.now() + LIMITS.queuedMs + LIMITS.attempts * ms;
+}
+
+/** JSON with sorted keys: the same value has one text. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, part: unknown) =>
+    typeof part === "object" && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
+      : part,
+  );
+}

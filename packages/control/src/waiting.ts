@@ -1,0 +1,100 @@
+// Waiting for the end of an operation: woken by events, and because events may be lost also by looking again, slowly.
+
+import { isFinal, OPERATION_STATES, type Operation } from "@formation-mcp/contract";
+import type { Deps } from "./deps.ts";
+import type { CallHooks } from "./port.ts";
+
+/** How long an unheard event can delay a waiting call. */
+const LOOK_AGAIN_MS = 500;
+
+export function hasEnded(operation: Operation): boolean {
+  return isFinal(OPERATION_STATES, operation.state);
+}
+
+/**
+ * Returns the operation as it is once it ended, the seconds are over or the caller gave up, whichever comes first.
+ * The operation itself goes on in any case.
+ */
+export async function waitForEnd(
+  deps: Deps,
+  operation: Operation,
+  seconds: number,
+  hooks: CallHooks,
+): Promise<Operation> {
+  if (hasEnded(operation) || seconds <= 0 || hooks.signal?.aborted) return operation;
+  const report = progressReporter(hooks);
+  const woken = new Bell();
+  const over = new Bell();
+  const timer = setTimeout(() => over.ring(), seconds * 1000);
+  const onAbort = () => over.ring();
+  hooks.signal?.addEventListener("abort", onAbort, { once: true });
+  const ids = new Set<string>([operation.id, operation.target_id]);
+  const subscription = await deps.queue
+    .subscribe((event) => {
+      if (ids.has(event.id)) woken.ring();
+    })
+    .catch(() => null);
+  try {
+    let seen = -1;
+    let current = operation;
+    for (;;) {
+      const revision = deps.store.revision();
+      if (revision !== seen) {
+        seen = revision;
+        current = await deps.store.operation(operation.owner, operation.id);
+        if (hasEnded(current)) return current;
+        report(current);
+      }
+      if (over.rung) return current;
+      await woken.wait(LOOK_AGAIN_MS, over);
+    }
+  } finally {
+    clearTimeout(timer);
+    hooks.signal?.removeEventListener("abort", onAbort);
+    await subscription?.[Symbol.asyncDispose]();
+  }
+}
+
+/** Reports each step once, with a fraction that never falls within the call: another attempt begins again at 0. */
+function progressReporter(hooks: CallHooks): (operation: Operation) => void {
+  let highest = 0;
+  let last = "";
+  return ({ progress, state }) => {
+    const step = progress?.step ?? state;
+    const message = progress?.message ?? (state === "queued" ? "Waiting for a worker." : "Started.");
+    if (progress?.fraction != null) highest = Math.max(highest, progress.fraction);
+    const now = `${step}\n${message}\n${highest}`;
+    if (now === last) return;
+    last = now;
+    hooks.onProgress?.({ step, message, fraction: progress?.fraction == null ? null : highest });
+  };
+}
+
+/** Rung once or often; `wait` takes the rings that came before it as one. */
+class Bell {
+  rung = false;
+  readonly #waiters = new Set<() => void>();
+
+  ring(): void {
+    this.rung = true;
+    for (const wake of this.#waiters) wake();
+  }
+
+  /** Resolves when this or the other bell rings, or the time is over, and makes this one silent again. */
+  async wait(ms: number, other: Bell): Promise<void> {
+    if (!this.rung && !other.rung) {
+      await new Promise<void>((resolve) => {
+        const done = () => {
+          clearTimeout(timer);
+          this.#waiters.delete(done);
+          other.#waiters.delete(done);
+          resolve();
+        };
+        const timer = setTimeout(done, ms);
+        this.#waiters.add(done);
+        other.#waiters.add(done);
+      });
+    }
+    this.rung = false;
+  }
+}

@@ -1,0 +1,308 @@
+// The world that these tests run in: a real store, queue and artifacts in a directory of their own, a real MCP client
+// over linked transports, and a stand-in for the worker that ends operations as a test tells it to.
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Artifacts } from "@formation-mcp/artifacts";
+import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
+import { allScopes, type Principal } from "@formation-mcp/auth";
+import { controlSubject, type ErrorRecord, newId, type Operation, SUBJECTS } from "@formation-mcp/contract";
+import { type Control, type ControlOptions, createControl } from "@formation-mcp/control";
+import { createMcpServerFactory } from "@formation-mcp/gateway/mcp";
+import type { Changes, Lease, Outcome, Store } from "@formation-mcp/operations";
+import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import type { Queue } from "@formation-mcp/queue";
+import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
+import { Client } from "@modelcontextprotocol/client";
+import { InMemoryTransport } from "@modelcontextprotocol/server";
+import { serveStdio } from "@modelcontextprotocol/server/stdio";
+
+export type Json = Record<string, unknown>;
+
+/** What a tool said, as a host sees it. */
+export interface Said {
+  isError: boolean;
+  /** The structured content. */
+  is: Json;
+  text: string;
+  meta: Json;
+}
+
+export interface Peer {
+  client: Client;
+  call(tool: string, input?: Json, options?: Parameters<Client["callTool"]>[1]): Promise<Said>;
+  /** Calls and expects no error. */
+  must(tool: string, input?: Json): Promise<Json>;
+}
+
+export interface World extends AsyncDisposable {
+  dir: string;
+  store: Store;
+  queue: Queue;
+  artifacts: Artifacts;
+  control: Control;
+  worker: Worker;
+  connect(principal?: Principal, era?: "modern" | "legacy"): Promise<Peer>;
+}
+
+export const ALICE: Principal = { owner: "alice", scopes: allScopes(), local: true };
+export const BOB: Principal = { owner: "bob", scopes: allScopes(), local: true };
+
+export async function openWorld(options: Partial<ControlOptions> = {}): Promise<World> {
+  const dir = await mkdtemp(join(tmpdir(), "formation-gateway-"));
+  const store = await openSqliteStore({ path: join(dir, "store.db") });
+  const queue = await openEmbeddedQueue({ path: join(dir, "queue.db") });
+  const artifacts = await openDirectoryArtifacts({ path: join(dir, "artifacts") });
+  const control = createControl({ store, queue, artifacts, ...options });
+  const worker = new Worker(store, queue, artifacts);
+  await worker.register();
+  const closers: (() => Promise<void>)[] = [];
+  return {
+    dir,
+    store,
+    queue,
+    artifacts,
+    control,
+    worker,
+    async connect(principal = ALICE, era = "modern") {
+      const [near, far] = InMemoryTransport.createLinkedPair();
+      const factory = createMcpServerFactory({
+        control,
+        principalFor: () => principal,
+        version: "0.0.0-test",
+      });
+      const server = serveStdio(factory, { transport: far });
+      const client = new Client(
+        { name: "test", version: "0" },
+        era === "modern" ? { versionNegotiation: { mode: { pin: "2026-07-28" } } } : {},
+      );
+      await client.connect(near);
+      closers.push(async () => {
+        await client.close();
+        await server.close();
+      });
+      return peer(client);
+    },
+    async [Symbol.asyncDispose]() {
+      await worker.stop();
+      for (const close of closers) await close();
+      await queue.close();
+      await artifacts.close();
+      await store.close();
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+function peer(client: Client): Peer {
+  const call: Peer["call"] = async (name, input = {}, options) => {
+    const result = await client.callTool({ name, arguments: input }, options);
+    const content = (result.content ?? []) as { type: string; text: string }[];
+    return {
+      isError: result.isError === true,
+      is: (result.structuredContent ?? {}) as Json,
+      text: content.map((block) => block.text).join("\n"),
+      meta: (result._meta ?? {}) as Json,
+    };
+  };
+  return {
+    client,
+    call,
+    async must(tool, input) {
+      const said = await call(tool, input);
+      if (said.isError) throw new Error(`${tool} said: ${said.text}`);
+      return said.is;
+    },
+  };
+}
+
+/** How the stand-in treats an operation: by default it completes it. */
+export type Plan = (operation: Operation, lease: Lease) => Promise<{ outcome: Outcome; changes?: Changes }>;
+
+/** Claims and settles, without building or running anything. */
+export class Worker {
+  readonly node = newId("node");
+  /** What happens to the operations claimed from now on. */
+  plan: Plan = (operation) => this.complete(operation);
+  readonly #store: Store;
+  readonly #queue: Queue;
+  readonly #artifacts: Artifacts;
+  #running = true;
+  #loop: Promise<void> = Promise.resolve();
+
+  constructor(store: Store, queue: Queue, artifacts: Artifacts) {
+    this.#store = store;
+    this.#queue = queue;
+    this.#artifacts = artifacts;
+  }
+
+  async register(): Promise<void> {
+    await this.#store.registerNode({
+      id: this.node,
+      name: "test",
+      labels: {},
+      capacity: { vcpus: 64, memory_mb: 65_536, disk_gb: 4096 },
+      engine: { builder: "none", hypervisor: "none", accelerator: "tcg", profile: "user" },
+      pid: process.pid,
+      program: "test",
+      draining: false,
+    });
+  }
+
+  /** Works until stopped. */
+  start(): void {
+    this.#running = true;
+    this.#loop = (async () => {
+      while (this.#running) {
+        if (!(await this.step())) await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    })();
+  }
+
+  async stop(): Promise<void> {
+    this.#running = false;
+    await this.#loop;
+  }
+
+  /** Does one operation, if there is one. */
+  async step(): Promise<Operation | null> {
+    const operation = await this.#store.claim({
+      node_id: this.node,
+      subjects: [SUBJECTS.build, SUBJECTS.ship, controlSubject(this.node)],
+      free: { vcpus: 64, memory_mb: 65_536, disk_gb: 4096 },
+      leaseMs: 30_000,
+    });
+    if (!operation) return null;
+    const lease = { operation_id: operation.id, attempt: operation.attempt, node_id: this.node };
+    await this.#begin(operation, lease);
+    const { outcome, changes } = await this.plan(operation, lease);
+    const settled = await this.#store.settle(lease, outcome, changes);
+    await this.#queue.emit({ v: 1, id: operation.id, owner: operation.owner });
+    return settled;
+  }
+
+  report(lease: Lease, step: string, fraction: number | null): Promise<void> {
+    return this.#store.report(lease, { step, message: `Doing ${step}.`, fraction });
+  }
+
+  log(name: string, lines: string[], stream = "stdout"): Promise<void> {
+    return this.#artifacts.appendLog(
+      name,
+      lines.map((text) => ({ at: Date.now(), stream, text })),
+    );
+  }
+
+  async #begin({ owner, input }: Operation, lease: Lease): Promise<void> {
+    if (input.kind === "build" || input.kind === "ship") {
+      const build = await this.#store.build(owner, input.build_id);
+      const builds =
+        build.state === "queued" ? [{ id: build.id, patch: { state: "building" } as const }] : [];
+      const deployments =
+        input.kind === "ship" ? [{ id: input.deployment_id, patch: { state: "deploying" } as const }] : [];
+      await this.#store.apply(lease, { builds, deployments });
+    }
+  }
+
+  fail(error: ErrorRecord): Plan {
+    return async ({ input }) => {
+      if (input.kind === "build") {
+        const patch = { state: "failed", error, ended_at: Date.now() } as const;
+        return { outcome: { state: "failed", error }, changes: { builds: [{ id: input.build_id, patch }] } };
+      }
+      if (input.kind === "ship") {
+        const patch = { state: "failed", error, ended_at: Date.now() } as const;
+        return {
+          outcome: { state: "failed", error },
+          changes: {
+            deployments: [{ id: input.deployment_id, patch }],
+            instances: [{ id: input.instance_id, patch: { state: "failed", error } }],
+          },
+        };
+      }
+      return { outcome: { state: "failed", error } };
+    };
+  }
+
+  async complete({ owner, input }: Operation): Promise<{ outcome: Outcome; changes: Changes }> {
+    const outcome = { state: "completed" } as const;
+    const now = Date.now();
+    if (input.kind === "build") return { outcome, changes: { builds: [this.#built(input.build_id, now)] } };
+    const instance = await this.#store.instance(owner, input.instance_id);
+    if (input.kind === "ship") {
+      const build = await this.#store.build(owner, input.build_id);
+      const deployment = await this.#store.deployment(owner, input.deployment_id);
+      return {
+        outcome,
+        changes: {
+          builds: build.state === "ready" ? [] : [this.#built(build.id, now)],
+          deployments: [{ id: deployment.id, patch: { state: "live", ended_at: now } }],
+          instances: [
+            {
+              id: instance.id,
+              patch: {
+                state: "running",
+                node_id: this.node,
+                deployment_id: deployment.id,
+                machine_id: `${deployment.id}.1`,
+                build_id: build.id,
+                config: deployment.config,
+                observed: {
+                  accelerator: "tcg",
+                  endpoints: build.formfile.expose.map((guest_port) => ({
+                    guest_port,
+                    address: "127.0.0.1",
+                    port: deployment.config.host_ports[guest_port] ?? 40_000 + (guest_port % 1000),
+                    listening: true,
+                  })),
+                  egress: { mode: "none", reason: "no network here" },
+                  exit_code: null,
+                  started_at: now,
+                  seen_at: now,
+                },
+              },
+            },
+          ],
+        },
+      };
+    }
+    const state = input.kind === "delete" ? "deleted" : STATE_AFTER[input.action];
+    return { outcome, changes: { instances: [{ id: instance.id, patch: { state } }] } };
+  }
+
+  #built(id: `bld_${string}`, now: number): NonNullable<Changes["builds"]>[number] {
+    return {
+      id,
+      patch: {
+        state: "ready",
+        node_id: this.node,
+        started_at: now,
+        ended_at: now,
+        image: {
+          digest: `sha256:${"0".repeat(64)}`,
+          bytes: 1234,
+          process: { argv: ["/bin/true"], env: {}, workdir: "/", user: "" },
+          expose: [],
+          base: { reference: "busybox", digest: `sha256:${"1".repeat(64)}` },
+        },
+      },
+    };
+  }
+}
+
+const STATE_AFTER = {
+  start: "running",
+  stop: "stopped",
+  restart: "running",
+  pause: "paused",
+  resume: "running",
+} as const;
+
+/** Polls until something holds. */
+export async function until(holds: () => Promise<boolean> | boolean, limitMs = 5000): Promise<void> {
+  const end = performance.now() + limitMs;
+  while (!(await holds())) {
+    if (performance.now() > end) throw new Error("it never held");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
