@@ -1,1 +1,5 @@
-export {};
+// Build contexts as archives: what may go in, what stays out, and what comes out of one that somebody else made.
+
+export { type PackDirectoryOptions, type PackedDirectory, packDirectory } from "./context-directory.ts";
+export { type ContextFile, packFiles } from "./context-files.ts";
+export { type UnpackOptions, unpackContext } from "./context-unpack.ts";

@@ -1,0 +1,102 @@
+// A context from a directory of this machine, which others may change while we read it. What is taken is decided by a
+// walk; what is read is checked again on the open file, so that no link swapped in meanwhile leads us out.
+
+import { closeSync } from "node:fs";
+import { isAbsolute, relative } from "node:path";
+import { FormationError } from "@formation-mcp/contract";
+import { byBytes } from "./context-files.ts";
+import { show } from "./context-names.ts";
+import { cancelled, changed, contentOf, openInside, realpathOf } from "./context-open.ts";
+import { type ContextEntry, writeTar } from "./context-tar.ts";
+import { type Found, walk } from "./context-walk.ts";
+
+export interface PackDirectoryOptions {
+  dir: string;
+  /** Files and directories below `dir`; `.` is all of it. */
+  include: string[];
+  /** The directories that callers may use; `dir` must really lie in one of them. */
+  allow: string[];
+  /** How much all files together may hold. */
+  maxBytes: number;
+  /** How many files, directories and links there may be. */
+  maxFiles: number;
+  signal?: AbortSignal;
+}
+
+export interface PackedDirectory {
+  /** The archive; files are read while it is. */
+  stream: AsyncIterable<Uint8Array>;
+  /** What was left out because it looks like a secret and `include` does not name it; at most 100 paths. */
+  left_out: string[];
+  /** How many files and links are in it. */
+  files: number;
+}
+
+/**
+ * Packs what `include` names of a directory. `.dockerignore` is honoured; `.git`, `.ssh`, `.gnupg`, `.aws`, `.env*`,
+ * `*.pem` and `*.key` at any depth are left out unless `include` names that very path; links are kept as links.
+ * @throws FormationError `forbidden` outside of `allow`, `invalid` for what cannot be packed (with the path and the
+ *   remedy; field `include[i]` or `context_dir`), `limit`, `cancelled`; while streaming also `conflict` if a file changes.
+ */
+export async function packDirectory(options: PackDirectoryOptions): Promise<PackedDirectory> {
+  const root = allowedRoot(options.dir, options.allow);
+  const { found, leftOut } = await walk(root, options);
+  const entries = [...found.values()].sort((a, b) => byBytes(a.name, b.name));
+  return {
+    stream: writeTar(read(root, entries, options)),
+    left_out: leftOut,
+    files: entries.filter(({ kind }) => kind !== "directory").length,
+  };
+}
+
+function allowedRoot(dir: string, allow: string[]): string {
+  const root = realpathOf(dir);
+  if (root === null) {
+    throw new FormationError("invalid", `The context directory ${show(dir)} does not exist.`, {
+      field: "context_dir",
+      remedy: "Give the path of a directory on the machine where the server runs.",
+    });
+  }
+  for (const allowed of allow) {
+    const real = realpathOf(allowed);
+    if (real === null) continue;
+    const way = relative(real, root);
+    if (way === "" || !(way === ".." || way.startsWith("../") || isAbsolute(way))) return root;
+  }
+  throw new FormationError(
+    "forbidden",
+    `The context directory ${show(dir)} is not in an allowed directory.`,
+    {
+      field: "context_dir",
+      remedy:
+        allow.length > 0
+          ? `Use a directory in ${allow.map(show).join(" or ")}, or ask the operator to allow this one with --allow-dir.`
+          : "Ask the operator to allow it with --allow-dir, or send the files as context_files.",
+    },
+  );
+}
+
+async function* read(
+  root: string,
+  entries: Found[],
+  options: PackDirectoryOptions,
+): AsyncIterable<ContextEntry> {
+  let left = options.maxBytes;
+  for (const entry of entries) {
+    if (options.signal?.aborted) throw cancelled();
+    if (entry.kind === "directory") yield { name: entry.name, kind: "directory" };
+    else if (entry.kind === "link") yield { name: entry.name, kind: "link", target: entry.target };
+    else {
+      const file = openInside(root, entry.name);
+      try {
+        const bytes = Number(file.stat.size);
+        left -= bytes;
+        if (left < 0) throw changed(entry.name);
+        const content = () => contentOf(file.descriptor, entry.name, bytes, options.signal);
+        yield { name: entry.name, kind: "file", bytes, executable: entry.executable, content };
+      } finally {
+        closeSync(file.descriptor);
+      }
+    }
+  }
+}

@@ -1,0 +1,90 @@
+// What a path inside a context may be called, and which of them are likely to be secrets.
+
+import { FormationError } from "@formation-mcp/contract";
+
+const NAME_BYTES = 255;
+const PATH_BYTES = 4096;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+const SECRETS = [/^\.ssh$/, /^\.gnupg$/, /^\.aws$/, /^\.git$/, /^\.env/, /\.pem$/, /\.key$/];
+
+/** What is wrong with a relative path, or null. It must be in its shortest spelling. */
+export function objectionTo(path: string): string | null {
+  if (CONTROL.test(path)) return "holds control characters";
+  if (path.startsWith("/")) return "is absolute";
+  if (Buffer.byteLength(path) > PATH_BYTES) return "is too long";
+  for (const part of path.split("/")) {
+    if (part === "" || part === ".") return "is not in its shortest spelling";
+    if (part === "..") return 'climbs with ".."';
+    if (Buffer.byteLength(part) > NAME_BYTES) return "has a part that is too long";
+  }
+  return null;
+}
+
+/** Whether a file or directory of this name is left out unless it is named. */
+export function looksSecret(name: string): boolean {
+  const small = name.toLowerCase();
+  return SECRETS.some((secret) => secret.test(small));
+}
+
+/** The shortest spelling of an include path; "" is the whole context. */
+export function shortest(path: string): string {
+  const absolute = path.startsWith("/") ? "/" : "";
+  return (
+    absolute +
+    path
+      .split("/")
+      .filter((part) => part !== "" && part !== ".")
+      .join("/")
+  );
+}
+
+/** Untrusted text as it may stand in a message. */
+export function show(text: string): string {
+  return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
+}
+
+/** The error for an include path that names nothing. */
+export function nothingThere(index: number, path: string, candidates: Iterable<string>): FormationError {
+  const near = nearest(path, candidates);
+  return new FormationError("invalid", `include names ${show(path)}, which is not in the context.`, {
+    field: `include[${index}]`,
+    remedy:
+      near.length > 0
+        ? `Did you mean ${near.map(show).join(" or ")}? Paths are relative to the context directory.`
+        : "Add the file to the context, or take it out of include. Paths are relative to the context directory.",
+  });
+}
+
+function nearest(path: string, candidates: Iterable<string>): string[] {
+  const wanted = path.toLowerCase();
+  const base = wanted.slice(wanted.lastIndexOf("/") + 1);
+  const scored: { name: string; score: number }[] = [];
+  let looked = 0;
+  for (const name of candidates) {
+    if (++looked > 2000) break;
+    const other = name.toLowerCase();
+    const otherBase = other.slice(other.lastIndexOf("/") + 1);
+    const score = otherBase === base ? 0 : Math.min(distance(other, wanted), distance(otherBase, base) + 1);
+    if (score <= Math.max(2, Math.floor(base.length / 3))) scored.push({ name, score });
+  }
+  return scored
+    .sort((a, b) => a.score - b.score || (a.name < b.name ? -1 : 1))
+    .slice(0, 3)
+    .map(({ name }) => name);
+}
+
+/** How many single edits lie between two texts, counted to 64 characters. */
+function distance(a: string, b: string): number {
+  const [x, y] = [a.slice(-64), b.slice(-64)];
+  let row = Array.from({ length: y.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= x.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= y.length; j++) {
+      const change = (row[j - 1] ?? 0) + (x[i - 1] === y[j - 1] ? 0 : 1);
+      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[y.length] ?? 0;
+}
