@@ -6,8 +6,12 @@ import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { Room } from "./room.ts";
 
 const GUEST_STREAMS = ["stdout", "stderr", "console"];
-/** How long the last lines of a guest that ended may be on their way. */
+/** How long the last lines of a guest may be on their way, and how often we look whether more have come. */
 const SETTLE_MS = 1500;
+const LOOK_MS = 100;
+/** So many looks without a new line are quiet; more where none came at all. */
+const QUIET = 3;
+const SILENT = 6;
 
 export interface BootOptions {
   instanceId: Id<"vm">;
@@ -26,16 +30,18 @@ export async function boot(room: Room, options: BootOptions): Promise<MachineSta
   const { instanceId, machineId, signal, onStep } = options;
   const since = clock.now();
   const seen = logs.count(instanceId);
+  let ran = false;
   room.follow(machineId, instanceId);
   try {
     onStep("boot", "Starting the machine.");
     await hypervisor.start(machineId, { signal, onStep });
+    ran = true;
     const timeoutMs = Math.max(1, Math.min(settings.bootMs, options.timeoutMs));
     return await hypervisor.waitLive(machineId, { signal, onStep, timeoutMs });
   } catch (thrown) {
     const error = FormationError.from(thrown, "The machine could not be started.");
     if (error.code === "cancelled") throw error;
-    const tail = await lastLines(room, instanceId, since, seen);
+    const tail = ran ? await lastLines(room, instanceId, since, seen) : [];
     const details: Omit<ErrorRecord, "code" | "message"> = { step: "boot", ...error.details };
     if (tail.length > 0 && !details.log_tail) details.log_tail = tail;
     details.remedy ??= "Read the last lines of the log; correct the formfile, build, and ship again.";
@@ -48,10 +54,10 @@ async function lastLines(room: Room, instanceId: string, since: number, seen: nu
   const end = room.monotonic() + SETTLE_MS;
   let count = seen;
   let quiet = 0;
-  while (room.monotonic() < end && quiet < 3) {
-    await delay(100);
+  while (room.monotonic() < end && quiet < (count > seen ? QUIET : SILENT)) {
+    await delay(LOOK_MS);
     const now = room.logs.count(instanceId);
-    quiet = now === count && now > seen ? quiet + 1 : 0;
+    quiet = now === count ? quiet + 1 : 0;
     count = now;
   }
   const lines = await room.logs.tail(instanceId, since, GUEST_STREAMS).catch(() => []);

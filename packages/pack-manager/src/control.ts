@@ -35,8 +35,10 @@ export const controlKind: Kind = (room, attempt) => {
       const instance = await room.store.instance(null, instance_id);
       const machineId = machineOf(instance, action);
       const status = await ACTIONS[action]({ room, attempt, instance, machineId });
+      const state = action === "stop" ? "stopped" : action === "pause" ? "paused" : "running";
+      await approach(attempt, (await room.store.instance(null, instance_id)).state, state, instance_id);
       const patch: InstancePatch = {
-        state: action === "stop" ? "stopped" : action === "pause" ? "paused" : "running",
+        state,
         observed: observedOf(status, room.clock.now()),
         error: null,
         ...(instance.desired === "deleted" ? {} : { desired: DESIRED[action] }),
@@ -155,8 +157,19 @@ async function stopMachine(given: Case): Promise<MachineStatus> {
 /** Moves the record to a state, by legal moves alone. */
 async function pass({ room, attempt, instance }: Case, state: InstanceState): Promise<void> {
   const now = await room.store.instance(null, instance.id);
-  for (const next of route(now.state, state)) {
-    await attempt.apply({ instances: [{ id: instance.id, patch: { state: next } }] });
+  await approach(attempt, now.state, state, instance.id);
+  if (now.state !== state) await attempt.apply({ instances: [{ id: instance.id, patch: { state } }] });
+}
+
+/** Moves the record to where one legal move leads to the state. */
+async function approach(
+  attempt: Attempt,
+  from: InstanceState,
+  to: InstanceState,
+  id: Instance["id"],
+): Promise<void> {
+  for (const next of route(from, to).slice(0, -1)) {
+    await attempt.apply({ instances: [{ id, patch: { state: next } }] });
   }
 }
 
@@ -178,11 +191,7 @@ async function putBack(
     status = await room.hypervisor.inspect(machine_id);
   }
   const state = realState(instance.state, status, ending);
-  for (const next of route(instance.state, state).slice(0, -1)) {
-    await quietly(room, "move an instance", () =>
-      attempt.apply({ instances: [{ id: instance.id, patch: { state: next } }] }),
-    );
-  }
+  await quietly(room, "move an instance", () => approach(attempt, instance.state, state, instance.id));
   const patch: InstancePatch = { state, observed: observedOf(status, room.clock.now()) };
   if (ending.state === "queued" || instance.desired === "deleted") return patch;
   if (state === "failed") return { ...patch, error: ending.error };

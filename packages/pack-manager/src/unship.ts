@@ -75,6 +75,7 @@ async function putBack(
   }
   if (!RAN.includes(instance.state)) return ending.state === "queued" ? {} : stayed(instance);
   const found = await room.hypervisor.inspect(machine_id);
+  if (instance.desired === "deleted") return found.state === "running" ? {} : { state: "stopped" };
   if (found.state === "running" && instance.state === "running") return {};
   if (found.state === "paused") return instance.state === "paused" ? {} : { state: instance.state };
   try {
@@ -86,9 +87,8 @@ async function putBack(
       timeoutMs: room.settings.bootMs,
       onStep: (_step, message) => attempt.step("roll back", message),
     });
-    const desired = instance.desired === "deleted" ? {} : { desired: "running" as const };
     return {
-      ...desired,
+      desired: "running",
       state: "running",
       observed: observedOf(status, room.clock.now()),
       error: null,
