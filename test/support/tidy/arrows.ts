@@ -1,0 +1,138 @@
+// The rules about who may import what: floors, homes of dependencies, front doors, the environment.
+
+import { builtinModules } from "node:module";
+import { posix } from "node:path";
+import { ENVIRONMENT_READER, FLOORS, HOMES, levelOf, TEST_LIBRARIES } from "./house.ts";
+import { lineAt } from "./lexer.ts";
+import type { Offence } from "./offence.ts";
+import type { SourceFile, Tree } from "./tree.ts";
+
+/** Imports go strictly downward; neighbours on a floor never meet. */
+export function floors({ files, rooms }: Tree): Offence[] {
+  const homeless = rooms
+    .filter((room) => levelOf(room) === undefined)
+    .map((room) => ({
+      path: `${room}/package.json`,
+      line: 0,
+      advice:
+        "This room stands on no floor: give it one in test/support/tidy/house.ts and in ARCHITECTURE.md.",
+    }));
+  const upward = eachImport(files, (file, name) => {
+    const target = roomOf(name);
+    if (!file.room || !target || target === file.room) return undefined;
+    const from = levelOf(file.room);
+    const to = levelOf(target);
+    if (from === undefined || to === undefined || to < from) return undefined;
+    const relation = to === from ? "is its neighbour on" : "stands above it, on";
+    return `${target} ${relation} ${FLOORS[to]?.floor}: take what you need from a lower floor, or let the caller pass it in.`;
+  });
+  return [...homeless, ...upward];
+}
+
+/** Every dependency has one home, and is declared there. */
+export function homes({ files }: Tree): Offence[] {
+  const declared = new Map(
+    files
+      .filter((file) => file.path === `${file.room}/package.json` && file.room !== "")
+      .map((file) => [
+        file.room,
+        JSON.parse(file.text) as Record<string, Record<string, string> | undefined>,
+      ]),
+  );
+  return eachImport(files, (file, name) => {
+    const dependency = name === "node:sqlite" ? name : packageOf(name);
+    if (!file.room || file.part !== "src" || isRelative(name)) return undefined;
+    if (isBuiltin(name) && name !== "node:sqlite") return undefined;
+    const manifest = declared.get(file.room);
+    const known = { ...manifest?.["dependencies"], ...manifest?.["devDependencies"] };
+    const own = dependency.startsWith("@formation-mcp/");
+    if (!isBuiltin(name) && !own && TEST_LIBRARIES.includes(dependency)) {
+      const suite = /^src\/conformance(?:\.ts$|[/-])/.test(file.path.slice(file.room.length + 1));
+      return suite ? undefined : `${dependency} is for tests and conformance suites only.`;
+    }
+    if (!own && !HOMES[dependency]?.includes(file.room)) {
+      const home = HOMES[dependency]?.join(", ") ?? "nowhere yet: give it one in test/support/tidy/house.ts";
+      return `${dependency} lives in ${home}: use that room's port instead.`;
+    }
+    const isOwnName = own && dependency === `@formation-mcp/${posix.basename(file.room)}`;
+    if (!isBuiltin(name) && !isOwnName && !(dependency in known)) {
+      return `${dependency} is not in ${file.room}/package.json: declare it.`;
+    }
+    return undefined;
+  });
+}
+
+/** A room is entered by its door: no path leads into it from outside, and its tests use its name. */
+export function doors({ files }: Tree): Offence[] {
+  return eachImport(files, (file, name) => {
+    if (!isRelative(name) || /\.config\.ts$/.test(file.path)) return undefined;
+    const target = posix.normalize(posix.join(posix.dirname(file.path), name));
+    const room = /^(?:packages|apps)\/[^/]+/.exec(target)?.[0] ?? "";
+    if (room !== file.room) {
+      return room === ""
+        ? "A room does not reach out of its directory."
+        : `Import ${room} by its name, not by a path.`;
+    }
+    if (
+      file.part === "test" &&
+      room !== "" &&
+      target.startsWith(`${room}/src/`) &&
+      room.startsWith("packages/")
+    ) {
+      return "A test enters by the front door: import what index.ts (or a subpath) exports.";
+    }
+    return undefined;
+  });
+}
+
+/** Only assembly reads the environment: what a room needs, its constructor gets. */
+export function environment({ files }: Tree): Offence[] {
+  const readers = files.filter(
+    ({ part, room }) => part === "src" && room !== "" && room !== ENVIRONMENT_READER,
+  );
+  const read = readers.flatMap(({ path, code }) =>
+    // A spread's three dots are no member access.
+    [...code.matchAll(/(?<![\w$]|(?<!\.\.)\.)(?:globalThis\.)?process\s*\??\.\s*env\b/g)].map((match) => ({
+      path,
+      line: lineAt(code, match.index),
+      advice: `Only ${ENVIRONMENT_READER} reads process.env: take the value as an option. (If \`process\` is a variable here, give it a name that does not hide the global.)`,
+    })),
+  );
+  const imported = eachImport(readers, (_, name) =>
+    /^(?:node:)?process$/.test(name) ? "Use the global `process`, so that this rule sees it." : undefined,
+  );
+  return [...read, ...imported];
+}
+
+function eachImport(
+  files: readonly SourceFile[],
+  judge: (file: SourceFile, name: string) => string | undefined,
+): Offence[] {
+  return files.flatMap((file) =>
+    file.imports.flatMap(({ name, line }) => {
+      const advice = judge(file, name);
+      return advice === undefined ? [] : [{ path: file.path, line, advice }];
+    }),
+  );
+}
+
+/** The room that a module's name leads to, if it is one of ours. */
+function roomOf(name: string): string | undefined {
+  if (packageOf(name) === "formation-mcp") return "apps/stdio";
+  return name.startsWith("@formation-mcp/") ? `packages/${name.split("/")[1]}` : undefined;
+}
+
+function packageOf(name: string): string {
+  return name
+    .split("/")
+    .slice(0, name.startsWith("@") ? 2 : 1)
+    .join("/");
+}
+
+function isRelative(name: string): boolean {
+  return name.startsWith(".");
+}
+
+function isBuiltin(name: string): boolean {
+  return name.startsWith("node:") || builtinModules.includes(name);
+}

@@ -1,0 +1,56 @@
+// The plan of the house as tidy enforces it: which room stands on which floor, and where each dependency lives.
+
+/** From the ground up. A room imports from lower floors alone. ARCHITECTURE.md has the same table and must agree. */
+export const FLOORS: readonly { floor: string; rooms: readonly string[] }[] = [
+  { floor: "F0", rooms: ["packages/formfile"] },
+  { floor: "F1", rooms: ["packages/contract"] },
+  { floor: "F1½", rooms: ["packages/os"] },
+  {
+    floor: "F2",
+    rooms: [
+      "packages/auth",
+      "packages/tools",
+      "packages/queue",
+      "packages/operations",
+      "packages/artifacts",
+      "packages/builder",
+      "packages/hypervisor",
+    ],
+  },
+  { floor: "F3", rooms: ["packages/control", "packages/pack-manager", "packages/client"] },
+  { floor: "F4", rooms: ["packages/gateway"] },
+  { floor: "F5", rooms: ["packages/assembly"] },
+  { floor: "F6", rooms: ["apps/stdio", "apps/http", "apps/worker", "apps/console"] },
+];
+
+/** The rooms that may import a dependency: one home for each, but for zod, which describes data at every boundary. */
+export const HOMES: Readonly<Record<string, readonly string[]>> = {
+  "@balena/dockerignore": ["packages/artifacts"],
+  "@modelcontextprotocol/server": ["packages/gateway", "apps/stdio"],
+  "@noble/curves": ["packages/auth"],
+  "@noble/hashes": ["packages/auth"],
+  kysely: ["packages/operations"],
+  "tar-stream": ["packages/artifacts"],
+  yaml: ["packages/formfile"],
+  zod: [
+    "packages/formfile",
+    "packages/contract",
+    "packages/tools",
+    "packages/queue",
+    "packages/gateway",
+    "packages/assembly",
+  ],
+  "node:sqlite": ["packages/os", "packages/operations", "packages/queue"],
+};
+
+/** What only tests, and the conformance suites that are tests for drivers, may import. */
+export const TEST_LIBRARIES: readonly string[] = ["vitest", "fast-check", "@modelcontextprotocol/client"];
+
+/** The only room that reads `process.env`. */
+export const ENVIRONMENT_READER = "packages/assembly";
+
+/** A room's floor as a number that rises, or undefined if the plan does not know the room. */
+export function levelOf(room: string): number | undefined {
+  const level = FLOORS.findIndex(({ rooms }) => rooms.includes(room));
+  return level < 0 ? undefined : level;
+}

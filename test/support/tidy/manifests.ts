@@ -1,0 +1,165 @@
+// The rules about what a room says of itself: its package.json, its README's length, its row in ARCHITECTURE.md.
+
+import { FLOORS, levelOf } from "./house.ts";
+import type { Offence } from "./offence.ts";
+import type { SourceFile, Tree } from "./tree.ts";
+
+const README_LINES = 40;
+const NODE = ">=22.18";
+
+type Entry = Record<string, string>;
+
+interface Manifest {
+  name?: string;
+  version?: string;
+  private?: boolean;
+  description?: string;
+  type?: string;
+  license?: string;
+  sideEffects?: boolean;
+  files?: string[];
+  bin?: Entry;
+  exports?: Record<string, Entry | string>;
+  publishConfig?: { access?: string; exports?: Record<string, Entry | string> };
+  engines?: { node?: string };
+  scripts?: Entry;
+  dependencies?: Entry;
+  devDependencies?: Entry;
+  peerDependencies?: Entry;
+}
+
+/** Every room's package.json says the same things in the same way. */
+export function manifests({ files, rooms }: Tree): Offence[] {
+  return rooms.flatMap((room) => {
+    const path = `${room}/package.json`;
+    const text = files.find((file) => file.path === path)?.text ?? "{}";
+    const manifest = JSON.parse(text) as Manifest;
+    const wrong = [
+      ...common(manifest),
+      ...(room.startsWith("packages/") ? library(room, manifest, files) : program(manifest)),
+    ];
+    return wrong.map((advice) => ({ path, line: 0, advice }));
+  });
+}
+
+function common(manifest: Manifest): string[] {
+  const wrong: string[] = [];
+  const say = (right: boolean, advice: string) => {
+    if (!right) wrong.push(advice);
+  };
+  say(/^\S.*\.$/.test(manifest.description ?? ""), '"description" is one sentence with its full stop.');
+  say(manifest.license === "Apache-2.0", '"license" is "Apache-2.0".');
+  say(manifest.type === "module", '"type" is "module".');
+  say(/^\d+\.\d+\.\d+/.test(manifest.version ?? ""), '"version" is there for changesets to raise.');
+  say(manifest.engines?.node === NODE, `"engines.node" is "${NODE}".`);
+  say(
+    manifest.private === true || manifest.publishConfig?.access === "public",
+    '"publishConfig.access" is "public".',
+  );
+  for (const script of ["build", "typecheck"])
+    say(script in (manifest.scripts ?? {}), `There is a script "${script}".`);
+  const all = { ...manifest.dependencies, ...manifest.devDependencies, ...manifest.peerDependencies };
+  for (const [name, range] of Object.entries(all)) {
+    const right = name.startsWith("@formation-mcp/") ? range === "workspace:^" : range === "catalog:";
+    say(
+      right,
+      `"${name}" is "${name.startsWith("@formation-mcp/") ? "workspace:^" : "catalog:"}", not "${range}".`,
+    );
+  }
+  return wrong;
+}
+
+function program(manifest: Manifest): string[] {
+  return [
+    ...(JSON.stringify(manifest.files) === '["dist"]' ? [] : ['"files" is ["dist"].']),
+    ...(Object.values(manifest.bin ?? {}).every((path) => path.startsWith("./dist/")) && manifest.bin
+      ? []
+      : ['"bin" names the bundles in ./dist/.']),
+    ...(manifest.dependencies ? ['A program is bundled: everything is in "devDependencies".'] : []),
+  ];
+}
+
+function library(room: string, manifest: Manifest, files: readonly SourceFile[]): string[] {
+  const wrong: string[] = [];
+  const say = (right: boolean, advice: string) => {
+    if (!right) wrong.push(advice);
+  };
+  say(
+    manifest.name === `@formation-mcp/${room.split("/")[1]}`,
+    '"name" is the scope and the directory\'s name.',
+  );
+  say(manifest.sideEffects === false, '"sideEffects" is false.');
+  say(JSON.stringify(manifest.files) === '["dist"]', '"files" is ["dist"].');
+  const config = files.find((file) => file.path === `${room}/tsup.config.ts`)?.text ?? "";
+  const published: Record<string, Entry | string> = {};
+  for (const [subpath, entry] of Object.entries(manifest.exports ?? {})) {
+    if (subpath === "./package.json") {
+      published[subpath] = entry;
+      say(entry === "./package.json", '"./package.json" exports itself.');
+      continue;
+    }
+    const base = subpath === "." ? "index" : subpath.slice(2);
+    const right = { source: `./src/${base}.ts`, types: `./dist/${base}.d.ts`, default: `./dist/${base}.js` };
+    say(
+      JSON.stringify(entry) === JSON.stringify(right),
+      `"exports" of "${subpath}" is ${JSON.stringify(right)}.`,
+    );
+    say(
+      files.some((file) => file.path === `${room}/src/${base}.ts`),
+      `src/${base}.ts is exported, so it is there.`,
+    );
+    say(
+      config.includes(`"src/${base}.ts"`),
+      `tsup.config.ts builds "src/${base}.ts", which "${subpath}" exports.`,
+    );
+    published[subpath] = { types: right.types, default: right.default };
+  }
+  say("." in published && "./package.json" in published, '"exports" has "." and "./package.json".');
+  say(
+    JSON.stringify(manifest.publishConfig?.exports) === JSON.stringify(published),
+    '"publishConfig.exports" is "exports" without "source".',
+  );
+  return wrong;
+}
+
+/** Every package has a README of at most 40 lines with an example. */
+export function readmes({ files, rooms }: Tree): Offence[] {
+  return rooms.flatMap((room) => {
+    const path = `${room}/README.md`;
+    const text = files.find((file) => file.path === path)?.text;
+    if (text === undefined) {
+      const advice =
+        "Write it: what the room owns, what it refuses, an example, its errors, its dependencies.";
+      return room.startsWith("packages/") ? [{ path, line: 0, advice }] : [];
+    }
+    const lines = text.trimEnd().split("\n").length;
+    const wrong: Offence[] = [];
+    if (lines > README_LINES) {
+      wrong.push({ path, line: README_LINES + 1, advice: `${lines} lines, ${README_LINES} at most.` });
+    }
+    if (room.startsWith("packages/") && !/^```ts$/m.test(text)) {
+      wrong.push({ path, line: 0, advice: "Show an example in a ```ts block." });
+    }
+    return wrong;
+  });
+}
+
+/** ARCHITECTURE.md's table names exactly the rooms that exist, on the floors that tidy enforces. */
+export function architecture({ files, rooms }: Tree): Offence[] {
+  const path = "ARCHITECTURE.md";
+  const text = files.find((file) => file.path === path)?.text ?? "";
+  const rows = new Map<string, { floor: string; line: number }>();
+  for (const [index, line] of text.split("\n").entries()) {
+    const [, floor, room] = /^\|\s*(F\S+)\s*\|\s*`((?:packages|apps)\/[\w-]+)`/.exec(line) ?? [];
+    if (floor && room) rows.set(room, { floor, line: index + 1 });
+  }
+  const missing = rooms
+    .filter((room) => !rows.has(room))
+    .map((room) => ({ path, line: 0, advice: `The table of rooms has no row for ${room}: write one.` }));
+  const wrong = [...rows].flatMap(([room, { floor, line }]) => {
+    if (!rooms.includes(room)) return [{ path, line, advice: `There is no ${room}: remove its row.` }];
+    const right = FLOORS[levelOf(room) ?? -1]?.floor;
+    return right === floor ? [] : [{ path, line, advice: `${room} stands on ${right}, not on ${floor}.` }];
+  });
+  return [...missing, ...wrong];
+}

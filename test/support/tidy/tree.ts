@@ -1,0 +1,58 @@
+// The repository as tidy reads it: its text files and its rooms. Nothing here decides what is right.
+
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { codeOf, type ImportedModule, importsOf } from "./lexer.ts";
+
+export const ROOT = resolve(import.meta.dirname, "../../..");
+
+export interface SourceFile {
+  /** From the repository's root, with `/`. */
+  path: string;
+  text: string;
+  /** The room it belongs to, `packages/x` or `apps/x`; empty outside. */
+  room: string;
+  /** Where in its room (or in the repository) it lies: `src`, `test`, or empty. */
+  part: string;
+  /** For TypeScript: its code without texts and comments, and what it imports. */
+  code: string;
+  imports: ImportedModule[];
+}
+
+export interface Tree {
+  files: readonly SourceFile[];
+  /** The rooms that exist. */
+  rooms: readonly string[];
+}
+
+const SKIPPED = new Set(["node_modules", "dist", ".git", ".turbo", "coverage", "tmp"]);
+const TEXT = /(?:\.(?:ts|json|md|ya?ml|sh|txt)|\/LICENSE|\/\.gitignore|\/\.ci\/run)$/;
+const GENERATED = /^pnpm-lock\.yaml$/;
+
+/** Reads the repository. */
+export function readTree(root = ROOT): Tree {
+  const files = [...walk(root, "")].map((path) => sourceFile(path, readFileSync(join(root, path), "utf8")));
+  const rooms = ["packages", "apps"].flatMap((kind) =>
+    readdirSync(join(root, kind), { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && existsSync(join(root, kind, entry.name, "package.json")))
+      .map((entry) => `${kind}/${entry.name}`),
+  );
+  return { files, rooms };
+}
+
+/** One file, as the rules see it. */
+export function sourceFile(path: string, text: string): SourceFile {
+  const [, room = "", inRoom] = /^((?:packages|apps)\/[^/]+)\/(.*)$/.exec(path) ?? [];
+  const part = /^(src|test)\//.exec(inRoom ?? path)?.[1] ?? "";
+  const code = path.endsWith(".ts") ? codeOf(text) : "";
+  return { path, text, room, part, code, imports: code === "" ? [] : importsOf(text, code) };
+}
+
+function* walk(root: string, directory: string): Generator<string> {
+  for (const entry of readdirSync(join(root, directory), { withFileTypes: true })) {
+    const path = directory === "" ? entry.name : `${directory}/${entry.name}`;
+    if (entry.isDirectory()) {
+      if (!SKIPPED.has(entry.name) && !entry.name.startsWith(".readme-")) yield* walk(root, path);
+    } else if (entry.isFile() && TEXT.test(`/${path}`) && !GENERATED.test(path)) yield path;
+  }
+}
