@@ -1,0 +1,21 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describeQueue } from "@formation-mcp/queue/conformance";
+import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
+
+// pollMs 0: what arrives in another process arrives because the watch woke it.
+describeQueue("the embedded queue, never polling", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "queue-"));
+  const options = { path: join(directory, "queue.sqlite"), leaseMs: 300, retryMs: 10, pollMs: 0 };
+  return {
+    open: () => openEmbeddedQueue(options),
+    child: {
+      module: import.meta.resolve("@formation-mcp/queue/embedded"),
+      open: "openEmbeddedQueue",
+      options,
+    },
+    leaseMs: 300,
+    close: () => rm(directory, { recursive: true }),
+  };
+});
