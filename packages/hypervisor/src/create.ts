@@ -38,6 +38,7 @@ export async function createMachine(engine: Engine, spec: MachineSpec): Promise<
     paused: false,
     stopping: false,
     started_at: null,
+    reported: null,
     exit: null,
   };
   const machine = new Machine(engine, journal);

@@ -30,6 +30,10 @@ export interface Engine {
   cgroups: Cgroups;
   accelerators: Accelerators;
   machines: Map<string, Machine>;
+  /** Machines whose journal cannot be understood: they can only be removed. */
+  broken: Set<string>;
+  /** Machines whose logs somebody follows. */
+  followed: Map<string, number>;
   /** Ports chosen for a start that is under way, by machine. */
   reserved: Map<string, number[]>;
   /** Tells whoever listens that a machine changed. */

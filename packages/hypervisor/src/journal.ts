@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { type ProcessIdentity, readIfThere, writeFileAtomic } from "@formation-mcp/os";
 import type { MachineStatus } from "./port.ts";
+import type { GuestReport } from "./status.ts";
 
 /** `creating` and `removing` are undone or finished by recovery; `starting` means that a process may exist. */
 export type Phase = "creating" | "created" | "starting" | "running" | "stopped" | "removing";
@@ -34,6 +35,8 @@ export interface Journal {
   /** Somebody asked it to stop since the last start. */
   stopping: boolean;
   started_at: number | null;
+  /** What the guest had reported up to a byte of its status file that was dropped since; null before that. */
+  reported: { at: number; report: GuestReport } | null;
   exit: MachineStatus["exit"];
 }
 

@@ -7,27 +7,40 @@ import { identify, isAlive, waitGone } from "@formation-mcp/os";
 import { MACHINE_FILES } from "./command-line.ts";
 import { type Engine, runDirectory } from "./engine.ts";
 import type { Journal } from "./journal.ts";
+import { dropHead } from "./offsets.ts";
 import type { MachineStatus } from "./port.ts";
 import { connectQmp, type QmpClient } from "./qmp.ts";
-import { emptyReport, type GuestReport, parseStatus, problemText, STATUS_BYTES } from "./status.ts";
-import { readHead, readTail } from "./tail.ts";
+import { emptyReport, type GuestReport, parseStatus, problemText } from "./status.ts";
+import { readFrom, readTail } from "./tail.ts";
 
 export const BOOT_ID = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+
+const STATUS_CHUNK = 256 * 1024;
+const STATUS_BYTES = 1024 * 1024;
 
 export class Machine {
   readonly directory: string;
   journal: Journal;
   report: GuestReport = emptyReport();
   qmp: QmpClient | null = null;
+  /** What is wrong with it, in words; null if nothing is. */
+  problem: string | null = null;
+  /** Rises whenever its logs were emptied. */
+  logEpoch = 0;
   readonly #engine: Engine;
   #watcher: FSWatcher | null = null;
   #shutdownReason: string | null = null;
+  #statusAt = 0;
   readonly #waiters = new Set<() => void>();
 
   constructor(engine: Engine, journal: Journal) {
     this.#engine = engine;
     this.journal = journal;
     this.directory = runDirectory(engine, journal.id);
+    if (journal.reported) {
+      this.report = journal.reported.report;
+      this.#statusAt = journal.reported.at;
+    }
   }
 
   get alive(): boolean {
@@ -67,10 +80,17 @@ export class Machine {
     this.readStatus();
   }
 
-  /** Takes in what the guest reported; returns whether that was anything new. */
+  /** Takes in what the guest reported since the last look; returns whether that was anything new. */
   readStatus(): boolean {
-    const text = readHead(join(this.directory, MACHINE_FILES.status), STATUS_BYTES);
-    const report = parseStatus(text);
+    const text = readFrom(join(this.directory, MACHINE_FILES.status), this.#statusAt, STATUS_CHUNK);
+    const whole = text.lastIndexOf("\n") + 1;
+    if (whole === 0) {
+      if (text.length === STATUS_CHUNK) this.#statusAt += STATUS_CHUNK; // no line of ours
+      return false;
+    }
+    const report = parseStatus(text.slice(0, whole), this.report);
+    this.#statusAt += Buffer.byteLength(text.slice(0, whole), "latin1");
+    if (whole >= STATUS_CHUNK / 2) this.readStatus();
     if (JSON.stringify(report) === JSON.stringify(this.report)) return false;
     this.report = report;
     if (report.started && this.journal.started_at === null && this.journal.phase !== "removing") {
@@ -78,6 +98,20 @@ export class Machine {
     }
     this.wake();
     return true;
+  }
+
+  /** Forgets what an earlier boot reported. */
+  beginReport(): void {
+    this.report = emptyReport();
+    this.#statusAt = 0;
+  }
+
+  /** Writes the state of the guest down when its reports grew long, so that they may be dropped from the disk. */
+  async boundStatus(): Promise<void> {
+    if (this.#statusAt < STATUS_BYTES || this.#statusAt < (this.journal.reported?.at ?? 0) + STATUS_BYTES)
+      return;
+    this.note({ reported: { at: this.#statusAt, report: this.report } });
+    await dropHead(join(this.directory, MACHINE_FILES.status), this.#statusAt);
   }
 
   /** If the process is gone, writes down how it ended. Safe to call at any time. */
@@ -141,7 +175,7 @@ export class Machine {
         problem: report.problem === null ? null : problemText(report.problem, journal.process),
       },
       exit: alive ? null : journal.exit,
-      problem: null,
+      problem: this.problem,
     };
   }
 

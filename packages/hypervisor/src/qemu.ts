@@ -11,11 +11,14 @@ import { openFirewall } from "./firewall.ts";
 import { openJournals } from "./journal.ts";
 import type { KernelOverride } from "./kernel.ts";
 import { waitLive } from "./live.ts";
+import { followLogs } from "./logs.ts";
 import type { Machine } from "./machine.ts";
-import { Machine as MachineClass } from "./machine.ts";
 import type { Hypervisor, MachineStatus } from "./port.ts";
-import { release, startMachine } from "./start.ts";
-import { kill, stopMachine } from "./stop.ts";
+import { recover } from "./recover.ts";
+import { removeMachine } from "./remove.ts";
+import { startMachine } from "./start.ts";
+import { setPaused, stopMachine } from "./stop.ts";
+import { keepUp } from "./upkeep.ts";
 
 export type { KernelOverride } from "./kernel.ts";
 
@@ -44,6 +47,7 @@ export interface QemuOptions {
 /** Opens the driver. It touches nothing but its directory until it is asked to. */
 export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervisor> {
   mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
+  let closed = false;
   const listeners = new Set<(id: string) => void>();
   const engine: Engine = {
     settings: {
@@ -62,16 +66,29 @@ export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervis
     cgroups: openCgroups(),
     accelerators: openAccelerators(),
     machines: new Map(),
+    broken: new Set(),
+    followed: new Map(),
     reserved: new Map(),
     changed: (id) => {
       for (const listener of [...listeners]) listener(id);
     },
     serial: serialiser(),
   };
+  const endUpkeep = keepUp(engine);
   const known = (id: string): Machine => {
     const machine = engine.machines.get(id);
     if (machine) return machine;
     throw new FormationError("not_found", `There is no machine ${id}.`);
+  };
+  const look = (id: string): MachineStatus => {
+    const machine = engine.machines.get(id);
+    if (!machine) return engine.broken.has(id) ? broken(id) : absent(id);
+    try {
+      machine.settle();
+      return machine.status();
+    } catch (error) {
+      return { ...broken(id), problem: `its files cannot be read: ${String(error)}` };
+    }
   };
   return {
     create: (spec) => engine.serial(spec.id, () => createMachine(engine, spec)),
@@ -91,59 +108,37 @@ export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervis
         const machine = engine.machines.get(id);
         if (machine) await stopMachine(engine, machine, stopOptions);
       }),
-    pause: (id) =>
-      engine.serial(id, async () => {
-        const machine = known(id);
-        await machine.qmp?.execute("stop");
-        machine.note({ paused: true });
-        machine.wake();
-      }),
-    resume: (id) =>
-      engine.serial(id, async () => {
-        const machine = known(id);
-        await machine.qmp?.execute("cont");
-        machine.note({ paused: false });
-        machine.wake();
-      }),
-    remove: (id) =>
-      engine.serial(id, async () => {
-        const machine = engine.machines.get(id);
-        if (machine) {
-          machine.settle();
-          machine.note({ stopping: true });
-          await kill(machine);
-          machine.settle();
-          machine.note({ phase: "removing" });
-          await release(engine, machine.journal);
-          machine.detach();
-        }
-        engine.journals.discard(id);
-        engine.machines.delete(id);
-        engine.changed(id);
-      }),
-    inspect: async (id) => {
-      const machine = engine.machines.get(id);
-      if (!machine) return absent(id);
-      machine.settle();
-      return machine.status();
+    pause: (id) => engine.serial(id, () => setPaused(known(id), true)),
+    resume: (id) => engine.serial(id, () => setPaused(known(id), false)),
+    remove: (id) => engine.serial(id, () => removeMachine(engine, id)),
+    inspect: async (id) => look(id),
+    list: async () => [...engine.machines.keys(), ...engine.broken].map(look),
+    follow: async (id, signal, onLine) => {
+      const machine = known(id);
+      engine.followed.set(id, (engine.followed.get(id) ?? 0) + 1);
+      try {
+        await followLogs(
+          {
+            directory: engine.journals.directory(id),
+            runDirectory: machine.directory,
+            removed: () => closed || engine.machines.get(id) !== machine,
+            writing: () => machine.alive,
+            epoch: () => machine.logEpoch,
+          },
+          signal,
+          onLine,
+        );
+      } finally {
+        const left = (engine.followed.get(id) ?? 1) - 1;
+        if (left > 0) engine.followed.set(id, left);
+        else engine.followed.delete(id);
+      }
     },
-    list: async () => [...engine.machines.values()].map((machine) => machine.status()),
-    follow: async () => {},
     onChange: (listener) => {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    recover: async () => {
-      for (const id of engine.journals.ids()) {
-        const journal = engine.journals.read(id);
-        if (journal) {
-          const machine = new MachineClass(engine, journal);
-          engine.machines.set(id, machine);
-          if (machine.alive) await machine.attach();
-          else machine.settle();
-        }
-      }
-    },
+    recover: () => recover(engine),
     probe: async () => ({
       driver: "qemu",
       version: "unknown",
@@ -153,9 +148,16 @@ export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervis
       enforced: [],
     }),
     close: async () => {
+      closed = true;
+      listeners.clear();
+      await endUpkeep();
       for (const machine of engine.machines.values()) machine.detach();
     },
   };
+}
+
+function broken(id: string): MachineStatus {
+  return { ...absent(id), state: "broken", problem: "what is on disk for it cannot be understood" };
 }
 
 function absent(id: string): MachineStatus {

@@ -22,9 +22,9 @@ import { ensureInitramfs } from "./initramfs.ts";
 import type { Journal } from "./journal.ts";
 import { ensureKernel } from "./kernel.ts";
 import { BOOT_ID, type Machine } from "./machine.ts";
+import { truncateHandedOver } from "./offsets.ts";
 import type { StartHooks } from "./port.ts";
 import { choosePorts, portTaken } from "./ports.ts";
-import { emptyReport } from "./status.ts";
 import { readTail } from "./tail.ts";
 
 const BIND_RETRIES = 3;
@@ -111,10 +111,12 @@ async function launch(engine: Engine, machine: Machine, hooks: StartHooks): Prom
     journal.id,
     forwards.map(({ port }) => port),
   );
-  for (const file of ["status", "log", "console"] as const)
-    truncateSync(join(directory, MACHINE_FILES[file]), 0);
+  for (const file of ["status", "log"] as const) truncateSync(join(directory, MACHINE_FILES[file]), 0);
+  truncateHandedOver(engine.journals.directory(journal.id), directory);
+  machine.logEpoch++;
   rmSync(join(directory, MACHINE_FILES.qmp), { force: true });
-  machine.report = emptyReport();
+  machine.beginReport();
+  machine.problem = null;
   machine.note({
     phase: "starting",
     forwards,
@@ -124,6 +126,7 @@ async function launch(engine: Engine, machine: Machine, hooks: StartHooks): Prom
     paused: false,
     stopping: false,
     started_at: null,
+    reported: null,
     exit: null,
     egress: await grantEgress(engine, journal),
   });

@@ -13,16 +13,13 @@ export interface GuestReport {
   problem: string | null;
 }
 
-/** The longest status file that is read; the driver rewrites longer ones. */
-export const STATUS_BYTES = 1024 * 1024;
-
 export function emptyReport(): GuestReport {
   return { started: false, listening: [], loopback: [], stopping: false, exit_code: null, problem: null };
 }
 
-/** Reads all whole lines of a status file. Never throws. */
-export function parseStatus(text: string): GuestReport {
-  const report = emptyReport();
+/** Takes in all whole lines of a text on top of what was known before. Never throws. */
+export function parseStatus(text: string, before: GuestReport = emptyReport()): GuestReport {
+  const report = { ...before };
   for (const line of text.slice(0, text.lastIndexOf("\n") + 1).split("\n")) {
     if (line.length > 0 && line.length < 4096) take(report, line);
   }

@@ -31,6 +31,20 @@ export async function stopMachine(
   await release(engine, machine.journal);
 }
 
+/** Holds the guest's processors, or lets them go on. */
+export async function setPaused(machine: Machine, paused: boolean): Promise<void> {
+  machine.settle();
+  if (!machine.alive) {
+    throw new FormationError("conflict", "The machine does not run.", { remedy: "Start it first." });
+  }
+  if (machine.qmp === null)
+    throw new FormationError("unavailable", "The machine does not answer.", { remedy: "Try again." });
+  // Written first: a crash in between is put right by asking QEMU at recovery.
+  machine.note({ paused });
+  await machine.qmp.execute(paused ? "stop" : "cont");
+  machine.wake();
+}
+
 /** Ends the process by all means. */
 export async function kill(machine: Machine): Promise<void> {
   const { qemu } = machine.journal;

@@ -2,9 +2,9 @@
 
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 
-/** At most the first so many bytes, as text; empty if there is no such file. */
-export function readHead(path: string, bytes: number): string {
-  return part(path, () => [0, bytes]);
+/** At most so many bytes from a position on, one character each (latin1); empty if there is no such file. */
+export function readFrom(path: string, at: number, bytes: number): string {
+  return part(path, () => [at, bytes], "latin1");
 }
 
 /** At most the last so many bytes, as text; empty if there is no such file. */
@@ -12,7 +12,11 @@ export function readTail(path: string, bytes: number): string {
   return part(path, (size) => [Math.max(0, size - bytes), bytes]);
 }
 
-function part(path: string, range: (size: number) => [number, number]): string {
+function part(
+  path: string,
+  range: (size: number) => [number, number],
+  encoding: "utf8" | "latin1" = "utf8",
+): string {
   let file: number;
   try {
     file = openSync(path, "r");
@@ -23,7 +27,7 @@ function part(path: string, range: (size: number) => [number, number]): string {
     const size = fstatSync(file).size;
     const [from, length] = range(size);
     const buffer = Buffer.alloc(Math.min(length, Math.max(0, size - from)));
-    return buffer.toString("utf8", 0, readSync(file, buffer, 0, buffer.length, from));
+    return buffer.toString(encoding, 0, readSync(file, buffer, 0, buffer.length, from));
   } finally {
     closeSync(file);
   }

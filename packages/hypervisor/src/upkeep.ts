@@ -1,0 +1,63 @@
+// What is looked at every other second: processes that ended unseen, control sockets that were lost, logs that grow while
+// nobody follows them. Nothing else polls.
+
+import { LIMITS } from "@formation-mcp/contract";
+import { type Engine, runDirectory } from "./engine.ts";
+import { boundLogs } from "./logs.ts";
+import { reattach } from "./recover.ts";
+import { release } from "./start.ts";
+
+const EVERY_MS = 2000;
+/** Per stream, while nobody follows. */
+const UNFOLLOWED_BYTES = 2 * LIMITS.logBytesPerStream;
+
+/** Begins; returns the way to end it. */
+export function keepUp(engine: Engine): () => Promise<void> {
+  let running: Promise<void> = Promise.resolve();
+  let busy = false;
+  const timer = setInterval(() => {
+    if (busy) return;
+    busy = true;
+    running = round(engine).finally(() => {
+      busy = false;
+    });
+  }, EVERY_MS);
+  timer.unref();
+  return () => {
+    clearInterval(timer);
+    return running;
+  };
+}
+
+async function round(engine: Engine): Promise<void> {
+  for (const [id, machine] of engine.machines) {
+    try {
+      const before = machine.journal.phase;
+      machine.settle();
+      if (before !== "stopped" && machine.journal.phase === "stopped")
+        await engine.serial(id, () => freed(engine, id));
+      if (!machine.alive) continue;
+      machine.readStatus();
+      if (machine.journal.phase === "running" && machine.qmp === null) {
+        await engine.serial(id, async () => {
+          if (machine.alive && machine.qmp === null) await reattach(engine, machine);
+        });
+      }
+      await machine.boundStatus();
+      if (!engine.followed.has(id)) {
+        await boundLogs(engine.journals.directory(id), runDirectory(engine, id), UNFOLLOWED_BYTES);
+      }
+    } catch (error) {
+      engine.logger.log("warn", "A machine could not be looked after.", {
+        machine: id,
+        error: String(error),
+      });
+    }
+  }
+}
+
+/** Takes back what a machine held that ended by itself, unless it was started again meanwhile. */
+async function freed(engine: Engine, id: string): Promise<void> {
+  const machine = engine.machines.get(id);
+  if (machine && machine.journal.phase === "stopped") await release(engine, machine.journal);
+}
