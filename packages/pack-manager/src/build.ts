@@ -101,7 +101,7 @@ export async function makeImage(
     throw await explained(room, build, thrown, startedAt);
   } finally {
     await rm(scratch, { recursive: true, force: true });
-    await logs.flush(build.id);
+    await logs.finish(build.id);
   }
   const now = clock.now();
   return { state: "ready", image, error: null, node_id: node.id, used_at: now, ended_at: now };

@@ -45,10 +45,12 @@ export interface Claims {
   settled(): Promise<void>;
 }
 
-export function createClaims(room: Room): Claims {
+/** @param onEnded called after each attempt, with what it worked on. */
+export function createClaims(room: Room, onEnded: (operation: Operation) => void): Claims {
   const { store, node, settings, logger, clock } = room;
   const subjects = [SUBJECTS.build, SUBJECTS.ship, controlSubject(node.id)];
   const attempts = new Map<string, RunningAttempt>();
+  const afterwards = new Set<Promise<void>>();
   const timers = new Set<NodeJS.Timeout>();
   let awake = true;
   let closed = false;
@@ -66,12 +68,17 @@ export function createClaims(room: Room): Claims {
     const attempt = startAttempt(room, operation, KINDS[operation.input.kind], orphan);
     attempts.set(key, attempt);
     room.announcer.changed(operation.owner, operation.id);
-    void attempt.ended.then(async () => {
-      attempts.delete(key);
-      wake();
-      const after = await store.operation(null, operation.id).catch(() => null);
-      if (after?.state === "queued") wakeAt(after.run_at);
-    });
+    const after: Promise<void> = attempt.ended
+      .then(async () => {
+        attempts.delete(key);
+        wake();
+        onEnded(operation);
+        const { state, run_at } = await store.operation(null, operation.id);
+        if (state === "queued") wakeAt(run_at);
+      })
+      .catch(() => {})
+      .finally(() => afterwards.delete(after));
+    afterwards.add(after);
   };
   const wakeAt = (time: number) => {
     if (closed) return;
@@ -150,6 +157,7 @@ export function createClaims(room: Room): Claims {
     async settled() {
       await looping;
       while (attempts.size > 0) await Promise.all([...attempts.values()].map((attempt) => attempt.ended));
+      await Promise.all(afterwards);
     },
   };
 }

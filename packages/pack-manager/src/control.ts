@@ -16,6 +16,7 @@ import type { Ending } from "./endings.ts";
 import { observedOf } from "./observed.ts";
 import { quietly, type Room } from "./room.ts";
 import { route } from "./route.ts";
+import { changeOf } from "./unship.ts";
 
 type ControlInput = Extract<OperationInput, { kind: "control" }>;
 
@@ -47,7 +48,7 @@ export const controlKind: Kind = (room, attempt) => {
     },
     async undo(ending) {
       const instance = await room.store.instance(null, instance_id);
-      return { instances: [{ id: instance_id, patch: await putBack(room, attempt, instance, ending) }] };
+      return { instances: changeOf(instance_id, await putBack(room, attempt, instance, ending)) };
     },
     async abandon() {
       // Nothing was made; whether the machine may go on running is said by the record, and reconciling sees to it.

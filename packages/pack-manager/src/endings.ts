@@ -45,7 +45,7 @@ function tooLate(step: string, error: FormationError): ErrorRecord {
   return {
     code: "limit",
     message: `The operation's deadline passed during the step "${step}".`,
-    remedy: "Make the work smaller, or split it; a build must end within 30 minutes.",
+    remedy: "Try again. If it waited long before it began, free capacity on the node first.",
     ...(error.details.log_tail ? { log_tail: error.details.log_tail } : {}),
     step,
   };

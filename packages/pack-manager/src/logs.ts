@@ -5,6 +5,7 @@ import { type Clock, LIMITS, type Logger } from "@formation-mcp/contract";
 
 /** What may wait in memory per record while the store of logs can't be written. */
 const WAITING_LINES = 20_000;
+const RETRY_MS = 1000;
 
 export interface LogWriter {
   line(name: string, stream: string, text: string): void;
@@ -14,6 +15,8 @@ export interface LogWriter {
   tail(name: string, since: number, streams?: string[]): Promise<string[]>;
   /** Forgets what waits and removes the log. */
   remove(name: string): Promise<void>;
+  /** Writes what waits and forgets the record: no more lines are expected. */
+  finish(name: string): Promise<void>;
   /** How many lines came for a record so far; to see whether it has gone quiet. */
   count(name: string): number;
   close(): Promise<void>;
@@ -33,6 +36,7 @@ export function createLogWriter(
   batchMs: number,
 ): LogWriter {
   const entries = new Map<string, Entry>();
+  let closed = false;
 
   const entryOf = (name: string): Entry => {
     let entry = entries.get(name);
@@ -53,6 +57,7 @@ export function createLogWriter(
       logger.log("warn", `Log lines wait: ${(error as Error).message}`, { log: name });
       entry.waiting = [...lines, ...entry.waiting];
       shed(entry, clock);
+      if (!closed) entry.timer ??= setTimeout(() => void flush(name), RETRY_MS);
     }
   };
 
@@ -85,12 +90,19 @@ export function createLogWriter(
       return page.lines.map((line) => line.text);
     },
     async remove(name) {
-      await flush(name);
+      const timer = entries.get(name)?.timer;
+      if (timer) clearTimeout(timer);
+      await entries.get(name)?.writing;
       entries.delete(name);
       await artifacts.removeLog(name);
     },
+    async finish(name) {
+      await flush(name);
+      if (entries.get(name)?.waiting.length === 0) entries.delete(name);
+    },
     count: (name) => entries.get(name)?.count ?? 0,
     async close() {
+      closed = true;
       await Promise.all([...entries.keys()].map(flush));
       entries.clear();
     },

@@ -16,6 +16,8 @@ export interface Reconciler {
   all(): Promise<void>;
   /** Looks soon at the instance of a machine that changed. */
   machineChanged(machineId: string): void;
+  /** Looks soon at an instance: what happened to it during an operation was left to that. */
+  instanceChanged(id: Id<"vm">): void;
   close(): Promise<void>;
 }
 
@@ -33,13 +35,13 @@ export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => bo
     looking.add(promise);
     void promise.finally(() => looking.delete(promise));
   };
-  const machineChanged = (machineId: string) => {
-    if (closed || soon.has(machineId)) return;
+  const later = (key: string, look: () => Promise<void>) => {
+    if (closed || soon.has(key)) return;
     const timer = setTimeout(() => {
-      soon.delete(machineId);
-      track(quietly(room, "look at a machine that changed", () => lookAtMachine(room, machineId)));
+      soon.delete(key);
+      track(quietly(room, `look at ${key}`, look));
     }, SETTLE_MS);
-    soon.set(machineId, timer);
+    soon.set(key, timer);
   };
   const all = async () => {
     const pending = await pendingInstances(room);
@@ -64,7 +66,12 @@ export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => bo
       track(done.catch(() => {}));
       return done;
     },
-    machineChanged,
+    machineChanged: (machineId) =>
+      later(machineId, async () => {
+        const instance = await instanceIdOf(room, machineId);
+        if (instance !== null) await lookIfFree(room, instance);
+      }),
+    instanceChanged: (id) => later(id, () => lookIfFree(room, id)),
     async close() {
       closed = true;
       for (const timer of soon.values()) clearTimeout(timer);
@@ -90,11 +97,19 @@ export async function pendingInstances(room: Pick<Room, "store">): Promise<Set<s
   return pending;
 }
 
-async function lookAtMachine(room: Room, machineId: string): Promise<void> {
+async function instanceIdOf(room: Room, machineId: string): Promise<Id<"vm"> | null> {
   const deployment = deploymentOf(machineId);
-  if (deployment === null) return;
-  const { instance_id } = await room.store.deployment(null, deployment);
-  await room.locks.tryRun(instance_id, async () => lookAt(room, instance_id, await pendingInstances(room)));
+  if (deployment === null) return null;
+  try {
+    return (await room.store.deployment(null, deployment)).instance_id;
+  } catch (thrown) {
+    if (thrown instanceof FormationError && thrown.code === "not_found") return null;
+    throw thrown;
+  }
+}
+
+async function lookIfFree(room: Room, id: Id<"vm">): Promise<void> {
+  await room.locks.tryRun(id, async () => lookAt(room, id, await pendingInstances(room)));
 }
 
 /** The holder of the instance's lock looks once, and tries again when somebody else wrote in between. */
@@ -114,7 +129,12 @@ async function look(room: Room, id: Id<"vm">, pending: boolean): Promise<void> {
   const { machine_id } = instance;
   const status = machine_id === null ? NO_MACHINE : await room.hypervisor.inspect(machine_id);
   const ports = await portsOf(room, instance);
-  const decision = decide({ instance, status, ports, pending, hostBootedAt: room.hostBootedAt() });
+  const facts = { instance, status, ports, hostBootedAt: room.hostBootedAt() };
+  let decision = decide({ ...facts, pending });
+  const changes = decision.action !== "none" || decision.state !== instance.state;
+  // An operation may have been asked for since the pending ones were listed.
+  if (changes && !pending && (await pendingInstances(room)).has(id))
+    decision = decide({ ...facts, pending: true });
   if (machine_id !== null && status.state !== "absent") room.follow(machine_id, id);
   if (decision.action === "remove") await removeAll(room, instance);
   if (decision.action === "stop" && machine_id !== null) {
@@ -182,20 +202,11 @@ async function adoptOrRemove(
   const deployment = deploymentOf(machine.id);
   // Asked before the record is read: an attempt that ended by now has written what it made.
   if (deployment !== null && ours(deployment)) return;
-  const instance = deployment === null ? null : await instanceOf(room, deployment);
+  const id = await instanceIdOf(room, machine.id);
+  const instance = id === null ? null : await room.store.instance(null, id);
   if (instance?.machine_id === machine.id && instance.state !== "deleted") return;
   room.logger.log("info", "A machine that no record knows is removed.", { machine: machine.id });
   await room.hypervisor.remove(machine.id);
-}
-
-async function instanceOf(room: Room, deployment: Id<"dep">): Promise<Instance | null> {
-  try {
-    const { instance_id } = await room.store.deployment(null, deployment);
-    return await room.store.instance(null, instance_id);
-  } catch (thrown) {
-    if (thrown instanceof FormationError && thrown.code === "not_found") return null;
-    throw thrown;
-  }
 }
 
 const NO_MACHINE: MachineStatus = {

@@ -47,8 +47,13 @@ export async function unship(
             : { state: ending.state, machine_id: null, error: ending.error, ended_at: now },
       },
     ],
-    instances: [{ id: instance.id, patch: await putBack(room, attempt, instance, ending) }],
+    instances: changeOf(instance.id, await putBack(room, attempt, instance, ending)),
   };
+}
+
+/** A deleted instance takes no change, not even an empty one. */
+export function changeOf(id: Id<"vm">, patch: InstancePatch): { id: Id<"vm">; patch: InstancePatch }[] {
+  return Object.keys(patch).length === 0 ? [] : [{ id, patch }];
 }
 
 function isOurs(build: Build, attempt: Attempt): boolean {

@@ -38,7 +38,7 @@ export interface Worker {
   drain(limitMs?: number): Promise<void>;
   /** Ends at once: what runs is given back. Machines run on; the ports stay open. */
   stop(): Promise<void>;
-  /** Whether nothing runs, nothing is queued that this node may take, and no instance of it runs or should. */
+  /** Whether nothing runs, nothing is queued that this node may take, and no instance of it runs. */
   idle(): Promise<boolean>;
 }
 
@@ -67,7 +67,9 @@ export function createWorker(options: WorkerOptions): Worker {
     locks: createKeyedLock(),
     follow: followers.follow,
   };
-  const claims = createClaims(room);
+  const claims = createClaims(room, ({ input }) => {
+    if (input.kind !== "build") reconciler.instanceChanged(input.instance_id);
+  });
   const reconciler = createReconciler(room, claims.makes);
   const sweeper = createSweeper(room, claims.building);
   const closing: (() => Promise<unknown>)[] = [];
@@ -151,16 +153,13 @@ export function createWorker(options: WorkerOptions): Worker {
         const forUs = operation.node_id === null || operation.node_id === node.id;
         if (operation.state === "queued" ? forUs : operation.claimed_by === node.id) return false;
       }
-      for await (const instance of instancesHere(room)) if (isOrShouldBeRunning(instance)) return false;
+      // What is stopped or failed is not started by itself, whatever is desired of it.
+      for await (const { state } of instancesHere(room)) {
+        if (state !== "stopped" && state !== "failed") return false;
+      }
       return claims.running() === 0;
     },
   };
-}
-
-function isOrShouldBeRunning({ state, desired }: { state: string; desired: string }): boolean {
-  // What failed is not started again by itself, whatever is desired of it.
-  if (state === "failed") return false;
-  return state !== "stopped" || desired === "running" || desired === "paused";
 }
 
 async function emptyDirectory(path: string): Promise<void> {

@@ -1,0 +1,103 @@
+import { FormationError, type Operation } from "@formation-mcp/contract";
+import type { Lease, Store } from "@formation-mcp/operations";
+import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { expect, test } from "vitest";
+import { type Lab, openLab } from "./support/lab.ts";
+import { aborted } from "./support/scripted.ts";
+
+/** The store as a worker sees it that is cut off from time to time. */
+function cut(store: Store, isCut: () => boolean): Store {
+  const unavailable = () => Promise.reject(new FormationError("unavailable", "Cut off."));
+  return {
+    ...store,
+    renew: (lease, ms) => (isCut() ? unavailable() : store.renew(lease, ms)),
+    operation: (owner, id) => (isCut() ? unavailable() : store.operation(owner, id)),
+    settle: (lease, outcome, changes) => (isCut() ? unavailable() : store.settle(lease, outcome, changes)),
+  };
+}
+
+const LEASE = { leaseMs: 900 };
+
+test("a worker that can't renew for half its lease kills what it started and leaves the record alone", async () => {
+  await using lab = await openLab();
+  let isCut = false;
+  const settles: { lease: Lease; cut: boolean }[] = [];
+  const store = cut(lab.store, () => isCut);
+  const watched: Store = {
+    ...store,
+    settle: (lease, outcome, changes) => {
+      settles.push({ lease, cut: isCut });
+      return store.settle(lease, outcome, changes);
+    },
+  };
+  await lab.worker({ store: watched, settings: LEASE });
+  let killed = 0;
+  lab.hypervisor.on.waitLive = async (id, signal) => {
+    if (!id.endsWith(".1")) return;
+    isCut = true;
+    await aborted(signal).finally(() => {
+      killed = performance.now();
+    });
+  };
+  const { deployment, instance, operation } = await lab.ask.create();
+  await expect.poll(() => lab.hypervisor.calls, { timeout: 10_000 }).toContain(`remove ${deployment}.1`);
+  expect(killed).toBeGreaterThan(0);
+  expect(lab.hypervisor.machines.size).toBe(0);
+  expect(await lab.store.operation(null, operation.id)).toMatchObject({ state: "running", attempt: 1 });
+  expect(settles).toEqual([]);
+  isCut = false;
+  expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
+  expect(await lab.instance(instance)).toMatchObject({ state: "running", machine_id: `${deployment}.2` });
+  expect([...lab.hypervisor.machines.keys()]).toEqual([`${deployment}.2`]);
+  expect(lab.hypervisor.mostRunning).toBe(1);
+});
+
+test("a worker whose clock says that it slept too long ends what it runs", async () => {
+  await using lab = await openLab();
+  let asleep = 0;
+  await lab.worker({ monotonic: () => performance.now() + asleep, settings: LEASE });
+  const aborts: string[] = [];
+  lab.builder.script = [
+    async (request, hooks) => {
+      asleep = 60_000;
+      await aborted(hooks.signal).finally(() => aborts.push(request.id));
+    },
+  ];
+  const { build, operation } = await lab.ask.build();
+  expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
+  expect(aborts).toEqual([`${build}.1`]);
+});
+
+/** Gives a running operation back as the sweep of a later hour would. */
+async function takeAway(lab: Lab, operation: Operation): Promise<void> {
+  const later = await openSqliteStore({
+    path: `${lab.directory}/store.db`,
+    clock: { now: () => Date.now() + 120_000 },
+  });
+  await later.sweep({ operationKeptMs: 1e9, strandedMs: 1e9, unusedBuildKeptMs: 1e12 });
+  await later.close();
+  expect((await lab.store.operation(null, operation.id)).state).toBe("queued");
+}
+
+test("an attempt whose operation was given to another is refused, takes away what it made and writes nothing", async () => {
+  await using lab = await openLab();
+  const worker = await lab.worker();
+  let go = () => {};
+  const held = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  lab.hypervisor.on.waitLive = async (id) => {
+    // This guest does not hear the abort: it becomes live after the operation was given away.
+    if (id.endsWith(".1")) await held;
+  };
+  const { deployment, instance, operation } = await lab.ask.create();
+  await expect.poll(() => lab.hypervisor.calls).toContain(`waitLive ${deployment}.1`);
+  await takeAway(lab, operation);
+  go();
+  await expect.poll(() => lab.hypervisor.calls).toContain(`remove ${deployment}.1`);
+  // It was given back with a wait of two minutes in that later hour.
+  expect((await lab.store.operation(null, operation.id)).state).toBe("queued");
+  expect((await lab.instance(instance)).machine_id).toBeNull();
+  expect(lab.hypervisor.machines.size).toBe(0);
+  await worker.stop();
+});
