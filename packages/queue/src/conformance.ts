@@ -1,12 +1,9 @@
 // What every queue driver must do, asserted through the port alone, with real processes where the law speaks of them.
 
-import { type ChildProcess, spawn } from "node:child_process";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { type ChangeEvent, type Id, newId, type WakeMessage } from "@formation-mcp/contract";
-import { waitFor } from "@formation-mcp/os";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { ChildCommand, ChildDriver, ChildReport } from "./conformance-child.ts";
+import type { ChildDriver } from "./conformance-child.ts";
+import { Child, LONG_MS as LONG, until } from "./conformance-process.ts";
 import type { Queue } from "./port.ts";
 
 /** One broker, fresh for each law. */
@@ -21,10 +18,7 @@ export interface QueueHarness {
   close(): Promise<void>;
 }
 
-const LONG = 20_000;
 const wake = (operation = newId("op")): WakeMessage => ({ v: 1, operation_id: operation });
-const until = (what: string, condition: () => boolean | Promise<boolean>) =>
-  waitFor(condition, { what, timeoutMs: LONG - 5_000, everyMs: 10 });
 
 /** Declares the laws of the queue port for one driver. */
 export function describeQueue(name: string, start: () => Promise<QueueHarness>): void {
@@ -341,55 +335,4 @@ export function describeQueue(name: string, start: () => Promise<QueueHarness>):
       expect(await queue.deadLetters(5)).toHaveLength(1);
     });
   });
-}
-
-/** Another process that uses the same broker. */
-class Child {
-  readonly #process: ChildProcess;
-  readonly #reports: ChildReport[] = [];
-
-  constructor(driver: ChildDriver) {
-    const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-    const program = fileURLToPath(new URL(`./conformance-child.${extension}`, import.meta.url));
-    const conditions = extension === "ts" ? ["--conditions=source"] : [];
-    this.#process = spawn(process.execPath, [...conditions, program, JSON.stringify(driver)], {
-      stdio: ["pipe", "pipe", "inherit"],
-    });
-    this.#process.stdin?.on("error", () => {});
-    if (this.#process.stdout) {
-      createInterface({ input: this.#process.stdout }).on("line", (line) => {
-        this.#reports.push(JSON.parse(line) as ChildReport);
-      });
-    }
-  }
-
-  has(wanted: ChildReport): boolean {
-    return this.#reports.some((report) => JSON.stringify(report) === JSON.stringify(wanted));
-  }
-
-  messages(): string[] {
-    return this.#reports.flatMap((report) => (report.is === "message" ? [report.id] : []));
-  }
-
-  events(): ChangeEvent[] {
-    return this.#reports.flatMap((report) => (report.is === "event" ? [report.event] : []));
-  }
-
-  async tell(command: ChildCommand): Promise<void> {
-    const done = () => this.#reports.filter((one) => one.is === "done" && one.command === command.do).length;
-    const before = done();
-    this.#process.stdin?.write(`${JSON.stringify(command)}\n`);
-    await until(`the child to ${command.do}`, () => done() > before);
-  }
-
-  kill(): void {
-    this.#process.kill("SIGKILL");
-  }
-
-  async end(): Promise<void> {
-    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
-    const gone = new Promise((resolve) => this.#process.once("exit", resolve));
-    this.kill();
-    await gone;
-  }
 }

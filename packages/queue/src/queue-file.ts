@@ -1,40 +1,26 @@
 // The queue's SQLite file: how it is opened, how we notice that somebody deleted it, and how it is made anew. It holds
 // nothing that cannot be lost, so a damaged file is moved aside and replaced instead of mended.
 
-import { chmodSync, closeSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
+import { setTimeout as delay } from "node:timers/promises";
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import { openSqlite, retryBusy } from "@formation-mcp/os/sqlite";
+import { createPrivate, type FileIdentity, identityOf, isMainAt, removeAll, setAside } from "./queue-disk.ts";
+import { migrate } from "./queue-schema.ts";
 
-const SCHEMA_VERSION = 1;
-const APPLICATION_ID = 0x464d5155; // "FMQU": tells our file from another database given by mistake
-const TABLES = ["messages", "recent", "dead", "events"] as const;
-const SCHEMA = `
-  CREATE TABLE IF NOT EXISTS messages (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, message_id TEXT NOT NULL, body TEXT NOT NULL,
-    created_at INTEGER NOT NULL, visible_at INTEGER NOT NULL, deliveries INTEGER NOT NULL DEFAULT 0, holder TEXT
-  ) STRICT;
-  CREATE INDEX IF NOT EXISTS messages_by_subject ON messages (subject, seq);
-  CREATE TABLE IF NOT EXISTS recent (message_id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-  CREATE INDEX IF NOT EXISTS recent_by_time ON recent (at);
-  CREATE TABLE IF NOT EXISTS dead (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, message_id TEXT NOT NULL, body TEXT NOT NULL,
-    reason TEXT NOT NULL, at INTEGER NOT NULL
-  ) STRICT;
-  CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
-`;
-
+const TRIES = 8;
 // Primary result codes (https://sqlite.org/rescode.html) that a file which vanished or broke under us gives.
-const GONE = new Set([8, 10, 14]); // READONLY (moved), IOERR, CANTOPEN
+const IOERR = 10;
+const GONE = new Set([8, IOERR, 14]); // READONLY (moved), IOERR, CANTOPEN
 const BROKEN = new Set([11, 26]); // CORRUPT, NOTADB
 
 /** One opening of the file: its statements are prepared once. */
 export class Opened {
   readonly database: DatabaseSync;
-  readonly identity: string;
+  readonly identity: FileIdentity;
   readonly #statements = new Map<string, StatementSync>();
 
-  constructor(database: DatabaseSync, identity: string) {
+  constructor(database: DatabaseSync, identity: FileIdentity) {
     this.database = database;
     this.identity = identity;
   }
@@ -82,7 +68,7 @@ export class QueueFile {
 
   /** The file as it is open now, or undefined if it is not, or is no longer the one at our path. */
   intact(): Opened | undefined {
-    return this.#opened && this.#opened.identity === identityOf(this.#path) ? this.#opened : undefined;
+    return this.#opened?.identity.all === identityOf(this.#path)?.all ? this.#opened : undefined;
   }
 
   /** The open file; opened anew if it is gone. */
@@ -131,35 +117,46 @@ export class QueueFile {
   }
 
   async #reopen(): Promise<Opened> {
-    const before = this.#opened;
-    if (before?.database.isOpen) before.database.close();
-    this.#opened = undefined;
-    if (before) this.#logger.log("warn", "The queue's file is gone or changed; opening it anew.");
-    for (let tries = 0; ; tries++) {
+    this.#leave();
+    for (let tries = 1; ; tries++) {
       try {
-        const database = await openSqlite(createPrivate(this.#path));
-        try {
-          await retryBusy(() => migrate(database, this.#path));
-        } catch (error) {
-          database.close();
-          throw error;
-        }
-        if (this.#closed) {
-          database.close();
-          throw new FormationError("unavailable", "The queue is closed.");
-        }
-        this.#opened = new Opened(database, identityOf(this.#path));
-        this.#onOpen();
-        return this.#opened;
+        return await this.#open();
       } catch (error) {
-        const code = codeOf(error);
-        if (tries >= 3 || !(GONE.has(code) || BROKEN.has(code))) throw unavailable(this.#path, error);
-        if (BROKEN.has(code)) {
+        if (tries >= TRIES || !isLost(error)) throw unavailable(this.#path, error);
+        if (BROKEN.has(codeOf(error))) {
           this.#logger.log("error", "The queue's file is damaged; it is set aside and made anew.");
           setAside(this.#path);
         }
+        await delay(tries * 5);
       }
     }
+  }
+
+  async #open(): Promise<Opened> {
+    const database = await openSqlite(createPrivate(this.#path));
+    try {
+      await retryBusy(() => migrate(database, this.#path));
+      if (this.#closed) throw new FormationError("unavailable", "The queue is closed.");
+      const identity = identityOf(this.#path);
+      if (!identity) throw Object.assign(new Error("its files went while it was opened"), { errcode: IOERR });
+      this.#opened = new Opened(database, identity);
+      this.#onOpen();
+      return this.#opened;
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  }
+
+  /** Leaves the file that is open, because it is no longer whole. */
+  #leave(): void {
+    const before = this.#opened;
+    this.#opened = undefined;
+    if (!before) return;
+    this.#logger.log("warn", "The queue's file is gone or changed; opening it anew.");
+    if (before.database.isOpen) before.database.close();
+    // Without its log and index, processes that came before and after would see different content in one main file.
+    if (isMainAt(this.#path, before.identity)) removeAll(this.#path);
   }
 }
 
@@ -173,61 +170,6 @@ function transaction<T>(opened: Opened, action: (opened: Opened) => T): T {
     if (opened.database.isOpen && opened.database.isTransaction) opened.sql("ROLLBACK").run();
     throw error;
   }
-}
-
-function migrate(database: DatabaseSync, path: string): void {
-  const pragma = (name: string) => Number(Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0]);
-  database.exec("PRAGMA journal_size_limit = 4194304; BEGIN IMMEDIATE");
-  try {
-    const used = database.prepare("SELECT count(*) AS n FROM sqlite_schema").get()?.["n"] !== 0;
-    if (used && pragma("application_id") !== APPLICATION_ID) {
-      throw new FormationError("invalid", `${path} is a database, but no queue.`, {
-        remedy: "Give the queue a file of its own.",
-      });
-    }
-    if (used && pragma("user_version") !== SCHEMA_VERSION) {
-      for (const table of TABLES) database.exec(`DROP TABLE IF EXISTS ${table}`);
-    }
-    database.exec(SCHEMA);
-    database.exec(
-      `PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`,
-    );
-  } catch (error) {
-    if (database.isTransaction) database.exec("ROLLBACK");
-    throw error;
-  }
-}
-
-/** SQLite gives -wal and -shm the mode of the file itself, so that one alone has to be made private. */
-function createPrivate(path: string): string {
-  try {
-    closeSync(openSync(path, "wx", 0o600));
-  } catch (error) {
-    // An existing file must not be opened and closed by us: that would drop this process's locks on it (fcntl(2)).
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === "EEXIST" && (statSync(path, { throwIfNoEntry: false })?.mode ?? 0) & 0o077)
-      chmodSync(path, 0o600);
-  }
-  return path;
-}
-
-/** Names the three files behind a path; another text after any of them was replaced. */
-function identityOf(path: string): string {
-  return ["", "-wal", "-shm"]
-    .map((suffix) => {
-      const found = statSync(path + suffix, { bigint: true, throwIfNoEntry: false });
-      return found ? `${found.dev}:${found.ino}` : "none";
-    })
-    .join(" ");
-}
-
-function setAside(path: string): void {
-  try {
-    renameSync(path, `${path}.damaged`);
-  } catch {
-    // Another process was faster.
-  }
-  for (const suffix of ["-wal", "-shm"]) rmSync(path + suffix, { force: true });
 }
 
 function codeOf(error: unknown): number {
