@@ -23,6 +23,10 @@ export function application(entry: Record<string, string>): Options {
     noExternal: [/.*/],
     splitting: false,
     minify: true,
+    // Straight from the workspace's sources, so that a bundle is never older than they are.
+    esbuildOptions(options) {
+      options.conditions = ["source"];
+    },
     outExtension: () => ({ js: ".mjs" }),
     banner: {
       js: '#!/usr/bin/env node\nimport { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',

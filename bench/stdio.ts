@@ -18,9 +18,6 @@ export async function benchStdio(): Promise<void> {
       ...application({ hello: join(ROOT, "bench/hello/server.ts") }),
       outDir: dir,
       config: false,
-      esbuildOptions(options) {
-        options.conditions = ["source"];
-      },
     });
     const ours = [join(ROOT, "apps/stdio/dist/formation-mcp.mjs"), "--state-dir", join(dir, "state")];
     const seen = await pairs(

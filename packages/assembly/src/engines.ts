@@ -22,7 +22,7 @@ export async function openEngines(
       import("@formation-mcp/hypervisor/fake"),
     ]);
     return {
-      builder: await openFakeBuilder({ stateDir: layout.builder, logger }),
+      builder: await openFakeBuilder({ stateDir: layout.builder }),
       hypervisor: await openFakeHypervisor({
         stateDir: layout.hypervisor,
         bindAddress: configuration.bindAddress,

@@ -28,7 +28,7 @@ export async function openSystem(options: SystemOptions): Promise<System> {
     import("./worker-process.ts"),
   ]);
   if (program) await settleVersions(layout, program);
-  const records = await openRecords(layout, configuration, logger);
+  const records = await openRecords(layout, logger);
   const worker = program ? workerProcess(configuration, layout, program) : null;
   const control = createControl({
     ...records,
@@ -64,17 +64,13 @@ export function lazySystem(options: SystemOptions): System {
 }
 
 /** The three ports that callers and workers share. */
-export async function openRecords(layout: Layout, configuration: Configuration, logger: Logger) {
+export async function openRecords(layout: Layout, logger: Logger) {
   const [{ openSqliteStore }, { openEmbeddedQueue }, { openDirectoryArtifacts }] = await Promise.all([
     import("@formation-mcp/operations/sqlite"),
     import("@formation-mcp/queue/embedded"),
     import("@formation-mcp/artifacts/directory"),
   ]);
-  const store = await openSqliteStore({
-    path: layout.store,
-    logger,
-    operationKeptMs: configuration.operationKeptMs,
-  });
+  const store = await openSqliteStore({ path: layout.store, logger });
   const queue = await openEmbeddedQueue({ path: layout.queue, logger });
   const artifacts = await openDirectoryArtifacts({ path: layout.artifacts, logger });
   return { store, queue, artifacts };

@@ -56,7 +56,7 @@ async function work(
   say: (state: WorkerFile["state"]) => void,
 ): Promise<void> {
   const { configuration, logger, version, signal } = options;
-  const records = await openRecords(layout, configuration, logger);
+  const records = await openRecords(layout, logger);
   const { builder, hypervisor } = await openEngines(layout, configuration, logger);
   const [builderReport, hypervisorReport] = [await builder.probe(), await hypervisor.probe()];
   const lacking = [...builderReport.problems, ...hypervisorReport.problems];

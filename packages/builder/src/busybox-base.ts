@@ -12,14 +12,14 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { runChecked } from "@formation-mcp/os";
 import { OWN_IMAGES } from "./reference.ts";
 import type { IndexedImage, Store } from "./store.ts";
 
 /** Part of the image's name: raise it when the recipe below changes. */
-const RECIPE = "1";
+const RECIPE = "2";
 const FILES: Record<string, string> = {
   "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
   "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
@@ -89,8 +89,11 @@ async function make(store: Store, name: string): Promise<IndexedImage> {
     );
     for (const applet of applets) {
       if (!/^[a-z0-9/_.[-]+$/.test(applet) || applet === "bin/busybox") continue;
-      mkdirSync(dirname(join(rootfs, applet)), { recursive: true });
-      symlinkSync("/bin/busybox", join(rootfs, applet));
+      // Each where other systems have it, and in /bin, where the usual busybox image has all of them.
+      for (const path of new Set([applet, `bin/${basename(applet)}`])) {
+        mkdirSync(dirname(join(rootfs, path)), { recursive: true });
+        symlinkSync("/bin/busybox", join(rootfs, path));
+      }
     }
     const owner = ["--owner=0", "--group=0", "--numeric-owner", "--sort=name", "--mtime=@0"];
     const archive = join(directory, "rootfs.tar");
