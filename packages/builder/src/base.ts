@@ -71,7 +71,8 @@ export class Bases {
       return await this.#pull(reference, signal);
     } catch (error) {
       const failure = FormationError.from(error);
-      if (failure.code !== "unavailable" || !local) throw failure;
+      const mayBeAlone = failure.code === "unavailable" || /There is no host/.test(failure.message);
+      if (!mayBeAlone || !local) throw failure;
       say("stdout", `${reference.name} could not be checked for a newer version; this node's copy is used.`);
       return local;
     }
@@ -159,6 +160,9 @@ function pullFailed(reference: Reference & { kind: "registry" }, stderr: string)
   }
   if (/manifest unknown|name unknown|not found|404\b|not known to registry/i.test(said)) {
     return unknownBase(reference.name, "Its registry does not know it.");
+  }
+  if (/: no such host$/.test(said)) {
+    return unknownBase(reference.name, `There is no host ${reference.host}.`);
   }
   if (/no image found in (manifest list|image index)|no matching manifest/i.test(said)) {
     return unknownBase(reference.name, "It has no linux/amd64 variant.");

@@ -30,6 +30,7 @@ export class Build {
   readonly #name: string;
   readonly #tail: string[] = [];
   readonly #ending = new AbortController();
+  #endedBy: FormationError | null = null;
   #step = "pull";
 
   constructor(store: Store, bases: Bases, cleaner: Cleaner, request: BuildRequest, hooks: BuildHooks) {
@@ -51,6 +52,7 @@ export class Build {
     try {
       return await this.#build();
     } catch (error) {
+      if (this.#store.byName(this.#name)) await this.#cleaner.discard(this.#name);
       throw this.#explain(error);
     } finally {
       clearTimeout(timer);
@@ -125,7 +127,7 @@ export class Build {
       return this.#image(base, process, portsOf(formfile, base.config));
     } finally {
       watch.stop();
-      this.#end(new FormationError("cancelled", "The build ended."));
+      this.#ending.abort();
       await running?.catch(() => {});
       await network?.release();
       await cgroup?.remove();
@@ -187,10 +189,7 @@ export class Build {
     if (!image)
       throw new FormationError("internal", "The build ended well but its image is not in the store.");
     const bytes = this.#store.sizes([image]).bytes[0] ?? 0;
-    if (bytes - base.bytes > this.#request.limits.disk_bytes) {
-      this.#cleaner.discard(this.#name);
-      throw tooMuchDisk(this.#request.limits);
-    }
+    if (bytes - base.bytes > this.#request.limits.disk_bytes) throw tooMuchDisk(this.#request.limits);
     return {
       digest: `sha256:${id}`,
       bytes,
@@ -215,10 +214,16 @@ export class Build {
     }
     this.#step = failure.step.name;
     const details = failure.exitCode === null ? {} : { exit_code: failure.exitCode };
-    const killed = failure.exitCode === 137;
-    if (seen.oomKills > 0 || (killed && seen.memoryHits > 0))
+    // buildah tells a program that was killed by 1 and a word on stderr; a shell tells it by 137.
+    const killed =
+      failure.exitCode === 137 ||
+      (failure.exitCode === 1 && this.#tail.slice(-3).includes("container exited on killed"));
+    if (seen.oomKills > 0 || (killed && seen.memoryHits > 0)) {
       return withDetails(tooMuchMemory(limits), details);
-    if (seen.forksRefused > 0) return withDetails(tooManyProcesses(limits), details);
+    }
+    if (seen.forksRefused > 0 || seen.mostProcesses >= limits.pids) {
+      return withDetails(tooManyProcesses(limits), details);
+    }
     if (failure.exitCode === null) {
       return new FormationError(
         "invalid",
@@ -231,16 +236,15 @@ export class Build {
     const message = `The step ${failure.step.name} failed with exit code ${failure.exitCode}.`;
     return new FormationError("invalid", message, {
       ...details,
-      remedy: "Read the last lines of its log, correct the run line, and build again.",
+      remedy: `Read the last lines of its log, correct the run line, and build again.${
+        seen.memoryHits > 0 ? ` It came to its memory limit of ${limits.memory_mb} MiB.` : ""
+      }`,
     });
   }
 
   /** Whatever was thrown, as the error of the build: with its step and the last lines of its log. */
   #explain(thrown: unknown): FormationError {
-    const reason = this.#ending.signal.aborted ? this.#ending.signal.reason : thrown;
-    const error = FormationError.from(
-      reason instanceof FormationError && isOutside(reason) ? reason : thrown,
-    );
+    const error = FormationError.from(this.#endedBy ?? thrown, "The build failed inside the node.");
     return withDetails(error, {
       step: error.details.step ?? this.#step,
       ...(this.#tail.length > 0 ? { log_tail: [...this.#tail] } : {}),
@@ -248,7 +252,8 @@ export class Build {
   }
 
   #end(error: FormationError): void {
-    if (!this.#ending.signal.aborted) this.#ending.abort(error);
+    this.#endedBy ??= error;
+    this.#ending.abort();
   }
 
   #begin(step: string, message: string, fraction: number | null): void {
@@ -268,10 +273,6 @@ export class Build {
       remedy: "Make the run lines faster, or move what serves requests from run to entrypoint.",
     });
   }
-}
-
-function isOutside(error: FormationError): boolean {
-  return error.message !== "The build ended.";
 }
 
 function withDetails(error: FormationError, details: FormationError["details"]): FormationError {

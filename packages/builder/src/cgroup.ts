@@ -15,6 +15,8 @@ export interface CgroupSample {
   /** Processes refused. */
   forksRefused: number;
   processes: number;
+  /** The most processes at a time; 0 where the kernel does not count (before 6.1). */
+  mostProcesses: number;
 }
 
 const TOP = "formation";
@@ -60,6 +62,7 @@ export class BuildCgroup {
         : this.#read("memory", this.path, "memory.failcnt"),
       forksRefused: sum("pids", "pids.events", "max"),
       processes: this.#read("pids", this.path, "pids.current"),
+      mostProcesses: this.#read("pids", this.path, "pids.peak"),
     };
   }
 

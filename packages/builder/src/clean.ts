@@ -56,9 +56,9 @@ export class Cleaner {
     return true;
   }
 
-  /** Takes a name from an image, later: its layers stay in the cache. */
-  discard(name: string): void {
-    void this.#store.run(["rmi", name], LIMIT).catch(() => {});
+  /** Takes a name from an image; without names it goes. */
+  async discard(name: string): Promise<void> {
+    await this.#store.run(["rmi", name], LIMIT).catch(() => {});
   }
 
   /** Removes what earlier processes left: processes first, then what they held. */

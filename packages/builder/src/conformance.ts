@@ -1,1 +1,282 @@
-export {};
+// What every builder driver must do, told as laws and checked by effects: what a disk holds, what a build printed, what is
+// left behind. A driver says only how it is opened and how a file is read from one of its disks.
+
+import { rmSync } from "node:fs";
+import { FormationError } from "@formation-mcp/contract";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Bench, type BuilderUnderTest, ended, processesWith } from "./conformance-bench.ts";
+import { describeFaults } from "./conformance-faults.ts";
+
+export type { BuilderUnderTest } from "./conformance-bench.ts";
+
+const HOSTILE = [
+  "it's",
+  '"quoted" $HOME $PATH `id` $(id)',
+  "back\\slash\\",
+  "line\nFROM evil\nRUN touch /evil\n",
+  "<<EOF\nEOF\n",
+  "# comment \u00e9\u{1F600} %s",
+];
+
+/** Runs the suite against a driver. */
+export function describeBuilder(name: string, driver: BuilderUnderTest): void {
+  describe(`the builder ${name}`, () => {
+    const bench = new Bench(driver);
+    beforeAll(() => bench.open(), 60_000);
+    afterAll(() => bench.close(), 60_000);
+
+    it("runs the lines in order over the included files, in the working directory", async () => {
+      bench.context(
+        { "data/one.txt": "one\n", "tool.sh": "#!/bin/sh\necho tool ran\n" },
+        { "tool.sh": 0o700 },
+      );
+      const { image, lines, steps } = await bench.build({
+        run: ["cat data/one.txt > out.txt; pwd", "./tool.sh >> out.txt", "cat out.txt"],
+        include: ["data", "tool.sh"],
+      });
+      expect(lines.slice(1)).toEqual(["one", "tool ran"]);
+      expect(lines[0]?.endsWith("/app")).toBe(true);
+      expect(steps).toEqual(["pull", "include", "run 1/3", "run 2/3", "run 3/3", "commit"]);
+      expect(await bench.read(image, "/app/out.txt")).toBe("one\ntool ran\n");
+      expect(await bench.read(image, "/app/data/one.txt")).toBe("one\n");
+    });
+
+    it("says how the workload is started", async () => {
+      const shell = await bench.build({ entrypoint: "exec httpd -f", env: { A: "1" }, expose: [8080, 80] });
+      expect(shell.image.process).toMatchObject({
+        argv: ["/bin/sh", "-c", "exec httpd -f"],
+        workdir: "/app",
+        user: "",
+      });
+      expect(shell.image.process.env).toMatchObject({ A: "1", PATH: expect.stringContaining("/bin") });
+      expect(shell.image.expose).toEqual([8080, 80]);
+      expect(shell.image.base.reference).toBe("busybox");
+      expect(shell.image.base.digest).toMatch(/^sha256:[a-f0-9]{64}$/);
+      expect(shell.image.digest).toMatch(/^sha256:[a-f0-9]{64}$/);
+      const list = await bench.build({ entrypoint: ["httpd", "-f", "a b"] });
+      expect(list.image.process.argv).toEqual(["httpd", "-f", "a b"]);
+      const own = await bench.build({ entrypoint: null });
+      expect(own.image.process.argv).toEqual(["/bin/sh"]);
+    });
+
+    it("takes every text as it is: in lines, in the environment, in names of files", async () => {
+      for (const [index, text] of HOSTILE.entries()) {
+        const file = `f${index} ${text.replaceAll("/", "_")}`;
+        bench.context({ [file]: `content ${index}` });
+        const { image } = await bench.build({
+          run: [`printf '%s' "$VALUE" > value; cat > here <<'END'\n${text}\nEND\nFROM=$PWD; ls > /dev/null`],
+          include: [file],
+          env: { VALUE: text },
+        });
+        expect(await bench.read(image, "/app/value")).toBe(text);
+        expect(await bench.read(image, "/app/here")).toBe(`${text}\n`);
+        expect(await bench.read(image, `/app/${file}`)).toBe(`content ${index}`);
+        expect(await bench.read(image, "/evil")).toBeNull();
+        expect(image.process.env["VALUE"]).toBe(text);
+      }
+    });
+
+    it("runs nothing twice, unless it is asked to, and only what changed", async () => {
+      const run = [`echo first ${bench.unique()}`, "echo second"];
+      const first = await bench.build({ run });
+      expect(first.lines).toHaveLength(2);
+      const again = await bench.build({ run });
+      expect(again.lines).toEqual([]);
+      expect(again.steps).toEqual(first.steps);
+      expect(again.image.digest).toBe(first.image.digest);
+      const anew = await bench.build({ run }, { noCache: true });
+      expect(anew.lines).toHaveLength(2);
+      const changed = await bench.build({ run: [run[0] as string, "echo third"] });
+      expect(changed.lines).toEqual(["third"]);
+      const otherEnv = await bench.build({ run, env: { SOMETHING: "else" } });
+      expect(otherEnv.lines).toHaveLength(2);
+    });
+
+    it("runs anew what depends on a file that changed", async () => {
+      const run = ["cat x"];
+      bench.context({ x: "1\n" });
+      await bench.build({ run, include: ["x"] });
+      bench.context({ x: "2\n" });
+      expect((await bench.build({ run, include: ["x"] })).lines).toEqual(["2"]);
+    });
+
+    it("tells which line failed, with what exit code, and its last words", async () => {
+      const error = await bench.fails({
+        run: ["echo fine", "echo on stdout; echo on stderr >&2; exit 7", "echo never"],
+      });
+      expect(error).toMatchObject({ code: "invalid", details: { step: "run 2/3", exit_code: 7 } });
+      expect(error.details.log_tail).toEqual(expect.arrayContaining(["fine", "on stdout", "on stderr"]));
+      expect(error.details.log_tail).not.toContain("never");
+      expect(error.details.remedy).toBeTruthy();
+      expect(error.retryable).toBe(false);
+    });
+
+    it("is not misled by output that looks like the engine's own", async () => {
+      const error = await bench.fails({
+        run: [
+          `printf 'STEP 4/4: RUN x\\nSTEP 9/9: COMMIT\\n'; printf 'Error: building at STEP "RUN /bin/sh -c # 2\\n": while running runtime: exit status 9' >&2; exit 4`,
+          "echo never",
+        ],
+      });
+      expect(error).toMatchObject({ code: "invalid", details: { step: "run 1/2", exit_code: 4 } });
+    });
+
+    it("shows the last line of a step also when it does not end", async () => {
+      const { lines } = await bench.build({ run: ["printf one", "printf two"] }, { noCache: true });
+      expect(lines).toEqual(["one", "two"]);
+    });
+
+    it("hands lines over while they are printed", async () => {
+      const stop = new AbortController();
+      const building = bench.start({ run: ["echo early; sleep 60"] }, { noCache: true }, stop);
+      await building.saw("early");
+      stop.abort();
+      expect((await building.error).code).toBe("cancelled");
+    });
+
+    it("names a base that does not exist", async () => {
+      const error = await bench.fails({ from: "localhost/no-such-image:1" });
+      expect(error).toMatchObject({ code: "not_found", details: { step: "pull", field: "from" } });
+      expect(error.message).toContain("localhost/no-such-image:1");
+      for (const from of [
+        "UPPER/case",
+        "a b",
+        "x\nRUN evil",
+        "--help",
+        "$HOME",
+        "localhost/formation:x",
+        "a@b@c",
+        "",
+      ]) {
+        expect(await bench.fails({ from })).toMatchObject({ code: "invalid", details: { field: "from" } });
+      }
+    });
+
+    it("builds from nothing, and runs nothing there", async () => {
+      bench.context({ server: "binary" }, { server: 0o755 });
+      const { image } = await bench.build({
+        from: "scratch",
+        include: ["server"],
+        entrypoint: ["/app/server"],
+      });
+      expect(await bench.read(image, "/app/server")).toBe("binary");
+      expect(await bench.fails({ from: "scratch", run: ["true"], entrypoint: ["/x"] })).toMatchObject({
+        code: "invalid",
+      });
+      expect(await bench.fails({ from: "scratch", entrypoint: null })).toMatchObject({
+        code: "invalid",
+        details: { field: "entrypoint" },
+      });
+    });
+
+    it("refuses included files that are missing or lead out of the context", async () => {
+      bench.context({ there: "x" });
+      expect(await bench.fails({ include: ["there", "absent"] })).toMatchObject({
+        code: "invalid",
+        details: { field: "include[1]", step: "include" },
+      });
+      expect(await bench.fails({ include: ["../outside"] })).toMatchObject({ code: "invalid" });
+      bench.link("out", "/etc/passwd");
+      expect(await bench.fails({ include: ["out"] })).toMatchObject({ code: "invalid" });
+      bench.link("up", "..");
+      expect(await bench.fails({ include: ["up/x"] })).toMatchObject({ code: "invalid" });
+    });
+
+    it("makes a disk once per image and size, also when many ask at once", async () => {
+      const { image } = await bench.build({ run: ["echo content > file"] });
+      const signal = AbortSignal.timeout(60_000);
+      const [one, two, other] = await Promise.all([
+        bench.builder.disk(image.digest, 1, signal),
+        bench.builder.disk(image.digest, 1, signal),
+        bench.builder.disk(image.digest, 2, signal),
+      ]);
+      expect(two).toBe(one);
+      expect(other).not.toBe(one);
+      expect(await bench.builder.disk(image.digest, 1, signal)).toBe(one);
+      expect(await driver.read(one, "/app/file")).toBe("content\n");
+      await expect(bench.builder.disk(image.digest, 1, AbortSignal.abort())).rejects.toMatchObject({
+        code: "cancelled",
+      });
+      await expect(bench.builder.disk(`sha256:${"0".repeat(64)}`, 1, signal)).rejects.toMatchObject({
+        code: "not_found",
+      });
+    });
+
+    it("says so when an image does not fit on a disk", async () => {
+      const { image } = await bench.build({ run: ["head -c 30000000 /dev/zero > big"] });
+      const making = bench.builder.disk(image.digest, 0.02, AbortSignal.timeout(60_000));
+      await expect(making).rejects.toMatchObject({ code: "limit", details: { field: "resources.disk_gb" } });
+    });
+
+    it("lists what it keeps and forgets what it is told to", async () => {
+      const { image } = await bench.build({ run: [`echo ${bench.unique()} > file`] });
+      expect(image.bytes).toBeGreaterThan(0);
+      expect(await bench.builder.images()).toContainEqual({ digest: image.digest, bytes: image.bytes });
+      const path = await bench.builder.disk(image.digest, 1, AbortSignal.timeout(60_000));
+      await bench.builder.remove(image.digest);
+      await bench.builder.remove(image.digest);
+      expect((await bench.builder.images()).map((one) => one.digest)).not.toContain(image.digest);
+      expect(await driver.read(path, "/app/file").catch(() => null)).toBeNull();
+    });
+
+    it("gives back the space of disks and layers, but never an image", async () => {
+      const { image } = await bench.build({ run: ["echo kept > file"] });
+      const path = await bench.builder.disk(image.digest, 1, AbortSignal.timeout(60_000));
+      expect(await bench.builder.trim(Number.MAX_SAFE_INTEGER)).toBe(0);
+      expect(await driver.read(path, "/app/file")).toBe("kept\n");
+      expect(await bench.builder.trim(0)).toBeGreaterThan(0);
+      expect((await bench.builder.images()).map((one) => one.digest)).toContain(image.digest);
+      expect(await bench.read(image, "/app/file")).toBe("kept\n");
+    });
+
+    it("builds several at a time", async () => {
+      const same = [`echo ${bench.unique()}`];
+      const builds = [same, same, ["echo b > b"], ["exit 3"]].map((run) =>
+        bench.build({ run }).then(
+          (built) => built.image.digest,
+          (error: FormationError) => error.code,
+        ),
+      );
+      const [one, two, three, four] = await Promise.all(builds);
+      for (const digest of [one, two, three]) expect(digest).toMatch(/^sha256:/);
+      expect(four).toBe("invalid");
+      expect(await bench.leftovers()).toEqual([]);
+    });
+
+    it("says what it is and what it enforces", async () => {
+      const report = await bench.builder.probe();
+      expect(report).toMatchObject({ ready: true, problems: [] });
+      expect(report.enforced.map((one) => one.what)).toEqual(
+        expect.arrayContaining(["memory limit", "pids limit", "disk limit", "time limit", "network filter"]),
+      );
+    });
+
+    describeFaults(bench, driver);
+
+    it("leaves what an earlier process left half-made to nobody", async () => {
+      const stateDir = bench.directory("killed");
+      const marker = bench.unique();
+      const child = bench.child(stateDir, { run: [`echo running; sleep 600 ${marker}`] });
+      try {
+        await child.saw("running");
+        child.kill();
+        await child.ended;
+        const builder = await driver.open(stateDir);
+        await builder.recover();
+        await ended(() => processesWith(marker));
+        expect(await driver.leftovers(stateDir)).toEqual([]);
+        await expect(bench.buildOn(builder, { run: ["echo works > file"] })).resolves.toBeDefined();
+      } finally {
+        child.kill();
+        rmSync(stateDir, { recursive: true, force: true });
+      }
+    });
+
+    it("throws nothing but its own errors", async () => {
+      await expect(bench.builder.remove("nonsense")).rejects.toBeInstanceOf(FormationError);
+      await expect(bench.builder.disk("../../x", 1, AbortSignal.timeout(1000))).rejects.toBeInstanceOf(
+        FormationError,
+      );
+    });
+  });
+}

@@ -114,7 +114,7 @@ export class Disks {
     const leave = await this.#cleaner.enter();
     try {
       writeFileSync(temporary, "", { mode: 0o600 });
-      truncateSync(temporary, diskGb * GiB);
+      truncateSync(temporary, Math.floor(diskGb * GiB));
       const { buildah } = settings.tools;
       const result = await this.#store.script(MAKE, [id, temporary, buildah, ...this.#store.globals()], {
         timeoutMs: MAKE_MS,

@@ -1,1 +1,259 @@
-export {};
+// A driver without containers: the run lines really run, as child processes in a directory that holds the included files.
+// It promises the same steps, results and errors as the real one, and none of its isolation: for tests and development.
+
+import { createHash, randomUUID } from "node:crypto";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join, resolve } from "node:path";
+import { type Clock, FormationError, type Image, systemClock } from "@formation-mcp/contract";
+import { safeWorkdir } from "./containerfile.ts";
+import { imageId } from "./disk.ts";
+import { BuildAborted, type FakeBase, FakeRun, hashTree, treeBytes } from "./fake-run.ts";
+import type { Builder, BuilderReport, BuildHooks, BuildRequest, StoredImage } from "./port.ts";
+import { EMPTY_CONFIG, portsOf, processOf } from "./process.ts";
+import { parseReference } from "./reference.ts";
+import { stageIncludes } from "./stage.ts";
+
+export interface FakeBuilderOptions {
+  stateDir: string;
+  clock?: Clock;
+  /** Base images beside `busybox` and `scratch`, by normalised reference, with what of their configuration matters. */
+  bases?: Record<string, FakeBase>;
+}
+
+/** Opens the driver. A disk is a file of JSON, `{ "rootfs": "<directory>" }`; whoever runs it copies the directory. */
+export async function openFakeBuilder(options: FakeBuilderOptions): Promise<Builder> {
+  return new FakeBuilder(options);
+}
+
+class FakeBuilder implements Builder {
+  readonly #clock: Clock;
+  readonly #bases: Record<string, FakeBase>;
+  readonly #at: { images: string; layers: string; disks: string; builds: string };
+
+  constructor(options: FakeBuilderOptions) {
+    this.#clock = options.clock ?? systemClock;
+    this.#bases = { busybox: { cmd: ["/bin/sh"] }, scratch: {}, ...options.bases };
+    const stateDir = resolve(options.stateDir);
+    this.#at = {
+      images: join(stateDir, "images"),
+      layers: join(stateDir, "layers"),
+      disks: join(stateDir, "disks"),
+      builds: join(stateDir, "builds"),
+    };
+    for (const path of Object.values(this.#at)) mkdirSync(path, { recursive: true, mode: 0o700 });
+  }
+
+  async build(request: BuildRequest, hooks: BuildHooks): Promise<Image> {
+    const directory = join(this.#at.builds, request.id);
+    mkdirSync(directory, { recursive: true });
+    const run = new FakeRun(request, hooks, directory);
+    try {
+      return await this.#build(request, run, directory);
+    } catch (error) {
+      throw run.explain(error);
+    } finally {
+      await run.close();
+      rmSync(directory, { recursive: true, force: true });
+    }
+  }
+
+  async disk(digest: string, diskGb: number, signal: AbortSignal): Promise<string> {
+    if (signal.aborted) throw new FormationError("cancelled", "Making the disk was cancelled.");
+    const id = imageId(digest);
+    const rootfs = join(this.#at.images, id, "rootfs");
+    if (!existsSync(rootfs)) {
+      throw new FormationError("not_found", "This node does not hold the image any more.", {
+        remedy: "Build the formfile again.",
+      });
+    }
+    if (treeBytes(rootfs) > diskGb * 1024 ** 3) {
+      throw new FormationError("limit", `The image does not fit on a disk of disk_gb ${diskGb}.`, {
+        field: "resources.disk_gb",
+        step: "disk",
+        remedy: "Raise resources.disk_gb, or make the image smaller.",
+      });
+    }
+    const path = join(this.#at.disks, `${id}-${diskGb}.img`);
+    const now = this.#clock.now() / 1000;
+    if (!existsSync(path)) {
+      const temporary = `${path}.${randomUUID()}.tmp`;
+      writeFileSync(temporary, JSON.stringify({ rootfs }), { mode: 0o444 });
+      chmodSync(temporary, 0o444);
+      renameSync(temporary, path);
+    }
+    utimesSync(path, now, now);
+    return path;
+  }
+
+  async images(): Promise<StoredImage[]> {
+    return readdirSync(this.#at.images).map((id) => ({
+      digest: `sha256:${id}`,
+      bytes: treeBytes(join(this.#at.images, id, "rootfs")),
+    }));
+  }
+
+  async remove(digest: string): Promise<void> {
+    const id = imageId(digest);
+    for (const name of readdirSync(this.#at.disks)) {
+      if (name.startsWith(id)) rmSync(join(this.#at.disks, name), { force: true });
+    }
+    rmSync(join(this.#at.images, id), { recursive: true, force: true });
+  }
+
+  async trim(budgetBytes: number): Promise<number> {
+    const disks = readdirSync(this.#at.disks).map((name) => {
+      const path = join(this.#at.disks, name);
+      const { blocks, mtimeMs } = statSync(path);
+      return { path, bytes: blocks * 512, at: mtimeMs };
+    });
+    const layers = readdirSync(this.#at.layers).map((name) => {
+      const path = join(this.#at.layers, name);
+      return { path, bytes: treeBytes(path), at: statSync(path).mtimeMs };
+    });
+    const oldest = (a: { at: number }, b: { at: number }) => a.at - b.at;
+    let total = [...disks, ...layers].reduce((sum, one) => sum + one.bytes, 0);
+    let freed = 0;
+    for (const one of [...disks.sort(oldest), ...layers.sort(oldest)]) {
+      if (total <= budgetBytes) break;
+      rmSync(one.path, { recursive: true, force: true });
+      total -= one.bytes;
+      freed += one.bytes;
+    }
+    return freed;
+  }
+
+  async recover(): Promise<void> {
+    for (const name of readdirSync(this.#at.builds)) {
+      await FakeRun.endLeft(join(this.#at.builds, name));
+      rmSync(join(this.#at.builds, name), { recursive: true, force: true });
+    }
+    for (const name of readdirSync(this.#at.disks)) {
+      if (name.endsWith(".tmp")) rmSync(join(this.#at.disks, name), { force: true });
+    }
+  }
+
+  async probe(): Promise<BuilderReport> {
+    const none = "the fake driver runs lines as plain child processes";
+    return {
+      driver: "fake",
+      version: "1",
+      ready: true,
+      problems: [],
+      enforced: [
+        ...[
+          "memory limit",
+          "cpu limit",
+          "pids limit",
+          "network filter",
+          "no host root",
+          "process isolation",
+        ].map((what) => ({ what, enforced: false, how: none })),
+        { what: "disk limit", enforced: true, how: "measured while it runs and at the end" },
+        { what: "time limit", enforced: true, how: "the process tree is ended" },
+      ],
+    };
+  }
+
+  async #build(request: BuildRequest, run: FakeRun, directory: string): Promise<Image> {
+    const { formfile } = request;
+    run.step("pull", `Looking for ${formfile.from}`, 0);
+    const reference = parseReference(formfile.from);
+    const base = this.#bases[reference.name];
+    if (!base) {
+      throw new FormationError("not_found", `There is no base image ${reference.name}.`, {
+        field: "from",
+        step: "pull",
+        remedy: 'Check the spelling and the tag; "busybox" needs no registry.',
+      });
+    }
+    if (formfile.from === "scratch" && formfile.run.length > 0) {
+      throw new FormationError(
+        "invalid",
+        "Nothing can be run in an image made from scratch: it has no shell.",
+        {
+          field: "run",
+          remedy: 'Take a base that has /bin/sh, such as "busybox", or remove run.',
+        },
+      );
+    }
+    const config = { ...EMPTY_CONFIG, ...base };
+    const workdir = safeWorkdir(config.workdir) ?? "/app";
+    const process = processOf(formfile, config, workdir);
+    const rootfs = join(directory, "rootfs");
+    const work = join(rootfs, workdir);
+    run.step("include", `Including files in ${workdir}`, 0.1);
+    mkdirSync(work, { recursive: true });
+    await stageIncludes(formfile.include, request.contextDir, work, request.limits.disk_bytes, run.signal);
+    let key = hash(reference.name, workdir, JSON.stringify(formfile.env), hashTree(work));
+    for (const [index, line] of formfile.run.entries()) {
+      run.step(
+        `run ${index + 1}/${formfile.run.length}`,
+        `Running line ${index + 1} of ${formfile.run.length}`,
+        (index + 1) / (formfile.run.length + 1),
+      );
+      key = hash(key, line);
+      const layer = join(this.#at.layers, key);
+      if (!request.noCache && existsSync(layer)) {
+        replaceTree(layer, rootfs);
+        continue;
+      }
+      await run.line(line, rootfs, work, process.env);
+      replaceTree(rootfs, layer);
+    }
+    if (run.signal.aborted) throw new BuildAborted();
+    run.checkDisk(rootfs);
+    run.step("commit", "Keeping the image", null);
+    // A build made anew is another image, even of the same lines: the real one carries the time it was made.
+    const digestFile = join(this.#at.layers, `${key}.digest`);
+    const known = request.noCache ? null : readOrNull(digestFile);
+    const id = known ?? hash(key, randomUUID());
+    writeFileSync(digestFile, id);
+    const kept = join(this.#at.images, id);
+    if (!existsSync(kept)) {
+      const temporary = join(directory, "image");
+      mkdirSync(temporary);
+      renameSync(rootfs, join(temporary, "rootfs"));
+      renameSync(temporary, kept);
+    }
+    return {
+      digest: `sha256:${id}`,
+      bytes: treeBytes(join(kept, "rootfs")),
+      process,
+      expose: portsOf(formfile, config),
+      base: { reference: reference.name, digest: `sha256:${hash(reference.name)}` },
+    };
+  }
+}
+
+function hash(...parts: string[]): string {
+  const sum = createHash("sha256");
+  for (const part of parts) sum.update(`${part.length}:`).update(part);
+  return sum.digest("hex");
+}
+
+function replaceTree(from: string, to: string): void {
+  const temporary = `${to}.${randomUUID()}`;
+  cpSync(from, temporary, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+  rmSync(to, { recursive: true, force: true });
+  try {
+    renameSync(temporary, to);
+  } catch {
+    rmSync(temporary, { recursive: true }); // another build of the same lines was first
+  }
+}
+
+function readOrNull(path: string): string | null {
+  return existsSync(path) ? readFileSync(path, "utf8") : null;
+}

@@ -17,7 +17,13 @@ export interface Failure {
   reason: string;
 }
 
-const NOISE = [/^STEP \d+\/\d+: FROM /, /^COMMIT\b/, /^--> /, /^[0-9a-f]{64}$/];
+const NOISE = [
+  /^STEP \d+\/\d+: FROM /,
+  /^COMMIT\b/,
+  /^--> /,
+  /^[0-9a-f]{64}$/,
+  /^Successfully tagged localhost\/formation:/,
+];
 const MARKER_LENGTH = 32 * 1024;
 
 /** Follows one `buildah build` through its lines. */
@@ -73,7 +79,7 @@ export class BuildOutput {
     }
     const at = line.indexOf('Error: building at STEP "');
     if (at < 0) {
-      if (!/^time="[^"]*" level=(warning|info|debug)/.test(line)) this.#sink.onLine("stderr", line);
+      if (!/^time="[^"]*" level=[a-z]+ msg=/.test(line)) this.#sink.onLine("stderr", line);
       return;
     }
     if (at > 0) this.#sink.onLine("stderr", line.slice(0, at));

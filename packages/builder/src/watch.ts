@@ -22,7 +22,7 @@ export class BuildWatch {
   readonly #limits: BuildLimits;
   readonly #end: (error: FormationError) => void;
   readonly #sizes = new Map<string, number>();
-  #sample: CgroupSample = { oomKills: 0, memoryHits: 0, forksRefused: 0, processes: 0 };
+  #sample: CgroupSample = { oomKills: 0, memoryHits: 0, forksRefused: 0, processes: 0, mostProcesses: 0 };
   #crowded = 0;
   #timer: NodeJS.Timeout | null = null;
   #measuring = false;
@@ -91,6 +91,7 @@ export class BuildWatch {
       memoryHits: Math.max(this.#sample.memoryHits, sample.memoryHits),
       forksRefused: Math.max(this.#sample.forksRefused, sample.forksRefused),
       processes: sample.processes,
+      mostProcesses: Math.max(this.#sample.mostProcesses, sample.mostProcesses, sample.processes),
     };
   }
 

@@ -1,0 +1,184 @@
+// How the fake driver runs a line and holds it to its limits: in a process group, marked in its environment so that even
+// what leaves the group is found and ended.
+
+import { createHash } from "node:crypto";
+import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import { FormationError, LIMITS } from "@formation-mcp/contract";
+import { run, waitFor } from "@formation-mcp/os";
+import type { BuildHooks, BuildRequest } from "./port.ts";
+import type { ImageConfig } from "./store.ts";
+import { tooMuchDisk } from "./watch.ts";
+
+/** What a fake base image says about itself. */
+export type FakeBase = Partial<
+  Pick<ImageConfig, "user" | "env" | "entrypoint" | "cmd" | "workdir" | "ports">
+>;
+
+/** Thrown where the signal tells; the reason is known to the run. */
+export class BuildAborted extends Error {}
+
+export class FakeRun {
+  readonly #request: BuildRequest;
+  readonly #hooks: BuildHooks;
+  readonly #directory: string;
+  readonly #ending = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  readonly #onAbort = () => this.#end(new FormationError("cancelled", "The build was cancelled."));
+  readonly #tail: string[] = [];
+  #endedBy: FormationError | null = null;
+  #step = "pull";
+
+  constructor(request: BuildRequest, hooks: BuildHooks, directory: string) {
+    this.#request = request;
+    this.#hooks = hooks;
+    this.#directory = directory;
+    hooks.signal.addEventListener("abort", this.#onAbort, { once: true });
+    if (hooks.signal.aborted) this.#onAbort();
+    const seconds = Math.round(request.limits.timeout_ms / 1000);
+    this.#timer = setTimeout(() => {
+      this.#end(
+        new FormationError("limit", `The build did not end within its ${seconds} s.`, {
+          remedy: "Make the run lines faster, or move what serves requests from run to entrypoint.",
+        }),
+      );
+    }, request.limits.timeout_ms);
+  }
+
+  get signal(): AbortSignal {
+    return this.#ending.signal;
+  }
+
+  step(step: string, message: string, fraction: number | null): void {
+    if (this.signal.aborted) throw new BuildAborted();
+    this.#step = step;
+    this.#hooks.onStep(step, message, fraction);
+  }
+
+  /** Runs one line in `work`. @throws FormationError `invalid` with the exit code if it fails. */
+  async line(line: string, rootfs: string, work: string, env: Record<string, string>): Promise<void> {
+    const watch = setInterval(() => {
+      try {
+        this.checkDisk(rootfs);
+      } catch (error) {
+        this.#end(error as FormationError);
+      }
+    }, 100);
+    try {
+      const { code } = await run("/bin/sh", ["-c", line], {
+        cwd: work,
+        env: { ...env, ...markOf(this.#directory) },
+        signal: this.signal,
+        timeoutMs: this.#request.limits.timeout_ms + 10_000,
+        graceMs: 200,
+        onLine: (stream, text) => {
+          this.#tail.push(text.slice(0, LIMITS.logLineBytes));
+          if (this.#tail.length > LIMITS.errorLogLines) this.#tail.shift();
+          this.#hooks.onLine(stream, text);
+        },
+      });
+      if (code === 0) return;
+      throw new FormationError("invalid", `The step ${this.#step} failed with exit code ${code}.`, {
+        exit_code: code,
+        remedy: "Read the last lines of its log, correct the run line, and build again.",
+      });
+    } finally {
+      clearInterval(watch);
+      await FakeRun.endLeft(this.#directory);
+    }
+  }
+
+  checkDisk(rootfs: string): void {
+    if (treeBytes(rootfs) > this.#request.limits.disk_bytes) throw tooMuchDisk(this.#request.limits);
+  }
+
+  explain(thrown: unknown): FormationError {
+    const error = FormationError.from(this.#endedBy ?? thrown, "The build failed inside the node.");
+    return new FormationError(error.code, error.message, {
+      ...error.details,
+      step: error.details.step ?? this.#step,
+      ...(this.#tail.length > 0 ? { log_tail: [...this.#tail] } : {}),
+      cause: error.cause,
+    });
+  }
+
+  async close(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#hooks.signal.removeEventListener("abort", this.#onAbort);
+    await FakeRun.endLeft(this.#directory);
+  }
+
+  /** Ends every process that a build in this directory started, wherever it went. */
+  static async endLeft(directory: string): Promise<void> {
+    const mark = Object.entries(markOf(directory)).map(([key, value]) => `${key}=${value}`)[0] as string;
+    await waitFor(
+      () => {
+        const left = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && carries(name, mark));
+        for (const pid of left) {
+          try {
+            process.kill(Number(pid), "SIGKILL");
+          } catch {
+            // It went by itself.
+          }
+        }
+        return left.length === 0;
+      },
+      { timeoutMs: 10_000, everyMs: 10, what: "the processes of a run line to end" },
+    );
+  }
+
+  #end(error: FormationError): void {
+    this.#endedBy ??= error;
+    this.#ending.abort();
+  }
+}
+
+/** Bytes of the plain files below a directory. */
+export function treeBytes(path: string): number {
+  let bytes = 0;
+  walk(path, (file) => {
+    const found = lstatSync(file, { throwIfNoEntry: false });
+    if (found?.isFile()) bytes += found.size;
+  });
+  return bytes;
+}
+
+/** A digest of names, modes, link targets and contents below a directory. */
+export function hashTree(path: string): string {
+  const sum = createHash("sha256");
+  walk(path, (file, found) => {
+    sum.update(`${file.slice(path.length)}\0${found.mode}\0`);
+    if (found.isSymbolicLink()) sum.update(readlinkSync(file));
+    else if (found.isFile()) sum.update(createHash("sha256").update(readFileSync(file)).digest());
+  });
+  return sum.digest("hex");
+}
+
+function walk(
+  path: string,
+  visit: (file: string, found: ReturnType<typeof lstatSync> & object) => void,
+): void {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (!found) return; // removed while we looked
+  visit(path, found);
+  if (!found.isDirectory()) return;
+  let names: string[] = [];
+  try {
+    names = readdirSync(path).sort();
+  } catch {
+    return;
+  }
+  for (const name of names) walk(join(path, name), visit);
+}
+
+function markOf(directory: string): Record<string, string> {
+  return { FORMATION_FAKE_BUILD: directory };
+}
+
+function carries(pid: string, mark: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(mark);
+  } catch {
+    return false;
+  }
+}
