@@ -1,1 +1,62 @@
-export {};
+// What every driver of the store must do, as laws that a driver's test runs against itself.
+
+import type { Clock } from "@formation-mcp/contract";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { anyHistory } from "./conformance/anything.ts";
+import { cancelLaws } from "./conformance/cancelling.ts";
+import { leaseLaws } from "./conformance/leases.ts";
+import { pageLaws } from "./conformance/pages.ts";
+import { requestLaws } from "./conformance/requests.ts";
+import { sweepLaws } from "./conformance/sweeping.ts";
+import { type Opened, refused, testClock, type World, world } from "./conformance/world.ts";
+
+export type { Opened } from "./conformance/world.ts";
+
+/**
+ * Declares the suite for a driver. `open` makes an empty store that goes by the clock given; with `reopen` the laws of
+ * sharing are tried too.
+ */
+export function describeStore(name: string, open: (clock: Clock) => Promise<Opened>): void {
+  describe(`the ${name} store`, () => {
+    let opened: Opened;
+    let here: World;
+    beforeEach(async () => {
+      const clock = testClock();
+      opened = await open(clock);
+      here = world(opened.store, clock);
+    });
+    afterEach(() => opened.close());
+    const current = () => here;
+
+    describe("requests", () => requestLaws(current));
+    describe("leases", () => leaseLaws(current));
+    describe("cancelling", () => cancelLaws(current));
+    describe("pages", () => pageLaws(current));
+    describe("sweeping", () => sweepLaws(current));
+    describe("any history", () =>
+      anyHistory(async () => {
+        const clock = testClock();
+        const { store, close } = await open(clock);
+        return { world: world(store, clock), close };
+      }));
+
+    describe("sharing", () => {
+      it("what one writes, another that has the same data open reads, and its revision rises", async () => {
+        const other = await opened.reopen?.();
+        if (!other) return;
+        const before = other.revision();
+        const { operation } = await here.store.submit(here.build());
+        expect(other.revision()).toBeGreaterThan(before);
+        expect(await other.operation(null, operation.id)).toEqual(operation);
+        await other.close();
+        expect(await here.store.operation(null, operation.id)).toEqual(operation);
+      });
+
+      it("a closed store is unavailable", async () => {
+        const other = await opened.reopen?.();
+        await other?.close();
+        if (other) await refused(other.nodes(), "unavailable");
+      });
+    });
+  });
+}

@@ -20,14 +20,34 @@ import type {
 } from "./port.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, NodeRow, OperationRow } from "./schema.ts";
 
+// Field by field because lists are hot, and taking a row apart with a rest pattern costs several times as much.
 export function toOperation(row: OperationRow): Operation {
-  const { seq, serial_key, vcpus, memory_mb, disk_gb, desire_from, desire_to, ...rest } = row;
   return {
-    ...rest,
+    id: row.id,
+    owner: row.owner,
+    version: row.version,
+    created_at: row.created_at,
+    updated_at: row.updated_at,
+    tool: row.tool,
+    state: row.state,
+    subject: row.subject,
     input: JSON.parse(row.input) as OperationInput,
-    needs: { vcpus, memory_mb, disk_gb },
+    target_id: row.target_id,
+    node_id: row.node_id,
+    needs: { vcpus: row.vcpus, memory_mb: row.memory_mb, disk_gb: row.disk_gb },
+    attempt: row.attempt,
+    send: row.send,
+    sent_at: row.sent_at,
+    claimed_by: row.claimed_by,
+    lease_until: row.lease_until,
+    deadline_at: row.deadline_at,
+    run_at: row.run_at,
+    cancel_requested_at: row.cancel_requested_at,
     progress: read(row.progress),
     error: read(row.error),
+    started_at: row.started_at,
+    ended_at: row.ended_at,
+    expires_at: row.expires_at,
   };
 }
 
