@@ -66,6 +66,7 @@ describe("a rule sees what it is for", () => {
     ["only assembly", src, "const x = process.env.HOME;"],
     ["only assembly", "apps/stdio/src/x.ts", "f({ ...process.env });"],
     ["only assembly", src, 'import { env } from "node:process";'],
+    ["only assembly", src, "function f() { const { process } = x; }\nf(process.env);"],
     ["no any", src, "const x: any = 1;"],
     ["no any", src, "f(x as any);"],
     ["no any", src, "const s = z.any();"],
@@ -105,6 +106,10 @@ describe("a rule sees what it is for", () => {
     ],
     ["packages/control/src/x.ts", '// Down.\nimport { x } from "node:path";'],
     ["packages/control/tsup.config.ts", "export default {};"],
+    [
+      "packages/control/src/x.ts",
+      "// A field.\nfunction f() { const { process } = x; return { ...process.env }; }",
+    ],
     ["docs/x.md", "See /home/you/projects and https://example.org/home/ann/x."],
   ];
 

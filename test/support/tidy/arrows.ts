@@ -90,18 +90,38 @@ export function environment({ files }: Tree): Offence[] {
   const readers = files.filter(
     ({ part, room }) => part === "src" && room !== "" && room !== ENVIRONMENT_READER,
   );
-  const read = readers.flatMap(({ path, code }) =>
-    // A spread's three dots are no member access.
-    [...code.matchAll(/(?<![\w$]|(?<!\.\.)\.)(?:globalThis\.)?process\s*\??\.\s*env\b/g)].map((match) => ({
-      path,
-      line: lineAt(code, match.index),
-      advice: `Only ${ENVIRONMENT_READER} reads process.env: take the value as an option. (If \`process\` is a variable here, give it a name that does not hide the global.)`,
-    })),
-  );
+  const read = readers.flatMap(({ path, code }) => {
+    const hidden = scopesOf(code, HIDES_PROCESS);
+    return [...code.matchAll(READS_ENVIRONMENT)]
+      .filter(({ index }) => !hidden.some(([start, end]) => start < index && index < end))
+      .map(({ index }) => ({
+        path,
+        line: lineAt(code, index),
+        advice: `Only ${ENVIRONMENT_READER} reads process.env: take the value as an option.`,
+      }));
+  });
   const imported = eachImport(readers, (_, name) =>
     /^(?:node:)?process$/.test(name) ? "Use the global `process`, so that this rule sees it." : undefined,
   );
   return [...read, ...imported];
+}
+
+/** A spread's three dots are no member access. */
+const READS_ENVIRONMENT = /(?<![\w$]|(?<!\.\.)\.)process\s*\??\.\s*env\b|\bglobalThis\s*\.\s*process\b/g;
+/** A variable or a parameter named as the global: the contract's records have a field of that name. */
+const HIDES_PROCESS =
+  /\b(?:const|let)\s+(?:process\b|\{[^}]*\bprocess\b[^}]*\})|[(,]\s*process\s*\??\s*:/g;
+
+/** From where to where the names that a pattern declares are known: to the end of the block around them. */
+function scopesOf(code: string, pattern: RegExp): [start: number, end: number][] {
+  return [...code.matchAll(pattern)].map(({ index }) => {
+    let depth = 0;
+    for (let at = index; at < code.length; at++) {
+      if (code[at] === "{") depth++;
+      else if (code[at] === "}" && --depth < 0) return [index, at];
+    }
+    return [index, code.length];
+  });
 }
 
 function eachImport(
