@@ -1,0 +1,105 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { buildRequest } from "./request.ts";
+
+const CHILD = fileURLToPath(new URL("./child.ts", import.meta.url));
+
+let directory: string;
+let path: string;
+const children: ChildProcess[] = [];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "operations-"));
+  path = join(directory, "operations.db");
+});
+afterEach(async () => {
+  for (const child of children.splice(0)) child.kill("SIGKILL");
+  await rm(directory, { recursive: true, maxRetries: 5 });
+});
+
+interface Child {
+  lines(): string[];
+  /** Resolves to the exit code, or null if it was killed. */
+  ended: Promise<number | null>;
+  kill(): void;
+}
+
+function start(role: "open" | "claim" | "submit"): Child {
+  const child = spawn(process.execPath, ["--conditions=source", CHILD, role, path], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  children.push(child);
+  let out = "";
+  let trouble = "";
+  child.stdout.on("data", (chunk) => {
+    out += chunk;
+  });
+  child.stderr.on("data", (chunk) => {
+    trouble += chunk;
+  });
+  return {
+    lines: () => out.split("\n").slice(0, -1),
+    ended: once(child, "close").then(([code]) => {
+      if (code) throw new Error(`${role} ended with ${code}: ${trouble}`);
+      return code as number | null;
+    }),
+    kill: () => child.kill("SIGKILL"),
+  };
+}
+
+describe("several processes on one file", () => {
+  it("32 that open a fresh file at once all get it, and it is its owner's alone", async () => {
+    const opened = Array.from({ length: 32 }, () => start("open"));
+    for (const child of opened) {
+      expect(await child.ended).toBe(0);
+      expect(child.lines()).toEqual(["0"]);
+    }
+    for (const file of await readdir(directory)) {
+      expect((await stat(join(directory, file))).mode & 0o777).toBe(0o600);
+    }
+  }, 120_000);
+
+  it("each of 1,000 operations is claimed by exactly one", async () => {
+    const store = await openSqliteStore({ path });
+    const ids: string[] = [];
+    for (let i = 0; i < 1000; i++) ids.push((await store.submit(buildRequest())).operation.id);
+    const claimers = Array.from({ length: 4 }, () => start("claim"));
+    await Promise.all(claimers.map((child) => child.ended));
+    const claimed = claimers.flatMap((child) => child.lines());
+    expect(claimed.sort()).toEqual(ids.map((id) => `${id} 1`).sort());
+    const left = await store.operations({ owner: null, states: ["queued", "running"], limit: 10 });
+    expect(left.items).toEqual([]);
+    await store.close();
+  }, 120_000);
+
+  it("kill -9 in the middle of writing loses nothing that was acknowledged and stops nobody else", async () => {
+    const writers = Array.from({ length: 3 }, () => start("submit"));
+    const all = () => writers.flatMap((child) => child.lines());
+    for (const writer of writers) {
+      const target = all().length + 100;
+      await expect.poll(() => all().length, { timeout: 30_000, interval: 5 }).toBeGreaterThan(target);
+      writer.kill();
+      await writer.ended;
+    }
+    const store = await openSqliteStore({ path });
+    for (const id of all())
+      expect(await store.operation(null, id as `op_${string}`)).toMatchObject({ state: "queued" });
+    // Every operation that is there has its build: nothing was written by halves.
+    let pages = 0;
+    for (let cursor: string | null = null; pages < 1000; pages++) {
+      const page = await store.operations({ owner: null, limit: 1000, cursor });
+      for (const { target_id } of page.items) {
+        expect(await store.build(null, target_id as `bld_${string}`)).toMatchObject({ state: "queued" });
+      }
+      cursor = page.cursor;
+      if (cursor === null) break;
+    }
+    await store.close();
+  }, 120_000);
+});
