@@ -109,8 +109,7 @@ export function environment({ files }: Tree): Offence[] {
 /** A spread's three dots are no member access. */
 const READS_ENVIRONMENT = /(?<![\w$]|(?<!\.\.)\.)process\s*\??\.\s*env\b|\bglobalThis\s*\.\s*process\b/g;
 /** A variable or a parameter named as the global: the contract's records have a field of that name. */
-const HIDES_PROCESS =
-  /\b(?:const|let)\s+(?:process\b|\{[^}]*\bprocess\b[^}]*\})|[(,]\s*process\s*\??\s*:/g;
+const HIDES_PROCESS = /\b(?:const|let)\s+(?:process\b|\{[^}]*\bprocess\b[^}]*\})|[(,]\s*process\s*\??\s*:/g;
 
 /** From where to where the names that a pattern declares are known: to the end of the block around them. */
 function scopesOf(code: string, pattern: RegExp): [start: number, end: number][] {
