@@ -1,14 +1,16 @@
 // One of several processes on the same file: `open`, `submit` without end, or `claim` until nothing is left. It prints an
 // id only after the store acknowledged it.
 
-import { writeSync } from "node:fs";
+import { readSync, writeSync } from "node:fs";
 import { newId } from "@formation-mcp/contract";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { buildRequest } from "./request.ts";
 
 const [role, path = ""] = process.argv.slice(2);
-const store = await openSqliteStore({ path });
 const say = (line: string) => writeSync(1, `${line}\n`);
+say("up");
+readSync(0, new Uint8Array(1)); // All begin at the same moment.
+const store = await openSqliteStore({ path });
 
 if (role === "open") say(String((await store.nodes()).length));
 if (role === "submit") for (;;) say((await store.submit(buildRequest())).operation.id);

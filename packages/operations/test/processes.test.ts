@@ -25,14 +25,24 @@ afterEach(async () => {
 
 interface Child {
   lines(): string[];
+  isUp(): boolean;
+  begin(): void;
   /** Resolves to the exit code, or null if it was killed. */
   ended: Promise<number | null>;
   kill(): void;
 }
 
+/** Starts several and lets them begin when all are up. */
+async function startAll(count: number, role: "open" | "claim" | "submit"): Promise<Child[]> {
+  const all = Array.from({ length: count }, () => start(role));
+  await expect.poll(() => all.every((child) => child.isUp()), { timeout: 90_000 }).toBe(true);
+  for (const child of all) child.begin();
+  return all;
+}
+
 function start(role: "open" | "claim" | "submit"): Child {
   const child = spawn(process.execPath, ["--conditions=source", CHILD, role, path], {
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: "pipe",
   });
   children.push(child);
   let out = "";
@@ -44,7 +54,9 @@ function start(role: "open" | "claim" | "submit"): Child {
     trouble += chunk;
   });
   return {
-    lines: () => out.split("\n").slice(0, -1),
+    lines: () => out.split("\n").slice(1, -1),
+    isUp: () => out !== "",
+    begin: () => child.stdin.end(),
     ended: once(child, "close").then(([code]) => {
       if (code) throw new Error(`${role} ended with ${code}: ${trouble}`);
       return code as number | null;
@@ -55,7 +67,7 @@ function start(role: "open" | "claim" | "submit"): Child {
 
 describe("several processes on one file", () => {
   it("32 that open a fresh file at once all get it, and it is its owner's alone", async () => {
-    const opened = Array.from({ length: 32 }, () => start("open"));
+    const opened = await startAll(32, "open");
     for (const child of opened) {
       expect(await child.ended).toBe(0);
       expect(child.lines()).toEqual(["0"]);
@@ -69,7 +81,7 @@ describe("several processes on one file", () => {
     const store = await openSqliteStore({ path });
     const ids: string[] = [];
     for (let i = 0; i < 1000; i++) ids.push((await store.submit(buildRequest())).operation.id);
-    const claimers = Array.from({ length: 4 }, () => start("claim"));
+    const claimers = await startAll(4, "claim");
     await Promise.all(claimers.map((child) => child.ended));
     const claimed = claimers.flatMap((child) => child.lines());
     expect(claimed.sort()).toEqual(ids.map((id) => `${id} 1`).sort());
@@ -79,7 +91,7 @@ describe("several processes on one file", () => {
   }, 120_000);
 
   it("kill -9 in the middle of writing loses nothing that was acknowledged and stops nobody else", async () => {
-    const writers = Array.from({ length: 3 }, () => start("submit"));
+    const writers = await startAll(3, "submit");
     const all = () => writers.flatMap((child) => child.lines());
     for (const writer of writers) {
       const target = all().length + 100;
