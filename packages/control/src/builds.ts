@@ -1,5 +1,6 @@
 // pack_build, build_list and build_get: a formfile becomes a build.
 
+import type { Principal } from "@formation-mcp/auth";
 import {
   type Build,
   FormationError,
@@ -15,22 +16,26 @@ import type { NewBuild } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
 import { prepareContext } from "./context.ts";
 import { type Deps, type Handler, reader } from "./deps.ts";
-import { errorView } from "./failures.ts";
+import { errorView, named } from "./failures.ts";
 import { refuseFormfile } from "./formfiles.ts";
 import { buildLog } from "./logs.ts";
 import { afterBuild } from "./next-steps.ts";
 import { page } from "./pages.ts";
+import { progressOf } from "./progress.ts";
 import { deadline, start } from "./submitting.ts";
-import { formfileView, imageView, iso, isoOrNull, pairs, progressView, texts } from "./views.ts";
+import { formfileView, imageView, iso, isoOrNull, pairs, texts } from "./views.ts";
 
 export const packBuild: Handler<"pack_build"> = async (deps, { principal, input, hooks }) => {
   const { owner } = principal;
   const parsed = parseFormfile(input.formfile);
   if (!parsed.ok) refuseFormfile(parsed.issues);
   const { formfile } = parsed;
-  const context = await prepareContext(deps, principal, formfile, input, hooks.signal);
-  const warnings = [...parsed.warnings, ...context.warnings];
+  const prepare = async () => {
+    const context = await prepareContext(deps, principal, formfile, input, hooks.signal);
+    return { store: context.store, warnings: [...parsed.warnings, ...context.warnings] };
+  };
   if (input.dry_run) {
+    const { warnings } = await prepare();
     return {
       name: formfile.name,
       state: "valid",
@@ -42,7 +47,8 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
   }
   const operation = await start(deps, { owner, tool: "pack_build", input, hooks }, async () => {
     const operationId = newId("op", deps.clock, deps.random);
-    const digest = await context.store();
+    const { store, warnings } = await prepare();
+    const digest = await store();
     const build = newBuild(deps, { owner, operationId, formfile, warnings, context_digest: digest });
     return {
       build,
@@ -61,6 +67,14 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
   });
   return built(deps, operation);
 };
+
+/** @throws FormationError `invalid` for what is no build's id, `not_found` */
+export async function findBuild(deps: Deps, principal: Principal, text: string): Promise<Build> {
+  const id = parseId("bld", text, "build_id");
+  return deps.store.build(reader(principal), id).catch((error) => {
+    throw named(error, "build_id", "Call build_list to see your builds.");
+  });
+}
 
 /** A build as it is before anybody took it up. */
 export function newBuild(
@@ -104,7 +118,7 @@ async function built(deps: Deps, operation: Operation): Promise<ToolOutput<"pack
     done,
     warnings: texts(build.warnings),
     ...imageView(build),
-    ...(done ? {} : progressView(operation.progress)),
+    ...(await progressOf(deps, operation)),
     next: afterBuild(build, operation),
   };
 }
@@ -132,7 +146,7 @@ export const buildList: Handler<"build_list"> = async (deps, { principal, input 
 };
 
 export const buildGet: Handler<"build_get"> = async (deps, { principal, input }) => {
-  const build = await deps.store.build(reader(principal), parseId("bld", input.build_id, "build_id"));
+  const build = await findBuild(deps, principal, input.build_id);
   const ended = build.ended_at !== null;
   return {
     build_id: build.id,

@@ -7,6 +7,7 @@ import {
   type Instance,
   type InstanceDesire,
   type InstanceState,
+  idKind,
   LIMITS,
   newId,
   type Operation,
@@ -15,12 +16,14 @@ import {
 import type { Submission } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
 import type { Deps, Handler } from "./deps.ts";
-import { operationError } from "./failures.ts";
 import { findInstance } from "./instances.ts";
 import { afterChange } from "./next-steps.ts";
 import { deadline, start } from "./submitting.ts";
 import { progressView, urlsOf } from "./views.ts";
-import { hasEnded, waitForEnd } from "./waiting.ts";
+import { hasEnded } from "./waiting.ts";
+
+/** A change that its node does not take up for so long is given up. */
+const QUEUED_MS = 3_600_000;
 
 interface Rule {
   desired: InstanceDesire;
@@ -40,10 +43,9 @@ const RULES: Record<ControlAction, Rule> = {
 };
 
 export const vmControl: Handler<"vm_control"> = async (deps, { principal, input, hooks }) => {
-  const named = await findInstance(deps, principal, input.instance);
-  const { owner } = named;
-  const operation = await start(deps, { owner, tool: "vm_control", input, hooks }, async () => {
-    const instance = await deps.store.instance(owner, named.id);
+  const call = { owner: principal.owner, tool: "vm_control", input, hooks };
+  const operation = await start(deps, call, async () => {
+    const instance = await findInstance(deps, principal, input.instance);
     const node = requireLegal(instance, input.action);
     return submission(deps, instance, {
       desired: RULES[input.action].desired,
@@ -52,33 +54,40 @@ export const vmControl: Handler<"vm_control"> = async (deps, { principal, input,
       tool: "vm_control",
     });
   });
-  return changed(deps, await deps.store.instance(owner, named.id), operation);
+  return changed(await instanceOf(deps, operation), operation);
 };
 
 export const vmDelete: Handler<"vm_delete"> = async (deps, { principal, input, hooks }) => {
-  const named = await findInstance(deps, principal, input.instance);
-  const { owner } = named;
-  if (input.confirm !== named.name) {
-    throw new FormationError("invalid", "confirm is not the name of the instance; nothing was deleted.", {
-      field: "confirm",
-      remedy: "Ask the user which VM is meant, and give exactly its name as confirm.",
-    });
+  const call = { owner: principal.owner, tool: "vm_delete", input, hooks };
+  if (idKind(input.instance) === "vm") {
+    const gone = await findInstance(deps, principal, input.instance);
+    if (gone.state === "deleted" && gone.name === input.confirm) return changed(gone, null);
   }
-  if (named.state === "deleted") return changed(deps, named, null);
-  const running = await unfinishedDelete(deps, named);
-  const operation = running
-    ? await joined(deps, running, input.wait_seconds, hooks)
-    : await start(deps, { owner, tool: "vm_delete", input, hooks }, async () => {
-        const instance = await deps.store.instance(owner, named.id);
-        return submission(deps, instance, {
-          desired: "deleted",
-          subject: instance.node_id ? controlSubject(instance.node_id) : SUBJECTS.ship,
-          input: { kind: "delete", instance_id: instance.id },
-          tool: "vm_delete",
-        });
+  const operation = await start(deps, call, async () => {
+    const instance = await findInstance(deps, principal, input.instance);
+    if (input.confirm !== instance.name) {
+      throw new FormationError("invalid", "confirm is not the name of the instance; nothing was deleted.", {
+        field: "confirm",
+        remedy: "Ask the user which VM is meant, and give exactly its name as confirm.",
       });
-  return changed(deps, await deps.store.instance(owner, named.id), operation);
+    }
+    const running = await unfinishedDelete(deps, instance);
+    if (running) return { joined: running };
+    return submission(deps, instance, {
+      desired: "deleted",
+      // An instance that no node took yet is nobody's: any worker may end it.
+      subject: instance.node_id ? controlSubject(instance.node_id) : SUBJECTS.ship,
+      input: { kind: "delete", instance_id: instance.id },
+      tool: "vm_delete",
+    });
+  });
+  return changed(await instanceOf(deps, operation), operation);
 };
+
+async function instanceOf(deps: Deps, { owner, input }: Operation): Promise<Instance> {
+  if (input.kind === "build") throw new FormationError("internal", "The operation is about no instance.");
+  return deps.store.instance(owner, input.instance_id);
+}
 
 /** @throws FormationError `conflict` saying which action fits. */
 function requireLegal(instance: Instance, action: ControlAction): NonNullable<Instance["node_id"]> {
@@ -124,7 +133,7 @@ function submission(
       target_id: instance.id,
       node_id: instance.node_id,
       needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 },
-      deadline_at: deadline(deps, LIMITS.bootMs),
+      deadline_at: deadline(deps, LIMITS.bootMs, QUEUED_MS),
     },
     desire: { instance_id: instance.id, version: instance.version, desired },
     ...(desired === "deleted" ? { cancelOthers: true } : {}),
@@ -137,22 +146,7 @@ async function unfinishedDelete(deps: Deps, instance: Instance): Promise<Operati
   return newest && newest.input.kind === "delete" && !hasEnded(newest) ? newest : null;
 }
 
-async function joined(
-  deps: Deps,
-  operation: Operation,
-  seconds: number,
-  hooks: Parameters<typeof waitForEnd>[3],
-): Promise<Operation> {
-  const ended = await waitForEnd(deps, operation, seconds, hooks);
-  if (ended.state === "failed" || ended.state === "cancelled") throw operationError(ended, deps.random);
-  return ended;
-}
-
-async function changed(
-  _deps: Deps,
-  instance: Instance,
-  operation: Operation | null,
-): Promise<ToolOutput<"vm_control">> {
+function changed(instance: Instance, operation: Operation | null): ToolOutput<"vm_control"> {
   const done = operation === null || hasEnded(operation);
   return {
     ...(operation ? { operation_id: operation.id } : {}),

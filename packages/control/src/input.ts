@@ -12,16 +12,19 @@ export interface Problem {
   problem: string;
 }
 
+/** How many problems one error lists. */
+const MOST = 50;
+
 /** @throws FormationError `invalid` with every problem, if there is one. */
 export function refuse(problems: readonly Problem[], remedy: string): void {
   const [first] = problems;
   if (!first) return;
+  const lines = problems.slice(0, MOST).map(({ field, problem }) => `- ${field}: ${problem}`);
+  if (problems.length > MOST) lines.push(`- and ${problems.length - MOST} more.`);
   const message =
     problems.length === 1
       ? `${first.field}: ${first.problem}`
-      : [`${problems.length} fields are wrong:`, ...problems.map((p) => `- ${p.field}: ${p.problem}`)].join(
-          "\n",
-        );
+      : [`${problems.length} fields are wrong:`, ...lines].join("\n");
   throw new FormationError("invalid", message, { field: first.field, remedy });
 }
 
@@ -29,7 +32,7 @@ export function refuse(problems: readonly Problem[], remedy: string): void {
 export function parseInput(tool: Tool, input: unknown): Record<string, unknown> {
   const parsed = tool.input.safeParse(input ?? {});
   if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.slice(0, 50).flatMap((issue) => describe(issue, tool));
+  const problems = parsed.error.issues.flatMap((issue) => describe(issue, tool));
   refuse(problems, `Correct ${problems.length === 1 ? "it" : "them"} and call ${tool.name} again.`);
   throw new FormationError("invalid", "The input is not what the tool takes.", { field: "input" });
 }

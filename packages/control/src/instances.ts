@@ -11,10 +11,12 @@ import {
   OPERATION_STATES,
 } from "@formation-mcp/contract";
 import { type Deps, type Handler, reader } from "./deps.ts";
-import { errorLog, errorView } from "./failures.ts";
+import { errorLog, errorView, named } from "./failures.ts";
 import { aboutInstance } from "./next-steps.ts";
 import { page } from "./pages.ts";
 import { endpointUrl, iso, isoOrNull, networkView, pairs, progressView, texts, urlsOf } from "./views.ts";
+
+const LOOK = "Call vm_list to see your instances.";
 
 /** After so long without a word of its node, what is known of an instance is called old. */
 const SILENT_MS = 3 * LIMITS.leaseMs;
@@ -24,12 +26,16 @@ const SILENT_MS = 3 * LIMITS.leaseMs;
  * @throws FormationError `not_found`
  */
 export async function findInstance(deps: Deps, principal: Principal, nameOrId: string): Promise<Instance> {
-  if (idKind(nameOrId) === "vm") return deps.store.instance(reader(principal), nameOrId as Id<"vm">);
+  if (idKind(nameOrId) === "vm") {
+    return deps.store.instance(reader(principal), nameOrId as Id<"vm">).catch((error) => {
+      throw named(error, "instance", LOOK);
+    });
+  }
   const found = await deps.store.instanceByName(principal.owner, nameOrId);
   if (found) return found;
   throw new FormationError("not_found", `There is no instance ${JSON.stringify(nameOrId)}.`, {
     field: "instance",
-    remedy: "Call vm_list to see your instances.",
+    remedy: LOOK,
   });
 }
 

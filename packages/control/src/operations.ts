@@ -14,13 +14,13 @@ import {
 } from "@formation-mcp/contract";
 import type { ToolOutput } from "@formation-mcp/tools";
 import { type Deps, type Handler, reader } from "./deps.ts";
-import { errorLog, errorView } from "./failures.ts";
+import { errorLog, errorView, named } from "./failures.ts";
 import { aboutInstance, afterBuild, followUp } from "./next-steps.ts";
 import { page } from "./pages.ts";
+import { progressOf } from "./progress.ts";
 import { announce } from "./submitting.ts";
-import { iso, isoOrNull, progressView, urlsOf } from "./views.ts";
+import { iso, isoOrNull, urlsOf } from "./views.ts";
 import { hasEnded, waitForEnd } from "./waiting.ts";
-import { whyQueued } from "./why-queued.ts";
 
 type Told = ToolOutput<"operation_get">;
 
@@ -30,9 +30,9 @@ type Subject =
   | { kind: "instance"; instance: Instance; deployment?: Deployment };
 
 export const operationGet: Handler<"operation_get"> = async (deps, { principal, input, hooks }) => {
-  const asked = await resolve(deps, principal, input.id);
-  if (!asked.operation) return lasting(deps, asked.subject);
-  const operation = await waitForEnd(deps, asked.operation, input.wait_seconds, hooks);
+  const found = await resolve(deps, principal, input.id);
+  if (!found.operation) return lasting(deps, found.subject);
+  const operation = await waitForEnd(deps, found.operation, input.wait_seconds, hooks);
   const subject = await subjectOf(deps, operation);
   return told(deps, operation, subject);
 };
@@ -53,11 +53,11 @@ async function resolve(deps: Deps, principal: Principal, id: string): Promise<Re
       return { operation, subject: await subjectOf(deps, operation) };
     }
     case "bld": {
-      const build = await deps.store.build(owner, id as Id<"bld">);
+      const build = await asked(deps.store.build(owner, id as Id<"bld">));
       return { operation: await receipt(deps, build), subject: { kind: "build", build } };
     }
     case "dep": {
-      const deployment = await deps.store.deployment(owner, id as Id<"dep">);
+      const deployment = await asked(deps.store.deployment(owner, id as Id<"dep">));
       const instance = await deps.store.instance(deployment.owner, deployment.instance_id);
       return {
         operation: await receipt(deps, deployment),
@@ -65,7 +65,7 @@ async function resolve(deps: Deps, principal: Principal, id: string): Promise<Re
       };
     }
     case "vm": {
-      const instance = await deps.store.instance(owner, id as Id<"vm">);
+      const instance = await asked(deps.store.instance(owner, id as Id<"vm">));
       return {
         operation: await deps.store.operationFor(instance.id),
         subject: { kind: "instance", instance },
@@ -77,6 +77,12 @@ async function resolve(deps: Deps, principal: Principal, id: string): Promise<Re
         remedy: "Give an id that begins with op_, bld_, dep_ or vm_, as a tool returned it.",
       });
   }
+}
+
+function asked<T>(record: Promise<T>): Promise<T> {
+  return record.catch((error) => {
+    throw named(error, "id", "Call operation_list, build_list or vm_list to see what there is.");
+  });
 }
 
 function notKept(error: unknown, id: string): unknown {
@@ -108,19 +114,13 @@ async function subjectOf(deps: Deps, { owner, input }: Operation): Promise<Subje
 
 async function told(deps: Deps, operation: Operation, subject: Subject): Promise<Told> {
   const done = hasEnded(operation);
-  const waiting = operation.state === "queued" ? await whyQueued(deps, operation) : null;
-  const progress = waiting
-    ? { progress: { step: "queued", message: waiting, fraction: null } }
-    : done
-      ? {}
-      : progressView(operation.progress);
   return {
     operation_id: operation.id,
     tool: operation.tool,
     state: operation.state,
     done,
     ...aboutSubject(subject),
-    ...progress,
+    ...(await progressOf(deps, operation)),
     ...(operation.error && done ? { error: errorView(operation.error) } : {}),
     cancel_requested: operation.cancel_requested_at !== null,
     created_at: iso(operation.created_at),
@@ -198,15 +198,16 @@ function targetId(text: string): Id {
 
 export const operationCancel: Handler<"operation_cancel"> = async (deps, { principal, input }) => {
   const id = parseId("op", input.operation_id, "operation_id");
-  const operation = await deps.store.requestCancel(reader(principal), id);
+  const operation = await deps.store.requestCancel(reader(principal), id).catch((error) => {
+    throw named(error, "operation_id", "Call operation_list to see what runs.");
+  });
   await announce(deps, operation);
   const done = hasEnded(operation);
-  const asked = operation.cancel_requested_at !== null;
   return {
     operation_id: operation.id,
     state: operation.state,
     done,
-    cancel_requested: asked,
+    cancel_requested: operation.cancel_requested_at !== null,
     next: done
       ? `It is ${operation.state}; nothing more happens.`
       : `It is asked to stop. Call operation_get with id ${operation.id} until done is true.`,

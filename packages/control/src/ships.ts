@@ -9,18 +9,18 @@ import {
   LIMITS,
   newId,
   type Operation,
-  parseId,
   SUBJECTS,
 } from "@formation-mcp/contract";
 import { parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild, Submission } from "@formation-mcp/operations";
 import { INSTANCE_NAME, type ToolInput, type ToolOutput } from "@formation-mcp/tools";
-import { newBuild } from "./builds.ts";
-import { type Deps, type Handler, reader } from "./deps.ts";
+import { findBuild, newBuild } from "./builds.ts";
+import type { Deps, Handler } from "./deps.ts";
 import { refuseFormfile } from "./formfiles.ts";
 import { afterBuild, afterShip } from "./next-steps.ts";
+import { progressOf } from "./progress.ts";
 import { deadline, start } from "./submitting.ts";
-import { progressView, texts, urlsOf } from "./views.ts";
+import { texts, urlsOf } from "./views.ts";
 import { instanceConfig, instanceWarnings } from "./vm-config.ts";
 
 type Shipped = ToolOutput<"pack_ship">;
@@ -28,7 +28,7 @@ type Shipped = ToolOutput<"pack_ship">;
 export const packShip: Handler<"pack_ship"> = async (deps, { principal, input, hooks }) => {
   const { owner } = principal;
   const operation = await start(deps, { owner, tool: "pack_ship", input, hooks }, async () => {
-    const build = await deps.store.build(reader(principal), parseId("bld", input.build_id, "build_id"));
+    const build = await findBuild(deps, principal, input.build_id);
     requireReady(build);
     return shipment(deps, owner, build, input);
   });
@@ -183,7 +183,7 @@ async function shipped(deps: Deps, operation: Operation): Promise<Shipped> {
     done,
     urls: done ? urls : [],
     warnings: texts(instance.warnings),
-    ...(done ? {} : progressView(operation.progress)),
+    ...(await progressOf(deps, operation)),
     next: afterShip(instance, deployment.state, urls, operation),
   };
 }

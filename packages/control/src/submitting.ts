@@ -23,15 +23,22 @@ export function idempotencyOf(input: KeyedInput): Idempotency | undefined {
   return { key, inputDigest: createHash("sha256").update(canonical(asked)).digest("hex") };
 }
 
+export interface LongCall {
+  owner: string;
+  tool: string;
+  input: KeyedInput;
+  hooks: CallHooks;
+}
+
 /**
  * Returns the operation that a call starts or, under a key used before, started; after waiting for it.
- * `make` is asked for the submission again when a record it read changed meanwhile.
+ * `make` is asked only when something is to be started, and again when a record it read changed meanwhile.
  * @throws FormationError what `make` throws, and the operation's own error if it failed while waiting.
  */
 export async function start(
   deps: Deps,
-  call: { owner: string; tool: string; input: KeyedInput; hooks: CallHooks },
-  make: () => Promise<Submission>,
+  call: LongCall,
+  make: () => Promise<Submission | Joined>,
 ): Promise<Operation> {
   const idempotency = idempotencyOf(call.input);
   const before = idempotency && (await deps.store.replay(call.owner, call.tool, idempotency));
@@ -41,13 +48,19 @@ export async function start(
   return ended;
 }
 
+/** An operation that already does what a call asks for. */
+export interface Joined {
+  joined: Operation;
+}
+
 async function submit(
   deps: Deps,
   idempotency: Idempotency | undefined,
-  make: () => Promise<Submission>,
+  make: () => Promise<Submission | Joined>,
 ): Promise<Operation> {
   for (let attempt = 1; ; attempt += 1) {
     const submission = await make();
+    if ("joined" in submission) return submission.joined;
     try {
       const { operation, replayed } = await deps.store.submit(
         idempotency ? { ...submission, idempotency } : submission,
@@ -87,8 +100,8 @@ export async function announce(deps: Deps, operation: Operation): Promise<void> 
 }
 
 /** When an operation that runs for at most `ms` per attempt ends at the latest, its time in the queue included. */
-export function deadline(deps: Deps, ms: number): number {
-  return deps.clock.now() + LIMITS.queuedMs + LIMITS.attempts * ms;
+export function deadline(deps: Deps, ms: number, queuedMs: number = LIMITS.queuedMs): number {
+  return deps.clock.now() + queuedMs + LIMITS.attempts * ms;
 }
 
 /** JSON with sorted keys: the same value has one text. */

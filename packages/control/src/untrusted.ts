@@ -14,9 +14,8 @@ const SEQUENCES = new RegExp(
   "g",
 );
 
-/** C0 but tab and newline, DEL, C1; format characters (bidi, zero width, tags, soft hyphen), fillers, private use. */
-const INVISIBLE =
-  /(?![\t\n])\p{Cc}|\p{Cf}|[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f]|[\u{e0000}-\u{e0fff}]|\p{Co}/gu;
+/** C0 but tab and newline, DEL, C1; format characters (bidi, zero width, tags), ignorable ones, private use. */
+const INVISIBLE = /(?![\t\n])\p{Cc}|\p{Cf}|\p{Default_Ignorable_Code_Point}|\p{Co}/gu;
 
 const LINE_ENDS = /\r\n|[\u0085\u2028\u2029\v\f]/g;
 const LONGEST_LINE = 2000;

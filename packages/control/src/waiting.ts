@@ -3,6 +3,7 @@
 import { isFinal, OPERATION_STATES, type Operation } from "@formation-mcp/contract";
 import type { Deps } from "./deps.ts";
 import type { CallHooks } from "./port.ts";
+import { cleanText } from "./untrusted.ts";
 
 /** How long an unheard event can delay a waiting call. */
 const LOOK_AGAIN_MS = 500;
@@ -60,8 +61,9 @@ function progressReporter(hooks: CallHooks): (operation: Operation) => void {
   let highest = 0;
   let last = "";
   return ({ progress, state }) => {
-    const step = progress?.step ?? state;
-    const message = progress?.message ?? (state === "queued" ? "Waiting for a worker." : "Started.");
+    const step = cleanText(progress?.step ?? state, 80);
+    const said = progress ? cleanText(progress.message, 300) : undefined;
+    const message = said ?? (state === "queued" ? "Waiting for a worker." : "Started.");
     if (progress?.fraction != null) highest = Math.max(highest, progress.fraction);
     const now = `${step}\n${message}\n${highest}`;
     if (now === last) return;

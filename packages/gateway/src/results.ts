@@ -35,7 +35,7 @@ export function toErrorResult(error: FormationError): CallToolResult {
   return {
     content: [text(lines.join("\n")), ...(log?.length ? [text(log.join("\n"))] : [])],
     isError: true,
-    _meta: { [ERROR_META_KEY]: { code, message, ...shown } },
+    _meta: { [ERROR_META_KEY]: { code, ...shown } },
   };
 }
 

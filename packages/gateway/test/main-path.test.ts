@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
-import { openWorld } from "./world.ts";
+import { openDoors } from "./doors.ts";
 
 const FORMFILE = { from: "busybox", name: "hello", entrypoint: ["httpd", "-f"], expose: [8080] };
 
 for (const era of ["modern", "legacy"] as const) {
   test(`a ${era} client builds, ships, looks, restarts and deletes`, async () => {
-    await using world = await openWorld();
-    world.worker.start();
-    const peer = await world.connect(undefined, era);
+    await using doors = await openDoors();
+    doors.worker.start();
+    const peer = await doors.connect(undefined, { era });
 
     const build = await peer.must("pack_build", { formfile: FORMFILE });
     expect(build).toMatchObject({ name: "hello", state: "ready", done: true });

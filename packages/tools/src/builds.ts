@@ -7,6 +7,7 @@ import { READS, type Tool, writes } from "./tool.ts";
 
 const text = { type: "string" };
 const texts = { type: "array", items: text };
+const count = { type: "integer" };
 const map = { type: "object", additionalProperties: text };
 
 /**
@@ -25,10 +26,17 @@ const formfile = z.unknown().meta({
         run: texts,
         include: texts,
         env: map,
-        expose: { type: "array", items: { type: "integer" } },
+        expose: { type: "array", items: count },
         entrypoint: { anyOf: [text, texts] },
-        resources: { type: "object", description: "vcpus 1, memory_mb 512, disk_gb 5" },
-        network: { type: "object", description: "join_formnet, external_networks" },
+        resources: {
+          type: "object",
+          properties: { vcpus: count, memory_mb: count, disk_gb: count },
+          description: "Default 1, 512, 5",
+        },
+        network: {
+          type: "object",
+          properties: { join_formnet: { type: "boolean" }, external_networks: texts },
+        },
         metadata: map,
       },
       required: ["from", "name"],
@@ -38,7 +46,9 @@ const formfile = z.unknown().meta({
   ],
 });
 
-const file = z.union([z.string(), z.strictObject({ base64: z.string() })]);
+const file = z.union([z.string(), z.strictObject({ base64: z.string() })], {
+  error: "must be a text, or {base64: …} for bytes",
+});
 
 export const packBuild = {
   name: "pack_build",

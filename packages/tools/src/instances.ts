@@ -58,7 +58,7 @@ export const vmCreate = {
     image: z.string().min(1).max(255).describe("OCI reference, or busybox"),
     instance_name: f.instanceName,
     entrypoint: z
-      .union([z.string(), z.array(z.string())])
+      .union([z.string(), z.array(z.string())], { error: "must be a shell line or an argv array" })
       .optional()
       .describe("Default: the image's own"),
     env: z.record(z.string(), z.string()).optional(),

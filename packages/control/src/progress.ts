@@ -1,12 +1,24 @@
-// Why a queued operation waits, said to its owner without a word about other owners or nodes by name.
+// Where an unfinished operation is; and if it still waits, why, without a word about other owners or nodes by name.
 
 import { LIMITS, type NodeRecord, type Operation } from "@formation-mcp/contract";
 import type { Resources } from "@formation-mcp/formfile";
 import type { Deps } from "./deps.ts";
+import { progressView } from "./views.ts";
+import { hasEnded } from "./waiting.ts";
 
 const SILENT_MS = 3 * LIMITS.leaseMs;
 
-export async function whyQueued(deps: Deps, operation: Operation): Promise<string> {
+interface Shown {
+  progress?: { step: string; message: string; fraction: number | null };
+}
+
+export async function progressOf(deps: Deps, operation: Operation): Promise<Shown> {
+  if (hasEnded(operation)) return {};
+  if (operation.state !== "queued") return progressView(operation.progress);
+  return { progress: { step: "queued", message: await whyQueued(deps, operation), fraction: null } };
+}
+
+async function whyQueued(deps: Deps, operation: Operation): Promise<string> {
   const now = deps.clock.now();
   const nodes = await deps.store.nodes();
   const alive = nodes.filter((node) => !node.draining && now - node.heartbeat_at <= SILENT_MS);

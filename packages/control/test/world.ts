@@ -1,5 +1,5 @@
-// The world that these tests run in: a real store, queue and artifacts in a directory of their own, a real MCP client
-// over linked transports, and a stand-in for the worker that ends operations as a test tells it to.
+// The world that these tests run in: a real store, queue and artifacts in a directory of their own, and a stand-in for
+// the worker that ends operations as a test tells it to.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -7,34 +7,23 @@ import { join } from "node:path";
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import { allScopes, type Principal } from "@formation-mcp/auth";
-import { controlSubject, type ErrorRecord, newId, type Operation, SUBJECTS } from "@formation-mcp/contract";
+import {
+  type Build,
+  controlSubject,
+  type ErrorRecord,
+  FormationError,
+  newId,
+  type Operation,
+  SUBJECTS,
+} from "@formation-mcp/contract";
 import { type Control, type ControlOptions, createControl } from "@formation-mcp/control";
-import { createMcpServerFactory } from "@formation-mcp/gateway/mcp";
 import type { Changes, Lease, Outcome, Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import type { Queue } from "@formation-mcp/queue";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
-import { Client } from "@modelcontextprotocol/client";
-import { InMemoryTransport } from "@modelcontextprotocol/server";
-import { serveStdio } from "@modelcontextprotocol/server/stdio";
+import { findTool } from "@formation-mcp/tools";
 
 export type Json = Record<string, unknown>;
-
-/** What a tool said, as a host sees it. */
-export interface Said {
-  isError: boolean;
-  /** The structured content. */
-  is: Json;
-  text: string;
-  meta: Json;
-}
-
-export interface Peer {
-  client: Client;
-  call(tool: string, input?: Json, options?: Parameters<Client["callTool"]>[1]): Promise<Said>;
-  /** Calls and expects no error. */
-  must(tool: string, input?: Json): Promise<Json>;
-}
 
 export interface World extends AsyncDisposable {
   dir: string;
@@ -43,21 +32,25 @@ export interface World extends AsyncDisposable {
   artifacts: Artifacts;
   control: Control;
   worker: Worker;
-  connect(principal?: Principal, era?: "modern" | "legacy"): Promise<Peer>;
+  /** Calls a tool as somebody, Alice by default; without `wait_seconds` it waits for nothing. */
+  call(tool: string, input?: Json, principal?: Principal): Promise<Json>;
+  /** Calls a tool and returns the error that it must throw. */
+  refused(tool: string, input?: Json, principal?: Principal): Promise<FormationError>;
 }
 
 export const ALICE: Principal = { owner: "alice", scopes: allScopes(), local: true };
 export const BOB: Principal = { owner: "bob", scopes: allScopes(), local: true };
 
 export async function openWorld(options: Partial<ControlOptions> = {}): Promise<World> {
-  const dir = await mkdtemp(join(tmpdir(), "formation-gateway-"));
+  const dir = await mkdtemp(join(tmpdir(), "formation-control-"));
   const store = await openSqliteStore({ path: join(dir, "store.db") });
   const queue = await openEmbeddedQueue({ path: join(dir, "queue.db") });
   const artifacts = await openDirectoryArtifacts({ path: join(dir, "artifacts") });
   const control = createControl({ store, queue, artifacts, ...options });
   const worker = new Worker(store, queue, artifacts);
   await worker.register();
-  const closers: (() => Promise<void>)[] = [];
+  const call: World["call"] = (tool, input = {}, principal = ALICE) =>
+    control.call(principal, tool, waits(tool, input));
   return {
     dir,
     store,
@@ -65,28 +58,14 @@ export async function openWorld(options: Partial<ControlOptions> = {}): Promise<
     artifacts,
     control,
     worker,
-    async connect(principal = ALICE, era = "modern") {
-      const [near, far] = InMemoryTransport.createLinkedPair();
-      const factory = createMcpServerFactory({
-        control,
-        principalFor: () => principal,
-        version: "0.0.0-test",
-      });
-      const server = serveStdio(factory, { transport: far });
-      const client = new Client(
-        { name: "test", version: "0" },
-        era === "modern" ? { versionNegotiation: { mode: { pin: "2026-07-28" } } } : {},
-      );
-      await client.connect(near);
-      closers.push(async () => {
-        await client.close();
-        await server.close();
-      });
-      return peer(client);
+    call,
+    async refused(tool, input, principal) {
+      const said = await call(tool, input, principal).catch((error: unknown) => error);
+      if (said instanceof FormationError) return said;
+      throw new Error(`${tool} should have been refused, but: ${JSON.stringify(said)}`);
     },
     async [Symbol.asyncDispose]() {
       await worker.stop();
-      for (const close of closers) await close();
       await queue.close();
       await artifacts.close();
       await store.close();
@@ -95,26 +74,10 @@ export async function openWorld(options: Partial<ControlOptions> = {}): Promise<
   };
 }
 
-function peer(client: Client): Peer {
-  const call: Peer["call"] = async (name, input = {}, options) => {
-    const result = await client.callTool({ name, arguments: input }, options);
-    const content = (result.content ?? []) as { type: string; text: string }[];
-    return {
-      isError: result.isError === true,
-      is: (result.structuredContent ?? {}) as Json,
-      text: content.map((block) => block.text).join("\n"),
-      meta: (result._meta ?? {}) as Json,
-    };
-  };
-  return {
-    client,
-    call,
-    async must(tool, input) {
-      const said = await call(tool, input);
-      if (said.isError) throw new Error(`${tool} said: ${said.text}`);
-      return said.is;
-    },
-  };
+/** A test that does not say how long to wait does not want to. */
+function waits(name: string, input: Json): Json {
+  const takes = Object.keys(findTool(name)?.input.shape ?? {}).includes("wait_seconds");
+  return takes && !("wait_seconds" in input) ? { ...input, wait_seconds: 0 } : input;
 }
 
 /** How the stand-in treats an operation: by default it completes it. */
@@ -227,7 +190,11 @@ export class Worker {
   async complete({ owner, input }: Operation): Promise<{ outcome: Outcome; changes: Changes }> {
     const outcome = { state: "completed" } as const;
     const now = Date.now();
-    if (input.kind === "build") return { outcome, changes: { builds: [this.#built(input.build_id, now)] } };
+    if (input.kind === "build")
+      return {
+        outcome,
+        changes: { builds: [this.#built(await this.#store.build(owner, input.build_id), now)] },
+      };
     const instance = await this.#store.instance(owner, input.instance_id);
     if (input.kind === "ship") {
       const build = await this.#store.build(owner, input.build_id);
@@ -235,7 +202,7 @@ export class Worker {
       return {
         outcome,
         changes: {
-          builds: build.state === "ready" ? [] : [this.#built(build.id, now)],
+          builds: build.state === "ready" ? [] : [this.#built(build, now)],
           deployments: [{ id: deployment.id, patch: { state: "live", ended_at: now } }],
           instances: [
             {
@@ -270,9 +237,9 @@ export class Worker {
     return { outcome, changes: { instances: [{ id: instance.id, patch: { state } }] } };
   }
 
-  #built(id: `bld_${string}`, now: number): NonNullable<Changes["builds"]>[number] {
+  #built(build: Build, now: number): NonNullable<Changes["builds"]>[number] {
     return {
-      id,
+      id: build.id,
       patch: {
         state: "ready",
         node_id: this.node,
@@ -282,7 +249,7 @@ export class Worker {
           digest: `sha256:${"0".repeat(64)}`,
           bytes: 1234,
           process: { argv: ["/bin/true"], env: {}, workdir: "/", user: "" },
-          expose: [],
+          expose: build.formfile.expose,
           base: { reference: "busybox", digest: `sha256:${"1".repeat(64)}` },
         },
       },
