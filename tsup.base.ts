@@ -25,7 +25,7 @@ export function application(entry: Record<string, string>): Options {
     minify: true,
     // Straight from the workspace's sources, so that a bundle is never older than they are.
     esbuildOptions(options) {
-      options.conditions = ["source"];
+      options.conditions = ["formation-source"];
     },
     outExtension: () => ({ js: ".mjs" }),
     banner: {

@@ -1,7 +1,7 @@
 import { defineProject } from "vitest/config";
 
 export default defineProject({
-  resolve: { conditions: ["source"] },
-  ssr: { resolve: { conditions: ["source"] } },
+  resolve: { conditions: ["formation-source"] },
+  ssr: { resolve: { conditions: ["formation-source"] } },
   test: { name: "contract", include: ["test/**/*.test.ts"], environment: "node" },
 });

@@ -1,8 +1,8 @@
 import { defineProject } from "vitest/config";
 
 export default defineProject({
-  resolve: { conditions: ["source"] },
-  ssr: { resolve: { conditions: ["source"] } },
+  resolve: { conditions: ["formation-source"] },
+  ssr: { resolve: { conditions: ["formation-source"] } },
   test: {
     name: "gateway",
     include: ["test/**/*.test.ts"],

@@ -21,7 +21,7 @@ export function commandFor(
   args: string[],
 ): { file: string; args: string[] } {
   if (!program.entry.endsWith(".mjs")) {
-    return { file: process.execPath, args: ["--conditions=source", program.entry, ...args] };
+    return { file: process.execPath, args: ["--conditions=formation-source", program.entry, ...args] };
   }
   const copy = join(versions, `formation-mcp-${program.version}.mjs`);
   if (program.entry !== copy) copyOver(program.entry, versions, copy);
