@@ -35,7 +35,7 @@ it("a kill -9 in the middle of writing leaves the old content or the new, and a 
   let alive = 0;
   for (let round = 0; round < 8; round++) {
     writeFileAtomic(path, "old");
-    const writer = await child("writer.ts", path);
+    const writer = await child("writer", path);
     // How far it gets differs from round to round: that is the point.
     for (let looks = 0; looks <= round * 40; looks++)
       expect(valid.has(readFileSync(path, "utf8"))).toBe(true);

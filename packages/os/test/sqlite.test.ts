@@ -11,7 +11,7 @@ describe("a database file", () => {
     const directory = scratch();
     const path = join(directory, "many.sqlite");
     const gate = join(directory, "gate");
-    const openers = await Promise.all(Array.from({ length: 32 }, () => child("opener.ts", path, gate)));
+    const openers = await Promise.all(Array.from({ length: 32 }, () => child("opener", path, gate)));
     writeFileSync(gate, "");
     expect(await Promise.all(openers.map((opener) => ended(opener.process)))).toEqual(openers.map(() => 0));
     const database = await openSqlite(path);
@@ -89,16 +89,16 @@ describe("the file lock", () => {
     const first = await tryLock(path);
     expect(first).not.toBeNull();
     expect(await tryLock(path)).toBeNull();
-    expect((await child("holder.ts", path)).said).toBe("taken");
+    expect((await child("holder", path)).said).toBe("taken");
     first?.release();
     first?.release();
-    expect((await child("holder.ts", path)).said).toBe("held");
+    expect((await child("holder", path)).said).toBe("held");
     expect(await tryLock(path)).toBeNull();
   }, 30_000);
 
   it("is free again as soon as its holder was killed with -9", async () => {
     const path = join(scratch(), "lock");
-    const holder = await child("holder.ts", path);
+    const holder = await child("holder", path);
     expect(holder.said).toBe("held");
     expect(await tryLock(path)).toBeNull();
     holder.process.kill("SIGKILL");
@@ -110,7 +110,7 @@ describe("the file lock", () => {
 
   it("among twelve that try at once is given to exactly one", async () => {
     const path = join(scratch(), "lock");
-    const holders = await Promise.all(Array.from({ length: 12 }, () => child("holder.ts", path)));
+    const holders = await Promise.all(Array.from({ length: 12 }, () => child("holder", path)));
     expect(holders.map((holder) => holder.said).sort()).toEqual([
       "held",
       ...Array.from({ length: 11 }, () => "taken"),

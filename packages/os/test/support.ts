@@ -3,7 +3,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
 
 /** An empty directory that the test's end removes. */
@@ -13,13 +14,19 @@ export function scratch(): string {
   return directory;
 }
 
+/** The programs in `children`, each named so that tools see that it is used. */
+const CHILDREN = {
+  writer: new URL("./children/writer.ts", import.meta.url),
+  opener: new URL("./children/opener.ts", import.meta.url),
+  holder: new URL("./children/holder.ts", import.meta.url),
+};
+
 /** Starts one of the programs in `children`; the test's end kills it. Resolves with its first line. */
 export async function child(
-  name: string,
+  name: keyof typeof CHILDREN,
   ...args: string[]
 ): Promise<{ process: ChildProcess; said: string }> {
-  const script = resolve(import.meta.dirname, "children", name);
-  const started = spawn(process.execPath, ["--conditions=source", script, ...args], {
+  const started = spawn(process.execPath, ["--conditions=source", fileURLToPath(CHILDREN[name]), ...args], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   onTestFinished(() => {
