@@ -2,7 +2,7 @@
 // durable, and whoever reads it checks the hash again.
 
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream, statSync } from "node:fs";
+import { createReadStream, type Stats, statSync } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
@@ -148,10 +148,10 @@ export class Blobs {
     const path = this.#pathOf(hex);
     const aside = join(this.#temporary, temporaryName());
     try {
-      if ((await stat(path)).mtimeMs >= before) return 0;
+      if (isYoung(await stat(path), before)) return 0;
       await rename(path, aside);
       const moved = await stat(aside);
-      if (moved.mtimeMs >= before) {
+      if (isYoung(moved, before)) {
         await link(aside, path).catch((error) => {
           if (errnoOf(error) !== "EEXIST") throw error;
         });
@@ -191,6 +191,11 @@ export class Blobs {
 function temporaryName(): string {
   const ticks = identify(process.pid)?.start_ticks ?? "";
   return `${process.pid}.${ticks}.${randomBytes(9).toString("hex")}`;
+}
+
+/** Whether a blob was put after that time. Files keep their times in other units, hence the rounding. */
+function isYoung(blob: Stats, before: number): boolean {
+  return Math.round(blob.mtimeMs) > before;
 }
 
 function hexOf(digest: string): string {

@@ -1,6 +1,7 @@
 // Appending to logs. Lines are written in the order of their numbers, so that whoever sees a line can see all before it;
 // what this process knows of a log's end is checked against the file before each write, and found out anew if it differs.
 
+import { closeSync, fstatSync, openSync, writeSync } from "node:fs";
 import { mkdir, open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
@@ -49,8 +50,8 @@ export class LogWriter {
     await this.#inTurn(name, async () => {
       let written = 0;
       for (let tries = 0; written < lines.length; tries++) {
-        const end = this.#ends.get(name) ?? (await this.#find(name));
         try {
+          const end = this.#ends.get(name) ?? (await this.#find(name));
           written += await this.#writeRun(name, end, lines, written);
           tries = 0;
         } catch (error) {
@@ -100,18 +101,7 @@ export class LogWriter {
       if (text.length >= SEGMENT_BYTES / 4) break;
     }
     const bytes = Buffer.from(text);
-    const file = await open(join(this.#directoryOf(name), segmentName(segment)), "a", 0o600).catch(
-      (error) => {
-        throw errnoOf(error) === "ENOENT" ? CHANGED : error;
-      },
-    );
-    try {
-      if ((await file.stat()).size !== segment.bytes) throw CHANGED;
-      const { bytesWritten } = await file.write(bytes);
-      if (bytesWritten !== bytes.length) throw Object.assign(new Error("short write"), { code: "ENOSPC" });
-    } finally {
-      await file.close();
-    }
+    appendTo(join(this.#directoryOf(name), segmentName(segment)), segment.bytes, bytes);
     segment.bytes += bytes.length;
     end.next += count;
     await this.#dropOldest(name, ending);
@@ -155,7 +145,9 @@ export class LogWriter {
     for (const [stream, segments] of await listSegments(directory)) {
       const ending: StreamEnd = { segments: [] };
       for (const segment of segments) {
-        const { size } = await stat(join(directory, segmentName(segment)));
+        const { size } = await stat(join(directory, segmentName(segment))).catch((error) => {
+          throw errnoOf(error) === "ENOENT" ? CHANGED : error;
+        });
         ending.segments.push({ ...segment, bytes: size });
       }
       end.streams.set(stream, ending);
@@ -184,5 +176,22 @@ export class LogWriter {
     } finally {
       await file.close();
     }
+  }
+}
+
+/** Appends to a file of the size we know. Synchronous, for it is quick and a flood of lines comes in many small runs. */
+function appendTo(path: string, size: number, bytes: Uint8Array): void {
+  let file: number;
+  try {
+    file = openSync(path, "a", 0o600);
+  } catch (error) {
+    throw errnoOf(error) === "ENOENT" ? CHANGED : error;
+  }
+  try {
+    if (fstatSync(file).size !== size) throw CHANGED;
+    if (writeSync(file, bytes) !== bytes.length)
+      throw Object.assign(new Error("short write"), { code: "ENOSPC" });
+  } finally {
+    closeSync(file);
   }
 }
