@@ -50,11 +50,14 @@ export function sweepLaws(open: () => World): void {
   });
 
   it("an operation whose worker fell silent is given back and woken, until its attempts are used up", async () => {
-    const { store, ready, ship, claim, clock } = open();
+    const { store, ready, ship, claim, lease, clock } = open();
     const request = ship(await ready());
+    const { id } = request.deployment;
     await store.submit(request);
     for (let attempt = 1; attempt <= LIMITS.attempts; attempt++) {
-      expect(await claim()).toMatchObject({ attempt });
+      const running = (await claim()) as Operation;
+      expect(running.attempt).toBe(attempt);
+      await store.apply(lease(running), { deployments: [{ id, patch: { state: "deploying" } }] });
       clock.pass(LEASE - 1);
       expect((await store.sweep(SWEEP)).changed).toEqual([]);
       clock.pass(1);
@@ -62,11 +65,12 @@ export function sweepLaws(open: () => World): void {
       const last = attempt === LIMITS.attempts;
       expect(changed).toMatchObject([{ id: request.operation.id, state: last ? "failed" : "queued" }]);
       expect(resend.length).toBe(last ? 0 : 1);
+      expect(await store.deployment(OWNER, id)).toMatchObject({ state: last ? "failed" : "queued" });
     }
     const { error } = await store.operation(OWNER, request.operation.id);
     expect(error?.message).toMatch(/3 times without an answer/);
     const failed = { state: "failed", error };
-    expect(await store.deployment(OWNER, request.deployment.id)).toMatchObject(failed);
+    expect(await store.deployment(OWNER, id)).toMatchObject(failed);
     expect(await store.instance(OWNER, request.deployment.instance_id)).toMatchObject(failed);
     expect(await claim()).toBeNull();
   });
