@@ -83,11 +83,14 @@ function refuseMissing(include: readonly string[], contents: ReadonlyMap<string,
   );
 }
 
+/** So few that one parse lists every issue. */
+const BATCH = 100;
+
 /** The rules of the language for included paths hold for the files as well: one set of rules, one set of words. */
 function pathProblems(names: readonly string[]): Map<number, string> {
   const found = new Map<number, string>();
-  for (let from = 0; from < names.length; from += 1000) {
-    const include = names.slice(from, from + 1000);
+  for (let from = 0; from < names.length; from += BATCH) {
+    const include = names.slice(from, from + BATCH);
     const parsed = parseFormfile({ from: "scratch", name: "paths", entrypoint: ["/paths"], include });
     if (parsed.ok) continue;
     for (const { path, problem, remedy } of parsed.issues) {

@@ -36,8 +36,8 @@ export function errorView(error: ErrorRecord): { code: string; message: string; 
   const { step, exit_code } = error;
   return {
     code: error.code,
-    message: cleanText(error.message),
-    ...(error.remedy ? { remedy: cleanText(error.remedy) } : {}),
+    message: cleanText(error.message, 1000),
+    ...(error.remedy ? { remedy: cleanText(error.remedy, 1000) } : {}),
     ...(step === undefined ? {} : { step: cleanText(step, 80) }),
     ...(exit_code === undefined ? {} : { exit_code }),
   };
@@ -53,13 +53,13 @@ export function errorLog(
   return { log: fence(cleanLines(error.log_tail), what, random) };
 }
 
-/** The last lines, each cleaned, in at most 8,000 characters together. */
+/** The last lines, each cleaned, in at most 6,000 characters of JSON together. */
 function cleanLines(lines: readonly string[]): string[] {
   const kept: string[] = [];
-  let left = 8000;
+  let left = 6000;
   for (const line of lines.slice(-LIMITS.errorLogLines).reverse()) {
     const clean = cleanLine(line);
-    left -= clean.length + 1;
+    left -= JSON.stringify(clean).length;
     if (left < 0) break;
     kept.unshift(clean);
   }

@@ -1,0 +1,194 @@
+import { expect, test } from "vitest";
+import { HELLO, live, ready } from "./formfiles.ts";
+import { openWorld } from "./world.ts";
+
+test("a waiting call ends when its seconds are over, and the operation goes on", async () => {
+  await using world = await openWorld();
+  const began = performance.now();
+  const said = await world.call("pack_build", { formfile: HELLO, wait_seconds: 0.3 });
+  expect(performance.now() - began).toBeLessThan(5000);
+  expect(said).toMatchObject({ state: "queued", done: false });
+  await world.worker.step();
+  expect(await world.call("operation_get", { id: said["operation_id"] })).toMatchObject({
+    state: "completed",
+  });
+});
+
+test("a wait beyond the limit is refused with the limit", async () => {
+  await using world = await openWorld();
+  const error = await world.refused("operation_get", { id: "op_x", wait_seconds: 46 });
+  expect(error.details.field).toBe("wait_seconds");
+  expect(error.message).toContain("45");
+});
+
+test("a waiting call ends with the operation, and before it tells each step, never falling", async () => {
+  await using world = await openWorld();
+  world.worker.plan = async (operation, lease) => {
+    for (const [step, fraction] of [
+      ["pull", 0.2],
+      ["run 1/2", 0.6],
+      ["run 2/2", 0.4],
+      ["commit", null],
+    ] as const) {
+      await world.worker.report(lease, step, fraction);
+      await world.queue.emit({ v: 1, id: operation.id, owner: operation.owner });
+      await seen(step);
+    }
+    return world.worker.complete(operation);
+  };
+  const told: { step: string; fraction: number | null }[] = [];
+  const seen = async (step: string) => {
+    const end = performance.now() + 5000;
+    while (!told.some((each) => each.step === step) && performance.now() < end)
+      await new Promise((resolve) => setTimeout(resolve, 5));
+  };
+  world.worker.start();
+  const { ALICE } = await import("./world.ts");
+  const said = await world.control.call(
+    ALICE,
+    "pack_build",
+    { formfile: HELLO, wait_seconds: 30 },
+    { onProgress: (progress) => told.push(progress) },
+  );
+  expect(said).toMatchObject({ state: "ready", done: true });
+  expect(told.map(({ step }) => step).filter((step) => step !== "queued" && step !== "running")).toEqual([
+    "pull",
+    "run 1/2",
+    "run 2/2",
+    "commit",
+  ]);
+  const fractions = told.flatMap(({ fraction }) => (fraction === null ? [] : [fraction]));
+  expect(fractions).toEqual(fractions.toSorted((a, b) => a - b));
+});
+
+test("who stops waiting stops nothing", async () => {
+  await using world = await openWorld();
+  const { ALICE } = await import("./world.ts");
+  const caller = new AbortController();
+  const waiting = world.control.call(
+    ALICE,
+    "pack_build",
+    { formfile: HELLO, wait_seconds: 45 },
+    { signal: caller.signal },
+  );
+  const until = (await import("./world.ts")).until;
+  await until(async () => ((await world.call("operation_list"))["operations"] as unknown[]).length === 1);
+  caller.abort();
+  expect(await waiting).toMatchObject({ done: false });
+  expect(await world.worker.step()).toMatchObject({ state: "completed" });
+});
+
+test("an operation can be asked about by each of its ids", async () => {
+  await using world = await openWorld();
+  const ship = await live(world);
+  for (const key of ["operation_id", "deployment_id", "instance_id"]) {
+    const said = await world.call("operation_get", { id: ship[key] });
+    expect(said, key).toMatchObject({
+      operation_id: ship["operation_id"],
+      tool: "pack_ship",
+      state: "completed",
+      done: true,
+      record: { id: ship["instance_id"], name: "web", state: "running" },
+      urls: ["http://127.0.0.1:40080"],
+    });
+  }
+  expect(await world.call("operation_get", { id: ship["build_id"] })).toMatchObject({ tool: "pack_build" });
+  const bad = await world.refused("operation_get", { id: "web" });
+  expect(bad.details).toMatchObject({ field: "id", remedy: expect.stringContaining("op_") });
+});
+
+test("after an operation expired its records still answer", async () => {
+  await using world = await openWorld();
+  const ship = await live(world);
+  world.worker.plan = world.worker.fail({ code: "invalid", message: "It broke.", remedy: "Mend it." });
+  const failed = await world.call("pack_build", { formfile: HELLO });
+  await world.worker.step();
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  await world.store.sweep({ operationKeptMs: 0, strandedMs: 30_000, unusedBuildKeptMs: 1e9 });
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  await world.store.sweep({ operationKeptMs: 0, strandedMs: 30_000, unusedBuildKeptMs: 1e9 });
+  const gone = await world.refused("operation_get", { id: ship["operation_id"] }).catch(() => null);
+  if (gone) expect(gone.details.remedy).toContain("bld_");
+  expect(await world.call("operation_get", { id: ship["build_id"] })).toMatchObject({ state: "completed" });
+  expect(await world.call("operation_get", { id: ship["deployment_id"] })).toMatchObject({
+    state: "completed",
+  });
+  expect(await world.call("operation_get", { id: ship["instance_id"] })).toMatchObject({ done: true });
+  expect(await world.call("operation_get", { id: failed["build_id"] })).toMatchObject({
+    state: "failed",
+    error: { message: "It broke.", remedy: "Mend it." },
+  });
+});
+
+test("a queued operation is cancelled at once, a running one is asked to, a finished one is left alone", async () => {
+  await using world = await openWorld();
+  const queued = await world.call("pack_build", { formfile: HELLO });
+  const cancel = (id: unknown) => world.call("operation_cancel", { operation_id: id });
+  expect(await cancel(queued["operation_id"])).toMatchObject({ state: "cancelled", done: true });
+  expect(await cancel(queued["operation_id"])).toMatchObject({ state: "cancelled", done: true });
+  expect(await world.call("build_get", { build_id: queued["build_id"] })).toMatchObject({
+    state: "cancelled",
+  });
+
+  const running = await world.call("pack_build", { formfile: HELLO });
+  world.worker.plan = async (operation) => {
+    const asked = await cancel(operation.id);
+    expect(asked).toMatchObject({ state: "running", done: false, cancel_requested: true });
+    return world.worker.complete(operation);
+  };
+  expect(await world.worker.step()).toMatchObject({ id: running["operation_id"], state: "completed" });
+  expect(await cancel(running["operation_id"])).toMatchObject({ state: "completed", done: true });
+});
+
+test("a waiting caller hears of a cancel as an error", async () => {
+  await using world = await openWorld();
+  const waiting = world.refused("pack_build", { formfile: HELLO, wait_seconds: 30 });
+  let id: unknown;
+  await (await import("./world.ts")).until(async () => {
+    id = ((await world.call("operation_list"))["operations"] as { operation_id: string }[])[0]?.operation_id;
+    return id !== undefined;
+  });
+  await world.call("operation_cancel", { operation_id: id });
+  const error = await waiting;
+  expect([error.code, typeof error.details.remedy]).toEqual(["cancelled", "string"]);
+});
+
+test("operations are listed by state and target", async () => {
+  await using world = await openWorld();
+  const build = await ready(world);
+  await world.call("pack_build", { formfile: HELLO });
+  const tools = async (input: Record<string, unknown>) =>
+    ((await world.call("operation_list", input))["operations"] as { state: string }[]).map(
+      ({ state }) => state,
+    );
+  expect(await tools({})).toEqual(["queued", "completed"]);
+  expect(await tools({ state: "queued" })).toEqual(["queued"]);
+  expect(await tools({ target: build })).toEqual(["completed"]);
+  const bad = await world.refused("operation_list", { target: "web" });
+  expect(bad.details.field).toBe("target");
+});
+
+test("what waits says why: no worker, too large, or something before it", async () => {
+  await using world = await openWorld();
+  const build_id = await ready(world);
+  const huge = await world.call("pack_ship", { build_id, vm_config: { memory_mb: 262_144 } });
+  expect(huge).toMatchObject({
+    progress: { step: "queued", message: expect.stringContaining("memory_mb 262144 (at most 65536)") },
+  });
+  const build = await world.call("pack_build", { formfile: HELLO });
+  expect(build).toMatchObject({ progress: { message: expect.stringContaining("free worker") } });
+  await using idle = await openWorld({ clock: { now: () => Date.now() + 10 * 60_000 } });
+  const stranded = await idle.call("pack_build", { formfile: HELLO });
+  expect(stranded).toMatchObject({ progress: { message: expect.stringContaining("No worker is running") } });
+});
+
+test("an instance whose node has been silent is shown with the age of what is known", async () => {
+  await using world = await openWorld();
+  await live(world);
+  expect(await world.call("vm_status", { instance: "web" })).toMatchObject({ warnings: [] });
+  const { createControl } = await import("@formation-mcp/control");
+  const { ALICE } = await import("./world.ts");
+  const later = createControl({ ...world, clock: { now: () => Date.now() + 3_600_000 } });
+  const said = await later.call(ALICE, "vm_status", { instance: "web" });
+  expect(said).toMatchObject({ warnings: [expect.stringContaining("60 min")], state: "running" });
+});
