@@ -72,8 +72,7 @@ export async function makeImage(
   const scratch = join(room.scratchDir, id);
   let image: Image;
   try {
-    attempt.step("context", "Unpacking the context.", 0);
-    const contextDir = await unpack(room, build, scratch, attempt.signal);
+    const contextDir = await unpack(room, attempt, build, scratch);
     image = await builder.build(
       {
         id,
@@ -113,20 +112,16 @@ export function unbuilt(room: Pick<Room, "clock">, ending: Ending): BuildPatch {
   return { state: ending.state, error: ending.error, ended_at: room.clock.now() };
 }
 
-async function unpack(
-  room: Room,
-  build: Build,
-  scratch: string,
-  signal: AbortSignal,
-): Promise<string | null> {
+async function unpack(room: Room, attempt: Attempt, build: Build, scratch: string): Promise<string | null> {
   if (build.context_digest === null) return null;
+  attempt.step("context", "Unpacking the context.", 0);
   const contextDir = join(scratch, "context");
   await mkdir(contextDir, { recursive: true, mode: 0o700 });
   const stream = await room.artifacts.get(build.context_digest as Digest);
   await unpackContext(stream, contextDir, {
     maxBytes: LIMITS.contextBytes,
     maxFiles: LIMITS.contextFiles,
-    signal,
+    signal: attempt.signal,
   });
   return contextDir;
 }

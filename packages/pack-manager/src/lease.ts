@@ -34,6 +34,9 @@ export function watchLease(
   let latest = operation;
   let renewedAt = monotonic();
   let renewing = false;
+  /** A renewal that failed is tried again soon: waiting for the next would outlast half the lease. */
+  let again: NodeJS.Timeout | undefined;
+  let stopped = false;
   let looking = false;
   let revision = store.revision();
 
@@ -53,7 +56,7 @@ export function watchLease(
     }
   };
   const renew = async () => {
-    if (renewing || losing.signal.aborted) return;
+    if (renewing || stopped || losing.signal.aborted) return;
     renewing = true;
     const asked = monotonic();
     try {
@@ -63,6 +66,7 @@ export function watchLease(
       const error = FormationError.from(thrown);
       logger.log("warn", `A lease was not renewed: ${error.message}`, { operation: lease.operation_id });
       if (error.code === "conflict" || error.code === "not_found") end("lost");
+      else again = setTimeout(() => void renew(), settings.leaseMs / 20);
     } finally {
       renewing = false;
     }
@@ -114,6 +118,8 @@ export function watchLease(
     stop() {
       for (const timer of timers) clearInterval(timer);
       clearTimeout(deadline);
+      clearTimeout(again);
+      stopped = true;
     },
   };
 }

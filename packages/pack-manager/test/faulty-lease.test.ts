@@ -52,6 +52,20 @@ test("a worker that can't renew for half its lease kills what it started and lea
   expect(lab.hypervisor.mostRunning).toBe(1);
 });
 
+test("a renewal that fails once costs nothing", async () => {
+  await using lab = await openLab();
+  let failures = 2;
+  const store = cut(lab.store, () => failures-- > 0);
+  await lab.worker({
+    store: { ...store, operation: lab.store.operation, settle: lab.store.settle },
+    settings: LEASE,
+  });
+  lab.builder.script = [() => new Promise((resolve) => setTimeout(resolve, LEASE.leaseMs))];
+  const { operation } = await lab.ask.build();
+  expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 1 });
+  expect(failures).toBeLessThan(0);
+});
+
 test("a worker whose clock says that it slept too long ends what it runs", async () => {
   await using lab = await openLab();
   let asleep = 0;

@@ -1,0 +1,56 @@
+// What is really there: processes, directories and files of a site, and machines as the hypervisor finds them.
+
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import type { MachineStatus } from "@formation-mcp/hypervisor";
+import { type Drivers, openHypervisor, type Site } from "./site.ts";
+
+/** The machines of a site, looked at while no worker runs. */
+export async function machinesOf(site: Site, drivers: Drivers): Promise<MachineStatus[]> {
+  const hypervisor = await openHypervisor(site, drivers);
+  try {
+    await hypervisor.recover();
+    return await hypervisor.list();
+  } finally {
+    await hypervisor.close();
+  }
+}
+
+/** `pid command` of every process that works in a site or for it. */
+export function processesOf(site: Site): string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .flatMap((pid) => {
+      try {
+        const command = readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ").trim();
+        const surroundings = readFileSync(`/proc/${pid}/environ`, "latin1");
+        const directory = readlinkSync(`/proc/${pid}/cwd`);
+        const belongs = [command, surroundings, directory].some((text) => text.includes(site.root));
+        return belongs && command !== "" ? [`${pid} ${command.slice(0, 160)}`] : [];
+      } catch {
+        return []; // it went while we looked, or is none of ours
+      }
+    });
+}
+
+/** Files and directories that exist only while something is being made. */
+export function halfMade(site: Site): string[] {
+  const of = (directory: string) => list(directory).map((name) => join(directory, name));
+  const temporary = walk(site.root).filter((path) => path.endsWith(".tmp") || path.includes(".partial"));
+  return [...of(site.scratch), ...of(join(site.builder, "builds")), ...temporary];
+}
+
+function walk(directory: string, depth = 4): string[] {
+  return list(directory).flatMap((name) => {
+    const path = join(directory, name);
+    return depth === 0 || name === "images" || name === "layers" ? [path] : [path, ...walk(path, depth - 1)];
+  });
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
