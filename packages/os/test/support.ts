@@ -26,7 +26,7 @@ export async function child(
   name: keyof typeof CHILDREN,
   ...args: string[]
 ): Promise<{ process: ChildProcess; said: string }> {
-  const started = spawn(process.execPath, ["--conditions=source", fileURLToPath(CHILDREN[name]), ...args], {
+  const started = spawn(process.execPath, ["--conditions=formation-source", fileURLToPath(CHILDREN[name]), ...args], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   onTestFinished(() => {

@@ -91,6 +91,7 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
   say(manifest.sideEffects === false, '"sideEffects" is false.');
   say(JSON.stringify(manifest.files) === '["dist"]', '"files" is ["dist"].');
   const config = files.find((file) => file.path === `${room}/tsup.config.ts`)?.text ?? "";
+  const condition = sourceCondition(files);
   const published: Record<string, Entry | string> = {};
   for (const [subpath, entry] of Object.entries(manifest.exports ?? {})) {
     if (subpath === "./package.json") {
@@ -117,9 +118,16 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
   say("." in published && "./package.json" in published, '"exports" has "." and "./package.json".');
   say(
     JSON.stringify(manifest.publishConfig?.exports) === JSON.stringify(published),
-    '"publishConfig.exports" is "exports" without "source".',
+    '"publishConfig.exports" is "exports" without the sources.',
   );
   return wrong;
+}
+
+/** The condition under which tsc, and so every program of ours, resolves a package to its sources. */
+function sourceCondition(files: readonly SourceFile[]): string {
+  const text = files.find((file) => file.path === "tsconfig.base.json")?.text ?? "{}";
+  const { compilerOptions } = JSON.parse(text) as { compilerOptions?: { customConditions?: string[] } };
+  return compilerOptions?.customConditions?.[0] ?? "source";
 }
 
 /** Every package has a README of at most 40 lines with an example. */
