@@ -68,7 +68,7 @@ const PUT_OFF = new RegExp(
 );
 
 /** Paths of a developer's machine: a home directory, a work directory, or where this very checkout lies. */
-const MACHINE_PATH = /(?<![\w.}$/-])\/(?:home\/(?!you\/|user\/)[\w-]+|Users\/[\w-]+|work)\/[\w.-]+/g;
+const MACHINE_PATH = /(?<![\w.}$/-])\/(?:home\/(?!(?:you|user|app)\/)[\w-]+|Users\/[\w-]+|work)\/[\w.-]+/g;
 
 /** The forbidden patterns, one rule each. */
 export const FORBIDDEN_RULES = FORBIDDEN.map(({ rule, where, pattern, advice }) => ({
