@@ -144,7 +144,7 @@ export class Build {
     const build = [
       ...[settings.tools.buildah, ...this.#store.globals(), "build", ...this.#store.isolation()],
       ...["--runtime-flag", `root=${join(this.#directory, "runc")}`],
-      ...(cgroup ? ["--cgroup-parent", cgroup.path] : ["--ulimit", this.#ulimit()]),
+      ...(cgroup ? ["--cgroup-parent", cgroup.forContainers] : ["--ulimit", this.#ulimit()]),
       ...["--cap-drop", "CAP_NET_RAW", "--cap-drop", "CAP_MKNOD", "--cap-drop", "CAP_AUDIT_WRITE"],
       ...(network ? ["--network", "ns:/proc/self/ns/net", "--dns", BUILD_DNS] : ["--network", "none"]),
       ...["--http-proxy=false", "--pull=never", "--layers", "--force-rm", ...this.#store.policy()],

@@ -24,7 +24,6 @@ const PERIOD_US = 100_000;
 const V2_CONTROLLERS = ["cpu", "memory", "pids"];
 
 export class BuildCgroup {
-  /** As `--cgroup-parent` wants it: absolute within each hierarchy. */
   readonly path: string;
   readonly #root: string;
   readonly #limits: BuildLimits;
@@ -33,6 +32,11 @@ export class BuildCgroup {
     this.path = `/${TOP}/${mark}/${id}`;
     this.#root = root;
     this.#limits = limits;
+  }
+
+  /** As `--cgroup-parent` wants it: absolute in each hierarchy, and below ours, for runc removes it after each line. */
+  get forContainers(): string {
+    return `${this.path}/run`;
   }
 
   /** @throws FormationError `unavailable` where the bounds cannot be set: then nothing is run without them. */
@@ -59,7 +63,8 @@ export class BuildCgroup {
         : sum("memory", "memory.oom_control", "oom_kill"),
       memoryHits: v2
         ? this.#read("memory", this.path, "memory.events", "max")
-        : this.#read("memory", this.path, "memory.failcnt"),
+        : this.#read("memory", this.path, "memory.failcnt") +
+          this.#read("memory", this.path, "memory.memsw.failcnt"),
       forksRefused: sum("pids", "pids.events", "max"),
       processes: this.#read("pids", this.path, "pids.current"),
       mostProcesses: this.#read("pids", this.path, "pids.peak"),

@@ -68,7 +68,9 @@ export class BuildOutput {
       this.#sink.onStep(step, index);
       return;
     }
-    if (!NOISE.some((pattern) => pattern.test(line))) this.#sink.onLine("stdout", line);
+    const commit = this.#next === this.#steps.length ? line.search(/COMMIT localhost\/formation:\S+$/) : -1;
+    if (commit > 0) this.#sink.onLine("stdout", line.slice(0, commit));
+    else if (commit < 0 && !NOISE.some((pattern) => pattern.test(line))) this.#sink.onLine("stdout", line);
   }
 
   #stderr(line: string): void {

@@ -1,0 +1,106 @@
+// What run lines reach: the internet, and nothing of the host or its private neighbours.
+
+import { createServer, type Server } from "node:http";
+import { type AddressInfo, isIPv4 } from "node:net";
+import { networkInterfaces } from "node:os";
+import { join } from "node:path";
+import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { build, buildWell, temporary } from "./support/build.ts";
+import { debianBase, debianMirror } from "./support/debian-base.ts";
+import { type Registry, startRegistry } from "./support/registry.ts";
+
+describe("the network of a build", () => {
+  const dir = temporary();
+  let server: Server;
+  let port: number;
+  const own = Object.values(networkInterfaces())
+    .flatMap((ones) => ones ?? [])
+    .map((one) => one.address)
+    .filter((address) => isIPv4(address) && !address.startsWith("127."));
+  const open = (options = {}) => openBuildahBuilder({ stateDir: join(dir.path, "s"), ...options });
+
+  beforeAll(async () => {
+    server = createServer((_, response) => response.end("host answered"));
+    await new Promise<void>((resolve) => server.listen(0, "0.0.0.0", resolve));
+    port = (server.address() as AddressInfo).port;
+  });
+  afterAll(async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+    dir[Symbol.dispose]();
+  });
+
+  it("reaches the mirror by name, but no address of the host's, no private range and no IPv6", async () => {
+    const { mirror } = await debianMirror();
+    const { host, hostname } = new URL(mirror);
+    const targets = ["127.0.0.1", "10.0.2.2", "10.0.2.3", ...own].map(
+      (address) => `http://${address}:${port}/`,
+    );
+    const tries = targets.map((url) => `wget -q -O - ${url} 2>/dev/null && echo REACHED ${url}`);
+    const ranges = ["10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1"];
+    const routes = ranges.map(
+      (address) => `ip route get ${address} >/dev/null 2>&1 && echo ROUTE ${address}`,
+    );
+    const { text } = await buildWell(await open(), {
+      run: [
+        `nslookup ${hostname} >/dev/null && echo resolved`,
+        `wget -q -O /dev/null ${mirror}dists/ && echo fetched || { echo | nc -w 5 ${host} 80 && echo fetched; }`,
+        `${[...tries, ...routes].join("; ")}; ip -6 addr; ip route add 10.9.0.0/16 dev tap0 2>/dev/null && echo CHANGED; :`,
+      ],
+    });
+    expect(text).toContain("resolved");
+    expect(text).toContain("fetched");
+    expect(text).not.toMatch(/REACHED|ROUTE|CHANGED|inet6/);
+  });
+
+  it("reaches a range that the operator allows", async () => {
+    const [address] = own;
+    const allowed = await open({ allowCidrs: [`${address}/32`] });
+    const url = `http://${address}:${port}/`;
+    expect((await buildWell(allowed, { run: [`wget -q -O - ${url}`] })).text).toBe("host answered");
+  });
+
+  it("is not there when the operator turns it off", async () => {
+    const none = await open({ network: "none" });
+    const { text } = await buildWell(none, {
+      run: ["ls /sys/class/net; wget -q -O - http://192.0.2.1/ || echo nothing"],
+    });
+    expect(text).not.toContain("tap0");
+    expect(text).toContain("nothing");
+  });
+
+  it("refuses an operator's range that is none", async () => {
+    const wrong = await build(await open({ denyCidrs: ["10.0.0.0/33"] }), { run: ["true"] });
+    expect(wrong.error).toMatchObject({ code: "invalid" });
+  });
+});
+
+describe("a Debian base", () => {
+  const dir = temporary();
+  let registry: Registry;
+  beforeAll(async () => {
+    registry = await startRegistry();
+    await registry.push("debian:12", await debianBase(), ["--cmd", '["/bin/bash"]']);
+  }, 300_000);
+  afterAll(async () => {
+    await registry.stop();
+    dir[Symbol.dispose]();
+  }, 60_000);
+
+  it("installs packages with apt in a run line", async () => {
+    const builder = await openBuildahBuilder({
+      stateDir: join(dir.path, "s"),
+      plainHttpRegistries: [registry.host],
+    });
+    const { text } = await buildWell(builder, {
+      from: `${registry.host}/debian:12`,
+      run: [
+        "apt-get update && apt-get install -y --no-install-recommends netcat-openbsd && rm -rf /var/lib/apt/lists/*",
+        "nc -h 2>&1 | head -1; cat /etc/os-release",
+      ],
+    });
+    expect(text).toContain("OpenBSD netcat");
+    expect(text).toMatch(/^VERSION_CODENAME=/m);
+  }, 180_000);
+});
