@@ -1,18 +1,13 @@
 // Making a machine: its directory, its copy-on-write disk over the shared base, its settings for the guest.
 
-import { chmodSync, chownSync, copyFileSync, linkSync, mkdirSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import { run } from "@formation-mcp/os";
 import { MACHINE_FILES } from "./command-line.ts";
-import { type Engine, runDirectory } from "./engine.ts";
-import { guestConfig } from "./guest-config.ts";
+import { type Engine, placeOf } from "./engine.ts";
 import { checkMachineId, type Journal } from "./journal.ts";
 import { Machine } from "./machine.ts";
 import type { MachineSpec } from "./port.ts";
-
-/** The file with the machine's own part of the initramfs: it may hold secrets, so only the worker reads it. */
-export const CONFIG_FILE = "config.cpio";
 
 export async function createMachine(engine: Engine, spec: MachineSpec): Promise<void> {
   checkSpec(spec);
@@ -30,7 +25,7 @@ export async function createMachine(engine: Engine, spec: MachineSpec): Promise<
     ports: spec.ports,
     egress_wanted: spec.egress,
     egress: { mode: "none", reason: "not started yet" },
-    uid: engine.settings.profile === "root" ? freeUid(engine) : null,
+    uid: freeUid(engine),
     forwards: [],
     accelerator: null,
     qemu: null,
@@ -55,57 +50,19 @@ export async function createMachine(engine: Engine, spec: MachineSpec): Promise<
 }
 
 async function makeFiles(engine: Engine, spec: MachineSpec, journal: Journal): Promise<void> {
-  const directory = runDirectory(engine, spec.id);
+  const place = placeOf(engine, spec.id);
+  const directory = place.runDirectory;
   mkdirSync(directory, { mode: 0o755 });
   mkdirSync(join(directory, "ipc"), { mode: 0o700 });
   for (const file of ["console", "out", "err", "status", "log"] as const) {
     writeFileSync(join(directory, MACHINE_FILES[file]), "", { mode: 0o600 });
   }
-  const config = guestConfig({
-    hostname: spec.hostname,
-    process: spec.process,
-    ports: spec.ports.map(({ guest_port }) => guest_port),
-    egress: spec.egress,
-  });
-  writeFileSync(join(engine.journals.directory(spec.id), CONFIG_FILE), config, { mode: 0o600 });
-  await linkOrCopy(spec.disk, join(directory, MACHINE_FILES.base));
-  const made = await run(
-    "qemu-img",
-    ["create", "-q", "-f", "qcow2", "-b", MACHINE_FILES.base, "-F", "raw", MACHINE_FILES.disk],
-    { cwd: directory, timeoutMs: 60_000 },
-  );
-  if (made.code !== 0) {
-    const why = made.stderr.trim().split("\n").at(-1) ?? "";
-    throw new FormationError("unavailable", `The machine's disk cannot be made: ${why}`, { step: "boot" });
-  }
-  chmodSync(join(directory, MACHINE_FILES.disk), 0o600);
+  await engine.runner.make(spec, journal, place);
   if (journal.uid === null) return;
-  for (const file of ["console", "out", "err", "status", "disk"] as const) {
+  for (const file of ["console", "out", "err", "status"] as const) {
     chownSync(join(directory, MACHINE_FILES[file]), journal.uid, journal.uid);
   }
   chownSync(join(directory, "ipc"), journal.uid, journal.uid);
-}
-
-/** A link keeps the base alive for this machine when a cache drops it. */
-export async function linkOrCopy(from: string, to: string): Promise<void> {
-  try {
-    linkSync(from, to);
-    return;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") {
-      throw new FormationError("unavailable", "The disk to start from is gone.", {
-        remedy: "Try again.",
-        cause: error,
-      });
-    }
-    if (code !== "EXDEV" && code !== "EPERM" && code !== "EMLINK") throw error;
-  }
-  const copied = await run("cp", ["--sparse=always", "--reflink=auto", "--", from, to], {
-    cwd: "/",
-    timeoutMs: 600_000,
-  });
-  if (copied.code !== 0) copyFileSync(from, to);
 }
 
 /** Turns "no space left" into what the owner can act upon. */
@@ -120,9 +77,11 @@ export function diskError(error: unknown): FormationError {
   });
 }
 
-function freeUid(engine: Engine): number {
+function freeUid(engine: Engine): number | null {
+  const { uidBase } = engine.runner;
+  if (uidBase === null) return null;
   const used = new Set([...engine.machines.values()].map((machine) => machine.journal.uid));
-  for (let uid = engine.settings.uidBase; ; uid++) if (!used.has(uid)) return uid;
+  for (let uid = uidBase; ; uid++) if (!used.has(uid)) return uid;
 }
 
 function checkSpec(spec: MachineSpec): void {

@@ -3,22 +3,14 @@
 
 import { join } from "node:path";
 import type { Clock, Logger } from "@formation-mcp/contract";
-import type { Accelerators } from "./accelerator.ts";
-import type { Cgroups } from "./cgroup.ts";
-import type { Firewall } from "./firewall.ts";
 import type { Journals } from "./journal.ts";
-import type { KernelOverride } from "./kernel.ts";
 import type { Machine } from "./machine.ts";
+import type { Place, Runner } from "./runner.ts";
 
 export interface Settings {
   stateDir: string;
-  profile: "root" | "user";
+  /** Where forwarded ports are bound. */
   bindAddress: string;
-  kernel: KernelOverride | undefined;
-  egress: "internet" | "none";
-  /** The first of the accounts that machines run as; root profile alone. */
-  uidBase: number;
-  busyboxPath: string;
 }
 
 export interface Engine {
@@ -26,9 +18,7 @@ export interface Engine {
   clock: Clock;
   logger: Logger;
   journals: Journals;
-  firewall: Firewall;
-  cgroups: Cgroups;
-  accelerators: Accelerators;
+  runner: Runner;
   machines: Map<string, Machine>;
   /** Machines whose journal cannot be understood: they can only be removed. */
   broken: Set<string>;
@@ -38,6 +28,8 @@ export interface Engine {
   reserved: Map<string, number[]>;
   /** Tells whoever listens that a machine changed. */
   changed(id: string): void;
+  /** A machine's process ended: what it held is taken back, in its turn. */
+  ended(id: string): void;
   /** Runs the action after every earlier one on the same machine. */
   serial<T>(id: string, action: () => Promise<T>): Promise<T>;
 }
@@ -57,7 +49,7 @@ export function serialiser(): <T>(key: string, action: () => Promise<T>) => Prom
   };
 }
 
-/** The directory that QEMU runs in, below the one that only the worker may write. */
-export function runDirectory(engine: Pick<Engine, "journals">, id: string): string {
-  return join(engine.journals.directory(id), "run");
+export function placeOf(engine: Pick<Engine, "journals">, id: string): Place {
+  const directory = engine.journals.directory(id);
+  return { directory, runDirectory: join(directory, "run") };
 }

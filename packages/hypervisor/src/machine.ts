@@ -5,7 +5,7 @@ import { existsSync, type FSWatcher, readFileSync, watch } from "node:fs";
 import { join } from "node:path";
 import { identify, isAlive, waitGone } from "@formation-mcp/os";
 import { MACHINE_FILES } from "./command-line.ts";
-import { type Engine, runDirectory } from "./engine.ts";
+import { type Engine, placeOf } from "./engine.ts";
 import type { Journal } from "./journal.ts";
 import { dropHead } from "./offsets.ts";
 import type { MachineStatus } from "./port.ts";
@@ -36,7 +36,7 @@ export class Machine {
   constructor(engine: Engine, journal: Journal) {
     this.#engine = engine;
     this.journal = journal;
-    this.directory = runDirectory(engine, journal.id);
+    this.directory = placeOf(engine, journal.id).runDirectory;
     if (journal.reported) {
       this.report = journal.reported.report;
       this.#statusAt = journal.reported.at;
@@ -123,6 +123,7 @@ export class Machine {
     const exit = { reason: this.#exitReason(), code: this.report.exit_code };
     this.detach();
     this.note({ phase: "stopped", qemu: null, paused: false, exit });
+    this.#engine.ended(this.journal.id);
     this.wake();
   }
 

@@ -1,12 +1,13 @@
 // Which processes belong to a machine, found without any record of them: they are started in the machine's directory.
 
-import { readdirSync, readlinkSync } from "node:fs";
+import { readdirSync, readlinkSync, realpathSync } from "node:fs";
 import { join, sep } from "node:path";
 import { identify, type ProcessIdentity, sendSignal, waitGone } from "@formation-mcp/os";
 
 /** All processes whose working directory lies below `root`, by the first name below it. */
 export function processesBelow(root: string): Map<string, ProcessIdentity[]> {
   const found = new Map<string, ProcessIdentity[]>();
+  const base = realpathSync(root) + sep;
   for (const entry of readdirSync("/proc")) {
     if (!/^[0-9]+$/.test(entry) || Number(entry) === process.pid) continue;
     let cwd: string;
@@ -15,8 +16,8 @@ export function processesBelow(root: string): Map<string, ProcessIdentity[]> {
     } catch {
       continue; // gone, or somebody else's
     }
-    if (!cwd.startsWith(root + sep)) continue;
-    const name = cwd.slice(root.length + 1).split(sep)[0] ?? "";
+    if (!cwd.startsWith(base)) continue;
+    const name = cwd.slice(base.length).split(sep)[0] ?? "";
     const identity = identify(Number(entry));
     if (identity) found.set(name, [...(found.get(name) ?? []), identity]);
   }

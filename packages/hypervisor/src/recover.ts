@@ -1,16 +1,16 @@
 // Putting right what an earlier process left: machines that run are taken back, whatever is half-made or half-removed goes,
 // and nothing of ours stays that no journal knows.
 
-import { existsSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { type Engine, runDirectory } from "./engine.ts";
+import { type Engine, placeOf } from "./engine.ts";
 import type { Journal } from "./journal.ts";
 import { Machine } from "./machine.ts";
 import { killAll, processesBelow } from "./processes.ts";
 import { release } from "./start.ts";
 
 export async function recover(engine: Engine): Promise<void> {
-  const root = realpathSync(join(engine.settings.stateDir, "machines"));
+  const root = join(engine.settings.stateDir, "machines");
   const processes = processesBelow(root);
   const kept = new Set<string>();
   for (const id of engine.journals.ids()) {
@@ -21,8 +21,8 @@ export async function recover(engine: Engine): Promise<void> {
     if (machine.journal.phase === "running" && machine.alive) kept.add(id);
   }
   for (const [id, found] of processes) {
-    const own = kept.has(id) ? engine.machines.get(id)?.journal.qemu?.pid : undefined;
-    await killAll(found.filter(({ pid }) => pid !== own));
+    // A machine that is taken back keeps what it runs; all else was started by a process that died before it could say so.
+    if (!kept.has(id)) await killAll(found);
   }
   for (const id of engine.journals.ids()) {
     if (engine.machines.has(id) || engine.broken.has(id)) continue;
@@ -31,9 +31,8 @@ export async function recover(engine: Engine): Promise<void> {
   for (const name of readdirSync(root)) {
     if (name.startsWith("~")) rmSync(join(root, name), { recursive: true, force: true });
   }
-  const uids = [...kept].flatMap((id) => engine.machines.get(id)?.journal.uid ?? []);
-  await engine.firewall.keepOnly(uids);
-  await engine.cgroups.keepOnly([...kept]);
+  const running = [...kept].flatMap((id) => engine.machines.get(id)?.journal ?? []);
+  await engine.runner.keepOnly(running);
   for (const machine of engine.machines.values()) {
     machine.settle();
     if (machine.alive) await reattach(engine, machine);
@@ -70,5 +69,5 @@ function readable(engine: Engine, id: string): Journal | null | undefined {
 
 function whole(engine: Engine, journal: Journal): boolean {
   if (journal.phase === "creating" || journal.phase === "removing") return false;
-  return existsSync(runDirectory(engine, journal.id));
+  return existsSync(placeOf(engine, journal.id).runDirectory);
 }

@@ -2,7 +2,7 @@
 // nobody follows them. Nothing else polls.
 
 import { LIMITS } from "@formation-mcp/contract";
-import { type Engine, runDirectory } from "./engine.ts";
+import { type Engine, placeOf } from "./engine.ts";
 import { boundLogs } from "./logs.ts";
 import { reattach } from "./recover.ts";
 import { release } from "./start.ts";
@@ -32,10 +32,7 @@ export function keepUp(engine: Engine): () => Promise<void> {
 async function round(engine: Engine): Promise<void> {
   for (const [id, machine] of engine.machines) {
     try {
-      const before = machine.journal.phase;
       machine.settle();
-      if (before !== "stopped" && machine.journal.phase === "stopped")
-        await engine.serial(id, () => freed(engine, id));
       if (!machine.alive) continue;
       machine.readStatus();
       if (machine.journal.phase === "running" && machine.qmp === null) {
@@ -45,7 +42,8 @@ async function round(engine: Engine): Promise<void> {
       }
       await machine.boundStatus();
       if (!engine.followed.has(id)) {
-        await boundLogs(engine.journals.directory(id), runDirectory(engine, id), UNFOLLOWED_BYTES);
+        const place = placeOf(engine, id);
+        await boundLogs(place.directory, place.runDirectory, UNFOLLOWED_BYTES);
       }
     } catch (error) {
       engine.logger.log("warn", "A machine could not be looked after.", {
@@ -57,7 +55,7 @@ async function round(engine: Engine): Promise<void> {
 }
 
 /** Takes back what a machine held that ended by itself, unless it was started again meanwhile. */
-async function freed(engine: Engine, id: string): Promise<void> {
+export async function freed(engine: Engine, id: string): Promise<void> {
   const machine = engine.machines.get(id);
   if (machine && machine.journal.phase === "stopped") await release(engine, machine.journal);
 }

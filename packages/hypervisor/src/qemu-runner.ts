@@ -1,0 +1,166 @@
+// How QEMU runs a machine: a copy-on-write disk over the shared base, the guest's kernel and initramfs, an account of its
+// own, cgroups and firewall rules where we are root.
+
+import { chmodSync, chownSync, copyFileSync, linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { FormationError, type Logger } from "@formation-mcp/contract";
+import { run } from "@formation-mcp/os";
+import { openAccelerators } from "./accelerator.ts";
+import { openCgroups } from "./cgroup.ts";
+import { MACHINE_FILES, QEMU, qemuArguments } from "./command-line.ts";
+import { confinement } from "./confinement.ts";
+import { openFirewall } from "./firewall.ts";
+import { guestConfig } from "./guest-config.ts";
+import { ensureInitramfs } from "./initramfs.ts";
+import type { Journal } from "./journal.ts";
+import { ensureKernel, type KernelOverride } from "./kernel.ts";
+import type { MachineSpec, MachineStatus, StartHooks } from "./port.ts";
+import type { Place, Runner } from "./runner.ts";
+
+export interface QemuSettings {
+  stateDir: string;
+  bindAddress: string;
+  profile: "root" | "user";
+  kernel: KernelOverride | undefined;
+  accelerator: "auto" | "kvm" | "tcg";
+  egress: "internet" | "none";
+  allowCidrs: readonly string[];
+  denyCidrs: readonly string[];
+  uidBase: number;
+  busyboxPath: string;
+  logger: Logger;
+}
+
+/** The file with the machine's own part of the initramfs: it may hold secrets, so only the worker reads it. */
+const CONFIG_FILE = "config.cpio";
+
+export function qemuRunner(settings: QemuSettings): Runner {
+  const firewall = openFirewall();
+  const cgroups = openCgroups();
+  const accelerators = openAccelerators();
+  return {
+    uidBase: settings.profile === "root" ? settings.uidBase : null,
+    accelerator: async () => (await accelerators.choose()).accelerator,
+    make: makeFiles,
+    prepare: (journal, place, hooks) => prepare(settings, journal, place, hooks),
+    egress: async (journal) => {
+      const none = (reason: string): MachineStatus["egress"] => ({ mode: "none", reason });
+      if (!journal.egress_wanted) return none("not asked for");
+      if (settings.egress === "none") return none("turned off on this node");
+      if (journal.uid === null) {
+        return none("without root the node cannot keep the guest from the host's own network");
+      }
+      return firewall.allow(journal.uid);
+    },
+    command: (journal) => {
+      const args = qemuArguments({
+        name: `formation-${journal.id}`,
+        accelerator: journal.accelerator ?? "tcg",
+        vcpus: journal.vcpus,
+        memory_mb: journal.memory_mb,
+        bindAddress: settings.bindAddress,
+        forwards: journal.forwards,
+        egress: journal.egress.mode === "internet",
+      });
+      const groups = cgroups.make(journal.id, journal);
+      const [program = QEMU, ...rest] = [...confinement(journal.uid, groups), QEMU, ...args];
+      const env = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" };
+      return { program, args: rest, env };
+    },
+    release: async (journal) => {
+      if (journal.uid !== null) await firewall.remove(journal.uid);
+      await cgroups.remove(journal.id);
+    },
+    keepOnly: async (journals) => {
+      await firewall.keepOnly(
+        journals.flatMap(({ uid, egress }) => (uid !== null && egress.mode === "internet" ? [uid] : [])),
+      );
+      await cgroups.keepOnly(journals.map(({ id }) => id));
+    },
+    probe: async () => ({
+      driver: "qemu",
+      version: "unknown",
+      accelerator: "tcg",
+      ready: true,
+      problems: [],
+      enforced: [],
+    }),
+  };
+}
+
+async function makeFiles(spec: MachineSpec, journal: Journal, place: Place): Promise<void> {
+  const directory = place.runDirectory;
+  const config = guestConfig({
+    hostname: spec.hostname,
+    process: spec.process,
+    ports: spec.ports.map(({ guest_port }) => guest_port),
+    egress: spec.egress,
+  });
+  writeFileSync(join(place.directory, CONFIG_FILE), config, { mode: 0o600 });
+  await linkOrCopy(spec.disk, join(directory, MACHINE_FILES.base));
+  const made = await run(
+    "qemu-img",
+    ["create", "-q", "-f", "qcow2", "-b", MACHINE_FILES.base, "-F", "raw", MACHINE_FILES.disk],
+    { cwd: directory, timeoutMs: 60_000 },
+  );
+  if (made.code !== 0) {
+    const why = made.stderr.trim().split("\n").at(-1) ?? "";
+    throw new FormationError("unavailable", `The machine's disk cannot be made: ${why}`, { step: "boot" });
+  }
+  chmodSync(join(directory, MACHINE_FILES.disk), 0o600);
+  if (journal.uid !== null) chownSync(join(directory, MACHINE_FILES.disk), journal.uid, journal.uid);
+}
+
+async function prepare(
+  settings: QemuSettings,
+  journal: Journal,
+  place: Place,
+  hooks: StartHooks,
+): Promise<void> {
+  const directory = place.runDirectory;
+  const kernel = await ensureKernel({
+    directory: join(settings.stateDir, "kernel"),
+    override: settings.kernel,
+    signal: hooks.signal,
+    onStep: (message) => hooks.onStep?.("kernel", message),
+  });
+  const base = ensureInitramfs({
+    directory: join(settings.stateDir, "initramfs"),
+    kernel,
+    busybox: settings.busyboxPath,
+  });
+  const image = join(directory, MACHINE_FILES.kernel);
+  rmSync(image, { force: true });
+  try {
+    linkSync(kernel.image, image);
+  } catch {
+    copyFileSync(kernel.image, image);
+  }
+  const initrd = join(directory, MACHINE_FILES.initrd);
+  rmSync(initrd, { force: true });
+  const config = readFileSync(join(place.directory, CONFIG_FILE));
+  writeFileSync(initrd, Buffer.concat([readFileSync(base), config]), { mode: 0o600 });
+  if (journal.uid !== null) chownSync(initrd, journal.uid, journal.uid);
+}
+
+/** A link keeps the base alive for this machine when a cache drops it. */
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    linkSync(from, to);
+    return;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") {
+      throw new FormationError("unavailable", "The disk to start from is gone.", {
+        remedy: "Try again.",
+        cause: error,
+      });
+    }
+    if (code !== "EXDEV" && code !== "EPERM" && code !== "EMLINK") throw error;
+  }
+  const copied = await run("cp", ["--sparse=always", "--reflink=auto", "--", from, to], {
+    cwd: "/",
+    timeoutMs: 600_000,
+  });
+  if (copied.code !== 0) copyFileSync(from, to);
+}

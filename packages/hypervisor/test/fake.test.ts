@@ -1,0 +1,32 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describeHypervisor } from "@formation-mcp/hypervisor/conformance";
+import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
+import { afterAll } from "vitest";
+import { freePort, makeRootfs } from "./support/rootfs.ts";
+
+const disks = mkdtempSync(join(tmpdir(), "hypervisor-disks-"));
+const roots: string[] = [];
+afterAll(() => {
+  for (const path of [disks, ...roots]) rmSync(path, { recursive: true, force: true });
+});
+
+describeHypervisor("the fake driver", {
+  open: (stateDir) => openFakeHypervisor({ stateDir }),
+  disk: async (files) => {
+    const rootfs = makeRootfs(files);
+    roots.push(rootfs);
+    const disk = join(disks, `${roots.length}.json`);
+    writeFileSync(disk, JSON.stringify({ rootfs }));
+    return disk;
+  },
+  worker: () => ({
+    file: process.execPath,
+    args: ["--conditions=source", join(import.meta.dirname, "support/worker.ts"), "fake"],
+  }),
+  guestPort: freePort,
+  patienceMs: 10_000,
+  leftovers: async () => [],
+  kills: { rounds: 10, withinMs: 700 },
+});

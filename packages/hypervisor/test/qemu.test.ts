@@ -1,0 +1,26 @@
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describeHypervisor } from "@formation-mcp/hypervisor/conformance";
+import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
+import { afterAll } from "vitest";
+import { sharedKernel } from "./support/kernel.ts";
+import { makeDisk } from "./support/rootfs.ts";
+
+const disks = mkdtempSync(join(tmpdir(), "hypervisor-disks-"));
+afterAll(() => rmSync(disks, { recursive: true, force: true }));
+
+describeHypervisor("the QEMU driver", {
+  open: async (stateDir) => openQemuHypervisor({ stateDir, ...(await sharedKernel()) }),
+  disk: async (files) => makeDisk(disks, files),
+  worker: () => ({
+    file: process.execPath,
+    args: ["--conditions=source", join(import.meta.dirname, "support/worker.ts"), "qemu"],
+  }),
+  guestPort: async () => 8080,
+  patienceMs: 40_000,
+  leftovers: async () => [],
+  kills: { rounds: 6, withinMs: 9000 },
+});

@@ -1,0 +1,25 @@
+// A worker process for the conformance suite: opens a driver, does what it is ordered, says so, and waits to be killed.
+
+import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
+import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
+import type { WorkerOrders } from "../../src/conformance-support.ts";
+import { sharedKernel } from "./kernel.ts";
+
+const [driver, text = ""] = process.argv.slice(2);
+const { stateDir, spec, steps } = JSON.parse(text) as WorkerOrders;
+const hypervisor =
+  driver === "fake"
+    ? await openFakeHypervisor({ stateDir })
+    : await openQemuHypervisor({ stateDir, ...(await sharedKernel()) });
+const { signal } = new AbortController();
+await hypervisor.recover();
+for (const step of steps) {
+  process.stdout.write(`${step}\n`);
+  if (step === "create") await hypervisor.create(spec);
+  if (step === "start") await hypervisor.start(spec.id, { signal });
+  if (step === "live") await hypervisor.waitLive(spec.id, { signal, timeoutMs: 60_000 });
+  if (step === "stop") await hypervisor.stop(spec.id, { timeoutMs: 5000 });
+  if (step === "remove") await hypervisor.remove(spec.id);
+}
+process.stdout.write("done\n");
+setInterval(() => {}, 60_000);
