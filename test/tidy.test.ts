@@ -55,6 +55,11 @@ describe("a rule sees what it is for", () => {
     ["imports go", "packages/formfile/src/x.ts", 'import type { x } from "@formation-mcp/contract";'],
     ["imports go", "packages/nowhere/src/x.ts", ""],
     ["imports go", "packages/contract/test/x.ts", 'await import("@formation-mcp/os");'],
+    [
+      "imports go",
+      "packages/queue/package.json",
+      '{ "dependencies": {\n"@formation-mcp/operations": "workspace:^"\n} }',
+    ],
     ["every dependency", src, 'import { parse } from "yaml";'],
     ["every dependency", src, 'import { DatabaseSync } from "node:sqlite";'],
     ["every dependency", src, 'import leftPad from "left-pad";'],

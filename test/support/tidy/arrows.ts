@@ -17,16 +17,28 @@ export function floors({ files, rooms }: Tree): Offence[] {
       advice:
         "This room stands on no floor: give it one in test/support/tidy/house.ts and in ARCHITECTURE.md.",
     }));
-  const upward = eachImport(files, (file, name) => {
-    const target = roomOf(name);
-    if (!file.room || !target || target === file.room) return undefined;
-    const from = levelOf(file.room);
-    const to = levelOf(target);
-    if (from === undefined || to === undefined || to < from) return undefined;
-    const relation = to === from ? "is its neighbour on" : "stands above it, on";
-    return `${target} ${relation} ${FLOORS[to]?.floor}: take what you need from a lower floor, or let the caller pass it in.`;
-  });
-  return [...homeless, ...upward];
+  const upward = eachImport(files, ({ room }, name) => upwardFrom(room, roomOf(name)));
+  const declared = files
+    .filter((file) => file.room !== "" && file.path === `${file.room}/package.json`)
+    .flatMap(({ path, room, text }) =>
+      text.split("\n").flatMap((line, index) => {
+        const advice = upwardFrom(
+          room,
+          roomOf(/^\s*"(@formation-mcp\/[\w-]+)": "workspace/.exec(line)?.[1] ?? ""),
+        );
+        return advice === undefined ? [] : [{ path, line: index + 1, advice }];
+      }),
+    );
+  return [...homeless, ...upward, ...declared];
+}
+
+/** What is wrong with an arrow from one room to another, if anything is. */
+function upwardFrom(room: string, target: string | undefined): string | undefined {
+  const from = levelOf(room);
+  const to = target === undefined ? undefined : levelOf(target);
+  if (target === room || from === undefined || to === undefined || to < from) return undefined;
+  const relation = to === from ? "is its neighbour on" : "stands above it, on";
+  return `${target} ${relation} ${FLOORS[to]?.floor}: take what you need from a lower floor, or let the caller pass it in.`;
 }
 
 /** Every dependency has one home, and is declared there. */
