@@ -210,11 +210,12 @@ function tooLarge(maxBytes: number): FormationError {
   });
 }
 
-/** Errors without a code are the tar reader's: the bytes are no archive. */
+/** Errors without a code, or of a stream that ended early, are the tar reader's: the bytes are no archive. */
 function understood(error: unknown): unknown {
   if (error instanceof FormationError) return error;
   const explained = explain(error);
-  if (explained !== error || errnoOf(error) !== undefined) return explained;
+  const code = errnoOf(error);
+  if (explained !== error || (code !== undefined && code !== "STREAM_DESTROYED")) return explained;
   return new FormationError("invalid", "The context's archive is damaged or is no tar archive.", {
     cause: error,
     step: "context",

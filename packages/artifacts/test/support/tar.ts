@@ -1,0 +1,61 @@
+// Archives written by hand, byte by byte, so that they can say what no honest packer says.
+
+export interface RawEntry {
+  name: string;
+  /** The type flag of POSIX ustar: "0" file, "1" hard link, "2" symbolic link, "5" directory, "x" extended header … */
+  type?: string;
+  body?: string | Uint8Array;
+  link?: string;
+  mode?: number;
+  /** What the header says, if not the body's length. */
+  size?: number;
+}
+
+function header(entry: RawEntry, bytes: number): Buffer {
+  const block = Buffer.alloc(512);
+  const octal = (value: number, length: number) => `${value.toString(8).padStart(length - 1, "0")}\0`;
+  block.write(entry.name, 0, 100);
+  block.write(octal(entry.mode ?? 0o644, 8), 100);
+  block.write(octal(0, 8), 108);
+  block.write(octal(0, 8), 116);
+  block.write(octal(bytes, 12), 124);
+  block.write(octal(0, 12), 136);
+  block.write("        ", 148);
+  block.write(entry.type ?? "0", 156);
+  block.write(entry.link ?? "", 157, 100);
+  block.write("ustar\0" + "00", 257);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  return block;
+}
+
+/** An archive of these entries, as they are. */
+export function rawTar(entries: RawEntry[], end = true): Buffer {
+  const parts = entries.flatMap((entry) => {
+    const body = Buffer.from(entry.body ?? "");
+    const padding = Buffer.alloc((512 - (body.length % 512)) % 512);
+    return [header(entry, entry.size ?? body.length), body, padding];
+  });
+  return Buffer.concat([...parts, Buffer.alloc(end ? 1024 : 0)]);
+}
+
+/** An extended header (pax) with these records. */
+export function pax(records: Record<string, string>, type = "x"): RawEntry {
+  const body = Object.entries(records).map(([key, value]) => {
+    const rest = Buffer.byteLength(` ${key}=${value}\n`);
+    let length = rest + String(rest).length;
+    if (rest + String(length).length !== length) length = rest + String(length).length;
+    return `${length} ${key}=${value}\n`;
+  });
+  return { name: "pax", type, body: body.join("") };
+}
+
+export async function* chunks(bytes: Uint8Array, size = 4096): AsyncIterable<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
+}
+
+export async function gather(stream: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  for await (const part of stream) parts.push(part);
+  return Buffer.concat(parts);
+}
