@@ -1,5 +1,6 @@
 // Not only busybox: Debian from a registry, packages installed by RUN, a non-root USER and a WORKDIR, a real database.
 
+import { waitFor } from "@formation-mcp/os";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { debianBase, type Registry, startRegistry } from "../support/debian.ts";
@@ -50,6 +51,21 @@ async function live(formfile: Structured, files: Structured, check: (status: Str
   expect(status["state"], JSON.stringify(status)).toBe("running");
   await check(status);
   await ended(peer, await must(peer, "vm_delete", { instance: name, confirm: name }));
+}
+
+async function query(url: URL, text: string): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({
+    host: url.hostname,
+    port: Number(url.port),
+    user: "postgres",
+    database: "postgres",
+  });
+  await client.connect();
+  try {
+    return (await client.query(text)).rows;
+  } finally {
+    await client.end();
+  }
 }
 
 const urlOf = (status: Structured) => (status["urls"] as string[])[0] ?? "";
@@ -140,17 +156,17 @@ http.server.HTTPServer(("0.0.0.0", 8000), Handler).serve_forever()
       {},
       async (status) => {
         const url = new URL(urlOf(status));
-        const client = new pg.Client({
-          host: url.hostname,
-          port: Number(url.port),
-          user: "postgres",
-          database: "postgres",
-        });
-        await client.connect();
-        const { rows } = await client.query("select 6 * 7 as answer, version() as version");
-        expect(rows[0].answer).toBe(42);
-        expect(rows[0].version).toContain("PostgreSQL 15");
-        await client.end();
+        // It listens before it is ready, and says so to whoever comes early.
+        const rows = await waitFor(
+          () => query(url, "select 6 * 7 as answer, version() as version").catch(() => null),
+          {
+            timeoutMs: 90_000,
+            everyMs: 500,
+            what: "PostgreSQL to take queries",
+          },
+        );
+        expect(rows[0]?.["answer"]).toBe(42);
+        expect(rows[0]?.["version"]).toContain("PostgreSQL 15");
       },
     );
   });

@@ -63,7 +63,7 @@ export async function startRegistry(): Promise<Registry> {
 /** A small Debian with Python, as a tar; made once a day and kept in the system's temporary directory. */
 export async function debianBase(): Promise<string> {
   const cache = join(tmpdir(), "formation-test-cache");
-  const tar = join(cache, `debian-bookworm-${new Date().toISOString().slice(0, 10)}.tar`);
+  const tar = join(cache, `debian-bookworm-python-${new Date().toISOString().slice(0, 10)}.tar`);
   if (existsSync(tar)) return tar;
   mkdirSync(cache, { recursive: true });
   const made = `${tar}.${process.pid}.tar`;
@@ -72,7 +72,7 @@ export async function debianBase(): Promise<string> {
     "mmdebstrap",
     [
       "--variant=minbase",
-      "--include=python3-minimal",
+      "--include=python3",
       '--aptopt=Acquire::Languages "none"',
       ...lean,
       "bookworm",
