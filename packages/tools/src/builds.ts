@@ -12,11 +12,12 @@ const map = { type: "object", additionalProperties: text };
 
 /**
  * The formfile is taken as it comes: the language's own parser reports every issue with its place, which a schema check
- * in front of it would hide. What hosts see is this short description of the language.
+ * in front of it would hide. What hosts see is this short description of the language, which a test holds against the
+ * language itself: loading the parser only to list the tools would cost every start.
  */
 const formfile = z.unknown().meta({
   description:
-    "Formfile as object, JSON or YAML text. from: OCI image (debian:12), busybox or scratch; run: shell lines at build; include: paths from context_files; entrypoint: shell string or argv; expose: TCP ports",
+    "Formfile as object, JSON or YAML text. from: OCI image (debian:12), busybox or scratch; name: a-z0-9-; run: shell lines at build; include: context paths to copy in, no globs, . is all; entrypoint: shell string or argv; expose: TCP ports",
   anyOf: [
     {
       type: "object",
@@ -39,7 +40,7 @@ const formfile = z.unknown().meta({
         },
         metadata: map,
       },
-      required: ["from", "name"],
+      required: ["from"],
       additionalProperties: false,
     },
     text,

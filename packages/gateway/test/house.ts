@@ -1,0 +1,93 @@
+// The whole system below the door, in a directory of its own: the real store, queue, artifacts, control and worker, with
+// the engines that run everything as child processes.
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
+import { openFakeBuilder } from "@formation-mcp/builder/fake";
+import { newId } from "@formation-mcp/contract";
+import { type Control, createControl } from "@formation-mcp/control";
+import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
+import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { createWorker } from "@formation-mcp/pack-manager";
+import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
+import type { Json } from "./doors.ts";
+
+export interface House extends AsyncDisposable {
+  control: Control;
+  /** A worker begins to work. */
+  work(): Promise<void>;
+}
+
+export async function openHouse(): Promise<House> {
+  const dir = await mkdtemp(join(tmpdir(), "formation-gateway-"));
+  const store = await openSqliteStore({ path: join(dir, "store.db") });
+  const queue = await openEmbeddedQueue({ path: join(dir, "queue.db") });
+  const artifacts = await openDirectoryArtifacts({ path: join(dir, "artifacts") });
+  const closing: (() => Promise<void>)[] = [];
+  return {
+    control: createControl({ store, queue, artifacts }),
+    async work() {
+      const builder = await openFakeBuilder({ stateDir: join(dir, "b") });
+      const hypervisor = await openFakeHypervisor({ stateDir: join(dir, "h") });
+      const worker = createWorker({
+        store,
+        queue,
+        artifacts,
+        builder,
+        hypervisor,
+        scratchDir: join(dir, "scratch"),
+        node: {
+          id: newId("node"),
+          name: "here",
+          labels: {},
+          capacity: { vcpus: 64, memory_mb: 65_536, disk_gb: 1000 },
+          engine: { builder: "fake", hypervisor: "fake", accelerator: "tcg", profile: "user" },
+          pid: process.pid,
+          program: "1.0.0",
+        },
+        settings: { stopMs: 500, batchMs: 20 },
+      });
+      closing.push(async () => {
+        for (const machine of await hypervisor.list()) await hypervisor.remove(machine.id);
+        await worker.stop();
+        await hypervisor.close();
+      });
+      await worker.start();
+    },
+    async [Symbol.asyncDispose]() {
+      for (const close of closing) await close();
+      await queue.close();
+      await artifacts.close();
+      await store.close();
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A formfile whose workload answers on a port that is free now: the engines here use the host's own ports. */
+export async function hello(port: number): Promise<Json> {
+  const program = [
+    'console.log("up");',
+    'const answer = (request, response) => { console.log(request.url); response.end("hello"); };',
+    `require("node:http").createServer(answer).listen(${port});`,
+  ].join("");
+  return {
+    from: "busybox",
+    name: "hello",
+    include: ["greeting.txt"],
+    run: ["test -f greeting.txt && echo built"],
+    entrypoint: [process.execPath, "-e", program],
+    expose: [port],
+  };
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return typeof address === "object" && address ? address.port : 0;
+}
