@@ -1,7 +1,7 @@
 // A context from a directory of this machine, which others may change while we read it. What is taken is decided by a
 // walk; what is read is checked again on the open file, so that no link swapped in meanwhile leads us out.
 
-import { closeSync } from "node:fs";
+import { closeSync, statSync } from "node:fs";
 import { isAbsolute, relative } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { byBytes } from "./context-files.ts";
@@ -51,8 +51,8 @@ export async function packDirectory(options: PackDirectoryOptions): Promise<Pack
 
 function allowedRoot(dir: string, allow: string[]): string {
   const root = realpathOf(dir);
-  if (root === null) {
-    throw new FormationError("invalid", `The context directory ${show(dir)} does not exist.`, {
+  if (root === null || !statSync(root).isDirectory()) {
+    throw new FormationError("invalid", `There is no directory ${show(dir)} for the context.`, {
       field: "context_dir",
       remedy: "Give the path of a directory on the machine where the server runs.",
     });

@@ -57,6 +57,7 @@ async function add(
   });
   const entry = archive.entry({ ...header, uid: 0, gid: 0, mtime: new Date(0) }, (error) => settle(error));
   entry.on("error", () => {});
+  done.catch(() => {}); // the content may fail first, and then nobody waits for the entry
   if (header.type === "file") {
     for await (const chunk of content) {
       if (archive.destroyed) throw new FormationError("cancelled", "The archive is no longer wanted.");

@@ -1,7 +1,7 @@
 // Appending to logs. Lines are written in the order of their numbers, so that whoever sees a line can see all before it;
 // what this process knows of a log's end is checked against the file before each write, and found out anew if it differs.
 
-import { closeSync, fstatSync, openSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
 import { mkdir, open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
@@ -51,7 +51,10 @@ export class LogWriter {
       let written = 0;
       for (let tries = 0; written < lines.length; tries++) {
         try {
-          const end = this.#ends.get(name) ?? (await this.#find(name));
+          const known = this.#ends.get(name);
+          // Once for each call: within it, each file is checked as it is written.
+          const asKnown = known && (written > 0 || isAsKnown(this.#directoryOf(name), known));
+          const end = asKnown ? known : await this.#find(name);
           written += await this.#writeRun(name, end, lines, written);
           tries = 0;
         } catch (error) {
@@ -176,6 +179,20 @@ export class LogWriter {
     } finally {
       await file.close();
     }
+  }
+}
+
+/** Whether nobody else has written to a log since we did. */
+function isAsKnown(directory: string, end: LogEnd): boolean {
+  const segments = [...end.streams.values()].flatMap((ending) => ending.segments);
+  try {
+    if (readdirSync(directory).length !== segments.length) return false;
+    return [...end.streams.values()].every(({ segments: of }) => {
+      const last = of.at(-1);
+      return last === undefined || statSync(join(directory, segmentName(last))).size === last.bytes;
+    });
+  } catch {
+    return false;
   }
 }
 
