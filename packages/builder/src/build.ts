@@ -10,7 +10,7 @@ import type { Base, Bases } from "./base.ts";
 import { BuildCgroup } from "./cgroup.ts";
 import type { Cleaner } from "./clean.ts";
 import { renderContainerfile, type Step, safeWorkdir } from "./containerfile.ts";
-import { BUILD_DNS, BuildNetwork } from "./network.ts";
+import { BUILD_DNS, BuildNetwork, canMakeNetwork } from "./network.ts";
 import { BuildOutput, readFailure } from "./output.ts";
 import type { BuildHooks, BuildRequest } from "./port.ts";
 import { portsOf, processOf } from "./process.ts";
@@ -72,8 +72,7 @@ export class Build {
       settings.profile === "root"
         ? new BuildCgroup(settings.cgroupRoot, settings.mark, this.#request.id, limits)
         : null;
-    const networked = settings.network === "internet" && formfile.run.length > 0;
-    const network = networked ? new BuildNetwork(this.#store, this.#directory, routesOf(settings)) : null;
+    const network = this.#network();
     const watch = new BuildWatch(this.#store, join(this.#directory, "runc"), cgroup, limits, (error) =>
       this.#end(error),
     );
@@ -133,6 +132,15 @@ export class Build {
       await cgroup?.remove();
       await finish();
     }
+  }
+
+  /** Null where run lines get none: there are none, the operator wants none, or the node has no way to filter one. */
+  #network(): BuildNetwork | null {
+    const { settings } = this.#store;
+    if (settings.network === "none" || this.#request.formfile.run.length === 0) return null;
+    if (canMakeNetwork()) return new BuildNetwork(this.#store, this.#directory, routesOf(settings));
+    this.#line("stderr", "This node cannot give run lines a network: /dev/net/tun cannot be opened.");
+    return null;
   }
 
   #start(
@@ -221,7 +229,8 @@ export class Build {
     if (seen.oomKills > 0 || (killed && seen.memoryHits > 0)) {
       return withDetails(tooMuchMemory(limits), details);
     }
-    if (seen.forksRefused > 0 || seen.mostProcesses >= limits.pids) {
+    const forksFailed = this.#tail.some((line) => /\bfork\b.*Resource temporarily unavailable/.test(line));
+    if (seen.forksRefused > 0 || seen.mostProcesses >= limits.pids || forksFailed) {
       return withDetails(tooManyProcesses(limits), details);
     }
     if (failure.exitCode === null) {

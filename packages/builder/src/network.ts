@@ -3,7 +3,7 @@
 // when the processes die the namespace is gone.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { constants } from "node:fs";
+import { accessSync, constants } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
@@ -32,6 +32,16 @@ while [ "$1" != -- ]; do
 done
 shift
 exec "$@"`;
+
+/** Whether this user may make a network device; without one, run lines have no network. */
+export function canMakeNetwork(): boolean {
+  try {
+    accessSync("/dev/net/tun", constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 export class BuildNetwork {
   readonly #store: Store;
@@ -66,9 +76,10 @@ export class BuildNetwork {
     const { settings } = this.#store;
     const args = [
       ...["--pdeathsig", "KILL", "--", settings.tools.slirp4netns, "--configure", "--mtu=65520"],
-      ...["--disable-host-loopback", "--enable-sandbox", "--enable-seccomp", "--netns-type=path"],
-      ...(settings.profile === "root" ? [] : [`--userns-path=/proc/${pid}/ns/user`]),
-      ...["--ready-fd=3", "--exit-fd=4", `/proc/${pid}/ns/net`, "tap0"],
+      ...["--disable-host-loopback", "--enable-sandbox", "--enable-seccomp", "--ready-fd=3", "--exit-fd=4"],
+      // By process it enters the user namespace as well, which is buildah's in the user profile.
+      ...(settings.profile === "root" ? ["--netns-type=path", `/proc/${pid}/ns/net`] : [pid]),
+      "tap0",
     ];
     const slirp = spawn("setpriv", args, {
       env: this.#store.environment(),

@@ -1,8 +1,8 @@
 // What this machine has for building, what it lacks and how to get it, and which promises are kept here.
 
-import { accessSync, constants } from "node:fs";
 import { run } from "@formation-mcp/os";
 import { describeCgroups } from "./cgroup.ts";
+import { canMakeNetwork } from "./network.ts";
 import type { BuilderReport } from "./port.ts";
 import type { Store } from "./store.ts";
 
@@ -61,15 +61,15 @@ export async function probe(store: Store): Promise<BuilderReport> {
       remedy: "Mount the memory, cpu and pids controllers; without them builds are refused.",
     });
   }
-  const tun = settings.network !== "internet" || canOpen("/dev/net/tun");
-  if (!tun) {
+  const tun = canMakeNetwork();
+  if (!tun && settings.network === "internet") {
     problems.push({
       problem: "/dev/net/tun cannot be opened, so run lines have no network.",
       remedy:
         "As root: modprobe tun; chmod 0666 /dev/net/tun (udev's own mode), or set the build network to none.",
     });
   }
-  const filtered = settings.network === "none" || tun;
+  const networked = settings.network === "internet" && tun;
   const cgroup = (what: string) =>
     limited
       ? { enforced: true, how: `cgroup ${cgroups.version}, ${what}` }
@@ -77,7 +77,7 @@ export async function probe(store: Store): Promise<BuilderReport> {
   return {
     driver: "buildah",
     version: /\d+\.\d+[\w.]*/.exec(versions.get("buildah") ?? "")?.[0] ?? "",
-    ready: !missing && tun && (limited || !root),
+    ready: !missing && (limited || !root),
     problems,
     enforced: [
       { what: "memory limit", ...cgroup("memory") },
@@ -96,11 +96,10 @@ export async function probe(store: Store): Promise<BuilderReport> {
       { what: "time limit", enforced: true, how: "the process tree is ended" },
       {
         what: "network filter",
-        enforced: filtered,
-        how:
-          settings.network === "none"
-            ? "no network at all"
-            : "own network namespace, slirp4netns, unreachable routes",
+        enforced: true,
+        how: networked
+          ? "own network namespace, slirp4netns, unreachable routes, no IPv6"
+          : "run lines have no network at all",
       },
       {
         what: "no host root",
@@ -114,13 +113,4 @@ export async function probe(store: Store): Promise<BuilderReport> {
       },
     ],
   };
-}
-
-function canOpen(path: string): boolean {
-  try {
-    accessSync(path, constants.R_OK | constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,0 +1,68 @@
+// A worker that is killed, together with all it started or alone, at any moment.
+
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
+import { afterAll, describe, expect, it } from "vitest";
+import { buildWell, temporary } from "./support/build.ts";
+import { leftoversOf } from "./support/real-disk.ts";
+
+const SCRIPT = `
+import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
+import { buildWell } from ${JSON.stringify(new URL("./support/build.ts", import.meta.url).href)};
+const builder = await openBuildahBuilder({ stateDir: process.argv[1] });
+for (let round = 0; ; round++) {
+  const { image } = await buildWell(builder, { run: ["echo " + process.pid + " " + round, "sleep 0.2"], entrypoint: "x" });
+  await builder.disk(image.digest, 1, AbortSignal.timeout(60000));
+}`;
+
+describe("after a worker was killed", () => {
+  const dir = temporary();
+  afterAll(() => dir[Symbol.dispose]());
+
+  it("nothing is left and building goes on, whatever was killed and whenever", async () => {
+    const stateDir = join(dir.path, "s");
+    const builder = await openBuildahBuilder({ stateDir });
+    await buildWell(builder, {});
+    let seed = Number(process.env["FORMATION_SEED"] ?? Date.now() % 1_000_000);
+    const random = () => {
+      seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+      return seed / 2_147_483_648;
+    };
+    const first = seed;
+    for (let round = 0; round < 6; round++) {
+      const child = spawn(
+        process.execPath,
+        ["--conditions=source", "--input-type=module", "-e", SCRIPT, stateDir],
+        {
+          stdio: "ignore",
+        },
+      );
+      const gone = new Promise((resolve) => child.once("exit", resolve));
+      await delay(400 + random() * 1800);
+      const everything = random() < 0.7;
+      child.kill("SIGKILL");
+      if (everything) killMarked(stateDir);
+      await gone;
+      await builder.recover();
+      expect(await leftoversOf(stateDir), `seed ${first}, round ${round}`).toEqual([]);
+      await buildWell(builder, { run: [`echo after ${round}`], entrypoint: "x" });
+    }
+  }, 120_000);
+});
+
+/** Kills what builds below a state directory started, but not what runs in their containers. */
+function killMarked(stateDir: string): void {
+  for (const pid of readdirSync("/proc").filter(
+    (name) => /^\d+$/.test(name) && Number(name) !== process.pid,
+  )) {
+    try {
+      if (readFileSync(`/proc/${pid}/environ`, "latin1").includes(`HOME=${stateDir}/`))
+        process.kill(Number(pid), "SIGKILL");
+    } catch {
+      // It went by itself.
+    }
+  }
+}
