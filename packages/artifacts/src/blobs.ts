@@ -53,7 +53,7 @@ export class Blobs {
       return info;
     } catch (error) {
       await rm(temporary, { force: true });
-      throw explain(error);
+      throw error;
     }
   }
 
@@ -131,7 +131,7 @@ export class Blobs {
         yield chunk as Uint8Array;
       }
     } catch (error) {
-      throw errnoOf(error) === "ENOENT" ? notFound(digest) : error;
+      throw errnoOf(error) === "ENOENT" ? notFound(digest) : explain(error);
     }
     if (hash.digest("hex") === hex) return;
     await rename(this.#pathOf(hex), join(this.#damaged, `${hex}.${randomBytes(4).toString("hex")}`)).catch(

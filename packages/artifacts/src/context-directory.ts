@@ -9,6 +9,7 @@ import { show } from "./context-names.ts";
 import { cancelled, changed, contentOf, openInside, realpathOf } from "./context-open.ts";
 import { type ContextEntry, writeTar } from "./context-tar.ts";
 import { type Found, walk } from "./context-walk.ts";
+import { explained } from "./streams.ts";
 
 export interface PackDirectoryOptions {
   dir: string;
@@ -40,7 +41,7 @@ export interface PackedDirectory {
  */
 export async function packDirectory(options: PackDirectoryOptions): Promise<PackedDirectory> {
   const root = allowedRoot(options.dir, options.allow);
-  const { found, leftOut } = await walk(root, options);
+  const { found, leftOut } = await explained(() => walk(root, options), "The context directory");
   const entries = [...found.values()].sort((a, b) => byBytes(a.name, b.name));
   return {
     stream: writeTar(read(root, entries, options)),

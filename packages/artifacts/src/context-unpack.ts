@@ -10,7 +10,7 @@ import { parentsOf } from "./context-files.ts";
 import { type LinkBudget, staysInside } from "./context-links.ts";
 import { objectionTo, show } from "./context-names.ts";
 import { drained } from "./context-tar.ts";
-import { abortable, errnoOf, explain, FileSink } from "./streams.ts";
+import { abortable, errnoOf, explain, explained, FileSink } from "./streams.ts";
 
 export interface UnpackOptions {
   /** How much all files together may hold. */
@@ -37,15 +37,16 @@ const OVERHEAD = 1024 * 1024;
  * Unpacks a context into an existing empty directory; modes become 0644 or 0755, owner and times are not taken over.
  * If it fails, part of it may be there and nothing anywhere else: the caller removes the directory.
  * @throws FormationError `invalid` for an archive that is none or that a context cannot be, `limit`, `cancelled`,
- *   `unavailable` if there is no space; and whatever the stream throws.
+ *   `unavailable` if there is no space; and the stream's own.
  */
 export async function unpackContext(
   stream: AsyncIterable<Uint8Array>,
   dir: string,
   options: UnpackOptions,
 ): Promise<void> {
-  const root = await realpath(dir);
-  if ((await readdir(root)).length > 0) {
+  const place = "The directory for the context";
+  const root = await explained(() => realpath(dir), place);
+  if ((await explained(() => readdir(root), place)).length > 0) {
     throw new FormationError("internal", "A context is only unpacked into an empty directory.");
   }
   const archive = extract();
@@ -211,11 +212,11 @@ function tooLarge(maxBytes: number): FormationError {
 }
 
 /** Errors without a code, or of a stream that ended early, are the tar reader's: the bytes are no archive. */
-function understood(error: unknown): unknown {
-  if (error instanceof FormationError) return error;
-  const explained = explain(error);
+function understood(error: unknown): FormationError {
   const code = errnoOf(error);
-  if (explained !== error || (code !== undefined && code !== "STREAM_DESTROYED")) return explained;
+  if (error instanceof FormationError || (code !== undefined && code !== "STREAM_DESTROYED")) {
+    return explain(error, "The directory for the context");
+  }
   return new FormationError("invalid", "The context's archive is damaged or is no tar archive.", {
     cause: error,
     step: "context",

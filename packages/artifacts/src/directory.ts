@@ -8,7 +8,7 @@ import { checkLogName, isLogName } from "./log-files.ts";
 import { readLogPage } from "./log-reader.ts";
 import { LogWriter } from "./log-writer.ts";
 import type { Artifacts } from "./port.ts";
-import { explain } from "./streams.ts";
+import { explained } from "./streams.ts";
 
 export interface DirectoryArtifactsOptions {
   /** A directory of their own, made with mode 0700 if it is not there. */
@@ -30,27 +30,19 @@ export async function openDirectoryArtifacts(options: DirectoryArtifactsOptions)
     return join(logs, name);
   };
   const writer = new LogWriter(directoryOf);
-  try {
+  await explained(async () => {
     await blobs.open();
     await mkdir(logs, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw explain(error);
-  }
+  });
   return {
-    put: (content, put) => blobs.put(content, put),
-    get: (digest) => blobs.get(digest),
-    stat: (digest) => blobs.stat(digest),
-    collect: (roots, olderThanMs) => blobs.collect(roots, olderThanMs),
-    appendLog: async (name, lines) => {
-      checkLogName(name);
-      await writer.append(name, lines);
-    },
-    readLog: async (name, query) => readLogPage(directoryOf(name), query),
-    removeLog: async (name) => {
-      checkLogName(name);
-      await writer.remove(name);
-    },
-    logNames: async () => (await readdir(logs)).filter(isLogName).sort(),
+    put: (content, put) => explained(() => blobs.put(content, put)),
+    get: (digest) => explained(() => blobs.get(digest)),
+    stat: (digest) => explained(() => blobs.stat(digest)),
+    collect: (roots, olderThanMs) => explained(() => blobs.collect(roots, olderThanMs)),
+    appendLog: (name, lines) => explained(() => writer.append(name, lines)),
+    readLog: (name, query) => explained(async () => readLogPage(directoryOf(name), query)),
+    removeLog: (name) => explained(() => writer.remove(name)),
+    logNames: () => explained(async () => (await readdir(logs)).filter(isLogName).sort()),
     close: () => writer.idle(),
   };
 }

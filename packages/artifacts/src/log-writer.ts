@@ -6,6 +6,7 @@ import { mkdir, open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import {
+  checkLogName,
   checkStream,
   cutText,
   frame,
@@ -16,7 +17,7 @@ import {
 } from "./log-files.ts";
 import { backwards } from "./log-lines.ts";
 import type { LogLine } from "./port.ts";
-import { errnoOf, explain } from "./streams.ts";
+import { errnoOf } from "./streams.ts";
 
 const STREAMS_PER_LOG = 16;
 const KNOWN_LOGS = 1_000;
@@ -45,6 +46,7 @@ export class LogWriter {
   }
 
   async append(name: string, lines: LogLine[]): Promise<void> {
+    checkLogName(name);
     for (const line of lines) checkStream(line.stream);
     if (lines.length === 0) return;
     await this.#inTurn(name, async () => {
@@ -59,7 +61,7 @@ export class LogWriter {
           tries = 0;
         } catch (error) {
           this.#ends.delete(name);
-          if (error !== CHANGED) throw explain(error);
+          if (error !== CHANGED) throw error;
           if (tries >= TRIES)
             throw new FormationError("unavailable", "Another process writes to the same log.");
         }
@@ -68,6 +70,7 @@ export class LogWriter {
   }
 
   async remove(name: string): Promise<void> {
+    checkLogName(name);
     await this.#inTurn(name, async () => {
       this.#ends.delete(name);
       await rm(this.#directoryOf(name), { recursive: true, force: true });

@@ -3,7 +3,10 @@
 import type { FileHandle } from "node:fs/promises";
 import { FormationError } from "@formation-mcp/contract";
 
-/** Reads a stream until it ends or the signal aborts, also while the source keeps us waiting. */
+/**
+ * Reads a stream until it ends or the signal aborts, also while the source keeps us waiting.
+ * @throws FormationError `cancelled`; the source's own if it is one, else `internal`.
+ */
 export async function* abortable(
   content: AsyncIterable<Uint8Array>,
   signal: AbortSignal | undefined,
@@ -19,7 +22,11 @@ export async function* abortable(
   let ended = false;
   try {
     for (;;) {
-      const next = await Promise.race([iterator.next(), aborted]);
+      const given = iterator.next().catch((error: unknown) => {
+        ended = true;
+        throw FormationError.from(error, "The content could not be read to its end.");
+      });
+      const next = await Promise.race([given, aborted]);
       if (next.done) {
         ended = true;
         return;
@@ -62,20 +69,28 @@ export function errnoOf(error: unknown): string | undefined {
   return (error as NodeJS.ErrnoException | null)?.code;
 }
 
-/** Says what the operating system's refusal means; other errors are handed on as they are. */
-export function explain(error: unknown): unknown {
+/** Makes any error one of ours: what the operating system refused says what to do about it. */
+export function explain(error: unknown, place = "The artifacts' directory"): FormationError {
+  if (error instanceof FormationError) return error;
   const code = errnoOf(error);
+  if (code === undefined) return FormationError.from(error);
   if (code === "ENOSPC" || code === "EDQUOT") {
-    return new FormationError("unavailable", "There is no space left in the artifacts' directory.", {
+    return new FormationError("unavailable", `${place} has no space left.`, {
       cause: error,
       remedy: "Free disk space, or remove builds that are no longer needed, and try again.",
     });
   }
-  if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
-    return new FormationError("unavailable", "The artifacts' directory cannot be written.", {
-      cause: error,
-      remedy: "Check the owner and mode of the state directory.",
-    });
+  return new FormationError("unavailable", `${place} cannot be used (${code}).`, {
+    cause: error,
+    remedy: "Check that it is there, and its owner and mode, and that its disk works.",
+  });
+}
+
+/** Does something whose errors are ours when they leave. */
+export async function explained<T>(action: () => Promise<T>, place?: string): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    throw explain(error, place);
   }
-  return error;
 }

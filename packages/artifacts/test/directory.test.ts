@@ -48,7 +48,10 @@ describe("the directory of artifacts", () => {
 
   it("says what is wrong when it cannot be made", async () => {
     writeFileSync(join(path, "..", "file"), "");
-    await expect(openDirectoryArtifacts({ path: join(path, "..", "file", "x") })).rejects.toThrow();
+    await expect(openDirectoryArtifacts({ path: join(path, "..", "file", "x") })).rejects.toMatchObject({
+      code: "unavailable",
+      details: { remedy: expect.any(String) },
+    });
   });
 
   it("loses what a put left that was killed, and nothing of one that runs", async () => {

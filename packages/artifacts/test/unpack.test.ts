@@ -313,12 +313,15 @@ describe("unpacking", () => {
     await expect(unpack(rawTar([]))).rejects.toMatchObject({ code: "internal" });
   });
 
-  it("hands on the error of its stream", async () => {
+  it("says that its stream failed, and why", async () => {
     async function* failing(): AsyncIterable<Uint8Array> {
       yield rawTar([{ name: "f", body: "x".repeat(5000) }]).subarray(0, 2000);
       throw Object.assign(new Error("away"), { code: "EPIPE" });
     }
-    await expect(unpackContext(failing(), inside, LIMITS)).rejects.toMatchObject({ code: "EPIPE" });
+    await expect(unpackContext(failing(), inside, LIMITS)).rejects.toMatchObject({
+      code: "internal",
+      cause: { code: "EPIPE" },
+    });
   });
 
   it("ends when it is cancelled, though its stream hangs", async () => {
