@@ -199,6 +199,9 @@ async function settledInstance(play: Play, id: Id<"vm">): Promise<void> {
 async function checkAgreement(play: Play): Promise<void> {
   const machines = await machinesOf(play.site, play.options.drivers);
   const known = await instances(play);
+  play.told.push(
+    `then ${known.map(({ state }) => state).join(" ") || "no instance"} on ${machines.map(({ state }) => state).join(" ") || "no machine"}`,
+  );
   for (const machine of machines) {
     if (!known.some(({ machine_id }) => machine_id === machine.id)) {
       throw new Error(`the machine ${machine.id} belongs to nobody: ${JSON.stringify(machine)}`);
