@@ -151,8 +151,8 @@ class EmbeddedQueue implements Queue {
       const version = Number(file.one<{ data_version: number }>("PRAGMA data_version")?.data_version);
       if (version === this.#version) return;
       this.#version = version;
-      this.#deliver();
       this.#kick();
+      this.#deliver();
     } catch (error) {
       this.#logger.log("debug", "The queue's file could not be looked at.", { reason: reasonOf(error) });
     }
