@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { Artifacts } from "@formation-mcp/artifacts";
-import { requireScope } from "@formation-mcp/auth";
+import { type Principal, requireScope } from "@formation-mcp/auth";
 import {
   type Clock,
   FormationError,
@@ -22,7 +22,7 @@ import { parseInput } from "./input.ts";
 import { vmList, vmStatus } from "./instances.ts";
 import { vmLogs } from "./logs.ts";
 import { operationCancel, operationGet, operationList } from "./operations.ts";
-import type { Control } from "./port.ts";
+import type { CallHooks, Control } from "./port.ts";
 import { packShip, vmCreate } from "./ships.ts";
 
 export interface ControlOptions {
@@ -72,29 +72,37 @@ export function createControl(options: ControlOptions): Control {
     buildNeeds: options.buildNeeds ?? { vcpus: 1, memory_mb: LIMITS.buildMemoryMb, disk_gb: 1 },
   };
   const offered = options.toolFilter ?? (() => true);
+  const perform: Control["call"] = async (principal, name, input, hooks = {}) => {
+    const tool = findTool(name);
+    if (!tool || !offered(tool)) throw unknownTool(name, offered);
+    requireScope(principal, tool.scope);
+    const checked = parseInput(tool, input);
+    const handler = HANDLERS[tool.name] as (
+      deps: Deps,
+      call: { principal: Principal; input: unknown; hooks: CallHooks },
+    ) => Promise<Record<string, unknown>>;
+    return handler(deps, { principal, input: checked, hooks });
+  };
   return {
-    async call(principal, name, input, hooks = {}) {
-      const tool = findTool(name);
-      if (!tool || !offered(tool)) throw unknownTool(name, offered);
-      requireScope(principal, tool.scope);
-      const checked = parseInput(tool, input);
-      const handler = HANDLERS[tool.name] as (
-        deps: Deps,
-        call: { principal: typeof principal; input: unknown; hooks: typeof hooks },
-      ) => Promise<Record<string, unknown>>;
+    async call(principal, tool, input, hooks) {
       try {
-        return await handler(deps, { principal, input: checked, hooks });
+        return await perform(principal, tool, input, hooks);
       } catch (thrown) {
         const error = FormationError.from(thrown);
-        if (error.code === "internal") {
-          deps.logger.log("error", `${tool.name} failed inside the server.`, {
-            error: String(error.cause ?? error),
-          });
-        }
+        note(deps.logger, principal.owner, tool, error);
         throw error;
       }
     },
   };
+}
+
+/** Every refusal is told to the operator, and what broke with its cause; never what was asked with. */
+function note(logger: Logger, owner: string, tool: string, error: FormationError): void {
+  const fields = { tool: tool.slice(0, 80), owner, code: error.code };
+  if (error.code === "internal")
+    logger.log("error", "A call failed inside the server.", { ...fields, cause: String(error.cause) });
+  else if (error.code === "forbidden")
+    logger.log("warn", "A call was refused.", { ...fields, reason: error.message });
 }
 
 function unknownTool(name: string, offered: (tool: Tool) => boolean): FormationError {

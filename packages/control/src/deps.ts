@@ -21,7 +21,7 @@ export interface Deps {
   buildNeeds: Resources;
 }
 
-export interface Call<N extends ToolName> {
+interface Call<N extends ToolName> {
   principal: Principal;
   input: ToolInput<N>;
   hooks: CallHooks;

@@ -17,7 +17,7 @@ interface KeyedInput {
 const TRIES = 5;
 
 /** The key of a call with the digest of what it asks for; waiting longer is not asking for something else. */
-export function idempotencyOf(input: KeyedInput): Idempotency | undefined {
+function idempotencyOf(input: KeyedInput): Idempotency | undefined {
   const { idempotency_key: key, wait_seconds: _, ...asked } = input;
   if (key === undefined) return undefined;
   return { key, inputDigest: createHash("sha256").update(canonical(asked)).digest("hex") };
@@ -40,10 +40,13 @@ export async function start(
   call: LongCall,
   make: () => Promise<Submission | Joined>,
 ): Promise<Operation> {
+  const began = performance.now();
   const idempotency = idempotencyOf(call.input);
   const before = idempotency && (await deps.store.replay(call.owner, call.tool, idempotency));
   const operation = before ?? (await submit(deps, idempotency, make));
-  const ended = await waitForEnd(deps, operation, call.input.wait_seconds, call.hooks);
+  // A host gives up on a call after so long: what it took to begin counts.
+  const left = call.input.wait_seconds - (performance.now() - began) / 1000;
+  const ended = await waitForEnd(deps, operation, left, call.hooks);
   if (ended.state === "failed" || ended.state === "cancelled") throw operationError(ended, deps.random);
   return ended;
 }

@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { unpackContext } from "@formation-mcp/artifacts/context";
+import { FormationError } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { HELLO, ready } from "./formfiles.ts";
 import { ALICE, openWorld, until } from "./world.ts";
@@ -63,7 +64,6 @@ test("what is included is packed with its bytes, scripts can be run, and the res
   await mkdir(into);
   const archive = await world.artifacts.get(build.context_digest as `sha256:${string}`);
   await unpackContext(archive, into, { maxBytes: 1_000_000, maxFiles: 100 });
-  const { readFile, stat } = await import("node:fs/promises");
   expect([...(await readFile(join(into, "src/data.bin")))]).toEqual([0, 1, 2, 255]);
   expect((await stat(join(into, "run.sh"))).mode & 0o100).toBe(0o100);
   await expect(stat(join(into, "other.txt"))).rejects.toThrow();
@@ -180,7 +180,6 @@ test("builds are listed newest first, by state and name, page by page", async ()
 test("a lost wake-up is no error, and a worker that can't be started is one that leaves nothing queued", async () => {
   await using world = await openWorld({
     ensureWorker: async () => {
-      const { FormationError } = await import("@formation-mcp/contract");
       throw new FormationError("unavailable", "No VM can run here.", { remedy: "Run doctor." });
     },
   });

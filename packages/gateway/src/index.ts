@@ -1,3 +1,3 @@
 // The doors. Each is a subpath, so that a program loads only the protocols that it speaks.
 
-export { createMcpServerFactory, type McpServerFactoryOptions } from "./mcp.ts";
+export { createMcpServerFactory, ERROR_META_KEY, type McpServerFactoryOptions } from "./mcp.ts";

@@ -16,6 +16,8 @@ import {
 } from "@modelcontextprotocol/server";
 import { toErrorResult, toResult } from "./results.ts";
 
+export { ERROR_META_KEY } from "./results.ts";
+
 export interface McpServerFactoryOptions {
   control: Control;
   /** Who calls: the same for a whole stdio connection, from the token of each request over HTTP. */

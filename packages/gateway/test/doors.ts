@@ -14,7 +14,7 @@ export const ERAS: readonly Era[] = ["modern", "legacy"];
 export const ALICE: Principal = { owner: "alice", scopes: allScopes(), local: true };
 
 /** What a tool said, as a host sees it. */
-export interface Said {
+interface Said {
   isError: boolean;
   /** The structured content. */
   is: Json;
