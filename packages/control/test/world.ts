@@ -81,10 +81,10 @@ function waits(name: string, input: Json): Json {
 }
 
 /** How the stand-in treats an operation: by default it completes it. */
-export type Plan = (operation: Operation, lease: Lease) => Promise<{ outcome: Outcome; changes?: Changes }>;
+type Plan = (operation: Operation, lease: Lease) => Promise<{ outcome: Outcome; changes?: Changes }>;
 
 /** Claims and settles, without building or running anything. */
-export class Worker {
+class Worker {
   readonly node = newId("node");
   /** What happens to the operations claimed from now on. */
   plan: Plan = (operation) => this.complete(operation);
