@@ -66,6 +66,57 @@ test("what may go away by itself is tried again, later each time, and at most th
   expect(attempts.slice(3)).toEqual([1, 2, 3].map((n) => `${second.build}.${n}`));
 });
 
+test("each further attempt waits four times as long", async () => {
+  await using lab = await openLab();
+  const waits: number[] = [];
+  await lab.worker({
+    clock: { now: () => 1_000_000 },
+    settings: { retryBaseMs: 10 },
+    store: {
+      ...lab.store,
+      settle: (lease, outcome, changes) => {
+        if (outcome.state === "queued") waits.push(outcome.run_at - 1_000_000);
+        return lab.store.settle(lease, outcome, changes);
+      },
+    },
+  });
+  const fail = () => {
+    throw new FormationError("unavailable", "Not now.");
+  };
+  lab.builder.script = [fail, fail];
+  const { operation } = await lab.ask.build();
+  expect((await lab.ended(operation)).state).toBe("completed");
+  expect(waits).toEqual([10, 40]);
+});
+
+test("a build that is still running at its operation's deadline is ended and has failed", async () => {
+  await using lab = await openLab();
+  await lab.worker();
+  lab.builder.script = [(_request, hooks) => aborted(hooks.signal)];
+  const { build, operation } = await lab.ask.build({}, undefined, 400);
+  expect(await lab.ended(operation)).toMatchObject({ state: "failed", error: { code: "limit" } });
+  expect((await lab.store.build(null, build)).state).toBe("failed");
+});
+
+test("the context is unpacked for the build and gone afterwards", async () => {
+  const { packFiles } = await import("@formation-mcp/artifacts/context");
+  const { existsSync, readFileSync } = await import("node:fs");
+  await using lab = await openLab();
+  await lab.worker();
+  const files = packFiles({ "app/hello.txt": { content: new TextEncoder().encode("hi") } }, ["app"]);
+  const { digest } = await lab.artifacts.put(files, { maxBytes: 1_000_000 });
+  let seen = "";
+  lab.builder.script = [
+    (request) => {
+      seen = readFileSync(`${request.contextDir}/app/hello.txt`, "utf8");
+    },
+  ];
+  const { operation } = await lab.ask.build({ include: ["app"] }, digest);
+  expect((await lab.ended(operation)).state).toBe("completed");
+  expect(seen).toBe("hi");
+  expect(existsSync(lab.builder.requests[0]?.contextDir ?? "none")).toBe(false);
+});
+
 test("an error inside is retried and never shown with its stack", async () => {
   await using lab = await openLab();
   await lab.worker();

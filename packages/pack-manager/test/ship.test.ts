@@ -132,6 +132,54 @@ for (const step of ["create", "start", "waitLive"] as const) {
   });
 }
 
+test("a shipment cancelled while its disk is made leaves nothing", async () => {
+  await using lab = await openLab();
+  await lab.worker();
+  const build = await built(lab);
+  lab.builder.onDisk = (signal) => aborted(signal);
+  const { instance, operation } = await lab.ask.ship(build);
+  await lab.reaches(operation, (read) => read.progress?.step === "disk");
+  await lab.store.requestCancel(null, operation.id);
+  expect((await lab.ended(operation)).state).toBe("cancelled");
+  expect((await lab.instance(instance)).state).toBe("failed");
+  expect(lab.hypervisor.machines.size).toBe(0);
+});
+
+test("a replacement cancelled while the old machine stops starts it again", async () => {
+  await using lab = await openLab();
+  await lab.worker();
+  const old = await live(lab);
+  lab.hypervisor.on.stop = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 700));
+  };
+  const next = await lab.ask.ship(old.build, { replace: old.instance });
+  await lab.until(old.instance, (read) => read.state === "stopping");
+  await lab.store.requestCancel(null, next.operation.id);
+  expect((await lab.ended(next.operation)).state).toBe("cancelled");
+  expect(await lab.instance(old.instance)).toMatchObject({
+    state: "running",
+    machine_id: `${old.deployment}.1`,
+  });
+  expect([...lab.hypervisor.machines.values()].map((m) => [m.id, m.state])).toEqual([
+    [`${old.deployment}.1`, "running"],
+  ]);
+});
+
+test("when the old machine can't be started again either, the instance has failed and says so", async () => {
+  await using lab = await openLab();
+  await lab.worker();
+  const old = await live(lab);
+  lab.hypervisor.on.waitLive = () => {
+    throw new FormationError("invalid", "The entrypoint exited with code 9.", { exit_code: 9 });
+  };
+  const next = await lab.ask.ship(old.build, { replace: old.instance });
+  expect((await lab.ended(next.operation)).state).toBe("failed");
+  const record = await lab.instance(old.instance);
+  expect(record).toMatchObject({ state: "failed", machine_id: `${old.deployment}.1` });
+  expect(record.error?.message).toMatch(/What ran before.*code 9/);
+  expect([...lab.hypervisor.machines.values()].map((m) => m.state)).toEqual(["stopped"]);
+});
+
 test("a replacement stops the old machine, boots the new, and removes the old once the new is live", async () => {
   await using lab = await openLab();
   await lab.worker();

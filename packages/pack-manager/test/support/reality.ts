@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
-import { type Drivers, openHypervisor, type Site } from "./site.ts";
+import { type Drivers, openBuilder, openHypervisor, type Site } from "./site.ts";
 
 /** The machines of a site, looked at while no worker runs. */
 export async function machinesOf(site: Site, drivers: Drivers): Promise<MachineStatus[]> {
@@ -14,6 +14,15 @@ export async function machinesOf(site: Site, drivers: Drivers): Promise<MachineS
   } finally {
     await hypervisor.close();
   }
+}
+
+/** Takes away what a round that failed has left, with the drivers' own means. */
+export async function clearSite(site: Site, drivers: Drivers): Promise<void> {
+  await (await openBuilder(site, drivers)).recover();
+  const hypervisor = await openHypervisor(site, drivers);
+  await hypervisor.recover();
+  for (const { id } of await hypervisor.list()) await hypervisor.remove(id);
+  await hypervisor.close();
 }
 
 /** `pid command` of every process that works in a site or for it. */

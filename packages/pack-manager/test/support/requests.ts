@@ -33,7 +33,11 @@ export function formfile(patch: Partial<Formfile> = {}): Formfile {
 }
 
 export interface Requests {
-  build(file?: Partial<Formfile>, context?: string): Promise<{ build: Id<"bld">; operation: Operation }>;
+  build(
+    file?: Partial<Formfile>,
+    context?: string,
+    deadlineMs?: number,
+  ): Promise<{ build: Id<"bld">; operation: Operation }>;
   /** Ships to a new name, or with `replace` to an instance that is there. */
   ship(
     build: Id<"bld">,
@@ -195,7 +199,7 @@ export function requests(store: Store, queue: Queue | null, now: () => number = 
   };
 
   return {
-    async build(patch = {}, context) {
+    async build(patch = {}, context, deadlineMs) {
       const id = newId("bld", clock);
       const operationId = newId("op", clock);
       const operation = await submit({
@@ -205,6 +209,7 @@ export function requests(store: Store, queue: Queue | null, now: () => number = 
           input: { kind: "build", build_id: id, no_cache: false },
           target_id: id,
           needs: { vcpus: 1, memory_mb: 256, disk_gb: 0 },
+          ...(deadlineMs === undefined ? {} : { deadline_at: now() + deadlineMs }),
         }),
         build: newBuild(id, operationId, formfile(patch), context ?? null),
       });

@@ -22,7 +22,7 @@ import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { waitFor } from "@formation-mcp/os";
 import type { Queue } from "@formation-mcp/queue";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
-import { halfMade, machinesOf, processesOf } from "./reality.ts";
+import { clearSite, halfMade, machinesOf, processesOf } from "./reality.ts";
 import { formfile, type Requests, requests } from "./requests.ts";
 import { type Drivers, type Site, siteAt } from "./site.ts";
 
@@ -75,6 +75,10 @@ export async function playRound(seed: number, options: RoundOptions): Promise<st
     await scenes(play);
     return `seed ${seed}: ${play.told.join(", ")}`;
   } catch (error) {
+    await killWorker(play);
+    await clearSite(site, options.drivers).catch((left: Error) =>
+      play.log.push(`not cleared: ${left.message}`),
+    );
     const lines = play.log.join("").split("\n").slice(-40).join("\n");
     throw new Error(
       `seed ${seed}: ${play.told.join(", ")}: ${error instanceof Error ? error.message : error}\n${lines}`,
@@ -243,7 +247,7 @@ async function startWorker(play: Play): Promise<void> {
   const script = fileURLToPath(new URL("worker.ts", import.meta.url));
   const child = spawn(
     process.execPath,
-    ["--conditions=source", script, play.site.root, play.options.drivers, play.node],
+    ["--conditions=formation-source", script, play.site.root, play.options.drivers, play.node],
     { stdio: ["ignore", "pipe", "pipe"] },
   );
   play.child = child;

@@ -1,4 +1,4 @@
-// A worker as a process of its own: `node --conditions=source worker.ts <directory> <fake|real> <node id>`. It says
+// A worker as a process of its own: `node --conditions=formation-source worker.ts <directory> <fake|real> <node id>`. It says
 // "ready" when it works and leaves on SIGTERM.
 
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
