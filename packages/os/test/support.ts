@@ -26,9 +26,13 @@ export async function child(
   name: keyof typeof CHILDREN,
   ...args: string[]
 ): Promise<{ process: ChildProcess; said: string }> {
-  const started = spawn(process.execPath, ["--conditions=formation-source", fileURLToPath(CHILDREN[name]), ...args], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const started = spawn(
+    process.execPath,
+    ["--conditions=formation-source", fileURLToPath(CHILDREN[name]), ...args],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
   onTestFinished(() => {
     started.kill("SIGKILL");
   });
