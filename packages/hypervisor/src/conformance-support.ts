@@ -49,7 +49,7 @@ export function serving(id: string, disk: string, guestPort: number, script = ""
       user: "",
     },
     ports: [{ guest_port: guestPort, port: null }],
-    egress: false,
+    egress: true,
   };
 }
 

@@ -388,9 +388,16 @@ export function describeHypervisor(name: string, subject: Subject): void {
           await successor(async (next) => {
             const status = await next.inspect(spec.id);
             expect(["absent", "created", "running", "stopped"]).toContain(status.state);
-            if (status.state === "running")
-              await next.waitLive(spec.id, { signal: never, timeoutMs: subject.patienceMs });
-            await next.remove(spec.id);
+            try {
+              // One that runs either comes alive or was being stopped.
+              if (status.state === "running") {
+                await next.waitLive(spec.id, { signal: never, timeoutMs: subject.patienceMs });
+              }
+            } catch (error) {
+              expect(error).toMatchObject({ code: "cancelled" });
+            } finally {
+              await next.remove(spec.id);
+            }
           });
           expect(await leftOf(subject, elsewhere)).toEqual([]);
         });

@@ -133,6 +133,7 @@ child() {
 ( child ) >$F/out 2>$F/err </dev/null &
 P=$!; st "\\"ev\\":\\"started\\",\\"pid\\":$P"; STOP=
 on_power() {
+  HIT=1
   read -r U _ </proc/uptime; U=\${U%.*}
   if [ -z "$STOP" ]; then
     STOP=$U; st '"ev":"stopping"'; kill -TERM $P
@@ -167,7 +168,8 @@ scan() {
   exec 8</dev/input/event0
   while $B dd bs=24 count=4 of=/dev/null <&8 2>/dev/null; do kill -TERM 1; done ) & POWER=$!
 
-while :; do wait $P; rc=$?; kill -0 $P 2>/dev/null || break; done
+# A wait that the power button broke off says nothing of the program; one asked twice about the same end says 127.
+old=; while :; do HIT=; wait $P; rc=$?; [ $rc = 127 ] && rc=\${old:-127}; [ -n "$HIT" ] || break; old=$rc; done
 trap '' TERM
 kill -KILL $WATCH $POWER 2>/dev/null
 st "\\"ev\\":\\"exit\\",\\"code\\":$rc"

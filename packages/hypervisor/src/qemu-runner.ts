@@ -1,11 +1,21 @@
 // How QEMU runs a machine: a copy-on-write disk over the shared base, the guest's kernel and initramfs, an account of its
 // own, cgroups and firewall rules where we are root.
 
-import { chmodSync, chownSync, copyFileSync, linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  linkSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import { run } from "@formation-mcp/os";
-import { openAccelerators } from "./accelerator.ts";
+import { kvmGroup, openAccelerators } from "./accelerator.ts";
 import { openCgroups } from "./cgroup.ts";
 import { MACHINE_FILES, QEMU, qemuArguments } from "./command-line.ts";
 import { confinement } from "./confinement.ts";
@@ -15,6 +25,7 @@ import { ensureInitramfs } from "./initramfs.ts";
 import type { Journal } from "./journal.ts";
 import { ensureKernel, type KernelOverride } from "./kernel.ts";
 import type { MachineSpec, MachineStatus, StartHooks } from "./port.ts";
+import { probe } from "./probe.ts";
 import type { Place, Runner } from "./runner.ts";
 
 export interface QemuSettings {
@@ -26,7 +37,8 @@ export interface QemuSettings {
   egress: "internet" | "none";
   allowCidrs: readonly string[];
   denyCidrs: readonly string[];
-  uidBase: number;
+  /** Default: a block by the state directory's name. */
+  uidBase: number | undefined;
   busyboxPath: string;
   logger: Logger;
 }
@@ -34,12 +46,28 @@ export interface QemuSettings {
 /** The file with the machine's own part of the initramfs: it may hold secrets, so only the worker reads it. */
 const CONFIG_FILE = "config.cpio";
 
+// Account numbers that nobody has: far above those of people and containers, below 2^31.
+const FIRST_UID = 2_000_000_000;
+const UIDS_PER_BLOCK = 1000;
+const UID_BLOCKS = 140_000;
+
 export function qemuRunner(settings: QemuSettings): Runner {
-  const firewall = openFirewall();
-  const cgroups = openCgroups();
-  const accelerators = openAccelerators();
+  const { stateDir, logger } = settings;
+  const isRoot = settings.profile === "root";
+  // Two workers on one host have two state directories, and so two names.
+  const short = createHash("sha256").update(realpathSync(stateDir)).digest("hex").slice(0, 8);
+  const uidBase = settings.uidBase ?? FIRST_UID + (Number.parseInt(short, 16) % UID_BLOCKS) * UIDS_PER_BLOCK;
+  const { allowCidrs, denyCidrs } = settings;
+  const firewall = openFirewall({ chain: `FM-${short}`, allowCidrs, denyCidrs, enabled: isRoot, logger });
+  const cgroups = openCgroups(`formation-${short}`, isRoot, logger);
+  const accelerators = openAccelerators({
+    stateDir,
+    wanted: settings.accelerator,
+    uid: isRoot ? uidBase : null,
+    guest: () => guestOf(settings, {}),
+  });
   return {
-    uidBase: settings.profile === "root" ? settings.uidBase : null,
+    uidBase: isRoot ? uidBase : null,
     accelerator: async () => (await accelerators.choose()).accelerator,
     make: makeFiles,
     prepare: (journal, place, hooks) => prepare(settings, journal, place, hooks),
@@ -62,8 +90,9 @@ export function qemuRunner(settings: QemuSettings): Runner {
         forwards: journal.forwards,
         egress: journal.egress.mode === "internet",
       });
+      const kvm = journal.accelerator === "kvm" ? kvmGroup() : null;
       const groups = cgroups.make(journal.id, journal);
-      const [program = QEMU, ...rest] = [...confinement(journal.uid, groups), QEMU, ...args];
+      const [program = QEMU, ...rest] = [...confinement(journal.uid, groups, kvm), QEMU, ...args];
       const env = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" };
       return { program, args: rest, env };
     },
@@ -77,14 +106,7 @@ export function qemuRunner(settings: QemuSettings): Runner {
       );
       await cgroups.keepOnly(journals.map(({ id }) => id));
     },
-    probe: async () => ({
-      driver: "qemu",
-      version: "unknown",
-      accelerator: "tcg",
-      ready: true,
-      problems: [],
-      enforced: [],
-    }),
+    probe: () => probe(settings, { accelerators, cgroups, uidBase }),
   };
 }
 
@@ -111,6 +133,24 @@ async function makeFiles(spec: MachineSpec, journal: Journal, place: Place): Pro
   if (journal.uid !== null) chownSync(join(directory, MACHINE_FILES.disk), journal.uid, journal.uid);
 }
 
+/** The kernel and the common initramfs, fetched and made if they are not there. */
+async function guestOf(
+  settings: QemuSettings,
+  hooks: Partial<StartHooks>,
+): Promise<{ image: string; initramfs: string }> {
+  const kernel = await ensureKernel({
+    directory: join(settings.stateDir, "kernel"),
+    override: settings.kernel,
+    signal: hooks.signal,
+    onStep: (message) => hooks.onStep?.("kernel", message),
+  });
+  const directory = join(settings.stateDir, "initramfs");
+  return {
+    image: kernel.image,
+    initramfs: ensureInitramfs({ directory, kernel, busybox: settings.busyboxPath }),
+  };
+}
+
 async function prepare(
   settings: QemuSettings,
   journal: Journal,
@@ -118,28 +158,18 @@ async function prepare(
   hooks: StartHooks,
 ): Promise<void> {
   const directory = place.runDirectory;
-  const kernel = await ensureKernel({
-    directory: join(settings.stateDir, "kernel"),
-    override: settings.kernel,
-    signal: hooks.signal,
-    onStep: (message) => hooks.onStep?.("kernel", message),
-  });
-  const base = ensureInitramfs({
-    directory: join(settings.stateDir, "initramfs"),
-    kernel,
-    busybox: settings.busyboxPath,
-  });
+  const { image: kernel, initramfs } = await guestOf(settings, hooks);
   const image = join(directory, MACHINE_FILES.kernel);
   rmSync(image, { force: true });
   try {
-    linkSync(kernel.image, image);
+    linkSync(kernel, image);
   } catch {
-    copyFileSync(kernel.image, image);
+    copyFileSync(kernel, image);
   }
   const initrd = join(directory, MACHINE_FILES.initrd);
   rmSync(initrd, { force: true });
   const config = readFileSync(join(place.directory, CONFIG_FILE));
-  writeFileSync(initrd, Buffer.concat([readFileSync(base), config]), { mode: 0o600 });
+  writeFileSync(initrd, Buffer.concat([readFileSync(initramfs), config]), { mode: 0o600 });
   if (journal.uid !== null) chownSync(initrd, journal.uid, journal.uid);
 }
 

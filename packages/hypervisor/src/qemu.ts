@@ -1,5 +1,6 @@
 // The QEMU driver: one process per machine, in its own directory, as its own account where we are root.
 
+import { mkdirSync } from "node:fs";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
 import { openHypervisor } from "./hypervisor.ts";
 import type { KernelOverride } from "./kernel.ts";
@@ -24,7 +25,7 @@ export interface QemuOptions {
   /** Networks that guests may reach, or may not, beyond the built-in rules: CIDR notation. */
   allowCidrs?: readonly string[];
   denyCidrs?: readonly string[];
-  /** The first of the account numbers that machines run as. Default 2,000,000,000. */
+  /** The first of the account numbers that machines run as. Default: above 2,000,000,000, by the directory's name. */
   uidBase?: number;
   /** A static busybox for the guest's init. Default /bin/busybox. */
   busyboxPath?: string;
@@ -34,6 +35,7 @@ export interface QemuOptions {
 export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervisor> {
   const settings = { stateDir: options.stateDir, bindAddress: options.bindAddress ?? "127.0.0.1" };
   const logger = options.logger ?? silentLogger;
+  mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
   const runner = qemuRunner({
     ...settings,
     profile: options.profile ?? (process.getuid?.() === 0 ? "root" : "user"),
@@ -42,7 +44,7 @@ export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervis
     egress: options.egress ?? "internet",
     allowCidrs: options.allowCidrs ?? [],
     denyCidrs: options.denyCidrs ?? [],
-    uidBase: options.uidBase ?? 2_000_000_000,
+    uidBase: options.uidBase,
     busyboxPath: options.busyboxPath ?? "/bin/busybox",
     logger,
   });

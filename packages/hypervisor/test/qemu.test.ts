@@ -1,12 +1,11 @@
-import { execFileSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeHypervisor } from "@formation-mcp/hypervisor/conformance";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import { afterAll } from "vitest";
 import { sharedKernel } from "./support/kernel.ts";
+import { leftovers } from "./support/leftovers.ts";
 import { makeDisk } from "./support/rootfs.ts";
 
 const disks = mkdtempSync(join(tmpdir(), "hypervisor-disks-"));
@@ -21,6 +20,6 @@ describeHypervisor("the QEMU driver", {
   }),
   guestPort: async () => 8080,
   patienceMs: 40_000,
-  leftovers: async () => [],
+  leftovers: async (stateDir) => leftovers(stateDir),
   kills: { rounds: 6, withinMs: 9000 },
 });
