@@ -18,7 +18,7 @@ import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "./schem
 import { count, first, type Query, type Script } from "./script.ts";
 
 /** How long an ended operation is shown to be kept; what really removes it is the sweep's option. */
-export const KEPT_MS = LIMITS.operationKeptMs;
+const KEPT_MS = LIMITS.operationKeptMs;
 
 export type End =
   | { state: "completed" }

@@ -25,7 +25,7 @@ interface Base {
   updated_at: number;
 }
 
-export interface OperationTable extends Base {
+interface OperationTable extends Base {
   id: Id<"op">;
   tool: string;
   state: OperationState;
@@ -56,7 +56,7 @@ export interface OperationTable extends Base {
   expires_at: number | null;
 }
 
-export interface BuildTable extends Base {
+interface BuildTable extends Base {
   id: Id<"bld">;
   name: string;
   state: BuildState;
@@ -73,7 +73,7 @@ export interface BuildTable extends Base {
   ended_at: number | null;
 }
 
-export interface DeploymentTable extends Base {
+interface DeploymentTable extends Base {
   id: Id<"dep">;
   build_id: Id<"bld">;
   instance_id: Id<"vm">;
@@ -87,7 +87,7 @@ export interface DeploymentTable extends Base {
   ended_at: number | null;
 }
 
-export interface InstanceTable extends Base {
+interface InstanceTable extends Base {
   id: Id<"vm">;
   name: string;
   desired: InstanceDesire;
@@ -103,14 +103,14 @@ export interface InstanceTable extends Base {
 }
 
 /** The metadata of instances, pair by pair, so that a filter by it is an index lookup. */
-export interface MetadataTable {
+interface MetadataTable {
   key: string;
   value: string;
   owner: string;
   instance_seq: number;
 }
 
-export interface NodeTable {
+interface NodeTable {
   id: Id<"node">;
   version: number;
   created_at: number;
@@ -125,7 +125,7 @@ export interface NodeTable {
   draining: Flag;
 }
 
-export interface IdempotencyTable {
+interface IdempotencyTable {
   owner: string;
   tool: string;
   key: string;
@@ -136,7 +136,7 @@ export interface IdempotencyTable {
   expires_at: number;
 }
 
-export interface Tables {
+interface Tables {
   operations: OperationTable;
   builds: BuildTable;
   deployments: DeploymentTable;

@@ -41,7 +41,7 @@ async function startAll(count: number, role: "open" | "claim" | "submit"): Promi
 }
 
 function start(role: "open" | "claim" | "submit"): Child {
-  const child = spawn(process.execPath, ["--conditions=source", CHILD, role, path], {
+  const child = spawn(process.execPath, ["--conditions=formation-source", CHILD, role, path], {
     stdio: "pipe",
   });
   children.push(child);

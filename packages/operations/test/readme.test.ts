@@ -17,7 +17,7 @@ it("the README is at most 40 lines and its example runs", async () => {
     const there = example.replace('"operations.db"', JSON.stringify(join(directory, "operations.db")));
     await promisify(execFile)(
       process.execPath,
-      ["--conditions=source", "--input-type=module-typescript", "--eval", there],
+      ["--conditions=formation-source", "--input-type=module-typescript", "--eval", there],
       { cwd: root, timeout: 30_000 },
     );
   } finally {

@@ -41,7 +41,6 @@ export const FAILURE = {
   exit_code: 1,
 };
 
-/** The keys an `in` test asks for besides the store's own. */
 export interface World {
   store: Store;
   clock: TestClock;
