@@ -23,27 +23,22 @@ export interface AddressRules {
   denyCidrs: readonly string[];
 }
 
-/** A route of the build's network: nothing leaves to an `unreachable` range; an `open` one inside it does. */
-export interface Route {
-  kind: "unreachable" | "open";
-  cidr: string;
-}
-
 /**
- * The routes that enforce the rules. The most specific range wins, and where both name the same, allowing wins.
- * @throws FormationError `invalid` if the operator's list holds something else than IPv4 ranges.
+ * The IPv4 ranges that are closed: what is denied less what the operator allows. A range that is denied inside an allowed
+ * one stays closed, such as the host's own address in an allowed network; naming it exactly opens it.
+ * @throws FormationError `invalid` if the operator's lists hold something else than IPv4 ranges.
  */
-export function routesOf(rules: AddressRules, own = ownAddresses()): Route[] {
-  const open = new Set(rules.allowCidrs.map(normaliseCidr));
-  const denied = new Set([
-    ...DENIED_V4,
-    ...rules.denyCidrs.map(normaliseCidr),
-    ...own.filter((address) => isIPv4(address)).map((address) => `${address}/32`),
-  ]);
-  return [
-    ...[...denied].filter((cidr) => !open.has(cidr)).map((cidr) => ({ kind: "unreachable" as const, cidr })),
-    ...[...open].map((cidr) => ({ kind: "open" as const, cidr })),
+export function closedRanges(rules: AddressRules, own = ownAddresses()): string[] {
+  const open = rules.allowCidrs.map(parseCidr);
+  const denied = [
+    ...[...DENIED_V4, ...rules.denyCidrs].map(parseCidr),
+    ...own.filter((address) => isIPv4(address)).map((address) => parseCidr(`${address}/32`)),
   ];
+  const closed = denied.flatMap((range) => {
+    const inside = open.filter((one) => one.bits >= range.bits && covers(range, one));
+    return inside.reduce((left, one) => left.flatMap((part) => subtract(part, one)), [range]);
+  });
+  return [...new Set(closed.map(formatCidr))];
 }
 
 /** Whether the rules let a build's registry stand at an address. */
@@ -67,8 +62,13 @@ function ownAddresses(): string[] {
   return Object.values(networkInterfaces()).flatMap((ones) => (ones ?? []).map((one) => one.address));
 }
 
-/** An IPv4 range with its host bits cleared, as the kernel's routes want it. */
-function normaliseCidr(text: string): string {
+interface Range {
+  /** The first address as a number, its host bits cleared. */
+  first: number;
+  bits: number;
+}
+
+function parseCidr(text: string): Range {
   const [address = "", bitsText = "32"] = text.split("/");
   const bits = Number(bitsText);
   if (!isIPv4(address) || !/^\d{1,2}$/.test(bitsText) || bits > 32 || text.split("/").length > 2) {
@@ -78,6 +78,27 @@ function normaliseCidr(text: string): string {
   }
   const value = address.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
   const size = 2 ** (32 - bits);
-  const network = Math.floor(value / size) * size;
-  return `${[24, 16, 8, 0].map((shift) => Math.floor(network / 2 ** shift) % 256).join(".")}/${bits}`;
+  return { first: Math.floor(value / size) * size, bits };
+}
+
+function formatCidr({ first, bits }: Range): string {
+  return `${[24, 16, 8, 0].map((shift) => Math.floor(first / 2 ** shift) % 256).join(".")}/${bits}`;
+}
+
+function covers(outer: Range, inner: Range): boolean {
+  return inner.first >= outer.first && inner.first < outer.first + 2 ** (32 - outer.bits);
+}
+
+/** A range without another that it may cover: the halves beside the way down to it. */
+function subtract(range: Range, hole: Range): Range[] {
+  if (hole.bits < range.bits || !covers(range, hole)) return [range];
+  const left: Range[] = [];
+  for (let at = range; at.bits < hole.bits; ) {
+    const bits = at.bits + 1;
+    const halves = [at.first, at.first + 2 ** (32 - bits)].map((first) => ({ first, bits }));
+    const [inside, beside] = covers(halves[0] as Range, hole) ? halves : halves.reverse();
+    left.push(beside as Range);
+    at = inside as Range;
+  }
+  return left;
 }

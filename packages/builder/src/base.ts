@@ -21,6 +21,13 @@ export interface Base {
 
 const PULL_MS = 10 * 60_000;
 
+/** What a build hears while its base is looked for. */
+export interface BaseHooks {
+  signal: AbortSignal;
+  say(line: string): void;
+  onPull(): void;
+}
+
 /** Finds, makes or pulls bases. */
 export class Bases {
   readonly #store: Store;
@@ -35,16 +42,12 @@ export class Bases {
    * @throws FormationError `not_found` if there is no such image, `invalid` if it cannot be built on, `unavailable` if
    *   its registry does not answer and the node has no copy.
    */
-  async resolve(
-    reference: Reference,
-    signal: AbortSignal,
-    say: (stream: "stdout" | "stderr", line: string) => void,
-  ): Promise<Base> {
+  async resolve(reference: Reference, hooks: BaseHooks): Promise<Base> {
     if (reference.kind === "scratch") {
       return { id: "scratch", reference: "scratch", digest: "", bytes: 0, config: EMPTY_CONFIG };
     }
-    const image = await this.#image(reference, signal, say);
-    const config = this.#configs.get(image.id) ?? (await this.#store.inspect(image.id, signal));
+    const image = await this.#image(reference, hooks);
+    const config = this.#configs.get(image.id) ?? (await this.#store.inspect(image.id, hooks.signal));
     this.#configs.set(image.id, config);
     if (this.#configs.size > 200) this.#configs.clear();
     checkConfig(reference.name, config);
@@ -52,12 +55,8 @@ export class Bases {
     return { id: image.id, reference: reference.name, digest: image.digest, bytes, config };
   }
 
-  async #image(
-    reference: Exclude<Reference, { kind: "scratch" }>,
-    signal: AbortSignal,
-    say: (stream: "stdout" | "stderr", line: string) => void,
-  ): Promise<IndexedImage> {
-    if (reference.kind === "busybox") return await ensureBusybox(this.#store, signal);
+  async #image(reference: Exclude<Reference, { kind: "scratch" }>, hooks: BaseHooks): Promise<IndexedImage> {
+    if (reference.kind === "busybox") return await ensureBusybox(this.#store, hooks.signal);
     const local = this.#store.byName(reference.name);
     if (reference.kind === "local") {
       if (local) return local;
@@ -68,12 +67,13 @@ export class Bases {
     }
     if (local && reference.byDigest) return local;
     try {
-      return await this.#pull(reference, signal);
+      hooks.onPull();
+      return await this.#pull(reference, hooks.signal);
     } catch (error) {
       const failure = FormationError.from(error);
       const mayBeAlone = failure.code === "unavailable" || /There is no host/.test(failure.message);
       if (!mayBeAlone || !local) throw failure;
-      say("stdout", `${reference.name} could not be checked for a newer version; this node's copy is used.`);
+      hooks.say(`${reference.name} could not be checked for a newer version; this node's copy is used.`);
       return local;
     }
   }
@@ -131,6 +131,10 @@ function checkConfig(name: string, config: ImageConfig): void {
       `is an image for ${config.os || "?"}/${config.architecture || "?"}; machines here are linux/amd64.`,
       "Use an image that has a linux/amd64 variant.",
     );
+  }
+  const texts = [config.user, ...config.entrypoint, ...config.cmd];
+  if (!/^(?:[^\s:\0]+(?::[^\s:\0]+)?)?$/.test(config.user) || texts.some((text) => text.includes("\0"))) {
+    refuse("has a USER or a command that cannot be used.", "Use another base image.");
   }
   if (config.onBuild.length > 0) {
     refuse("carries ONBUILD instructions, which are not run here.", "Use the image that it was made from.");

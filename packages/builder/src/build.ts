@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError, type Image, LIMITS } from "@formation-mcp/contract";
 import { type RunResult, run } from "@formation-mcp/os";
-import { routesOf } from "./addresses.ts";
+import { closedRanges } from "./addresses.ts";
 import type { Base, Bases } from "./base.ts";
 import { BuildCgroup } from "./cgroup.ts";
 import type { Cleaner } from "./clean.ts";
@@ -83,18 +83,12 @@ export class Build {
         mkdirSync(join(this.#directory, name), { recursive: true });
       cgroup?.create();
       this.#begin("pull", `Looking for ${reference.name}`, 0);
-      const output = { current: null as BuildOutput | null };
-      const start = () =>
-        this.#start(cgroup, network, (stream, line) => {
-          if (output.current) output.current.line(stream, line);
-          else this.#line(stream, line);
-        });
-      // The network is made while the base is looked up.
-      if (network) running = start();
-      running?.catch(() => {});
-      const attached = network ? Promise.race([network.attach(signal), failWhenEnded(running)]) : null;
-      attached?.catch(() => {});
-      const base = await this.#bases.resolve(reference, signal, (stream, line) => this.#line(stream, line));
+      watch.start();
+      const base = await this.#bases.resolve(reference, {
+        signal,
+        say: (line) => this.#line("stdout", line),
+        onPull: () => this.#begin("pull", `Pulling ${reference.name}`, 0),
+      });
       const workdir = safeWorkdir(base.config.workdir);
       if (workdir === null) throw strangeWorkdir(reference.name);
       const process = processOf(formfile, base.config, workdir);
@@ -112,15 +106,12 @@ export class Build {
         run: formfile.run,
       });
       writeFileSync(join(this.#context, "Containerfile"), text);
-      output.current = this.#follow(steps, staged.files, workdir);
-      watch.start();
-      if (network) {
-        await attached;
-        await network.begin(signal);
-      }
-      running ??= start();
+      const output = this.#follow(steps, staged.files, workdir);
+      running = this.#start(cgroup, network, output);
+      // Nothing waits for the network but the first line that really runs.
+      network?.attach(signal).catch((error) => this.#end(FormationError.from(error)));
       const result = await running;
-      output.current.end(result.code === 0 ? null : readFailure(steps, result.stderr));
+      output.end(result.code === 0 ? null : readFailure(steps, result.stderr));
       const seen = watch.stop();
       if (result.code !== 0) throw this.#failed(result, steps, seen);
       return this.#image(base, process, portsOf(formfile, base.config));
@@ -128,8 +119,7 @@ export class Build {
       watch.stop();
       this.#ending.abort();
       await running?.catch(() => {});
-      await network?.release();
-      await cgroup?.remove();
+      await Promise.all([network?.release(), cgroup?.remove()]);
       await finish();
     }
   }
@@ -138,19 +128,20 @@ export class Build {
   #network(): BuildNetwork | null {
     const { settings } = this.#store;
     if (settings.network === "none" || this.#request.formfile.run.length === 0) return null;
-    if (canMakeNetwork()) return new BuildNetwork(this.#store, this.#directory, routesOf(settings));
+    if (canMakeNetwork()) return new BuildNetwork(this.#store, this.#directory, closedRanges(settings));
     this.#line("stderr", "This node cannot give run lines a network: /dev/net/tun cannot be opened.");
     return null;
   }
 
-  #start(
-    cgroup: BuildCgroup | null,
-    network: BuildNetwork | null,
-    onLine: (stream: "stdout" | "stderr", line: string) => void,
-  ): Promise<RunResult> {
+  #start(cgroup: BuildCgroup | null, network: BuildNetwork | null, output: BuildOutput): Promise<RunResult> {
     const { settings } = this.#store;
     const build = [
-      ...[settings.tools.buildah, ...this.#store.globals(), "build", ...this.#store.isolation()],
+      ...[
+        settings.tools.buildah,
+        ...this.#store.globals(),
+        "build",
+        ...this.#store.isolation(network?.runtime()),
+      ],
       ...["--runtime-flag", `root=${join(this.#directory, "runc")}`],
       ...(cgroup ? ["--cgroup-parent", cgroup.forContainers] : ["--ulimit", this.#ulimit()]),
       ...["--cap-drop", "CAP_NET_RAW", "--cap-drop", "CAP_MKNOD", "--cap-drop", "CAP_AUDIT_WRITE"],
@@ -167,7 +158,7 @@ export class Build {
       timeoutMs: this.#request.limits.timeout_ms + 60_000,
       env: this.#store.environment(join(this.#directory, "tmp")),
       cwd: this.#directory,
-      onLine,
+      onLine: (stream, line) => output.line(stream, line),
     });
   }
 
@@ -290,17 +281,6 @@ function withDetails(error: FormationError, details: FormationError["details"]):
     ...details,
     ...(error.cause === undefined ? {} : { cause: error.cause }),
   });
-}
-
-async function failWhenEnded(running: Promise<RunResult> | null): Promise<never> {
-  const result = await running;
-  throw new FormationError(
-    "unavailable",
-    `The build's network cannot be made: ${result?.stderr.trim().slice(-300)}.`,
-    {
-      remedy: "Run `formation-mcp doctor`: run lines need unshare, ip and slirp4netns.",
-    },
-  );
 }
 
 function checkScratch({ formfile }: BuildRequest): void {

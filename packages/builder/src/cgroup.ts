@@ -61,10 +61,7 @@ export class BuildCgroup {
       oomKills: v2
         ? this.#read("memory", this.path, "memory.events", "oom_kill")
         : sum("memory", "memory.oom_control", "oom_kill"),
-      memoryHits: v2
-        ? this.#read("memory", this.path, "memory.events", "max")
-        : this.#read("memory", this.path, "memory.failcnt") +
-          this.#read("memory", this.path, "memory.memsw.failcnt"),
+      memoryHits: v2 ? this.#read("memory", this.path, "memory.events", "max") : this.#memoryHitsV1(),
       forksRefused: sum("pids", "pids.events", "max"),
       processes: this.#read("pids", this.path, "pids.current"),
       mostProcesses: this.#read("pids", this.path, "pids.peak"),
@@ -86,6 +83,15 @@ export class BuildCgroup {
       await delay(20);
     }
     removeEmptyParents(this.#root, this.path);
+  }
+
+  /** Not every kernel counts failures here, but all keep the highest use. */
+  #memoryHitsV1(): number {
+    const full = (kind: string) =>
+      this.#read("memory", this.path, `${kind}.max_usage_in_bytes`) >=
+      this.#read("memory", this.path, `${kind}.limit_in_bytes`);
+    const counted = this.#read("memory", this.path, "memory.failcnt");
+    return Math.max(counted, this.#limits.memory_mb > 0 && full("memory") ? 1 : 0);
   }
 
   #createV1(): void {

@@ -3,34 +3,26 @@
 // when the processes die the namespace is gone.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { accessSync, constants } from "node:fs";
-import { open } from "node:fs/promises";
+import { accessSync, constants, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import { readIfThere, waitFor } from "@formation-mcp/os";
-import type { Route } from "./addresses.ts";
+import { identify, readIfThere, waitFor } from "@formation-mcp/os";
+import { shellWord } from "./containerfile.ts";
 import type { Store } from "./store.ts";
 
 /** The resolver that slirp4netns offers inside; it asks the host's own, wherever that stands. */
 export const BUILD_DNS = "10.0.2.3";
 
 /**
- * Runs inside the new namespace before buildah: says who it is, waits until the way out exists, closes what is forbidden,
- * and becomes buildah. `$1` is a directory, then pairs of route kind and range, then `--` and the command.
+ * Runs inside the new namespace before buildah: closes what is forbidden while there is no way out yet, says who it is, and
+ * becomes buildah. `$1` is a directory, `$2` what `ip -batch` reads, the rest the command.
  */
 const ENTER = `set -eu
-mkfifo "$1/go"
+if [ -e /proc/sys/net/ipv6/conf/all/disable_ipv6 ]; then echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; fi
+printf '%s' "$2" | ip -4 -batch -
 echo $$ > "$1/pid.new"
 mv "$1/pid.new" "$1/pid"
-read -r word < "$1/go"
-[ "$word" = go ]
-shift
-if [ -e /proc/sys/net/ipv6/conf/all/disable_ipv6 ]; then echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; fi
-while [ "$1" != -- ]; do
-  if [ "$1" = open ]; then ip -4 route replace "$2" via 10.0.2.2 dev tap0; else ip -4 route replace unreachable "$2"; fi
-  shift 2
-done
-shift
+shift 2
 exec "$@"`;
 
 /** Whether this user may make a network device; without one, run lines have no network. */
@@ -46,30 +38,53 @@ export function canMakeNetwork(): boolean {
 export class BuildNetwork {
   readonly #store: Store;
   readonly #directory: string;
-  readonly #routes: readonly Route[];
+  readonly #closed: readonly string[];
   #slirp: ChildProcess | null = null;
 
-  constructor(store: Store, directory: string, routes: readonly Route[]) {
+  constructor(store: Store, directory: string, closed: readonly string[]) {
     this.#store = store;
     this.#directory = directory;
-    this.#routes = routes;
+    this.#closed = closed;
   }
 
-  /** The command that runs `command` inside, once {@link attach} and {@link begin} were called. */
+  /** A runtime that lets no run line begin before the way out is there, so that buildah need not wait for it. */
+  runtime(): string {
+    const path = join(this.#directory, "runtime");
+    const ready = shellWord(join(this.#directory, "ready"));
+    const wait = `n=0\nwhile [ ! -e ${ready} ]; do n=$((n+1)); [ $n -lt 3000 ] || exit 1; sleep 0.01; done`;
+    const runc = shellWord(this.#store.settings.tools.runc);
+    writeFileSync(path, `#!/bin/sh\n${wait}\nexec ${runc} "$@"\n`, { mode: 0o700 });
+    return path;
+  }
+
+  /** The command that runs `command` inside. */
   wrap(command: readonly string[]): string[] {
     const { profile, tools } = this.#store.settings;
-    const enter = ["unshare", "--net", "--", "/bin/sh", "-c", ENTER, "sh", this.#directory];
-    const outer = profile === "root" ? enter : [tools.buildah, "unshare", ...enter];
-    return [...outer, ...this.#routes.flatMap(({ kind, cidr }) => [kind, cidr]), "--", ...command];
+    const routes = this.#closed.map((cidr) => `route add unreachable ${cidr}\n`).join("");
+    const enter = [
+      "unshare",
+      "--net",
+      "--",
+      "/bin/sh",
+      "-c",
+      ENTER,
+      "sh",
+      this.#directory,
+      routes,
+      ...command,
+    ];
+    return profile === "root" ? enter : [tools.buildah, "unshare", ...enter];
   }
 
   /** Gives the namespace its way out. */
   async attach(signal: AbortSignal): Promise<void> {
     const pid = await waitFor(() => readIfThere(join(this.#directory, "pid"))?.trim(), {
-      timeoutMs: 20_000,
+      timeoutMs: 30_000,
       everyMs: 5,
       signal,
       what: "the build's network namespace",
+    }).catch((error: FormationError) => {
+      throw error.code === "limit" ? noNetwork("no answer") : error;
     });
     if (!/^\d+$/.test(pid))
       throw new FormationError("internal", "The build's network namespace named no process.");
@@ -101,27 +116,15 @@ export class BuildNetwork {
       slirp.once("close", no);
       signal.addEventListener("abort", no, { once: true });
     });
-    if (ready) return;
+    if (ready) {
+      writeFileSync(join(this.#directory, "ready"), "");
+      return;
+    }
     if (signal.aborted) throw new FormationError("cancelled", "The build was cancelled.");
+    // A build that needed to run nothing may be over already.
+    if (identify(Number(pid)) === null) return;
     const why = said.split("\n").filter((line) => line !== "" && !/^(sent|received|WARNING)/.test(line));
-    throw new FormationError(
-      "unavailable",
-      `The build's network cannot be made: ${why.join("; ") || "no answer"}.`,
-      {
-        remedy: "Run `formation-mcp doctor`; RUN lines need slirp4netns and access to /dev/net/tun.",
-      },
-    );
-  }
-
-  /** Lets the command begin. */
-  async begin(signal: AbortSignal): Promise<void> {
-    const fifo = await waitFor(
-      // Without a reader this fails at once instead of waiting for one for ever.
-      () => open(join(this.#directory, "go"), constants.O_WRONLY | constants.O_NONBLOCK).catch(() => null),
-      { timeoutMs: 20_000, everyMs: 5, signal, what: "the build's processes" },
-    );
-    await fifo.writeFile("go\n");
-    await fifo.close();
+    throw noNetwork(why.join("; ") || "no answer");
   }
 
   /** Ends the way out. */
@@ -133,4 +136,10 @@ export class BuildNetwork {
     slirp.kill("SIGKILL");
     await gone;
   }
+}
+
+function noNetwork(why: string): FormationError {
+  return new FormationError("unavailable", `The build's network cannot be made: ${why}.`, {
+    remedy: "Run `formation-mcp doctor`; run lines need slirp4netns and access to /dev/net/tun.",
+  });
 }

@@ -42,8 +42,9 @@ export function processOf(formfile: Formfile, base: ImageConfig, workdir: string
   }
   const env: Record<string, string> = { PATH: DEFAULT_PATH };
   for (const pair of base.env) {
-    const equals = pair.indexOf("=");
-    if (equals > 0 && !pair.includes("\0")) env[pair.slice(0, equals)] = pair.slice(equals + 1);
+    const [, name, value] = /^([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)$/s.exec(pair) ?? [];
+    // Other names cannot be exported by a shell (XBD 8.1).
+    if (name !== undefined && value !== undefined) env[name] = value;
   }
   return { argv, env: { ...env, ...formfile.env }, workdir, user: base.user };
 }

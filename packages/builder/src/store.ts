@@ -78,9 +78,8 @@ export class Store {
   }
 
   /** How RUN lines are held apart from the host: by runc in namespaces of their own, in both profiles. */
-  isolation(): string[] {
-    const { profile, tools } = this.settings;
-    return ["--isolation", profile === "root" ? "oci" : "rootless", "--runtime", tools.runc];
+  isolation(runtime = this.settings.tools.runc): string[] {
+    return ["--isolation", this.settings.profile === "root" ? "oci" : "rootless", "--runtime", runtime];
   }
 
   policy(): string[] {

@@ -35,7 +35,7 @@ describe("after a worker was killed", () => {
     for (let round = 0; round < 6; round++) {
       const child = spawn(
         process.execPath,
-        ["--conditions=source", "--input-type=module", "-e", SCRIPT, stateDir],
+        ["--conditions=formation-source", "--input-type=module", "-e", SCRIPT, stateDir],
         {
           stdio: "ignore",
         },

@@ -40,7 +40,7 @@ describe("the user profile", () => {
     const whole = { uid, gid, ...task, options: { stateDir: join(dir.path, "s"), ...options } };
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      ["--conditions=source", script, JSON.stringify(whole)],
+      ["--conditions=formation-source", script, JSON.stringify(whole)],
       { maxBuffer: 64 * 1024 * 1024, timeout: 120_000 },
     );
     return JSON.parse(stdout) as Answer;
