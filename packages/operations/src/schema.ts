@@ -136,7 +136,7 @@ interface IdempotencyTable {
   expires_at: number;
 }
 
-interface Tables {
+export interface Tables {
   operations: OperationTable;
   builds: BuildTable;
   deployments: DeploymentTable;
