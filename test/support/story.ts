@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { waitFor } from "@formation-mcp/os";
 import { expect } from "vitest";
 import { ended, HELLO, must, type Peer } from "./server.ts";
 
@@ -19,8 +20,14 @@ export async function mainJob(peer: Peer, name: string): Promise<string> {
   const page = await body(url);
   expect(await body(`${url.replace(/\/$/, "")}/built.txt`)).toMatch(/^built at \d{4}-.*x86_64\n$/);
 
-  const logs = await must(peer, "vm_logs", { instance: name, streams: ["stdout", "stderr"] });
-  expect(logs["log"]).toContain("response:200");
+  // What a guest prints is taken over a moment later.
+  await waitFor(
+    async () =>
+      String(
+        (await must(peer, "vm_logs", { instance: name, streams: ["stdout", "stderr"] }))["log"],
+      ).includes("response:200"),
+    { timeoutMs: 10_000, everyMs: 300, what: "the request in the VM's log" },
+  );
 
   await ended(peer, await must(peer, "vm_control", { instance: name, action: "restart" }));
   const again = await must(peer, "vm_status", { instance: name });

@@ -60,9 +60,13 @@ describe("the directory of artifacts", () => {
       const artifacts = await openDirectoryArtifacts({ path: ${JSON.stringify(path)} });
       async function* slow() { yield Buffer.alloc(1000000); console.log("begun"); await new Promise(() => setInterval(() => {}, 1000)); }
       await artifacts.put(slow(), { maxBytes: 1e9 });`;
-    const child = spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", code], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
+    const child = spawn(
+      process.execPath,
+      ["--conditions=formation-source", "--input-type=module", "-e", code],
+      {
+        stdio: ["ignore", "pipe", "inherit"],
+      },
+    );
     const gone = new Promise((resolve) => child.once("exit", resolve));
     try {
       await new Promise((resolve) => child.stdout.once("data", resolve));
@@ -205,9 +209,13 @@ describe("logs in a directory", () => {
         for (let j = 0; j < 40; j++, i++) lines.push({ at: i, stream: j % 3 ? "stdout" : "stderr", text: "line " + i });
         await artifacts.appendLog("vm_a", lines);
       }`;
-    const child = spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", code], {
-      stdio: ["ignore", "ignore", "inherit"],
-    });
+    const child = spawn(
+      process.execPath,
+      ["--conditions=formation-source", "--input-type=module", "-e", code],
+      {
+        stdio: ["ignore", "ignore", "inherit"],
+      },
+    );
     const gone = new Promise((resolve) => child.once("exit", resolve));
     const seen: number[] = [];
     let cursor: string | undefined;

@@ -1,6 +1,5 @@
 // How our ids are made: the kind as a prefix, then the time, then 128 random bits, in an order-keeping alphabet.
 
-import { randomBytes } from "node:crypto";
 import { FormationError } from "./errors.ts";
 
 /** The kinds of record that have an id, by prefix. */
@@ -30,7 +29,7 @@ const ID_PATTERN = /^(op|bld|dep|vm|node)_[0-9a-hjkmnp-tv-z]{36}$/;
 export function newId<K extends IdKind>(
   kind: K,
   clock: Clock = systemClock,
-  random: (bytes: number) => Uint8Array = randomBytes,
+  random: (bytes: number) => Uint8Array = (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
 ): Id<K> {
   return `${kind}_${base32(BigInt(clock.now()), 10)}${base32(toBigInt(random(16)), 26)}`;
 }

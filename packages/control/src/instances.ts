@@ -15,6 +15,7 @@ import { errorLog, errorView, named } from "./failures.ts";
 import { aboutInstance } from "./next-steps.ts";
 import { page } from "./pages.ts";
 import { endpointUrl, iso, isoOrNull, networkView, pairs, progressView, texts, urlsOf } from "./views.ts";
+import { ensureWorker } from "./waiting.ts";
 
 const LOOK = "Call vm_list to see your instances.";
 
@@ -110,9 +111,10 @@ async function silenceOf(deps: Deps, instance: Instance): Promise<string[]> {
   const node = (await deps.store.nodes()).find(({ id }) => id === instance.node_id);
   const silent = node ? deps.clock.now() - node.heartbeat_at : null;
   if (silent !== null && silent <= SILENT_MS) return [];
+  ensureWorker(deps);
   const since = silent === null ? "is unknown" : `has not been heard of for ${ageText(silent)}`;
   return [
-    `Its node ${since}: the state shown here may be old. A worker must run for it to be brought up to date.`,
+    `Its node ${since}: the state shown here may be old. A worker is being started to bring it up to date: ask again.`,
   ];
 }
 

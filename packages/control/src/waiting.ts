@@ -7,6 +7,8 @@ import { cleanText } from "./untrusted.ts";
 
 /** How long an unheard event can delay a waiting call. */
 const LOOK_AGAIN_MS = 500;
+/** How often somebody who waits makes sure that somebody works: the worker may have died meanwhile. */
+const ENSURE_WORKER_MS = 5000;
 
 export function hasEnded(operation: Operation): boolean {
   return isFinal(OPERATION_STATES, operation.state);
@@ -38,7 +40,12 @@ export async function waitForEnd(
   try {
     let seen = -1;
     let current = operation;
+    let ensured = Number.NEGATIVE_INFINITY;
     for (;;) {
+      if (performance.now() - ensured >= ENSURE_WORKER_MS) {
+        ensured = performance.now();
+        ensureWorker(deps);
+      }
       const revision = deps.store.revision();
       if (revision !== seen) {
         seen = revision;
@@ -54,6 +61,15 @@ export async function waitForEnd(
     hooks.signal?.removeEventListener("abort", onAbort);
     await subscription?.[Symbol.asyncDispose]();
   }
+}
+
+/** Nobody waits for it: if there can be no worker, the operation's own state and its deadline tell. */
+export function ensureWorker(deps: Deps): void {
+  deps.ensureWorker().catch((error: unknown) => {
+    deps.logger.log("warn", "There is no worker.", {
+      error: error instanceof Error ? error.message : String(error),
+    });
+  });
 }
 
 /** Reports each step once, with a fraction that never falls within the call: another attempt begins again at 0. */

@@ -13,7 +13,7 @@ it("the README is at most 40 lines and its example runs", async () => {
   expect(example).toContain("@formation-mcp/formfile");
   await promisify(execFile)(
     process.execPath,
-    ["--conditions=source", "--input-type=module-typescript", "--eval", example],
+    ["--conditions=formation-source", "--input-type=module-typescript", "--eval", example],
     { cwd: root, timeout: 30_000 },
   );
 }, 40_000);

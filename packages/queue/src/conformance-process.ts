@@ -22,7 +22,7 @@ export class Child {
   constructor(driver: ChildDriver) {
     const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
     const program = fileURLToPath(new URL(`./conformance-child.${extension}`, import.meta.url));
-    const conditions = extension === "ts" ? ["--conditions=source"] : [];
+    const conditions = extension === "ts" ? ["--conditions=formation-source"] : [];
     this.#process = spawn(process.execPath, [...conditions, program, JSON.stringify(driver)], {
       stdio: ["pipe", "pipe", "inherit"],
     });

@@ -37,9 +37,13 @@ function elsewhere(program: string): {
     import { newId } from ${JSON.stringify(import.meta.resolve("@formation-mcp/contract"))};
     const path = ${JSON.stringify(path)};
     ${program}`;
-  const child = spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", code], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const child = spawn(
+    process.execPath,
+    ["--conditions=formation-source", "--input-type=module", "-e", code],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
   children.push(child);
   const lines: string[] = [];
   child.stdout
