@@ -23,7 +23,7 @@ describeHypervisor("the fake driver", {
   },
   worker: () => ({
     file: process.execPath,
-    args: ["--conditions=source", join(import.meta.dirname, "support/worker.ts"), "fake"],
+    args: ["--conditions=formation-source", join(import.meta.dirname, "support/worker.ts"), "fake"],
   }),
   guestPort: freePort,
   patienceMs: 10_000,

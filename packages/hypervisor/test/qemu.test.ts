@@ -16,7 +16,7 @@ describeHypervisor("the QEMU driver", {
   disk: async (files) => makeDisk(disks, files),
   worker: () => ({
     file: process.execPath,
-    args: ["--conditions=source", join(import.meta.dirname, "support/worker.ts"), "qemu"],
+    args: ["--conditions=formation-source", join(import.meta.dirname, "support/worker.ts"), "qemu"],
   }),
   guestPort: async () => 8080,
   patienceMs: 40_000,
