@@ -6,7 +6,7 @@ import { playRound, type RoundOptions } from "./support/rounds.ts";
 
 const drivers = process.env["FAULT_DRIVERS"] === "real" ? "real" : "fake";
 const seed = Number(process.env["FAULT_SEED"] ?? Math.floor(Math.random() * 1_000_000));
-const rounds = Number(process.env["FAULT_ROUNDS"] ?? 6);
+const rounds = Number(process.env["FAULT_ROUNDS"] ?? 5);
 
 const httpd = ["/bin/busybox", "httpd", "-f", "-p"];
 const OPTIONS: Record<"fake" | "real", RoundOptions> = {

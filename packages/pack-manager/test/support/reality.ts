@@ -42,6 +42,23 @@ export function processesOf(site: Site): string[] {
     });
 }
 
+/** The machines that have a process at this moment. */
+export function machinesRunning(site: Site): string[] {
+  const machines = join(site.hypervisor, "machines");
+  const found = new Set<string>();
+  for (const pid of list("/proc")) {
+    if (!/^\d+$/.test(pid)) continue;
+    try {
+      const directory = readlinkSync(`/proc/${pid}/cwd`);
+      if (directory.startsWith(`${machines}/`))
+        found.add(directory.slice(machines.length + 1).split("/")[0] ?? "");
+    } catch {
+      // It went while we looked, or is none of ours.
+    }
+  }
+  return [...found];
+}
+
 /** Files and directories that exist only while something is being made. */
 export function halfMade(site: Site): string[] {
   const of = (directory: string) => list(directory).map((name) => join(directory, name));

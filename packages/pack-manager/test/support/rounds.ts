@@ -22,7 +22,7 @@ import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { waitFor } from "@formation-mcp/os";
 import type { Queue } from "@formation-mcp/queue";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
-import { clearSite, halfMade, machinesOf, processesOf } from "./reality.ts";
+import { clearSite, halfMade, machinesOf, machinesRunning, processesOf } from "./reality.ts";
 import { formfile, type Requests, requests } from "./requests.ts";
 import { type Drivers, type Site, siteAt } from "./site.ts";
 
@@ -71,8 +71,15 @@ export async function playRound(seed: number, options: RoundOptions): Promise<st
     log: [],
     child: null,
   };
+  // A round has one instance, so two machines that run at a time are that instance doubled.
+  const doubled = new Set<string>();
+  const watch = setInterval(() => {
+    const running = machinesRunning(site);
+    if (running.length > 1) doubled.add(running.join(" and "));
+  }, 50);
   try {
     await scenes(play);
+    if (doubled.size > 0) throw new Error(`ran at the same time: ${[...doubled].join("; ")}`);
     return `seed ${seed}: ${play.told.join(", ")}`;
   } catch (error) {
     await killWorker(play);
@@ -85,6 +92,7 @@ export async function playRound(seed: number, options: RoundOptions): Promise<st
       { cause: error },
     );
   } finally {
+    clearInterval(watch);
     await killWorker(play);
     await queue.close();
     await store.close();

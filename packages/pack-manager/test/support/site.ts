@@ -1,5 +1,6 @@
 // Where a worker process of the tests keeps its things, and how its engines are opened.
 
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Builder } from "@formation-mcp/builder";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
@@ -42,6 +43,7 @@ export async function openBuilder(site: Site, drivers: Drivers): Promise<Builder
 }
 
 export async function openHypervisor(site: Site, drivers: Drivers): Promise<Hypervisor> {
+  mkdirSync(site.hypervisor, { recursive: true, mode: 0o700 });
   if (drivers === "real") {
     const { openQemuHypervisor } = await import("@formation-mcp/hypervisor/qemu");
     return openQemuHypervisor({ stateDir: site.hypervisor });
