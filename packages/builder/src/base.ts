@@ -51,6 +51,7 @@ export class Bases {
     this.#configs.set(image.id, config);
     if (this.#configs.size > 200) this.#configs.clear();
     checkConfig(reference.name, config);
+    this.#store.touchBase(image.id);
     const bytes = this.#store.sizes([image]).bytes[0] ?? 0;
     return { id: image.id, reference: reference.name, digest: image.digest, bytes, config };
   }

@@ -143,7 +143,8 @@ export class Build {
         ...this.#store.isolation(network?.runtime()),
       ],
       ...["--runtime-flag", `root=${join(this.#directory, "runc")}`],
-      ...(cgroup ? ["--cgroup-parent", cgroup.forContainers] : ["--ulimit", this.#ulimit()]),
+      ...(cgroup ? ["--cgroup-parent", cgroup.forContainers] : []),
+      ...this.#ulimits().flatMap((limit) => ["--ulimit", limit]),
       ...["--cap-drop", "CAP_NET_RAW", "--cap-drop", "CAP_MKNOD", "--cap-drop", "CAP_AUDIT_WRITE"],
       ...(network ? ["--network", "ns:/proc/self/ns/net", "--dns", BUILD_DNS] : ["--network", "none"]),
       ...["--http-proxy=false", "--pull=never", "--layers", "--force-rm", ...this.#store.policy()],
@@ -162,9 +163,14 @@ export class Build {
     });
   }
 
-  /** Where there is no cgroup, the kernel's own count of a user's processes inside the namespace. */
-  #ulimit(): string {
-    return `nproc=${this.#request.limits.pids}:${this.#request.limits.pids}`;
+  /** A file's size, for a hole costs nothing until the layer is packed; and in place of a cgroup, what a process may do. */
+  #ulimits(): string[] {
+    const { disk_bytes, pids, memory_mb } = this.#request.limits;
+    const both = (name: string, value: number) => `${name}=${value}:${value}`;
+    // Beyond the limit itself, so that the build is told by its sum and not by a program's own words about one file.
+    const fsize = both("fsize", 2 * disk_bytes);
+    if (this.#store.settings.profile === "root") return [fsize];
+    return [fsize, both("nproc", pids), both("data", memory_mb * 1024 * 1024)];
   }
 
   #follow(steps: readonly Step[], files: number, workdir: string): BuildOutput {
@@ -223,6 +229,9 @@ export class Build {
     const forksFailed = this.#tail.some((line) => /\bfork\b.*Resource temporarily unavailable/.test(line));
     if (seen.forksRefused > 0 || seen.mostProcesses >= limits.pids || forksFailed) {
       return withDetails(tooManyProcesses(limits), details);
+    }
+    if (failure.exitCode === 153 || this.#tail.slice(-3).some((line) => /File (size|too large)/.test(line))) {
+      return withDetails(tooMuchDisk(limits), details);
     }
     if (failure.exitCode === null) {
       return new FormationError(

@@ -7,9 +7,8 @@ import { Cleaner } from "./clean.ts";
 import { Disks, imageId } from "./disk.ts";
 import type { Builder, BuilderReport, BuildHooks, BuildRequest, StoredImage } from "./port.ts";
 import { probe } from "./probe.ts";
-import { OWN_IMAGES } from "./reference.ts";
 import { type BuildahOptions, settle } from "./settings.ts";
-import { type IndexedImage, Store } from "./store.ts";
+import { Store } from "./store.ts";
 import { trim } from "./trim.ts";
 
 export type { BuildahOptions } from "./settings.ts";
@@ -62,7 +61,7 @@ class BuildahBuilder implements Builder {
 
   async images(): Promise<StoredImage[]> {
     return await guarded(async () => {
-      const own = this.#own();
+      const own = this.#store.own();
       const { bytes } = this.#store.sizes(own);
       return own.map((image, index) => ({ digest: `sha256:${image.id}`, bytes: bytes[index] ?? 0 }));
     });
@@ -72,7 +71,7 @@ class BuildahBuilder implements Builder {
     await guarded(async () => {
       const id = imageId(digest);
       this.#disks.removeOf(id);
-      if (!this.#own().some((image) => image.id === id)) return;
+      if (!this.#store.own().some((image) => image.id === id)) return;
       await this.#store.runChecked(["rmi", "--force", id], { timeoutMs: 120_000 });
     });
   }
@@ -87,12 +86,6 @@ class BuildahBuilder implements Builder {
 
   async probe(): Promise<BuilderReport> {
     return await guarded(() => probe(this.#store));
-  }
-
-  #own(): IndexedImage[] {
-    return this.#store
-      .images()
-      .filter((image) => image.names.some((name) => name.startsWith(`${OWN_IMAGES}:`)));
   }
 }
 

@@ -153,7 +153,14 @@ export class Bench {
     const child = spawn(
       process.execPath,
       [
-        ...["--conditions=formation-source", "--input-type=module", "-e", script, this.#driver.opener, stateDir],
+        ...[
+          "--conditions=formation-source",
+          "--input-type=module",
+          "-e",
+          script,
+          this.#driver.opener,
+          stateDir,
+        ],
         JSON.stringify(this.request(formfile, {})),
       ],
       { stdio: ["ignore", "pipe", "inherit"] },

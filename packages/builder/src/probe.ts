@@ -70,23 +70,23 @@ export async function probe(store: Store): Promise<BuilderReport> {
     });
   }
   const networked = settings.network === "internet" && tun;
-  const cgroup = (what: string) =>
+  const cgroup = (what: string, without: string) =>
     limited
       ? { enforced: true, how: `cgroup ${cgroups.version}, ${what}` }
-      : { enforced: false, how: "needs the root profile" };
+      : { enforced: false, how: `${without}; the whole build needs the root profile` };
   return {
     driver: "buildah",
     version: /\d+\.\d+[\w.]*/.exec(versions.get("buildah") ?? "")?.[0] ?? "",
     ready: !missing && (limited || !root),
     problems,
     enforced: [
-      { what: "memory limit", ...cgroup("memory") },
-      { what: "cpu limit", ...cgroup("cpu") },
+      { what: "memory limit", ...cgroup("memory", "each process alone is bounded (RLIMIT_DATA)") },
+      { what: "cpu limit", ...cgroup("cpu", "not bounded") },
       {
         what: "pids limit",
-        ...(limited
-          ? cgroup("pids")
-          : { enforced: !root, how: "RLIMIT_NPROC inside the build's user namespace" }),
+        ...(root
+          ? cgroup("pids", "not bounded")
+          : { enforced: true, how: "RLIMIT_NPROC inside the build's user namespace" }),
       },
       {
         what: "disk limit",

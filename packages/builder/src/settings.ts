@@ -49,8 +49,16 @@ export interface Settings {
   reserveBytes: number;
   tools: { buildah: string; runc: string; slirp4netns: string; busybox: string };
   cgroupRoot: string;
-  /** Image store, its run-time state, the builds' own directories, disks, configuration files and a HOME. */
-  places: { root: string; run: string; builds: string; disks: string; etc: string; home: string };
+  /** When bases were used, the image store, its run-time state, the builds' own directories, disks, configuration files and a HOME. */
+  places: {
+    bases: string;
+    root: string;
+    run: string;
+    builds: string;
+    disks: string;
+    etc: string;
+    home: string;
+  };
 }
 
 /** Fills in the defaults and makes the directories and configuration files. */
@@ -77,7 +85,15 @@ export function settle(options: BuildahOptions): Settings {
       busybox: options.busyboxPath ?? "/bin/busybox",
     },
     cgroupRoot: options.cgroupRoot ?? "/sys/fs/cgroup",
-    places: { root: at("c"), run: at("r"), builds: at("b"), disks: at("disks"), etc, home: at("home") },
+    places: {
+      bases: at("bases"),
+      root: at("c"),
+      run: at("r"),
+      builds: at("b"),
+      disks: at("disks"),
+      etc,
+      home: at("home"),
+    },
   };
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   chmodSync(stateDir, 0o700);

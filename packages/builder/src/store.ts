@@ -1,6 +1,7 @@
 // How buildah is called, and what its image store says about itself. The store's index files (containers/storage) are
 // only read, never written; everything that changes the store goes through buildah.
 
+import { statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import {
@@ -11,6 +12,7 @@ import {
   run,
   runChecked,
 } from "@formation-mcp/os";
+import { OWN_IMAGES } from "./reference.ts";
 import type { Settings } from "./settings.ts";
 
 /** An image as the store's index has it. */
@@ -142,6 +144,30 @@ export class Store {
     let unusedBytes = 0;
     for (const layer of layers.values()) if (!used.has(layer.id)) unusedBytes += layer["diff-size"] ?? 0;
     return { bytes, unusedBytes };
+  }
+
+  /** Notes that a base was used just now. */
+  touchBase(id: string): void {
+    const path = join(this.settings.places.bases, id);
+    writeFileSync(path, "");
+    const now = this.settings.clock.now() / 1000;
+    utimesSync(path, now, now);
+  }
+
+  /** The bases of this node, least recently used first. */
+  bases(): IndexedImage[] {
+    const usedAt = (image: IndexedImage) =>
+      statSync(join(this.settings.places.bases, image.id), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    return this.images()
+      .filter((image) => image.names.some((name) => !name.startsWith(`${OWN_IMAGES}:`)))
+      .map((image) => ({ image, at: usedAt(image) }))
+      .sort((a, b) => a.at - b.at)
+      .map(({ image }) => image);
+  }
+
+  /** The images that builds made. */
+  own(): IndexedImage[] {
+    return this.images().filter((image) => image.names.some((name) => name.startsWith(`${OWN_IMAGES}:`)));
   }
 
   /** Reads an image's configuration. */
