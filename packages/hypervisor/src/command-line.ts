@@ -80,10 +80,11 @@ export function qemuArguments(settings: QemuSettings): string[] {
   ];
 }
 
+// Emulated: x86-64-v2, which newer distributions ask for; with RDRAND, or /dev/random would block for a second.
 function accelerated(accelerator: "kvm" | "tcg"): string[] {
   return accelerator === "kvm"
     ? ["-accel", "kvm", "-cpu", "host"]
-    : ["-accel", "tcg,tb-size=64", "-cpu", "Nehalem"];
+    : ["-accel", "tcg,tb-size=64", "-cpu", "Nehalem,+rdrand"];
 }
 
 function bracketed(address: string): string {

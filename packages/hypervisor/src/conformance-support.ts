@@ -105,7 +105,7 @@ export function processesIn(directory: string): number[] {
 }
 
 /** Everything that is left of a state directory's machines. */
-export async function leftOf(subject: Subject, stateDir: string): Promise<string[]> {
+export async function leftOf(subject: Pick<Subject, "leftovers">, stateDir: string): Promise<string[]> {
   return [
     ...processesIn(stateDir).map((pid) => `process ${pid}`),
     ...readdirSync(join(stateDir, "machines")).map((name) => `directory ${name}`),

@@ -58,6 +58,7 @@ function fakeRunner(settings: { stateDir: string; bindAddress: string }): Runner
       await killAll(processesBelow(join(settings.stateDir, "machines")).get(journal.id) ?? []);
     },
     keepOnly: async () => {},
+    restore: async () => {},
     probe: async () => ({
       driver: "fake",
       version: process.version,

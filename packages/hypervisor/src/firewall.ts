@@ -26,6 +26,8 @@ export interface Firewall {
   allow(uid: number): Promise<MachineStatus["egress"]>;
   /** Idempotent; must be called only once no process of that account runs. */
   remove(uid: number): Promise<void>;
+  /** Puts back what somebody else took out of the host's rules. */
+  restore(): Promise<void>;
   /** Removes the rules of all other accounts; makes those of these anew if need be. */
   keepOnly(uids: readonly number[]): Promise<void>;
 }
@@ -60,11 +62,15 @@ export function openFirewall(options: FirewallOptions): Firewall {
   const unlead = async (tool: Tool, uid: number) => {
     while ((await call(tool, ["-D", "OUTPUT", ...jump(uid)])).code === 0);
   };
+  // Never taken out and put in again: a guest may be running.
+  const insert = async (tool: Tool, uid: number) => {
+    if ((await call(tool, ["-C", "OUTPUT", ...jump(uid)])).code === 0) return;
+    await must(tool, ["-I", "OUTPUT", "1", ...jump(uid)]);
+  };
   const lead = async (uid: number) => {
     for (const tool of tools()) {
       if (led.size === 0) await makeChain(tool, options);
-      await unlead(tool, uid);
-      await must(tool, ["-I", "OUTPUT", "1", ...jump(uid)]);
+      await insert(tool, uid);
     }
     led.add(uid);
   };
@@ -95,6 +101,14 @@ export function openFirewall(options: FirewallOptions): Firewall {
         for (const tool of tools()) await unlead(tool, uid);
         led.delete(uid);
         if (led.size === 0) await dropChain();
+      }),
+    restore: () =>
+      inTurn(async () => {
+        if (led.size === 0) return;
+        for (const tool of tools()) {
+          await makeChain(tool, options);
+          for (const uid of led) await insert(tool, uid);
+        }
       }),
     keepOnly: (uids) =>
       inTurn(async () => {

@@ -75,6 +75,20 @@ function ended(machine: Machine): FormationError {
       },
     );
   }
+  if (journal.exit?.reason === "guest-panic" && report.started) {
+    const starved = STARVED.test(consoleText(machine));
+    return new FormationError(
+      starved ? "limit" : "invalid",
+      "The guest's kernel crashed under the workload.",
+      {
+        remedy: starved
+          ? `Give it more memory_mb than ${journal.memory_mb}.`
+          : "Look at the guest's console below.",
+        step: "entrypoint",
+        log_tail: lastLines(consoleText(machine), LIMITS.errorLogLines),
+      },
+    );
+  }
   if (journal.exit?.reason === "killed") {
     return new FormationError("unavailable", "The machine's process was killed while it booted.", {
       remedy: "Try again; if it happens again, look whether the node ran out of memory.",

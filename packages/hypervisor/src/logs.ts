@@ -13,6 +13,7 @@ import {
   type Stream,
   writeOffsets,
 } from "./offsets.ts";
+import { withoutControls } from "./tail.ts";
 
 export type OnLine = (stream: Stream, line: string) => void;
 
@@ -29,6 +30,8 @@ export interface FollowSource {
   epoch(): number;
 }
 
+/** What the firmware says before the kernel speaks. */
+const FIRMWARE = /^(SeaBIOS |Booting from ROM)/;
 const CHUNK = 256 * 1024;
 /** Handed-over bytes that may stay on the disk. */
 const KEPT_BYTES = 1024 * 1024;
@@ -81,7 +84,9 @@ function reader(
   let splitter = new LineSplitter();
   let at = offsets[stream];
   let epoch = source.epoch();
-  const hand = (line: string) => {
+  const hand = (raw: string) => {
+    const line = stream === "console" ? withoutControls(raw) : raw;
+    if (stream === "console" && (line === "" || FIRMWARE.test(line))) return;
     if (rate.admit()) onLine(stream, line);
   };
   return () => {

@@ -61,11 +61,13 @@ export class Machine {
     const qmp = await connectQmp(this.directory, MACHINE_FILES.qmp, {
       onEvent: ({ event, data }) => {
         if (event === "SHUTDOWN") this.#shutdownReason = String(data["reason"]);
-        if (event === "STOP" || event === "RESUME") this.wake();
+        if (event === "BLOCK_IO_ERROR") this.problem = ioProblem(data);
+        if (event === "RESUME") this.problem = null;
+        if (event !== "RTC_CHANGE") this.wake();
       },
       onClose: () => {
         this.qmp = null;
-        void this.#afterClose();
+        this.#afterClose().catch((error: unknown) => this.#complain(error));
       },
     });
     this.qmp = qmp;
@@ -73,9 +75,13 @@ export class Machine {
 
   watchStatus(): void {
     this.#watcher?.close();
-    this.#watcher = watch(join(this.directory, MACHINE_FILES.status), { persistent: false }, () =>
-      this.readStatus(),
-    );
+    this.#watcher = watch(join(this.directory, MACHINE_FILES.status), { persistent: false }, () => {
+      try {
+        this.readStatus();
+      } catch (error) {
+        this.#complain(error);
+      }
+    });
     this.#watcher.on("error", () => {});
     this.readStatus();
   }
@@ -187,6 +193,14 @@ export class Machine {
     this.settle();
   }
 
+  /** For what happens with nobody waiting for it: a full disk must not end the worker. The next look tries again. */
+  #complain(error: unknown): void {
+    this.#engine.logger.log("warn", "A machine's change could not be taken in.", {
+      machine: this.journal.id,
+      error: String(error),
+    });
+  }
+
   #exitReason(): NonNullable<MachineStatus["exit"]>["reason"] {
     if (this.journal.stopping) return "stopped";
     switch (this.#shutdownReason) {
@@ -209,6 +223,13 @@ export class Machine {
       ? "guest-panic"
       : "guest-shutdown";
   }
+}
+
+/** QEMU holds a guest whose disk cannot be written, rather than let it see errors. */
+function ioProblem(data: Record<string, unknown>): string {
+  return data["nospace"] === true
+    ? "the node's disk is full: the guest is held until it is resumed, once there is room"
+    : "the machine's disk cannot be read or written: look at the node's disk";
 }
 
 function stateAtRest(journal: Journal): MachineStatus["state"] {

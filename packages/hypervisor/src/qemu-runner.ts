@@ -106,6 +106,7 @@ export function qemuRunner(settings: QemuSettings): Runner {
       );
       await cgroups.keepOnly(journals.map(({ id }) => id));
     },
+    restore: () => firewall.restore(),
     probe: () => probe(settings, { accelerators, cgroups, uidBase }),
   };
 }

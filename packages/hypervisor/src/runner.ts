@@ -31,5 +31,7 @@ export interface Runner {
   release(journal: Journal, place: Place): Promise<void>;
   /** Takes back what belongs to none of these machines. */
   keepOnly(journals: readonly Journal[]): Promise<void>;
+  /** Puts back what others may have taken away from running machines. Called every minute. */
+  restore(): Promise<void>;
   probe(): Promise<HypervisorReport>;
 }

@@ -36,6 +36,10 @@ export async function startMachine(engine: Engine, machine: Machine, hooks: Star
       }
     }
   } catch (error) {
+    machine.settle();
+    if (machine.journal.phase === "stopped" && !machine.report.started) {
+      machine.note({ exit: { reason: "killed", code: null } });
+    }
     await release(engine, machine.journal);
     throw diskError(error);
   } finally {

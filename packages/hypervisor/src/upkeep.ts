@@ -8,6 +8,8 @@ import { reattach } from "./recover.ts";
 import { release } from "./start.ts";
 
 const EVERY_MS = 2000;
+/** In rounds: once a minute. */
+const RESTORE_EVERY = 30;
 /** Per stream, while nobody follows. */
 const UNFOLLOWED_BYTES = 2 * LIMITS.logBytesPerStream;
 
@@ -15,10 +17,11 @@ const UNFOLLOWED_BYTES = 2 * LIMITS.logBytesPerStream;
 export function keepUp(engine: Engine): () => Promise<void> {
   let running: Promise<void> = Promise.resolve();
   let busy = false;
+  let rounds = 0;
   const timer = setInterval(() => {
     if (busy) return;
     busy = true;
-    running = round(engine).finally(() => {
+    running = round(engine, ++rounds % RESTORE_EVERY === 0).finally(() => {
       busy = false;
     });
   }, EVERY_MS);
@@ -29,7 +32,12 @@ export function keepUp(engine: Engine): () => Promise<void> {
   };
 }
 
-async function round(engine: Engine): Promise<void> {
+async function round(engine: Engine, restore: boolean): Promise<void> {
+  if (restore) {
+    await engine.runner.restore().catch((error: unknown) => {
+      engine.logger.log("warn", "The machines' rules could not be checked.", { error: String(error) });
+    });
+  }
   for (const [id, machine] of engine.machines) {
     try {
       machine.settle();

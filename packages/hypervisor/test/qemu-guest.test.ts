@@ -4,6 +4,7 @@ import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Hypervisor, MachineSpec } from "@formation-mcp/hypervisor";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
+import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Elsewhere, makeElsewhere } from "./support/elsewhere.ts";
 import { sharedKernel } from "./support/kernel.ts";
@@ -20,7 +21,6 @@ const QUESTIONS = {
   shm: "echo ok >/dev/shm/x && cat /dev/shm/x; ls -ld /dev/shm",
   run: "ls -ld /run; cat /run/kept",
   tmp: "echo ok >/tmp/probe && cat /tmp/probe",
-  stdout: "echo to-stdout >/dev/stdout; echo to-stderr >/dev/stderr; echo ok",
   tty: "echo x | cat /dev/stdin; ls /dev/pts/ptmx",
   signals: "grep -E 'SigIgn|SigBlk' /proc/self/status",
   fds: "ls /proc/self/fd",
@@ -81,7 +81,11 @@ describe("a guest", { timeout: 120_000 }, () => {
       vcpus: 1,
       memory_mb: 192,
       process: {
-        argv: ["sh", "-c", `mkdir /tmp/a; ${script.join("\n")}\nexec busybox httpd -f -p 8080 -h /tmp/a`],
+        argv: [
+          "sh",
+          "-c",
+          `echo to-stdout >/dev/stdout; echo to-stderr >/dev/stderr; mkdir /tmp/a; ${script.join("\n")}\nexec busybox httpd -f -p 8080 -h /tmp/a`,
+        ],
         env: {},
         workdir: "/",
         user,
@@ -101,9 +105,13 @@ describe("a guest", { timeout: 120_000 }, () => {
       const response = await fetch(`http://127.0.0.1:${status.endpoints[0]?.port}/${name}`);
       answers[name] = (await response.text()).trim();
     }
+    await waitFor(() => lines.includes("to-stdout") && lines.includes("to-stderr"), {
+      timeoutMs: 5000,
+      what: "both lines",
+    });
     end.abort();
     await following;
-    return { answers, status, lines };
+    return { answers, status };
   };
 
   it("finds what programs expect, as a user with groups, and nothing of the host's", async () => {
@@ -122,7 +130,6 @@ describe("a guest", { timeout: 120_000 }, () => {
     expect(answers["shm"]).toMatch(/^ok\ndrwxrwxrwt/);
     expect(answers["run"]).toMatch(/^drwxr-xr-x[\s\S]*from the image$/);
     expect(answers["tmp"]).toBe("ok");
-    expect(answers["stdout"]).toContain("ok");
     expect(answers["tty"]).toBe("x\n/dev/pts/ptmx");
     expect(answers["signals"]).toMatch(/SigBlk:\s0+\nSigIgn:\s0+/);
     expect(answers["fds"]).toBe("0\n1\n2\n3");
@@ -138,7 +145,6 @@ describe("a guest", { timeout: 120_000 }, () => {
       id: "id",
       internet: dial(elsewhere.open, elsewhere.port),
       loopback: dial("10.0.2.2", hostPort),
-      out: "echo to-stdout >/dev/stdout; echo to-stderr >/proc/self/fd/2",
     };
     const { answers, status } = await ask("guest.2", network, {}, "4321:8765");
     expect(answers["id"]).toBe("uid=4321 gid=8765");
@@ -160,6 +166,22 @@ describe("a guest", { timeout: 120_000 }, () => {
     const status = await hypervisor.waitLive("guest.3", { signal: never, timeoutMs: 60_000 });
     const again = await fetch(`http://127.0.0.1:${status.endpoints[0]?.port}/dmesg`);
     expect(await again.text()).not.toMatch(/recovery|orphan/);
+  });
+
+  it("that crashes is told from one that ends", async () => {
+    const crash = {
+      process: {
+        argv: ["sh", "-c", "echo c >/proc/sysrq-trigger; sleep 9"],
+        env: {},
+        workdir: "/",
+        user: "",
+      },
+    };
+    await expect(ask("guest.5", {}, crash, "")).rejects.toMatchObject({
+      code: "invalid",
+      details: { step: "entrypoint" },
+    });
+    expect((await hypervisor.inspect("guest.5")).exit?.reason).toBe("guest-panic");
   });
 
   it("with too little memory says so, and names the setting", async () => {

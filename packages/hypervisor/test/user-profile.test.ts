@@ -1,0 +1,70 @@
+import { execFileSync, spawn } from "node:child_process";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fetchText, leftOf, serving, type WorkerOrders } from "../src/conformance-support.ts";
+import { makeDisk } from "./support/rootfs.ts";
+
+/** As root, a fresh account is made for these tests; otherwise they run as whoever runs them. */
+describe("without root", { timeout: 180_000 }, () => {
+  const isRoot = userInfo().uid === 0;
+  const name = `fm-test-${process.pid}`;
+  let work: string;
+  let home: string;
+  beforeAll(() => {
+    work = mkdtempSync(join(tmpdir(), "hypervisor-"));
+    chmodSync(work, 0o755);
+    home = isRoot ? join(work, "home") : mkdtempSync(join(work, "home-"));
+    if (isRoot) execFileSync("useradd", ["--create-home", "--home-dir", home, "--shell", "/bin/sh", name]);
+  });
+  afterAll(() => {
+    if (isRoot) execFileSync("userdel", [name]);
+    rmSync(work, { recursive: true, force: true });
+  });
+
+  const worker = async (orders: WorkerOrders) => {
+    const script = join(import.meta.dirname, "support/worker.ts");
+    const command = [process.execPath, "--conditions=source", script, "qemu", JSON.stringify(orders)];
+    const drop = isRoot ? ["setpriv", "--reuid", name, "--regid", name, "--init-groups", "--"] : [];
+    const [file = "", ...args] = [...drop, ...command];
+    const child = spawn(file, args, {
+      cwd: home,
+      env: { PATH: process.env["PATH"] ?? "", HOME: home, TMPDIR: home },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await new Promise<void>((resolve, reject) => {
+      createInterface({ input: child.stdout }).on("line", (line) => line === "done" && resolve());
+      child.once("exit", (code) => reject(new Error(`the worker ended with code ${code}`)));
+    });
+    child.kill("SIGKILL");
+  };
+
+  it("a machine runs as the user itself, with a kernel that it fetched itself, and no way out", async () => {
+    const stateDir = join(home, "state");
+    const disk = makeDisk(work, { "srv/index.html": "the page" });
+    chmodSync(join(disk, ".."), 0o755);
+    const spec = serving("user.1", disk, 8080);
+    await worker({ stateDir, spec, steps: ["create", "start", "live"] });
+    const journal = JSON.parse(readFileSync(join(stateDir, "machines/user.1/machine.json"), "utf8")) as {
+      qemu: { pid: number };
+      forwards: { port: number }[];
+      egress: { mode: string; reason: string };
+    };
+    expect(await fetchText(journal.forwards[0]?.port ?? 0, "/")).toBe("the page");
+    expect(journal.egress).toMatchObject({
+      mode: "none",
+      reason: expect.stringContaining("without root") as string,
+    });
+    const owner = isRoot
+      ? execFileSync("id", ["-u", name], { encoding: "utf8" }).trim()
+      : String(userInfo().uid);
+    const status = readFileSync(`/proc/${journal.qemu.pid}/status`, "utf8");
+    expect(/^Uid:\t(\d+)/m.exec(status)?.[1]).toBe(owner);
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    await worker({ stateDir, spec, steps: ["stop", "remove"] });
+    expect(existsSync(`/proc/${journal.qemu.pid}/exe`)).toBe(false);
+    expect(await leftOf({ leftovers: async () => [] }, stateDir)).toEqual([]);
+  });
+});
