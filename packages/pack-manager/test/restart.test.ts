@@ -132,7 +132,11 @@ test("a stopped worker gives back what it runs, and the next one goes on with it
   const { operation } = await lab.ask.build();
   await lab.reaches(operation, (read) => read.progress?.step === "pull");
   await first.stop();
-  expect(await lab.store.operation(null, operation.id)).toMatchObject({ state: "queued", attempt: 1 });
+  expect(await lab.store.operation(null, operation.id)).toMatchObject({
+    state: "queued",
+    attempt: 1,
+    error: { code: "unavailable", message: expect.stringContaining("left") },
+  });
   await lab.worker();
   expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
 });
