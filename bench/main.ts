@@ -1,17 +1,85 @@
 // `bench`: compares us with the bare tools beneath, as ratios in one run. Names given as words run those alone.
 
+import { header } from "./machine.ts";
 import { missedNames, say } from "./report.ts";
-import { benchStdio } from "./stdio.ts";
+import { Scope } from "./scope.ts";
 
-const BENCHES: Record<string, () => Promise<void>> = {
-  stdio: benchStdio,
+const BENCHES: Record<string, { what: string; run: () => Promise<(scope: Scope) => Promise<void>> }> = {
+  stdio: {
+    what: "stdio server: spawn → tools/list",
+    run: () => import("./stdio.ts").then((module) => module.benchStdio),
+  },
+  store: {
+    what: "operations: create, list and cleanup at 1 k, 100 k and 1 M",
+    run: () => import("./store.ts").then((module) => module.benchStore),
+  },
+  build: {
+    what: "builds, cold and cached, against buildah + mke2fs",
+    run: () => import("./build.ts").then((module) => module.benchBuild),
+  },
+  instance: {
+    what: "making an instance of 1 GB and of 10 GB",
+    run: () => import("./instance.ts").then((module) => module.benchInstance),
+  },
+  ship: {
+    what: "pack_ship → first HTTP 200 against bare QEMU",
+    run: () => import("./ship.ts").then((module) => module.benchShip),
+  },
+  memory: {
+    what: "memory of the worker, and of an idle VM beyond bare QEMU",
+    run: () => import("./memory.ts").then((module) => module.benchMemory),
+  },
 };
 
-const wanted = process.argv.slice(2);
-for (const [name, bench] of Object.entries(BENCHES)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
-  say(`bench: ${name}`);
-  await bench();
+const HELP = `bench [NAME…]: what we cost, as ratios to the bare tools that do the same work in the same run.
+
+${Object.entries(BENCHES)
+  .map(([name, { what }]) => `  ${name.padEnd(10)} ${what}`)
+  .join("\n")}
+
+Without a name all of them run: about ten minutes on two cores without KVM. Reading the lines: bench/README.md.
+`;
+
+async function main(words: string[]): Promise<number> {
+  if (words.includes("--help") || words.includes("-h")) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const unknown = words.filter((word) => !Object.hasOwn(BENCHES, word));
+  if (unknown.length > 0) {
+    process.stderr.write(`bench: there is no comparison ${unknown.join(", ")}.\n\n${HELP}`);
+    return 2;
+  }
+  process.stdout.write(`${await header()}\n`);
+  const failed: string[] = [];
+  for (const [name, { what, run }] of Object.entries(BENCHES)) {
+    if (words.length > 0 && !words.includes(name)) continue;
+    const began = performance.now();
+    say(`${name}: ${what}`);
+    const bench = await run();
+    const scope = new Scope();
+    const interrupted = () => void scope.close().then(() => process.exit(130));
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, interrupted);
+    try {
+      await bench(scope);
+    } catch (error) {
+      // An interrupt ends the process once everything is undone; nothing else is to be told then.
+      if (scope.signal.aborted) await new Promise(() => {});
+      failed.push(name);
+      process.stderr.write(`${name} failed: ${error instanceof Error ? error.stack : String(error)}\n`);
+    } finally {
+      await scope.close();
+      for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, interrupted);
+    }
+    say(`${name}: done in ${Math.round((performance.now() - began) / 1000)} s`);
+  }
+  const missed = missedNames();
+  const last = [
+    ...(missed.length > 0 ? [`missed: ${missed.join("; ")}`] : []),
+    ...(failed.length > 0 ? [`could not be measured: ${failed.join("; ")}`] : []),
+  ];
+  process.stdout.write(`${last.length > 0 ? last.join("\n") : "every goal was held"}\n`);
+  return failed.length > 0 ? 1 : 0;
 }
-const missed = missedNames();
-if (missed.length > 0) say(`missed: ${missed.join("; ")}`);
+
+process.exitCode = await main(process.argv.slice(2));

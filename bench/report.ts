@@ -32,6 +32,14 @@ export function missedNames(): readonly string[] {
   return missed;
 }
 
+/** Says on stderr how far a comparison of so many pairs is, a few times. */
+export function progress(name: string, pairs: number): (done: number) => void {
+  const every = Math.max(1, Math.ceil(pairs / 4));
+  return (done) => {
+    if (done % every === 0 || done === pairs) say(`  ${name}: ${done} of ${pairs} pairs`);
+  };
+}
+
 export function say(text: string): void {
   process.stderr.write(`${text}\n`);
 }
