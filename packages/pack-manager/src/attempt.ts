@@ -25,7 +25,7 @@ export interface Attempt {
 }
 
 /** What an operation does. `run`, `undo` and `done` look at records and reality, not at what an earlier one remembered. */
-export interface Work {
+interface Work {
   /** Does it; returns the changes that are written together with its completion. */
   run(): Promise<Changes>;
   /** Puts things back after a failure, a cancel, or before it is tried again; returns the changes that go with it. */

@@ -10,7 +10,7 @@ type Resources = Operation["needs"];
 const RUNS: Instance["state"][] = ["starting", "running", "pausing", "paused", "stopping", "deleting"];
 
 /** What an instance's machine takes: memory and CPUs while it may run, disk as long as it is there. */
-export function usedBy(instance: Instance): Resources {
+function usedBy(instance: Instance): Resources {
   const none = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
   if (instance.machine_id === null || instance.state === "deleted") return none;
   const { vcpus, memory_mb, disk_gb } = instance.config.resources;

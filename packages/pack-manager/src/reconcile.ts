@@ -88,7 +88,7 @@ export function instancesHere(room: Pick<Room, "store" | "node">): AsyncGenerato
 }
 
 /** The instances that an unfinished operation is about. */
-export async function pendingInstances(room: Pick<Room, "store">): Promise<Set<string>> {
+async function pendingInstances(room: Pick<Room, "store">): Promise<Set<string>> {
   const pending = new Set<string>();
   const operations = everyItem((cursor) =>
     room.store.operations({ owner: null, states: ["queued", "running"], limit: LIMITS.pageSize, cursor }),

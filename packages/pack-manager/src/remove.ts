@@ -38,7 +38,7 @@ export const deleteKind: Kind = (room, attempt) => {
   };
 };
 
-export const GONE = {
+const GONE = {
   state: "deleted",
   desired: "deleted",
   machine_id: null,
@@ -63,7 +63,7 @@ export async function removeAll(room: Room, instance: Instance): Promise<void> {
 }
 
 /** An instance that is gone has no live deployment: its build may age. */
-export async function supersedeAll(
+async function supersedeAll(
   room: Room,
   instanceId: Id<"vm">,
 ): Promise<{ id: Id<"dep">; patch: DeploymentPatch }[]> {

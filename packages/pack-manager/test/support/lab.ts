@@ -32,7 +32,7 @@ import {
   scriptedHypervisor,
 } from "./scripted.ts";
 
-export const WAIT_MS = 15_000;
+const WAIT_MS = 15_000;
 
 export interface Lab extends AsyncDisposable {
   directory: string;

@@ -13,7 +13,7 @@ import type { Formfile } from "@formation-mcp/formfile";
 import type { NewDeployment, Store, Submission } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 
-export const OWNER = "local:1000";
+const OWNER = "local:1000";
 const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 
 export function formfile(patch: Partial<Formfile> = {}): Formfile {
@@ -54,7 +54,7 @@ export interface Requests {
   remove(instance: Id<"vm">): Promise<Operation>;
 }
 
-export interface Shipped {
+interface Shipped {
   deployment: Id<"dep">;
   instance: Id<"vm">;
   operation: Operation;
