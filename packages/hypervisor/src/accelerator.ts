@@ -10,6 +10,7 @@ import {
   existsSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -118,6 +119,9 @@ export function kvmGroup(): number | null {
 
 async function tried(options: AcceleratorOptions): Promise<Acceleration> {
   const tcg = (reason: string): Acceleration => ({ accelerator: "tcg", reason });
+  for (const name of readdirSync(options.stateDir)) {
+    if (name.startsWith("kvm-trial-")) rmSync(join(options.stateDir, name), { recursive: true, force: true });
+  }
   const work = mkdtempSync(join(options.stateDir, "kvm-trial-"));
   try {
     chmodSync(work, 0o755);

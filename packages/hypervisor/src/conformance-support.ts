@@ -6,6 +6,7 @@ import { readdirSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { FormationError } from "@formation-mcp/contract";
 import type { Hypervisor, MachineSpec } from "./port.ts";
 
 /** What a driver's own test gives to the suite. */
@@ -111,6 +112,16 @@ export async function leftOf(subject: Pick<Subject, "leftovers">, stateDir: stri
     ...readdirSync(join(stateDir, "machines")).map((name) => `directory ${name}`),
     ...(await subject.leftovers(stateDir)),
   ];
+}
+
+/** The error that a call rejects with. */
+export async function failureOf(promise: Promise<unknown>): Promise<FormationError> {
+  const thrown = await promise.then(
+    () => new Error("it did not fail"),
+    (error: unknown) => error,
+  );
+  if (thrown instanceof FormationError) return thrown;
+  throw thrown;
 }
 
 /** Listens on a host port until closed. */

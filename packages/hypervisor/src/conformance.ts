@@ -4,18 +4,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FormationError } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import {
-  fetchText,
-  leftOf,
-  occupy,
-  type Subject,
-  seeded,
-  serving,
-  startWorker,
-} from "./conformance-support.ts";
+import { describeCrashes } from "./conformance-crash.ts";
+import { failureOf, fetchText, leftOf, occupy, type Subject, serving } from "./conformance-support.ts";
 import type { Hypervisor, MachineSpec, MachineStatus } from "./port.ts";
 
 export type { Subject, WorkerOrders } from "./conformance-support.ts";
@@ -44,14 +36,6 @@ export function describeHypervisor(name: string, subject: Subject): void {
       return live(spec.id);
     };
     const port = (status: MachineStatus) => status.endpoints[0]?.port ?? 0;
-    const failure = async (promise: Promise<unknown>): Promise<FormationError> => {
-      const error = await promise.then(
-        () => null,
-        (thrown: unknown) => thrown,
-      );
-      expect(error).toBeInstanceOf(FormationError);
-      return error as FormationError;
-    };
 
     beforeAll(async () => {
       stateDir = mkdtempSync(join(tmpdir(), "hypervisor-"));
@@ -69,9 +53,9 @@ export function describeHypervisor(name: string, subject: Subject): void {
       await hypervisor.stop("nobody", { timeoutMs: 1000 });
       await hypervisor.remove("nobody");
       expect((await hypervisor.inspect("nobody")).state).toBe("absent");
-      expect((await failure(hypervisor.start("nobody", { signal: never }))).code).toBe("not_found");
+      expect((await failureOf(hypervisor.start("nobody", { signal: never }))).code).toBe("not_found");
       const odd = serving("../escape", disk, 80);
-      expect((await failure(hypervisor.create(odd))).code).toBe("invalid");
+      expect((await failureOf(hypervisor.create(odd))).code).toBe("invalid");
     });
 
     describe("one machine", () => {
@@ -147,7 +131,7 @@ export function describeHypervisor(name: string, subject: Subject): void {
           guest: { exit_code: 143 },
         });
         expect(changes).toContain(spec.id);
-        expect((await failure(hypervisor.pause(spec.id))).code).toBe("conflict");
+        expect((await failureOf(hypervisor.pause(spec.id))).code).toBe("conflict");
       });
 
       it("has its files and its port again after a new start", async () => {
@@ -246,7 +230,7 @@ export function describeHypervisor(name: string, subject: Subject): void {
     it("names the exit code and the last words of a program that ends at once", async () => {
       const spec = serving("dep_d.1", disk, await subject.guestPort());
       spec.process.argv = ["sh", "-c", "echo cannot go on >&2; exit 7"];
-      const error = await failure(run(spec));
+      const error = await failureOf(run(spec));
       expect(error.code).toBe("invalid");
       expect(error.details).toMatchObject({ step: "entrypoint", exit_code: 7, log_tail: ["cannot go on"] });
       const status = await hypervisor.inspect(spec.id);
@@ -261,16 +245,16 @@ export function describeHypervisor(name: string, subject: Subject): void {
     it("says which program is not there, or is none", async () => {
       const missing = serving("dep_e.1", disk, await subject.guestPort());
       missing.process.argv = ["no-such-program"];
-      const error = await failure(run(missing));
+      const error = await failureOf(run(missing));
       expect(error).toMatchObject({ code: "invalid", details: { step: "entrypoint", exit_code: 127 } });
       expect(error.message).toContain("no-such-program");
       expect((await hypervisor.inspect(missing.id)).guest.problem).toContain("not found");
       const plain = serving("dep_e.2", disk, await subject.guestPort());
       plain.process.argv = ["/srv/plain"];
-      expect(await failure(run(plain))).toMatchObject({ code: "invalid", details: { exit_code: 126 } });
+      expect(await failureOf(run(plain))).toMatchObject({ code: "invalid", details: { exit_code: 126 } });
       const homeless = serving("dep_e.3", disk, await subject.guestPort());
       homeless.process.workdir = "/no/where";
-      const nowhere = await failure(run(homeless));
+      const nowhere = await failureOf(run(homeless));
       expect(nowhere).toMatchObject({ code: "invalid", details: { step: "entrypoint" } });
       expect(nowhere.message).toContain("/no/where");
       for (const { id } of [missing, plain, homeless]) await hypervisor.remove(id);
@@ -290,11 +274,11 @@ export function describeHypervisor(name: string, subject: Subject): void {
         timeoutMs: subject.patienceMs,
         what: "the program to start",
       });
-      const error = await failure(live(spec.id, 2500));
+      const error = await failureOf(live(spec.id, 2500));
       expect(error).toMatchObject({ code: "limit", details: { step: "listen" } });
       expect(error.details.remedy).toContain("0.0.0.0");
       const gone = new AbortController();
-      const waiting = failure(hypervisor.waitLive(spec.id, { signal: gone.signal, timeoutMs: 60_000 }));
+      const waiting = failureOf(hypervisor.waitLive(spec.id, { signal: gone.signal, timeoutMs: 60_000 }));
       gone.abort();
       expect((await waiting).code).toBe("cancelled");
       await hypervisor.stop(spec.id, { timeoutMs: 1000 });
@@ -310,7 +294,7 @@ export function describeHypervisor(name: string, subject: Subject): void {
       const spec = serving("dep_g.1", disk, await subject.guestPort());
       spec.ports = [{ guest_port: spec.ports[0]?.guest_port ?? 0, port: taken.port }];
       await hypervisor.create(spec);
-      const error = await failure(hypervisor.start(spec.id, { signal: never }));
+      const error = await failureOf(hypervisor.start(spec.id, { signal: never }));
       expect(error.code).toBe("conflict");
       expect(error.message).toContain(String(taken.port));
       await taken.close();
@@ -320,91 +304,6 @@ export function describeHypervisor(name: string, subject: Subject): void {
       expect(await leftOf(subject, stateDir)).toEqual([]);
     });
 
-    describe("after the worker was killed", () => {
-      let elsewhere: string;
-      beforeAll(() => {
-        elsewhere = mkdtempSync(join(tmpdir(), "hypervisor-"));
-      });
-      afterAll(() => rmSync(elsewhere, { recursive: true, force: true }));
-      const successor = async <T>(use: (next: Hypervisor) => Promise<T>): Promise<T> => {
-        const next = await subject.open(elsewhere);
-        try {
-          await next.recover();
-          return await use(next);
-        } finally {
-          await next.close();
-        }
-      };
-
-      it("a running machine is taken back, answers, and obeys", async () => {
-        const spec = serving("dep_h.1", disk, await subject.guestPort(), "echo still here");
-        const worker = startWorker(subject, {
-          stateDir: elsewhere,
-          spec,
-          steps: ["create", "start", "live"],
-        });
-        await worker.reached("done");
-        await worker.kill();
-        await successor(async (next) => {
-          const status = await next.inspect(spec.id);
-          expect(status).toMatchObject({
-            state: "running",
-            guest: { listening: [spec.ports[0]?.guest_port] },
-          });
-          expect(await fetchText(port(status), "/")).toBe("the page");
-          const lines: string[] = [];
-          const end = new AbortController();
-          const following = next.follow(spec.id, end.signal, (_stream, line) => lines.push(line));
-          await waitFor(() => lines.includes("still here"), { timeoutMs: 5000, what: "its line" });
-          end.abort();
-          await following;
-          await next.pause(spec.id);
-        });
-        await successor(async (next) => {
-          expect((await next.inspect(spec.id)).state).toBe("paused");
-          await next.stop(spec.id, { timeoutMs: 10_000 });
-          expect(await next.inspect(spec.id)).toMatchObject({
-            state: "stopped",
-            exit: { reason: "stopped", code: 143 },
-          });
-          await next.remove(spec.id);
-        });
-        expect(await leftOf(subject, elsewhere)).toEqual([]);
-      });
-
-      const random = seeded(20_261_123);
-      for (let round = 0; round < subject.kills.rounds; round++) {
-        // Every other one early, while a machine is being made and started.
-        const afterMs = Math.round(
-          random() * (round % 2 === 0 ? subject.kills.withinMs / 12 : subject.kills.withinMs),
-        );
-        it(`${afterMs} ms into a machine's life, nothing contradicts itself and nothing stays`, async () => {
-          const spec = serving(`dep_k.${round}`, disk, await subject.guestPort());
-          const worker = startWorker(subject, {
-            stateDir: elsewhere,
-            spec,
-            steps: ["create", "start", "live", "stop", "start", "remove"],
-          });
-          await worker.reached("create");
-          await new Promise((resolve) => setTimeout(resolve, afterMs));
-          await worker.kill();
-          await successor(async (next) => {
-            const status = await next.inspect(spec.id);
-            expect(["absent", "created", "running", "stopped"]).toContain(status.state);
-            try {
-              // One that runs either comes alive or was being stopped.
-              if (status.state === "running") {
-                await next.waitLive(spec.id, { signal: never, timeoutMs: subject.patienceMs });
-              }
-            } catch (error) {
-              expect(error).toMatchObject({ code: "cancelled" });
-            } finally {
-              await next.remove(spec.id);
-            }
-          });
-          expect(await leftOf(subject, elsewhere)).toEqual([]);
-        });
-      }
-    });
+    describeCrashes(subject, () => disk);
   });
 }

@@ -3,7 +3,7 @@
 
 import { createHash, randomBytes } from "node:crypto";
 import {
-  cpSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -11,10 +11,12 @@ import {
   renameSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import { plainEnvironment, readIfThere, run, writeFileAtomic } from "@formation-mcp/os";
+import { identify, plainEnvironment, readIfThere, run, writeFileAtomic } from "@formation-mcp/os";
+import { BOOT_MODULES, LATE_MODULES, packModules } from "./kernel-modules.ts";
 
 /** A kernel that the caller brings along instead. */
 export interface KernelOverride {
@@ -51,6 +53,8 @@ const DOWNLOAD_MS = 10 * 60_000;
 export async function ensureKernel(options: {
   directory: string;
   override?: KernelOverride | undefined;
+  /** For modules that are compressed. Default /bin/busybox. */
+  busybox?: string;
   signal?: AbortSignal | undefined;
   onStep?: ((message: string) => void) | undefined;
 }): Promise<Kernel> {
@@ -63,7 +67,7 @@ export async function ensureKernel(options: {
   const present = storedKernel(options.directory);
   if (present) return present;
   options.onStep?.("Downloading the guest kernel (about 26 MB, once).");
-  await download(options.directory, options.signal);
+  await download(options.directory, options.busybox ?? "/bin/busybox", options.signal);
   const stored = storedKernel(options.directory);
   if (!stored) throw new FormationError("unavailable", "The downloaded guest kernel vanished again.");
   return stored;
@@ -97,9 +101,10 @@ function overriddenKernel(override: KernelOverride): Kernel {
   return { ...override, sha256: sha256(override.image) };
 }
 
-async function download(directory: string, signal: AbortSignal | undefined): Promise<void> {
+async function download(directory: string, busybox: string, signal: AbortSignal | undefined): Promise<void> {
   const work = join(directory, `tmp-${process.pid}-${randomBytes(4).toString("hex")}`);
   mkdirSync(work, { recursive: true, mode: 0o700 });
+  sweepUnfinished(directory);
   try {
     const name = await concretePackage(work, signal);
     await apt("apt-get", ["download", name], work, signal);
@@ -117,7 +122,7 @@ async function download(directory: string, signal: AbortSignal | undefined): Pro
     const whole = join(work, "whole");
     mkdirSync(whole);
     renameSync(join(unpacked, "boot", `vmlinuz-${version}`), join(whole, "vmlinuz"));
-    cpSync(join(unpacked, "lib/modules", version), join(whole, "modules"), { recursive: true });
+    keepModules(join(unpacked, "lib/modules", version), join(whole, "modules"), busybox);
     const record: KernelRecord = {
       version,
       package: file,
@@ -128,6 +133,24 @@ async function download(directory: string, signal: AbortSignal | undefined): Pro
     place(whole, join(directory, "current"));
   } finally {
     rmSync(work, { recursive: true, force: true });
+  }
+}
+
+/** Of some hundred megabytes the few that machines load. */
+function keepModules(from: string, to: string, busybox: string): void {
+  mkdirSync(join(to, "kernel"), { recursive: true });
+  for (const { file, data } of packModules(from, [...BOOT_MODULES, ...LATE_MODULES], busybox)) {
+    writeFileSync(join(to, "kernel", file), data);
+  }
+  copyFileSync(join(from, "modules.builtin"), join(to, "modules.builtin"));
+}
+
+/** What a process left that was killed while it downloaded. */
+function sweepUnfinished(directory: string): void {
+  for (const name of readdirSync(directory)) {
+    const pid = /^tmp-(\d+)-/.exec(name)?.[1];
+    if (pid === undefined || identify(Number(pid)) !== null) continue;
+    rmSync(join(directory, name), { recursive: true, force: true });
   }
 }
 

@@ -142,6 +142,7 @@ async function guestOf(
   const kernel = await ensureKernel({
     directory: join(settings.stateDir, "kernel"),
     override: settings.kernel,
+    busybox: settings.busyboxPath,
     signal: hooks.signal,
     onStep: (message) => hooks.onStep?.("kernel", message),
   });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ensureKernel } from "../../src/kernel.ts";
 
-const directory = join(tmpdir(), `formation-test-kernel-${process.getuid?.() ?? 0}`);
+const directory = join(tmpdir(), `formation-test-kernel2-${process.getuid?.() ?? 0}`);
 
 export async function sharedKernel() {
   const { image, modules, version } = await ensureKernel({ directory });
