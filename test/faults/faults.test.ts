@@ -39,7 +39,7 @@ describe("After kill -9 at a random moment everything is true and nothing is lef
         name: "fault",
         run: [`echo ${variant} > variant`],
         expose: [++port],
-        entrypoint: ["/bin/busybox", "httpd", "-f", "-p", String(port), "-h", "/"],
+        entrypoint: ["/bin/busybox", "httpd", "-f", "-p", String(port), "-h", "."],
         resources: { memory_mb: 64 },
       }),
     });
@@ -56,7 +56,7 @@ describe("After kill -9 at a random moment everything is true and nothing is lef
         name: "fault",
         run: [`echo ${variant} > variant`],
         expose: [8080],
-        entrypoint: ["/bin/httpd", "-f", "-p", "8080", "-h", "/"],
+        entrypoint: ["/bin/httpd", "-f", "-p", "8080", "-h", "."],
         resources: { memory_mb: 192, disk_gb: 1 },
       }),
     });

@@ -25,7 +25,7 @@ const VICTIMS: Victim[] = ["server", "worker", "worker", "machine", "nobody"];
 
 /** Plays a round and returns one line that tells what happened. */
 export async function round(seed: number, options: FaultOptions): Promise<string> {
-  const random = generator(seed);
+  const random = generator(Math.imul(seed, 0x9e3779b1));
   const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
   const action = pick(ACTIONS);
   const victim = pick(VICTIMS);
@@ -176,7 +176,7 @@ async function checkTruth(peer: Peer, options: FaultOptions): Promise<void> {
 
 async function answers(url: string): Promise<boolean> {
   return fetch(url, { signal: AbortSignal.timeout(5000), headers: { connection: "close" } }).then(
-    (response) => response.ok,
+    () => true,
     () => false,
   );
 }
