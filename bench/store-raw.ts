@@ -32,9 +32,7 @@ export function rawList(
   limit: number,
 ): number {
   const [begin, commit] = [db.prepare("BEGIN"), db.prepare("COMMIT")];
-  const select = db.prepare(
-    "SELECT * FROM operations WHERE seq < ? AND owner = ? ORDER BY seq DESC LIMIT ?",
-  );
+  const select = db.prepare("SELECT * FROM operations WHERE seq < ? AND owner = ? ORDER BY seq DESC LIMIT ?");
   const start = performance.now();
   for (const { owner, before } of pages) {
     begin.run();

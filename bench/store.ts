@@ -15,8 +15,8 @@ import { rawCleanup, rawCreate, rawList } from "./store-raw.ts";
 
 const SIZES = { "1 k": 1000, "100 k": 100_000, "1 M": 1_000_000 };
 type Size = keyof typeof SIZES;
-const PAIRS = 40;
-const CLEANUPS = 15;
+const PAIRS = 200;
+const CLEANUPS = 25;
 /** So many submissions or pages are one measurement. */
 const BATCH = 25;
 const PAGE = 20;

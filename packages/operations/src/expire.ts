@@ -3,30 +3,20 @@
 import { sql } from "kysely";
 import type { SweepResult } from "./port.ts";
 import { toBuild, toOperation } from "./rows.ts";
-import { all, count, type Query, type Script } from "./script.ts";
+import type { OperationRow } from "./schema.ts";
+import { all, count, first, type Query, type Script } from "./script.ts";
 import { FEW, MANY, type Options, type Step } from "./steps.ts";
 
 /** An idempotency key outlives its operation: it keeps a copy. */
 function* expiredOperations(q: Query, { operationKeptMs }: Options, result: SweepResult): Script<boolean> {
   const batch = { before: q.now - operationKeptMs, limit: MANY };
-  const keyed = yield* all(
-    q.cached("sweep.keyed", batch, (db, p) =>
-      db
-        .selectFrom("operations as o")
-        .innerJoin("idempotency as i", "i.operation_id", "o.id")
-        .selectAll("o")
-        .where("o.seq", "in", (eb) =>
-          eb
-            .selectFrom("operations")
-            .select("seq")
-            .where("ended_at", "is not", null)
-            .where("ended_at", "<=", p.before)
-            .orderBy("ended_at")
-            .orderBy("seq")
-            .limit(p.limit),
-        ),
+  // Most operations have no key: whether any waits for its copy is asked first, because the join costs a tenth of it all.
+  const open = yield* first(
+    q.cached("sweep.open", {}, (db) =>
+      db.selectFrom("idempotency").select("operation_id").where("operation", "is", null).limit(sql.lit(1)),
     ),
   );
+  const keyed = open ? yield* keyedOperations(q, batch) : [];
   for (const row of keyed) {
     yield* count(
       q.cached("sweep.keep", { id: row.id, operation: JSON.stringify(toOperation(row)) }, (db, p) =>
@@ -52,6 +42,27 @@ function* expiredOperations(q: Query, { operationKeptMs }: Options, result: Swee
   );
   result.removedOperations += removed;
   return removed === MANY;
+}
+
+function* keyedOperations(q: Query, batch: { before: number; limit: number }): Script<OperationRow[]> {
+  return yield* all(
+    q.cached("sweep.keyed", batch, (db, p) =>
+      db
+        .selectFrom("operations as o")
+        .innerJoin("idempotency as i", "i.operation_id", "o.id")
+        .selectAll("o")
+        .where("o.seq", "in", (eb) =>
+          eb
+            .selectFrom("operations")
+            .select("seq")
+            .where("ended_at", "is not", null)
+            .where("ended_at", "<=", p.before)
+            .orderBy("ended_at")
+            .orderBy("seq")
+            .limit(p.limit),
+        ),
+    ),
+  );
 }
 
 function* expiredKeys(q: Query): Script<boolean> {

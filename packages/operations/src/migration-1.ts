@@ -180,6 +180,11 @@ function rest(db: Kysely<Tables>): Compilable[] {
     }),
     db.schema.createIndex("idempotency_key").unique().on("idempotency").columns(["owner", "tool", "key"]),
     db.schema.createIndex("idempotency_operation").on("idempotency").column("operation_id"),
+    db.schema
+      .createIndex("idempotency_open")
+      .on("idempotency")
+      .column("operation_id")
+      .where(sql<SqlBool>`operation is null`),
     db.schema.createIndex("idempotency_expires").on("idempotency").column("expires_at"),
   ];
 }
