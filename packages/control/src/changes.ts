@@ -17,6 +17,7 @@ import type { Submission } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
 import type { Deps, Handler } from "./deps.ts";
 import { findInstance } from "./instances.ts";
+import { controlNeeds } from "./needs.ts";
 import { afterChange } from "./next-steps.ts";
 import { deadline, start } from "./submitting.ts";
 import { progressView, urlsOf } from "./views.ts";
@@ -132,7 +133,7 @@ function submission(
       owner: instance.owner,
       target_id: instance.id,
       node_id: instance.node_id,
-      needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 },
+      needs: controlNeeds(instance, desired === "running"),
       deadline_at: deadline(deps, LIMITS.bootMs, QUEUED_MS),
     },
     desire: { instance_id: instance.id, version: instance.version, desired },

@@ -17,6 +17,7 @@ import { INSTANCE_NAME, type ToolInput, type ToolOutput } from "@formation-mcp/t
 import { findBuild, newBuild } from "./builds.ts";
 import type { Deps, Handler } from "./deps.ts";
 import { refuseFormfile } from "./formfiles.ts";
+import { shipNeeds } from "./needs.ts";
 import { afterBuild, afterShip } from "./next-steps.ts";
 import { progressOf } from "./progress.ts";
 import { deadline, start } from "./submitting.ts";
@@ -118,7 +119,7 @@ async function shipment(
     input: { kind: "ship", deployment_id: deployment.id, instance_id: instanceId, build_id: build.id },
     target_id: instanceId,
     node_id: existing?.node_id ?? build.node_id,
-    needs: config.resources,
+    needs: shipNeeds(config.resources, existing),
     deadline_at: deadline(deps, LIMITS.bootMs + (build.state === "ready" ? 0 : LIMITS.buildMs)),
   } as const satisfies Submission["operation"];
   if (existing) {
