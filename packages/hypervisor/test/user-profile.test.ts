@@ -26,7 +26,13 @@ describe("without root", { timeout: 180_000 }, () => {
 
   const worker = async (orders: WorkerOrders) => {
     const script = join(import.meta.dirname, "support/worker.ts");
-    const command = [process.execPath, "--conditions=formation-source", script, "qemu", JSON.stringify(orders)];
+    const command = [
+      process.execPath,
+      "--conditions=formation-source",
+      script,
+      "qemu",
+      JSON.stringify(orders),
+    ];
     const drop = isRoot ? ["setpriv", "--reuid", name, "--regid", name, "--init-groups", "--"] : [];
     const [file = "", ...args] = [...drop, ...command];
     const child = spawn(file, args, {
