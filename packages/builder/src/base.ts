@@ -5,9 +5,10 @@ import { isIP } from "node:net";
 import { FormationError } from "@formation-mcp/contract";
 import { isReachable } from "./addresses.ts";
 import { ensureBusybox } from "./busybox-base.ts";
+import type { ImageConfig } from "./image-config.ts";
 import { EMPTY_CONFIG } from "./process.ts";
 import type { Reference } from "./reference.ts";
-import type { ImageConfig, IndexedImage, Store } from "./store.ts";
+import type { IndexedImage, Store } from "./store.ts";
 
 export interface Base {
   /** 64 hexadecimal digits, or `scratch`. */

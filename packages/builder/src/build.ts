@@ -10,6 +10,7 @@ import type { Base, Bases } from "./base.ts";
 import { BuildCgroup } from "./cgroup.ts";
 import type { Cleaner } from "./clean.ts";
 import { renderContainerfile, type Step, safeWorkdir } from "./containerfile.ts";
+import { checkScratch, explainEnd, noSpace, strangeWorkdir, withDetails } from "./failure.ts";
 import { BUILD_DNS, BuildNetwork, canMakeNetwork } from "./network.ts";
 import { BuildOutput, readFailure } from "./output.ts";
 import type { BuildHooks, BuildRequest } from "./port.ts";
@@ -17,7 +18,7 @@ import { portsOf, processOf } from "./process.ts";
 import { OWN_IMAGES, parseReference } from "./reference.ts";
 import { stageIncludes } from "./stage.ts";
 import type { Store } from "./store.ts";
-import { BuildWatch, freeBytes, tooManyProcesses, tooMuchDisk, tooMuchMemory } from "./watch.ts";
+import { BuildWatch, freeBytes, tooMuchDisk } from "./watch.ts";
 
 export class Build {
   readonly #store: Store;
@@ -113,7 +114,9 @@ export class Build {
       const result = await running;
       output.end(result.code === 0 ? null : readFailure(steps, result.stderr));
       const seen = watch.stop();
-      if (result.code !== 0) throw this.#failed(result, steps, seen);
+      if (result.code !== 0) {
+        throw explainEnd({ ...result, steps, seen, limits, tail: this.#tail });
+      }
       return this.#image(base, process, portsOf(formfile, base.config));
     } finally {
       watch.stop();
@@ -204,53 +207,6 @@ export class Build {
     };
   }
 
-  #failed(result: RunResult, steps: readonly Step[], seen: ReturnType<BuildWatch["stop"]>): FormationError {
-    const failure = readFailure(steps, result.stderr);
-    const { limits } = this.#request;
-    if (!failure) {
-      const said = (result.stderr.trim().split("\n").at(-1) ?? "").replace(/^Error: /, "").slice(0, 600);
-      return new FormationError(
-        "unavailable",
-        `The build ended by itself: ${said || `code ${result.code}`}.`,
-        {
-          remedy: "Try again; if it happens again, look at the worker's log.",
-        },
-      );
-    }
-    this.#step = failure.step.name;
-    const details = failure.exitCode === null ? {} : { exit_code: failure.exitCode };
-    // buildah tells a program that was killed by 1 and a word on stderr; a shell tells it by 137.
-    const killed =
-      failure.exitCode === 137 ||
-      (failure.exitCode === 1 && this.#tail.slice(-3).includes("container exited on killed"));
-    if (seen.oomKills > 0 || (killed && seen.memoryHits > 0)) {
-      return withDetails(tooMuchMemory(limits), details);
-    }
-    const forksFailed = this.#tail.some((line) => /\bfork\b.*Resource temporarily unavailable/.test(line));
-    if (seen.forksRefused > 0 || seen.mostProcesses >= limits.pids || forksFailed) {
-      return withDetails(tooManyProcesses(limits), details);
-    }
-    if (failure.exitCode === 153 || this.#tail.slice(-3).some((line) => /File (size|too large)/.test(line))) {
-      return withDetails(tooMuchDisk(limits), details);
-    }
-    if (failure.exitCode === null) {
-      return new FormationError(
-        "invalid",
-        `The step ${failure.step.name} could not be run: ${failure.reason.slice(0, 600)}.`,
-        {
-          remedy: "Run lines need /bin/sh in the base image, and its USER must exist there.",
-        },
-      );
-    }
-    const message = `The step ${failure.step.name} failed with exit code ${failure.exitCode}.`;
-    return new FormationError("invalid", message, {
-      ...details,
-      remedy: `Read the last lines of its log, correct the run line, and build again.${
-        seen.memoryHits > 0 ? ` It came to its memory limit of ${limits.memory_mb} MiB.` : ""
-      }`,
-    });
-  }
-
   /** Whatever was thrown, as the error of the build: with its step and the last lines of its log. */
   #explain(thrown: unknown): FormationError {
     const error = FormationError.from(this.#endedBy ?? thrown, "The build failed inside the node.");
@@ -282,49 +238,4 @@ export class Build {
       remedy: "Make the run lines faster, or move what serves requests from run to entrypoint.",
     });
   }
-}
-
-function withDetails(error: FormationError, details: FormationError["details"]): FormationError {
-  return new FormationError(error.code, error.message, {
-    ...error.details,
-    ...details,
-    ...(error.cause === undefined ? {} : { cause: error.cause }),
-  });
-}
-
-function checkScratch({ formfile }: BuildRequest): void {
-  if (formfile.from !== "scratch") return;
-  if (formfile.run.length > 0) {
-    throw new FormationError(
-      "invalid",
-      "Nothing can be run in an image made from scratch: it has no shell.",
-      {
-        field: "run",
-        remedy: 'Take a base that has /bin/sh, such as "busybox", or remove run.',
-      },
-    );
-  }
-  if (typeof formfile.entrypoint === "string") {
-    throw new FormationError(
-      "invalid",
-      "An image made from scratch has no shell for an entrypoint that is one text.",
-      {
-        field: "entrypoint",
-        remedy: 'Write the entrypoint as a list: ["/app/server"].',
-      },
-    );
-  }
-}
-
-function strangeWorkdir(name: string): FormationError {
-  return new FormationError("invalid", `The working directory of ${name} has a name that cannot be used.`, {
-    field: "from",
-    remedy: "Use a base whose WORKDIR consists of letters, digits and . _ @ + - alone.",
-  });
-}
-
-function noSpace(): FormationError {
-  return new FormationError("unavailable", "The node's disk is too full to build anything.", {
-    remedy: "Have the operator free or add disk space, then try again.",
-  });
 }

@@ -150,7 +150,7 @@ function readBinary(path: string): Buffer {
 }
 
 /** Whether a 64-bit ELF program needs no loader: it has no PT_INTERP header (elf(5)). */
-export function isStatic(binary: Buffer): boolean {
+function isStatic(binary: Buffer): boolean {
   if (binary.length < 64 || binary.readUInt32BE(0) !== 0x7f454c46 || binary[4] !== 2) return false;
   const offset = Number(binary.readBigUInt64LE(32));
   const size = binary.readUInt16LE(54);

@@ -6,8 +6,8 @@ import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { run, waitFor } from "@formation-mcp/os";
+import type { ImageConfig } from "./image-config.ts";
 import type { BuildHooks, BuildRequest } from "./port.ts";
-import type { ImageConfig } from "./store.ts";
 import { tooMuchDisk } from "./watch.ts";
 
 /** What a fake base image says about itself. */

@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { build, buildWell, temporary } from "./support/build.ts";
-import { debianBase, debianMirror } from "./support/debian-base.ts";
-import { type Registry, startRegistry } from "./support/registry.ts";
+import { debianMirror, debianRegistry } from "./support/debian-base.ts";
+import type { Registry } from "./support/registry.ts";
 
 describe("the network of a build", () => {
   const dir = temporary();
@@ -80,8 +80,7 @@ describe("a Debian base", () => {
   const dir = temporary();
   let registry: Registry;
   beforeAll(async () => {
-    registry = await startRegistry();
-    await registry.push("debian:12", await debianBase(), ["--cmd", '["/bin/bash"]']);
+    registry = await debianRegistry();
   }, 300_000);
   afterAll(async () => {
     await registry.stop();

@@ -32,7 +32,7 @@ describe("after a worker was killed", () => {
       return seed / 2_147_483_648;
     };
     const first = seed;
-    for (let round = 0; round < 6; round++) {
+    for (let round = 0; round < 5; round++) {
       const child = spawn(
         process.execPath,
         ["--conditions=formation-source", "--input-type=module", "-e", SCRIPT, stateDir],

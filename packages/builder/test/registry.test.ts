@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { build, buildWell, temporary } from "./support/build.ts";
-import { busyboxTar } from "./support/busybox-tar.ts";
+import { busyboxTar, emptyTar } from "./support/busybox-tar.ts";
 import { readDisk } from "./support/real-disk.ts";
 import { type Registry, startRegistry } from "./support/registry.ts";
 
@@ -128,6 +128,24 @@ describe("a base from a registry", () => {
     await registry.push("other/arch:1", tar, ["--arch", "arm64"]);
     const arch = await build(builder, { from: `${registry.host}/other/arch:1`, entrypoint: "x" });
     expect(arch.error?.message).toMatch(/linux\/arm64/);
+  });
+
+  it("has to have a shell for run lines, and the user that it names", async () => {
+    const builder = await open();
+    await registry.push("team/nosh:1", emptyTar(dir.path), []);
+    const nosh = await build(builder, {
+      from: `${registry.host}/team/nosh:1`,
+      run: ["true"],
+      entrypoint: ["x"],
+    });
+    expect(nosh.error).toMatchObject({ code: "invalid", details: { step: "run 1/1" } });
+    await registry.push("team/nouser:1", tar, ["--user", "ghost"]);
+    const nouser = await build(builder, {
+      from: `${registry.host}/team/nouser:1`,
+      run: ["true"],
+      entrypoint: "x",
+    });
+    expect(nouser.error).toMatchObject({ code: "invalid", details: { step: "run 1/1" } });
   });
 
   it("is named when it does not exist", async () => {

@@ -38,3 +38,13 @@ export function busyboxTar(
   rmSync(root, { recursive: true });
   return tar;
 }
+
+/** Writes a tar that holds nothing to run. */
+export function emptyTar(directory: string): string {
+  const root = mkdtempSync(join(directory, "root-"));
+  writeFileSync(join(root, "file"), "");
+  const tar = `${root}.tar`;
+  execFileSync("tar", ["-C", root, "--owner=0", "--group=0", "-cf", tar, "file"]);
+  rmSync(root, { recursive: true });
+  return tar;
+}

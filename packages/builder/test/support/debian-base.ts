@@ -1,12 +1,13 @@
 // A Debian base for tests, made by mmdebstrap from the mirror that this machine's own apt uses, once a day for all tests.
 
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { waitFor } from "@formation-mcp/os";
 import { tryLock } from "@formation-mcp/os/sqlite";
+import { type Registry, startRegistry } from "./registry.ts";
 
 const execute = promisify(execFile);
 const CACHE = join(tmpdir(), "formation-test-cache");
@@ -25,6 +26,29 @@ export async function debianMirror(): Promise<{ suite: string; mirror: string; p
   const proxy =
     /"([^"]*)"/.exec((await execute("apt-config", ["dump", "Acquire::http::Proxy"])).stdout)?.[1] ?? "";
   return { suite, mirror: found.split(" ")[2] ?? "", proxy };
+}
+
+/** A registry that serves the base as `debian:12`; its content is kept for the day, so that it is pushed once. */
+export async function debianRegistry(): Promise<Registry> {
+  const tar = await debianBase();
+  const data = `${tar}.registry`;
+  if (!existsSync(join(data, "pushed"))) {
+    using _lock = await waitFor(() => tryLock(`${tar}.lock`), {
+      timeoutMs: 300_000,
+      everyMs: 500,
+      what: "another test to push the Debian base",
+    });
+    if (!existsSync(join(data, "pushed"))) {
+      const registry = await startRegistry({ data });
+      try {
+        await registry.push("debian:12", tar, ["--cmd", '["/bin/bash"]']);
+      } finally {
+        await registry.stop();
+      }
+      writeFileSync(join(data, "pushed"), "");
+    }
+  }
+  return await startRegistry({ data });
 }
 
 /** The path of a root file system as a tar; made if today's is not there. Takes about 40 s then. */

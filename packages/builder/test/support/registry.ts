@@ -20,7 +20,7 @@ export interface Registry {
 
 /** Starts a registry; with `htpasswd`, it wants credentials, which `push` takes from `authFile`. */
 export async function startRegistry(
-  options: { htpasswd?: string; authFile?: string } = {},
+  options: { htpasswd?: string; authFile?: string; data?: string } = {},
 ): Promise<Registry> {
   const directory = mkdtempSync(join(tmpdir(), "fr-"));
   const host = `127.0.0.1:${await freePort()}`;
@@ -28,10 +28,11 @@ export async function startRegistry(
     ? `auth:\n  htpasswd:\n    realm: test\n    path: ${join(directory, "htpasswd")}\n`
     : "";
   if (options.htpasswd) writeFileSync(join(directory, "htpasswd"), options.htpasswd);
-  mkdirSync(join(directory, "data"));
+  const data = options.data ?? join(directory, "data");
+  mkdirSync(data, { recursive: true });
   writeFileSync(
     join(directory, "config.yml"),
-    `version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: ${join(directory, "data")}\nhttp:\n  addr: ${host}\n${auth}`,
+    `version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: ${data}\nhttp:\n  addr: ${host}\n${auth}`,
   );
   const server = spawn("docker-registry", ["serve", join(directory, "config.yml")], { stdio: "ignore" });
   await waitFor(() => fetch(`http://${host}/v2/`).catch(() => null), {
