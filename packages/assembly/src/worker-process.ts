@@ -37,7 +37,7 @@ export interface WorkerProcess {
   ensure(): Promise<void>;
 }
 
-export function readWorkerFile(layout: Layout): WorkerFile | null {
+function readWorkerFile(layout: Layout): WorkerFile | null {
   const text = readIfThere(layout.workerFile);
   if (text === null) return null;
   try {

@@ -1,3 +1,6 @@
+// What is due by time alone: wake-ups that may be lost, deadlines, silent workers, and records whose time is over; done in
+// small steps, so that other writers never wait long.
+
 import { LIMITS } from "@formation-mcp/contract";
 import { sql } from "kysely";
 import { silent } from "./claim.ts";
