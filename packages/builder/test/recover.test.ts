@@ -1,13 +1,12 @@
 // A worker that is killed, together with all it started or alone, at any moment.
 
 import { spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
 import { afterAll, describe, expect, it } from "vitest";
 import { buildWell, temporary } from "./support/build.ts";
-import { leftoversOf } from "./support/real-disk.ts";
+import { killMarked, leftoversOf } from "./support/real-disk.ts";
 
 const SCRIPT = `
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
@@ -52,17 +51,3 @@ describe("after a worker was killed", () => {
     }
   }, 120_000);
 });
-
-/** Kills what builds below a state directory started, but not what runs in their containers. */
-function killMarked(stateDir: string): void {
-  for (const pid of readdirSync("/proc").filter(
-    (name) => /^\d+$/.test(name) && Number(name) !== process.pid,
-  )) {
-    try {
-      if (readFileSync(`/proc/${pid}/environ`, "latin1").includes(`HOME=${stateDir}/`))
-        process.kill(Number(pid), "SIGKILL");
-    } catch {
-      // It went by itself.
-    }
-  }
-}

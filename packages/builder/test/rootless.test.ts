@@ -1,6 +1,6 @@
 // The user profile, as a fresh unprivileged user on this machine.
 
-import { execFile, execFileSync } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chmodSync, chownSync, mkdirSync, statSync } from "node:fs";
 import { createServer, type Server } from "node:http";
@@ -10,10 +10,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { ErrorRecord, Image } from "@formation-mcp/contract";
+import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BuilderReport } from "../src/index.ts";
 import type { Task } from "./support/as-user.ts";
 import { temporary } from "./support/build.ts";
+import { killMarked, processesWith } from "./support/real-disk.ts";
 
 interface Answer {
   report: BuilderReport;
@@ -109,6 +111,32 @@ describe("the user profile", () => {
     expect(answer.results.map((one) => one.error?.code)).toEqual(["limit", "limit", "limit"]);
     expect(answer.left).toEqual([]);
   }, 120_000);
+
+  it("leaves nothing after a kill of all its processes", async () => {
+    const stateDir = join(dir.path, "s");
+    const marker = `9${Date.now()}`;
+    const task = {
+      uid,
+      gid,
+      options: { stateDir, network: "none" },
+      builds: [{ run: [`sleep 600 ${marker}`] }],
+    };
+    const child = spawn(process.execPath, ["--conditions=source", script, JSON.stringify(task)], {
+      stdio: "ignore",
+    });
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    await waitFor(() => processesWith(`sleep\x00600\x00${marker}`).length > 0, {
+      timeoutMs: 30_000,
+      what: "the line",
+    });
+    child.kill("SIGKILL");
+    killMarked(stateDir);
+    await gone;
+    const after = await act({ builds: [{ run: ["echo works"] }] }, { network: "none" });
+    expect(after.results[0]?.text).toBe("works");
+    expect(after.left).toEqual([]);
+    expect(processesWith(marker)).toEqual([]);
+  }, 60_000);
 
   it("filters the network as the root profile does, or has none and says why", async () => {
     chmodSync("/dev/net/tun", 0o600);

@@ -65,3 +65,31 @@ export async function leftoversOf(stateDir: string): Promise<string[]> {
     ...(working ?? []).map((one) => `container ${JSON.stringify(one)}`),
   ];
 }
+
+/** Kills what builds below a state directory started, but not what runs in their containers. */
+export function killMarked(stateDir: string): void {
+  for (const pid of readdirSync("/proc").filter(
+    (name) => /^\d+$/.test(name) && Number(name) !== process.pid,
+  )) {
+    try {
+      if (readFileSync(`/proc/${pid}/environ`, "latin1").includes(`HOME=${stateDir}/`))
+        process.kill(Number(pid), "SIGKILL");
+    } catch {
+      // It went by itself.
+    }
+  }
+}
+
+/** The pids of processes that have a text in their command line, in which a NUL stands between the words. */
+export function processesWith(text: string): number[] {
+  return readdirSync("/proc")
+    .filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid)
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(text);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
