@@ -41,9 +41,10 @@ export async function probe(store: Store): Promise<BuilderReport> {
     needs.push({ program: "newuidmap", debian: "uidmap", why: "maps users without root", args: ["--help"] });
   const versions = new Map<string, string>();
   for (const need of needs) {
-    const found = await run(need.program, need.args ?? ["--version"], { timeoutMs: 10_000 }).catch(
-      () => null,
-    );
+    const found = await run(need.program, need.args ?? ["--version"], {
+      timeoutMs: 10_000,
+      env: store.environment(),
+    }).catch(() => null);
     if (found) versions.set(need.debian, (found.stdout || found.stderr).split("\n")[0] ?? "");
     else {
       problems.push({
