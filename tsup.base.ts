@@ -15,6 +15,23 @@ export function library(entry: string[]): Options {
   return { ...common, entry, sourcemap: true, splitting: true };
 }
 
+/**
+ * Node's own modules load when what imports them runs: an import at the top of a bundle loads all of them at the start,
+ * also those that only a subcommand or the first call needs.
+ */
+const lazyBuiltins: NonNullable<Options["esbuildPlugins"]>[number] = {
+  name: "lazy-builtins",
+  setup(build) {
+    build.onResolve({ filter: /^node:/ }, ({ path, kind }) =>
+      kind === "import-statement" || kind === "dynamic-import" ? { path, namespace: "builtin" } : undefined,
+    );
+    build.onLoad({ filter: /.*/, namespace: "builtin" }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+      loader: "js",
+    }));
+  },
+};
+
 /** A program: everything in one minified .mjs that runs anywhere Node runs. */
 export function application(entry: Record<string, string>): Options {
   return {
@@ -23,6 +40,7 @@ export function application(entry: Record<string, string>): Options {
     noExternal: [/.*/],
     splitting: false,
     minify: true,
+    esbuildPlugins: [lazyBuiltins],
     // Straight from the workspace's sources, so that a bundle is never older than they are.
     esbuildOptions(options) {
       options.conditions = ["formation-source"];
