@@ -121,7 +121,7 @@ describe("the user profile", () => {
       options: { stateDir, network: "none" },
       builds: [{ run: [`sleep 600 ${marker}`] }],
     };
-    const child = spawn(process.execPath, ["--conditions=source", script, JSON.stringify(task)], {
+    const child = spawn(process.execPath, ["--conditions=formation-source", script, JSON.stringify(task)], {
       stdio: "ignore",
     });
     const gone = new Promise((resolve) => child.once("exit", resolve));

@@ -102,10 +102,10 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
     const base = subpath === "." ? "index" : subpath.slice(2);
     const source = `./src/${base}.ts`;
     const right = { [condition]: source, types: `./dist/${base}.d.ts`, default: `./dist/${base}.js` };
-    // Another condition may lead to the source too; nothing may lead elsewhere.
-    const kept = Object.entries(entry).filter(([name, target]) => name in right || target !== source);
-    const same = JSON.stringify(Object.fromEntries(kept)) === JSON.stringify(right);
-    say(same, `"exports" of "${subpath}" is ${JSON.stringify(right)}.`);
+    say(
+      JSON.stringify(entry) === JSON.stringify(right),
+      `"exports" of "${subpath}" is ${JSON.stringify(right)}.`,
+    );
     say(
       files.some((file) => file.path === `${room}/src/${base}.ts`),
       `src/${base}.ts is exported, so it is there.`,
@@ -128,7 +128,7 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
 function sourceCondition(files: readonly SourceFile[]): string {
   const text = files.find((file) => file.path === "tsconfig.base.json")?.text ?? "{}";
   const { compilerOptions } = JSON.parse(text) as { compilerOptions?: { customConditions?: string[] } };
-  return compilerOptions?.customConditions?.[0] ?? "source";
+  return compilerOptions?.customConditions?.[0] ?? "formation-source";
 }
 
 /** Every package has a README of at most 40 lines with an example. */
