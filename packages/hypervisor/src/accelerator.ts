@@ -21,7 +21,7 @@ import { readIfThere, run, writeFileAtomic } from "@formation-mcp/os";
 import { kernelCommandLine, QEMU } from "./command-line.ts";
 import { confinement } from "./confinement.ts";
 
-export interface Acceleration {
+interface Acceleration {
   accelerator: "kvm" | "tcg";
   reason: string;
 }
@@ -92,7 +92,7 @@ async function remembered(options: AcceleratorOptions): Promise<Acceleration> {
 }
 
 /** What can be said by looking alone. */
-export function withoutTrial(uid: number | null): Acceleration | null {
+function withoutTrial(uid: number | null): Acceleration | null {
   const tcg = (reason: string): Acceleration => ({ accelerator: "tcg", reason });
   if (!existsSync("/dev/kvm")) return tcg("there is no /dev/kvm");
   if (!existsSync("/sys/module/kvm_intel") && !existsSync("/sys/module/kvm_amd")) {

@@ -92,7 +92,7 @@ function killed(child: ChildProcess): Promise<void> {
 }
 
 /** The processes that were started somewhere below a directory. */
-export function processesIn(directory: string): number[] {
+function processesIn(directory: string): number[] {
   return readdirSync("/proc")
     .filter((entry) => {
       if (!/^[0-9]+$/.test(entry)) return false;

@@ -10,7 +10,7 @@ import { describeCrashes } from "./conformance-crash.ts";
 import { failureOf, fetchText, leftOf, occupy, type Subject, serving } from "./conformance-support.ts";
 import type { Hypervisor, MachineSpec, MachineStatus } from "./port.ts";
 
-export type { Subject, WorkerOrders } from "./conformance-support.ts";
+export { fetchText, leftOf, type Subject, serving, type WorkerOrders } from "./conformance-support.ts";
 
 const HOSTILE = {
   QUOTES: `it's "quoted" \`date\` $HOME \\ $(id)`,

@@ -9,7 +9,7 @@ import type { MachineStatus } from "./port.ts";
 import type { GuestReport } from "./status.ts";
 
 /** `creating` and `removing` are undone or finished by recovery; `starting` means that a process may exist. */
-export type Phase = "creating" | "created" | "starting" | "running" | "stopped" | "removing";
+type Phase = "creating" | "created" | "starting" | "running" | "stopped" | "removing";
 
 export interface Journal {
   v: 1;

@@ -1,5 +1,6 @@
 // Where the guest's kernel comes from: Debian's cloud kernel package, downloaded by apt as an ordinary user, checked by
-// apt against the archive's signature, and unpacked into the state directory. Nothing is ever installed on the host.
+// apt against the archive's signature, and unpacked into the state directory. Nothing is ever installed on the host. What
+// is stored is compared with its recorded digests once per process; what differs is fetched again.
 
 import { createHash, randomBytes } from "node:crypto";
 import {
@@ -28,6 +29,7 @@ export interface KernelOverride {
   version: string;
 }
 
+/** A kernel that is there: as `KernelOverride`, with its image's digest. */
 export interface Kernel {
   image: string;
   modules: string;
@@ -39,11 +41,31 @@ interface KernelRecord {
   version: string;
   package: string;
   sha256: string;
-  bytes: number;
+  /** Of every file, by its path below the kernel's directory. */
+  files: Record<string, string>;
 }
 
 const META_PACKAGE = "linux-image-cloud-amd64";
+const RECORD = "kernel.json";
 const DOWNLOAD_MS = 10 * 60_000;
+
+/**
+ * Fetches the guest's kernel ahead, so that no first start has to; does nothing where a whole one is there.
+ * @param options.stateDir as for `openQemuHypervisor`.
+ * @throws FormationError `unavailable` if this is no x86-64 machine, or there is no apt to ask; `cancelled`.
+ */
+export function fetchKernel(options: {
+  stateDir: string;
+  signal?: AbortSignal;
+  onStep?: (message: string) => void;
+}): Promise<Kernel> {
+  const { stateDir, signal, onStep } = options;
+  return ensureKernel({ directory: kernelDirectory(stateDir), signal, onStep });
+}
+
+export function kernelDirectory(stateDir: string): string {
+  return join(stateDir, "kernel");
+}
 
 /**
  * The kernel to boot: the override, or the one in `directory`, downloaded now if it is not there yet. Two processes may do
@@ -75,21 +97,46 @@ export async function ensureKernel(options: {
 
 /** What is stored, without downloading anything. */
 export function storedKernel(directory: string): Kernel | null {
-  const text = readIfThere(join(directory, "current", "kernel.json"));
-  if (text === null) return null;
+  const home = join(directory, "current");
   try {
+    const text = readIfThere(join(home, RECORD));
+    if (text === null) return null;
     const record = JSON.parse(text) as KernelRecord;
-    const image = join(directory, "current", "vmlinuz");
-    if (statSync(image).size !== record.bytes) return null;
-    return {
-      image,
-      modules: join(directory, "current", "modules"),
-      version: record.version,
-      sha256: record.sha256,
-    };
+    if (!isWhole(home, record)) return null;
+    const { version, sha256: digest } = record;
+    return { image: join(home, "vmlinuz"), modules: join(home, "modules"), version, sha256: digest };
   } catch {
     return null;
   }
+}
+
+/** What was compared in this process already: each directory's files as they were then. */
+const compared = new Map<string, string>();
+
+/** Whether every recorded file has its recorded digest. Reads them only if they changed since the last time. */
+function isWhole(home: string, record: KernelRecord): boolean {
+  const paths = Object.keys(record.files);
+  if (record.files["vmlinuz"] !== record.sha256) return false;
+  const state = JSON.stringify(
+    paths.map((path) => {
+      const { ino, size, mtimeMs } = statSync(join(home, path));
+      return [path, record.files[path], ino, size, mtimeMs];
+    }),
+  );
+  if (compared.get(home) === state) return true;
+  if (paths.some((path) => sha256(join(home, path)) !== record.files[path])) return false;
+  compared.set(home, state);
+  return true;
+}
+
+function digests(home: string): Record<string, string> {
+  const paths = readdirSync(home, { recursive: true, encoding: "utf8" });
+  return Object.fromEntries(
+    paths
+      .filter((path) => statSync(join(home, path)).isFile())
+      .sort()
+      .map((path) => [path, sha256(join(home, path))]),
+  );
 }
 
 function overriddenKernel(override: KernelOverride): Kernel {
@@ -123,13 +170,9 @@ async function download(directory: string, busybox: string, signal: AbortSignal 
     mkdirSync(whole);
     renameSync(join(unpacked, "boot", `vmlinuz-${version}`), join(whole, "vmlinuz"));
     keepModules(join(unpacked, "lib/modules", version), join(whole, "modules"), busybox);
-    const record: KernelRecord = {
-      version,
-      package: file,
-      sha256: sha256(join(whole, "vmlinuz")),
-      bytes: statSync(join(whole, "vmlinuz")).size,
-    };
-    writeFileAtomic(join(whole, "kernel.json"), `${JSON.stringify(record, null, 2)}\n`, 0o644);
+    const files = digests(whole);
+    const record: KernelRecord = { version, package: file, sha256: files["vmlinuz"] ?? "", files };
+    writeFileAtomic(join(whole, RECORD), `${JSON.stringify(record, null, 2)}\n`, 0o644);
     place(whole, join(directory, "current"));
   } finally {
     rmSync(work, { recursive: true, force: true });

@@ -62,7 +62,7 @@ async function automatic(
 }
 
 /** Whether the port can be bound right now. */
-export function isFree(port: number, address: string): Promise<boolean> {
+function isFree(port: number, address: string): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer();
     server.once("error", () => resolve(false));

@@ -6,7 +6,7 @@ import { plainEnvironment, run } from "@formation-mcp/os";
 import type { Accelerators } from "./accelerator.ts";
 import type { Cgroups } from "./cgroup.ts";
 import { QEMU } from "./command-line.ts";
-import { storedKernel } from "./kernel.ts";
+import { kernelDirectory, storedKernel } from "./kernel.ts";
 import type { HypervisorReport } from "./port.ts";
 import type { QemuSettings } from "./qemu-runner.ts";
 
@@ -45,7 +45,7 @@ export async function probe(
       remedy: "Use an x86-64 host.",
     });
   }
-  const kernel = settings.kernel ?? storedKernel(join(settings.stateDir, "kernel"));
+  const kernel = settings.kernel ?? storedKernel(kernelDirectory(settings.stateDir));
   if (kernel === null && lacks(TO_FETCH_A_KERNEL).length > 0) {
     problems.push({
       problem: "There is no guest kernel yet, and no apt to fetch one.",

@@ -23,7 +23,7 @@ import { openFirewall } from "./firewall.ts";
 import { guestConfig } from "./guest-config.ts";
 import { ensureInitramfs } from "./initramfs.ts";
 import type { Journal } from "./journal.ts";
-import { ensureKernel, type KernelOverride } from "./kernel.ts";
+import { ensureKernel, type KernelOverride, kernelDirectory } from "./kernel.ts";
 import type { MachineSpec, MachineStatus, StartHooks } from "./port.ts";
 import { probe } from "./probe.ts";
 import type { Place, Runner } from "./runner.ts";
@@ -140,7 +140,7 @@ async function guestOf(
   hooks: Partial<StartHooks>,
 ): Promise<{ image: string; initramfs: string }> {
   const kernel = await ensureKernel({
-    directory: join(settings.stateDir, "kernel"),
+    directory: kernelDirectory(settings.stateDir),
     override: settings.kernel,
     busybox: settings.busyboxPath,
     signal: hooks.signal,

@@ -7,7 +7,9 @@ import type { KernelOverride } from "./kernel.ts";
 import type { Hypervisor } from "./port.ts";
 import { qemuRunner } from "./qemu-runner.ts";
 
-export type { KernelOverride } from "./kernel.ts";
+export { kernelCommandLine, type QemuSettings, qemuArguments } from "./command-line.ts";
+export { chainRules } from "./firewall.ts";
+export { fetchKernel, type Kernel, type KernelOverride } from "./kernel.ts";
 
 export interface QemuOptions {
   /** Only this driver writes here; made with mode 0700. */

@@ -10,7 +10,7 @@ export interface Place {
   runDirectory: string;
 }
 
-export interface Command {
+interface Command {
   program: string;
   args: string[];
   env: Record<string, string>;

@@ -3,17 +3,22 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LIMITS } from "@formation-mcp/contract";
+import {
+  cpio,
+  LineRate,
+  LineSplitter,
+  parseStatus,
+  quote,
+  withoutControls,
+} from "@formation-mcp/hypervisor/guest";
+import {
+  chainRules,
+  kernelCommandLine,
+  openQemuHypervisor,
+  qemuArguments,
+} from "@formation-mcp/hypervisor/qemu";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { kernelCommandLine, qemuArguments } from "../src/command-line.ts";
-import { cpio } from "../src/cpio.ts";
-import { chainRules, openFirewall } from "../src/firewall.ts";
-import { quote } from "../src/guest-config.ts";
-import { ensureKernel } from "../src/kernel.ts";
-import { modulesDep } from "../src/kernel-modules.ts";
-import { LineRate, LineSplitter } from "../src/lines.ts";
-import { parseStatus } from "../src/status.ts";
-import { withoutControls } from "../src/tail.ts";
 
 const settings = {
   name: "formation-x.1",
@@ -82,16 +87,6 @@ describe("a guest's archive", () => {
       }),
       { numRuns: 40 },
     );
-  });
-  it("lists what a module needs after it, nearest first", () => {
-    const module = (name: string, ...depends: string[]) => ({
-      name,
-      file: `${name}.ko`,
-      data: Buffer.alloc(0),
-      depends,
-    });
-    const modules = [module("ring"), module("virtio", "ring"), module("pci", "virtio", "ring")];
-    expect(modulesDep(modules)).toBe("ring.ko:\nvirtio.ko: ring.ko\npci.ko: virtio.ko ring.ko\n");
   });
 });
 
@@ -179,25 +174,13 @@ describe("the packet filter", () => {
     expect(rules(6).join()).toContain("fd00::53");
     expect(rules(6).join()).not.toContain("10.1.0.0");
   });
-  it("refuses a network that is none", () => {
-    const open = (cidr: string) => () =>
-      openFirewall({
-        chain: "FM-test",
-        allowCidrs: [cidr],
-        denyCidrs: [],
-        enabled: false,
-        logger: { log: () => {} },
-      });
-    for (const wrong of ["10.0.0.0/33", "example.org", "10.0.0.0/8 -j ACCEPT", "::/129"])
-      expect(open(wrong)).toThrow(/CIDR/);
-  });
-});
-
-describe("the guest's kernel", () => {
-  it("of the configuration must be there", async () => {
-    const override = { image: "/nowhere/vmlinuz", modules: "/nowhere/modules", version: "6.1.0" };
-    await expect(ensureKernel({ directory: "/nowhere", override })).rejects.toMatchObject({
-      code: "unavailable",
-    });
+  it("refuses a network that is none", async () => {
+    const stateDir = mkdtempSync(join(tmpdir(), "hypervisor-"));
+    try {
+      for (const wrong of ["10.0.0.0/33", "example.org", "10.0.0.0/8 -j ACCEPT", "::/129"])
+        await expect(openQemuHypervisor({ stateDir, allowCidrs: [wrong] })).rejects.toThrow(/CIDR/);
+    } finally {
+      rmSync(stateDir, { recursive: true, force: true });
+    }
   });
 });

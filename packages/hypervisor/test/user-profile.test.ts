@@ -3,8 +3,8 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:f
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fetchText, leftOf, serving, type WorkerOrders } from "@formation-mcp/hypervisor/conformance";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { fetchText, leftOf, serving, type WorkerOrders } from "../src/conformance-support.ts";
 import { makeDisk } from "./support/rootfs.ts";
 
 /** As root, a fresh account is made for these tests; otherwise they run as whoever runs them. */

@@ -2,11 +2,11 @@
 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ensureKernel } from "../../src/kernel.ts";
+import { fetchKernel } from "@formation-mcp/hypervisor/qemu";
 
-const directory = join(tmpdir(), `formation-test-kernel2-${process.getuid?.() ?? 0}`);
+const stateDir = join(tmpdir(), `formation-test-kernel3-${process.getuid?.() ?? 0}`);
 
 export async function sharedKernel() {
-  const { image, modules, version } = await ensureKernel({ directory });
+  const { image, modules, version } = await fetchKernel({ stateDir });
   return { kernel: { image, modules, version } };
 }
