@@ -1,11 +1,12 @@
 // The main job, shown: a real MCP client starts the bundled stdio server, builds examples/hello, ships it, fetches its page
 // from inside the VM, restarts it, deletes it, and looks whether anything is left.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { parseArgs } from "node:util";
+import { parseArgs, promisify } from "node:util";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 
@@ -176,15 +177,9 @@ async function settled(count: () => number): Promise<number> {
   return count();
 }
 
-/** The background worker of a temporary state directory has nobody to serve any more. */
-async function dismissWorker(): Promise<void> {
-  const worker = JSON.parse(readFileSync(join(stateDir, "worker.json"), "utf8")) as { pid: number };
-  try {
-    process.kill(worker.pid, "SIGTERM");
-    for (let round = 0; round < 200; round++, await delay(50)) process.kill(worker.pid, 0);
-  } catch {
-    return; // it has gone
-  }
+/** Removes a temporary state directory with its worker and whatever a failed story left in it. */
+async function purge(): Promise<void> {
+  await promisify(execFile)(process.execPath, [bundle, "purge", "--yes", "--state-dir", stateDir]);
 }
 
 try {
@@ -197,7 +192,8 @@ try {
 } finally {
   await client.close().catch(() => {});
   if (temporary) {
-    await dismissWorker().catch(() => {});
-    rmSync(temporary, { recursive: true, force: true });
+    await purge().catch((error: Error) =>
+      process.stderr.write(`${temporary} could not be removed: ${error.message}\n`),
+    );
   }
 }

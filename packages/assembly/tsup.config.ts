@@ -1,3 +1,9 @@
 import { library } from "../../tsup.base.ts";
 
-export default library(["src/index.ts", "src/configuration.ts", "src/worker.ts", "src/doctor.ts"]);
+export default library([
+  "src/index.ts",
+  "src/configuration.ts",
+  "src/worker.ts",
+  "src/doctor.ts",
+  "src/purge.ts",
+]);

@@ -1,3 +1,9 @@
 import { library } from "../../tsup.base.ts";
 
-export default library(["src/index.ts", "src/buildah.ts", "src/fake.ts", "src/conformance.ts"]);
+export default library([
+  "src/index.ts",
+  "src/buildah.ts",
+  "src/fake.ts",
+  "src/internal.ts",
+  "src/conformance.ts",
+]);

@@ -42,13 +42,18 @@ export interface ServerOptions {
   env?: Record<string, string>;
 }
 
-/** A state directory for one test file; `close` ends its worker and removes it. */
-export function temporaryState(): { dir: string; close(): Promise<void> } {
+/** A state directory for one test file; `close` removes it with its worker and the VMs that a failed test left. */
+export function temporaryState(env: Record<string, string> = {}): { dir: string; close(): Promise<void> } {
   const dir = mkdtempSync(join(tmpdir(), "formation-e2e-"));
   return {
     dir,
     async close() {
-      await dismissWorker(dir);
+      if (existsSync(join(dir, "worker.lock"))) {
+        const drivers = existsSync(join(dir, "b", "c")) ? "real" : "fake";
+        await promisify(execFile)(process.execPath, [BUNDLE, "purge", "--yes", "--state-dir", dir], {
+          env: { ...process.env, FORMATION_DRIVERS: drivers, ...env },
+        });
+      }
       rmSync(dir, { recursive: true, force: true });
     },
   };

@@ -12,6 +12,7 @@ Usage
   formation-mcp [options]          serve MCP over standard input and output (what a desktop host runs)
   formation-mcp doctor [--json]    say what this machine has, lacks, and enforces
   formation-mcp worker             run the worker in the foreground (it is started by itself when needed)
+  formation-mcp purge --yes        delete every VM, image and record, and the state directory itself
   formation-mcp --version
 
 Options of the server

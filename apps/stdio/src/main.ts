@@ -6,6 +6,7 @@ import { VERSION } from "./version.ts";
 const COMMANDS = {
   doctor: () => import("./commands/doctor.ts").then((module) => module.doctor),
   worker: () => import("./commands/worker.ts").then((module) => module.worker),
+  purge: () => import("./commands/purge.ts").then((module) => module.purge),
   serve: () => import("./commands/serve.ts").then((module) => module.serve),
 } as const;
 

@@ -84,6 +84,14 @@ class BuildahBuilder implements Builder {
     await guarded(() => this.#cleaner.recover());
   }
 
+  async destroy(): Promise<void> {
+    await guarded(async () => {
+      await this.#cleaner.recover();
+      // Some of it belongs to users of buildah's namespace.
+      await this.#store.script('rm -rf -- "$1"', [this.#store.settings.stateDir], { timeoutMs: 120_000 });
+    });
+  }
+
   async probe(): Promise<BuilderReport> {
     return await guarded(() => probe(this.#store));
   }

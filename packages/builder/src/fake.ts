@@ -15,7 +15,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { type Clock, FormationError, type Image, systemClock } from "@formation-mcp/contract";
 import { safeWorkdir } from "./containerfile.ts";
 import { imageId } from "./disk.ts";
@@ -142,6 +142,10 @@ class FakeBuilder implements Builder {
     for (const name of readdirSync(this.#at.disks)) {
       if (name.endsWith(".tmp")) rmSync(join(this.#at.disks, name), { force: true });
     }
+  }
+
+  async destroy(): Promise<void> {
+    rmSync(dirname(this.#at.images), { recursive: true, force: true });
   }
 
   async probe(): Promise<BuilderReport> {

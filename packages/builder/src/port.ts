@@ -70,5 +70,7 @@ export interface Builder {
   trim(budgetBytes: number): Promise<number>;
   /** Ends and removes whatever an earlier process left half-made. Called once, before the first build. */
   recover(): Promise<void>;
+  /** Removes all that the driver keeps: bases, images, disks, caches. It cannot be used afterwards. */
+  destroy(): Promise<void>;
   probe(): Promise<BuilderReport>;
 }

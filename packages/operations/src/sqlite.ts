@@ -38,7 +38,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
     const connection = new Connection(database);
     const at = queries(compiler());
     const moved = await prepare(connection, () => at(clock.now()));
-    if (moved) logger.log("info", "The database was migrated.", { ...moved });
+    if (moved) logger.log(moved.from === 0 ? "debug" : "info", "The database was migrated.", { ...moved });
     return storeOver(runner(connection, () => at(clock.now())));
   } catch (error) {
     database.close();

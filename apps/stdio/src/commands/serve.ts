@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { jsonLogger, lazySystem, readConfiguration } from "@formation-mcp/assembly";
 import { allScopes, localPrincipal, parseScopes, type Scope } from "@formation-mcp/auth";
 import { createMcpServerFactory } from "@formation-mcp/gateway/mcp";
+import { stdioWire } from "@formation-mcp/gateway/stdio";
 import { serveStdio } from "@modelcontextprotocol/server/stdio";
 import { VERSION } from "../version.ts";
 
@@ -32,11 +33,17 @@ export async function serve(args: string[]): Promise<number> {
     logger,
     program: { version: VERSION, entry: process.argv[1] ?? "" },
   });
+  const transport = stdioWire({
+    input: process.stdin,
+    output: process.stdout,
+    onRefused: (why) => logger.log("warn", why),
+  });
   const server = serveStdio(
     createMcpServerFactory({ control: system.control, principalFor: () => principal, version: VERSION }),
-    { onerror: (error) => logger.log("warn", error.message) },
+    // What stands behind a colon may be quoted from the client's message.
+    { transport, onerror: ({ message }) => logger.log("warn", message.split(":", 1)[0] ?? "") },
   );
-  await ended();
+  await Promise.race([transport.closed, signalled()]);
   await server.close();
   await system.close();
   return 0;
@@ -47,10 +54,8 @@ function narrow(scopes: ReadonlySet<Scope>, readOnly = false): ReadonlySet<Scope
   return new Set([...scopes].filter((scope) => scope !== "admin" && (!readOnly || scope.endsWith(":read"))));
 }
 
-function ended(): Promise<void> {
+function signalled(): Promise<void> {
   return new Promise((resolve) => {
-    process.stdin.once("end", resolve);
-    process.stdin.once("close", resolve);
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
   });
 }

@@ -3,10 +3,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Builder, BuildLimits } from "@formation-mcp/builder";
 import type { Image } from "@formation-mcp/contract";
 import { FormationError } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
-import type { Builder, BuildLimits } from "../../src/index.ts";
 
 export interface Built {
   image: Image | null;

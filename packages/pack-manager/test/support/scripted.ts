@@ -49,6 +49,7 @@ export function scriptedBuilder(): ScriptedBuilder {
     },
     trim: async () => 0,
     recover: async () => {},
+    destroy: async () => {},
     probe: async () => ({ driver: "scripted", version: "1", ready: true, problems: [], enforced: [] }),
   };
   return builder;

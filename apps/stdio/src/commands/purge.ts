@@ -1,0 +1,24 @@
+// Removes a state directory with everything in it: VMs, images, records.
+
+import { parseArgs } from "node:util";
+import { jsonLogger, readConfiguration } from "@formation-mcp/assembly";
+import { purge as purgeState } from "@formation-mcp/assembly/purge";
+
+export async function purge(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: { yes: { type: "boolean" }, "state-dir": { type: "string" } },
+  });
+  const configuration = readConfiguration(
+    values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] },
+  );
+  if (!values.yes) {
+    process.stderr.write(
+      `This deletes every VM, image and record in ${configuration.stateDir}. Say so with: formation-mcp purge --yes\n`,
+    );
+    return 2;
+  }
+  const removed = await purgeState(configuration, jsonLogger("warn"));
+  process.stdout.write(`Removed ${configuration.stateDir} and ${removed.length} machines.\n`);
+  return 0;
+}

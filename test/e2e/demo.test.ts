@@ -1,0 +1,103 @@
+// The README's demo as it is printed: as root and as a fresh unprivileged user, and what `--keep` prints for a desktop host.
+
+import { execFile } from "node:child_process";
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { Client } from "@modelcontextprotocol/client";
+import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
+import { build } from "tsup";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { application } from "../../tsup.base.ts";
+import { BUNDLE, HELLO, ROOT, temporaryState } from "../support/server.ts";
+
+const exec = promisify(execFile);
+const USER = "formation-fresh";
+
+/** The demo as one file, beside copies of what it uses, where any user may read it. */
+let stage: string;
+beforeAll(async () => {
+  stage = mkdtempSync(join(tmpdir(), "formation-stage-"));
+  chmodSync(stage, 0o755);
+  cpSync(HELLO, join(stage, "examples/hello"), { recursive: true });
+  mkdirSync(join(stage, "apps/stdio/dist"), { recursive: true });
+  copyFileSync(BUNDLE, join(stage, "apps/stdio/dist/formation-mcp.mjs"));
+  copyFileSync(process.execPath, join(stage, "node"));
+  const entry = { demo: join(ROOT, "examples/demo.ts") };
+  await build({ ...application(entry), outDir: join(stage, "examples"), clean: false, config: false });
+});
+afterAll(() => rmSync(stage, { recursive: true, force: true }));
+
+const isRoot = process.getuid?.() === 0;
+
+describe("The demo", () => {
+  test("shows the page served from inside the VM and that nothing is left", async () => {
+    const { stdout } = await exec(process.execPath, [join(ROOT, "examples/demo.ts")], { timeout: 200_000 });
+    expect(stdout).toContain("<h1>Hello from a VM</h1>");
+    expect(stdout).toContain("nothing is left");
+  });
+
+  test.runIf(isRoot)("does the same for a fresh unprivileged user with an empty home", async () => {
+    const home = mkdtempSync(join(tmpdir(), "formation-home-"));
+    await exec("useradd", ["--no-create-home", "--home-dir", home, USER]);
+    try {
+      await exec("chown", [USER, home]);
+      const { stdout } = await exec(
+        "setpriv",
+        [
+          ...[
+            "--reuid",
+            USER,
+            "--regid",
+            USER,
+            "--init-groups",
+            "env",
+            "-i",
+            `HOME=${home}`,
+            `USER=${USER}`,
+            "PATH=/usr/bin:/bin",
+          ],
+          ...[join(stage, "node"), join(stage, "examples/demo.mjs")],
+        ],
+        { timeout: 200_000 },
+      );
+      expect(stdout).toContain("<h1>Hello from a VM</h1>");
+      expect(stdout).toContain("nothing is left");
+    } finally {
+      await exec("userdel", [USER]);
+      rmSync(home, { recursive: true, force: true });
+    }
+  });
+
+  test("--keep prints the command for a desktop host, which works with an empty PATH and finds the VM", async () => {
+    const state = temporaryState();
+    try {
+      const { stdout } = await exec(
+        process.execPath,
+        [join(ROOT, "examples/demo.ts"), "--keep", "--state-dir", state.dir],
+        {
+          timeout: 200_000,
+        },
+      );
+      const printed = /^\{\n {2}"mcpServers"[\s\S]*?\n\}$/m.exec(stdout)?.[0] ?? "";
+      const host = JSON.parse(printed) as { mcpServers: { formation: { command: string; args: string[] } } };
+      const { command, args } = host.mcpServers.formation;
+      expect([command, args[0]].every((path) => path?.startsWith("/") && existsSync(path))).toBe(true);
+
+      const client = new Client({ name: "desktop", version: "1.0.0" });
+      await client.connect(new StdioClientTransport({ command, args, env: { PATH: "" }, cwd: "/" }));
+      const result = await client.callTool({ name: "vm_status", arguments: { instance: "hello" } });
+      const status = result.structuredContent as { state: string; urls: string[] };
+      expect(status.state).toBe("running");
+      expect(await (await fetch(status.urls[0] ?? "")).text()).toContain("Hello from a VM");
+      await client.callTool({
+        name: "vm_delete",
+        arguments: { instance: "hello", confirm: "hello", wait_seconds: 45 },
+      });
+      await client.close();
+    } finally {
+      await state.close();
+    }
+  });
+});
