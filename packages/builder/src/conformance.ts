@@ -1,7 +1,7 @@
 // What every builder driver must do, told as laws and checked by effects: what a disk holds, what a build printed, what is
 // left behind. A driver says only how it is opened and how a file is read from one of its disks.
 
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { FormationError } from "@formation-mcp/contract";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Bench, type BuilderUnderTest, ended, processesWith } from "./conformance-bench.ts";
@@ -266,6 +266,8 @@ export function describeBuilder(name: string, driver: BuilderUnderTest): void {
         await ended(() => processesWith(marker));
         expect(await driver.leftovers(stateDir)).toEqual([]);
         await expect(bench.buildOn(builder, { run: ["echo works > file"] })).resolves.toBeDefined();
+        await builder.destroy();
+        expect(existsSync(stateDir)).toBe(false);
       } finally {
         child.kill();
         rmSync(stateDir, { recursive: true, force: true });
