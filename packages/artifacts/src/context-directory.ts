@@ -17,6 +17,8 @@ export interface PackDirectoryOptions {
   include: string[];
   /** The directories that callers may use; `dir` must really lie in one of them. */
   allow: string[];
+  /** Directories of the program's own: none may be packed, and none comes along with what holds it. */
+  apart?: string[];
   /** How much all files together may hold. */
   maxBytes: number;
   /** How many files, directories and links there may be. */
@@ -41,7 +43,12 @@ export interface PackedDirectory {
  */
 export async function packDirectory(options: PackDirectoryOptions): Promise<PackedDirectory> {
   const root = allowedRoot(options.dir, options.allow);
-  const { found, leftOut } = await explained(() => walk(root, options), "The context directory");
+  const apart = (options.apart ?? []).flatMap((dir) => realpathOf(dir) ?? []);
+  if (apart.some((dir) => holds(dir, root))) throw ownDirectory(options.dir);
+  const { found, leftOut } = await explained(
+    () => walk(root, { ...options, apart }),
+    "The context directory",
+  );
   const entries = [...found.values()].sort((a, b) => byBytes(a.name, b.name));
   return {
     stream: writeTar(read(root, entries, options)),
@@ -61,8 +68,7 @@ function allowedRoot(dir: string, allow: string[]): string {
   for (const allowed of allow) {
     const real = realpathOf(allowed);
     if (real === null) continue;
-    const way = relative(real, root);
-    if (way === "" || !(way === ".." || way.startsWith("../") || isAbsolute(way))) return root;
+    if (holds(real, root)) return root;
   }
   throw new FormationError(
     "forbidden",
@@ -75,6 +81,19 @@ function allowedRoot(dir: string, allow: string[]): string {
           : "Ask the operator to allow it with --allow-dir, or send the files as context_files.",
     },
   );
+}
+
+/** Whether a directory is another, or above it. Both are real paths. */
+function holds(directory: string, other: string): boolean {
+  const way = relative(directory, other);
+  return way === "" || !(way === ".." || way.startsWith("../") || isAbsolute(way));
+}
+
+function ownDirectory(dir: string): FormationError {
+  return new FormationError("forbidden", `The context directory ${show(dir)} is the program's own.`, {
+    field: "context_dir",
+    remedy: "Put what the build needs into a directory of its own.",
+  });
 }
 
 async function* read(

@@ -3,7 +3,7 @@
 
 import { isUtf8 } from "node:buffer";
 import { lstatSync, opendirSync, readlinkSync, type Stats } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { FormationError } from "@formation-mcp/contract";
 import { parentsOf } from "./context-files.ts";
@@ -20,6 +20,8 @@ export type Found =
 
 export interface WalkOptions {
   include: string[];
+  /** Real paths of directories that are passed by. */
+  apart?: string[];
   maxBytes: number;
   maxFiles: number;
   signal?: AbortSignal;
@@ -46,6 +48,7 @@ class Walker {
   readonly #options: WalkOptions;
   readonly #rules: IgnoreRules;
   readonly #named: Set<string>;
+  readonly #apart: Set<string>;
   #bytes = 0;
   #looked = 0;
   #largest = { name: "", bytes: 0 };
@@ -55,6 +58,7 @@ class Walker {
     this.#options = options;
     this.#rules = rules;
     this.#named = new Set(options.include.map(shortest));
+    this.#apart = new Set((options.apart ?? []).map((dir) => relative(root, dir)));
   }
 
   async include(index: number, written: string): Promise<void> {
@@ -63,6 +67,9 @@ class Walker {
       const objection = objectionTo(path);
       if (objection !== null) throw refused(index, `include names ${show(written)}, which ${objection}.`);
       for (const parent of parentsOf(path)) this.#passThrough(index, written, parent);
+      if ([path, ...parentsOf(path)].some((at) => this.#apart.has(at))) {
+        throw refused(index, `include names ${show(written)}, which is the program's own.`);
+      }
       const stats = this.#stat(path);
       if (!stats) throw nothingThere(index, written, this.#near(path));
       if (this.#rules.ignores(path) && !(stats.isDirectory() && this.#rules.hasExceptions)) {
@@ -117,7 +124,7 @@ class Walker {
       if (this.#options.signal?.aborted) throw cancelled();
       for (const name of this.#list(directory)) {
         const path = directory === "" ? name : `${directory}/${name}`;
-        if (looksSecret(name) && !this.#named.has(path)) {
+        if (this.#apart.has(path) || (looksSecret(name) && !this.#named.has(path))) {
           if (this.leftOut.size < LEFT_OUT) this.leftOut.add(path);
           continue;
         }

@@ -1,5 +1,6 @@
 // Where settings come from: the environment, read once and checked as a whole. Nothing else in the project reads it.
 
+import { realpathSync } from "node:fs";
 import { homedir, totalmem } from "node:os";
 import { basename, isAbsolute, join, resolve } from "node:path";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
@@ -177,10 +178,24 @@ export function readConfiguration(
   };
 }
 
-/** The working directory, unless it is `/` or the home: a desktop host starts servers there, and all of it is too much. */
+/**
+ * The working directory, unless it is the home or holds it, as `/` does: desktop hosts start servers there, and all of it
+ * is too much.
+ */
 function defaultAllowDirs(): string[] {
   const here = process.cwd();
-  return here === "/" || here === homedir() ? [] : [here];
+  const homes = [homedir(), realpathIfThere(homedir())];
+  return homes.some((home) => home === here || home.startsWith(here === "/" ? here : `${here}/`))
+    ? []
+    : [here];
+}
+
+function realpathIfThere(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
 }
 
 /** The variables that the background worker is started with: ours, and what programs need to be found. */
@@ -190,7 +205,8 @@ export function workerEnvironment(
   const kept = Object.entries(environment).filter(
     ([name, value]) =>
       value !== undefined &&
-      (name in VARIABLES || ["HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR"].includes(name)),
+      (Object.hasOwn(VARIABLES, name) ||
+        ["HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR"].includes(name)),
   );
   const env = Object.fromEntries(kept) as Record<string, string>;
   // A desktop host may give an empty PATH; the engines live in the sbin directories too.

@@ -1,6 +1,6 @@
 // Where things are in the state directory; no other file knows.
 
-import { chmodSync, mkdirSync, statSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 
@@ -37,7 +37,9 @@ export function openLayout(root: string): Layout {
     mkdirSync(root, { recursive: true, mode: 0o700 });
     const info = statSync(root);
     const uid = process.getuid?.();
-    if (uid !== undefined && info.uid !== uid) {
+    // Also where a link of somebody else's leads, as one in /tmp could, into a directory of ours.
+    const link = lstatSync(root);
+    if (uid !== undefined && (info.uid !== uid || (link.uid !== uid && link.uid !== 0))) {
       throw new FormationError("forbidden", `The state directory ${root} belongs to another user.`, {
         remedy: "Set FORMATION_STATE_DIR to a directory of your own.",
       });

@@ -4,7 +4,13 @@ import type { Logger } from "@formation-mcp/contract";
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
 
-/** A logger that writes one JSON object a line: `time`, `level`, `message` and the fields given. */
+/** What JSON leaves as it is and a terminal obeys or hides: DEL, C1, format characters (bidi, zero width), line ends. */
+const UNSEEN = /[\u007f-\u009f\u2028\u2029]|\p{Cf}/gu;
+
+/**
+ * A logger that writes one JSON object a line: `time`, `level`, `message` and the fields given. Whoever reads the lines on
+ * a terminal sees every character of them.
+ */
 export function jsonLogger(
   level: (typeof LEVELS)[number],
   write: (line: string) => void = (line) => process.stderr.write(line),
@@ -13,9 +19,17 @@ export function jsonLogger(
   return {
     log(at, message, fields) {
       if (LEVELS.indexOf(at) < least) return;
-      write(`${JSON.stringify({ time: new Date().toISOString(), level: at, message, ...plain(fields) })}\n`);
+      const line = JSON.stringify({ time: new Date().toISOString(), level: at, message, ...plain(fields) });
+      write(`${line.replace(UNSEEN, escaped)}\n`);
     },
   };
+}
+
+function escaped(character: string): string {
+  return character
+    .split("")
+    .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+    .join("");
 }
 
 function plain(fields: Record<string, unknown> | undefined): Record<string, unknown> {

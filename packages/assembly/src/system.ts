@@ -34,6 +34,7 @@ export async function openSystem(options: SystemOptions): Promise<System> {
     ...records,
     logger,
     contextDirs: configuration.allowDirs,
+    ownDirs: [layout.root],
     buildNeeds: { vcpus: 1, memory_mb: configuration.build.memoryMb, disk_gb: 1 },
     ...(worker ? { ensureWorker: () => worker.ensure() } : {}),
   });

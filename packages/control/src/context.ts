@@ -78,6 +78,7 @@ async function fromDirectory(
     dir,
     include,
     allow: [...deps.contextDirs],
+    apart: [...deps.ownDirs],
     maxBytes: LIMITS.contextBytes,
     maxFiles: LIMITS.contextFiles,
     ...aborted,

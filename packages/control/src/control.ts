@@ -18,6 +18,7 @@ import { findTool, TOOLS, type Tool, type ToolName } from "@formation-mcp/tools"
 import { buildGet, buildList, packBuild } from "./builds.ts";
 import { vmControl, vmDelete } from "./changes.ts";
 import type { Deps, Handler } from "./deps.ts";
+import { presentable } from "./failures.ts";
 import { parseInput } from "./input.ts";
 import { vmList, vmStatus } from "./instances.ts";
 import { vmLogs } from "./logs.ts";
@@ -35,6 +36,8 @@ export interface ControlOptions {
   ensureWorker?: () => Promise<void>;
   /** Directories below which a local caller may name a `context_dir`; none by default. */
   contextDirs?: readonly string[];
+  /** Directories of the program itself: no context comes from them or holds them. */
+  ownDirs?: readonly string[];
   /** What a node must have free to take a build, which is also what the build may use. */
   buildNeeds?: Resources;
   /** Which tools there are; all by default. */
@@ -69,6 +72,7 @@ export function createControl(options: ControlOptions): Control {
     random: options.random ?? randomBytes,
     ensureWorker: options.ensureWorker ?? (async () => {}),
     contextDirs: options.contextDirs ?? [],
+    ownDirs: options.ownDirs ?? [],
     buildNeeds: options.buildNeeds ?? { vcpus: 1, memory_mb: LIMITS.buildMemoryMb, disk_gb: 1 },
   };
   const offered = options.toolFilter ?? (() => true);
@@ -88,7 +92,7 @@ export function createControl(options: ControlOptions): Control {
       try {
         return await perform(principal, tool, input, hooks);
       } catch (thrown) {
-        const error = FormationError.from(thrown);
+        const error = presentable(FormationError.from(thrown));
         note(deps.logger, principal.owner, tool, error);
         throw error;
       }

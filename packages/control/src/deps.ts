@@ -18,6 +18,7 @@ export interface Deps {
   random: (bytes: number) => Uint8Array;
   ensureWorker: () => Promise<void>;
   contextDirs: readonly string[];
+  ownDirs: readonly string[];
   buildNeeds: Resources;
 }
 

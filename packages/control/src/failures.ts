@@ -1,7 +1,7 @@
 // How the error of a record becomes the error of a call, or a part of a result.
 
 import { type ErrorRecord, FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
-import { cleanLine, cleanText, fence } from "./untrusted.ts";
+import { cleanLine, cleanText, fence, jsonBytes } from "./untrusted.ts";
 
 /**
  * What an operation that did not complete throws at whoever waited for it. Its `log_tail` is fenced already: the marks
@@ -22,6 +22,22 @@ export function operationError(operation: Operation, random: (bytes: number) => 
     ...(log_tail?.length
       ? { log_tail: fence(cleanLines(log_tail), author(operation), random).split("\n") }
       : {}),
+  });
+}
+
+/** What the message, the remedy and the field of an error may hold together with a log beside them, in bytes. */
+const MESSAGE = 9_000;
+const REMEDY = 2_000;
+
+/** An error as it may leave: it may quote a stranger, or the caller, who may be talked into quoting one. */
+export function presentable(error: FormationError): FormationError {
+  const { code, message, details, cause } = error;
+  const { remedy, field } = details;
+  return new FormationError(code, cleanText(message, MESSAGE), {
+    ...details,
+    ...(remedy === undefined ? {} : { remedy: cleanText(remedy, REMEDY) }),
+    ...(field === undefined ? {} : { field: cleanText(field, 300) }),
+    cause,
   });
 }
 
@@ -53,13 +69,13 @@ export function errorLog(
   return { log: fence(cleanLines(error.log_tail), what, random) };
 }
 
-/** The last lines, each cleaned, in at most 6,000 characters of JSON together. */
+/** The last lines, each cleaned, in at most 6,000 bytes of JSON together. */
 function cleanLines(lines: readonly string[]): string[] {
   const kept: string[] = [];
   let left = 6000;
   for (const line of lines.slice(-LIMITS.errorLogLines).reverse()) {
     const clean = cleanLine(line);
-    left -= JSON.stringify(clean).length;
+    left -= jsonBytes(clean);
     if (left < 0) break;
     kept.unshift(clean);
   }

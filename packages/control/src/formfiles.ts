@@ -3,9 +3,6 @@
 import { FormationError } from "@formation-mcp/contract";
 import { type FormfileIssue, formfileError } from "@formation-mcp/formfile";
 
-/** What an error message may hold; the first issues are the ones that matter. */
-const MOST = 12_000;
-
 /**
  * @param names how a tool calls the formfile's keys, where its own fields stand for them.
  * @throws FormationError `invalid` with every issue: path, line, column, problem and remedy.
@@ -16,9 +13,8 @@ export function refuseFormfile(issues: readonly FormfileIssue[], names?: Record<
     const name = names?.[head];
     return name ? { ...issue, path: name + issue.path.slice(head.length) } : issue;
   });
-  const text = formfileError(renamed);
   const path = renamed[0]?.path ?? "";
-  throw new FormationError("invalid", text.length <= MOST ? text : `${text.slice(0, MOST).toWellFormed()}…`, {
+  throw new FormationError("invalid", formfileError(renamed), {
     field: names
       ? path || "image"
       : path === ""

@@ -30,11 +30,21 @@ export function refuse(problems: readonly Problem[], remedy: string): void {
 
 /** @throws FormationError `invalid` */
 export function parseInput(tool: Tool, input: unknown): Record<string, unknown> {
+  refuse(reserved(input), "Name it otherwise.");
   const parsed = tool.input.safeParse(input ?? {});
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.flatMap((issue) => describe(issue, tool));
   refuse(problems, `Correct ${problems.length === 1 ? "it" : "them"} and call ${tool.name} again.`);
   throw new FormationError("invalid", "The input is not what the tool takes.", { field: "input" });
+}
+
+/** JavaScript's own key: the schemas would drop it without a word. The formfile's parser speaks for itself. */
+function reserved(input: unknown, path: string[] = []): Problem[] {
+  if (typeof input !== "object" || input === null || path.length > 4) return [];
+  if (path.length === 1 && path[0] === "formfile") return [];
+  if (Object.hasOwn(input, "__proto__"))
+    return [{ field: spell([...path, "__proto__"]), problem: "the key is reserved." }];
+  return Object.entries(input).flatMap(([key, value]) => reserved(value, [...path, key]));
 }
 
 function describe(issue: Issue, tool: Tool): Problem[] {

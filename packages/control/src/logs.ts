@@ -3,7 +3,7 @@
 import { FormationError, type Id, LIMITS } from "@formation-mcp/contract";
 import type { Deps, Handler } from "./deps.ts";
 import { findInstance } from "./instances.ts";
-import { cleanLine, fence, stampedLine } from "./untrusted.ts";
+import { cleanLine, fence, jsonBytes, stampedLine } from "./untrusted.ts";
 
 /** What a log may fill of a result, as JSON: quotes and backslashes count twice there. */
 const VM_BUDGET = LIMITS.resultBytes - 2000;
@@ -38,7 +38,7 @@ export const vmLogs: Handler<"vm_logs"> = async (deps, { principal, input }) => 
       maxBytes,
     });
     const log = fence(read.lines.map(stampedLine), `the VM ${instance.name}`, deps.random);
-    if (Buffer.byteLength(JSON.stringify(log)) > VM_BUDGET && read.lines.length > 1) {
+    if (jsonBytes(log) > VM_BUDGET && read.lines.length > 1) {
       tail = Math.max(1, Math.floor(read.lines.length / 2));
       maxBytes = Math.max(1, Math.floor(maxBytes / 2));
       shortened = true;
@@ -80,7 +80,7 @@ function parseSince(text: string, now: number): number {
 function lastFitting(lines: readonly string[], budget: number): string[] {
   let left = budget;
   const from = lines.findLastIndex((line) => {
-    left -= JSON.stringify(line).length;
+    left -= jsonBytes(line);
     return left < 0;
   });
   return lines.slice(from + 1);

@@ -28,10 +28,16 @@ export function cleanLine(text: string): string {
   return clean.length <= LONGEST_LINE ? clean : `${clean.slice(0, LONGEST_LINE).toWellFormed()}… (cut)`;
 }
 
-/** A message of ours that may quote a stranger: cleaned, in at most `most` characters. */
+/** A message of ours that may quote a stranger: cleaned, in at most `most` bytes. */
 export function cleanText(text: string, most = 2000): string {
   const clean = text.replace(/\r\n/g, "\n").replace(SEQUENCES, "").toWellFormed().replace(INVISIBLE, "");
-  return clean.length <= most ? clean : `${clean.slice(0, most).toWellFormed()}…`;
+  if (clean.length * 3 <= most || Buffer.byteLength(clean) <= most) return clean;
+  return `${new TextDecoder().decode(Buffer.from(clean).subarray(0, most), { stream: true })}…`;
+}
+
+/** What a value takes as JSON, in bytes of UTF-8. */
+export function jsonBytes(value: unknown): number {
+  return Buffer.byteLength(JSON.stringify(value));
 }
 
 /**

@@ -4,9 +4,9 @@
 import type { Build, Instance, InstanceConfig, Progress } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
-import { cleanText } from "./untrusted.ts";
+import { cleanText, jsonBytes } from "./untrusted.ts";
 
-/** What one long field of a result may hold, in characters of JSON. */
+/** What one long field of a result may hold, in bytes of JSON. */
 const FIELD = 4000;
 
 export function iso(time: number): string {
@@ -27,7 +27,7 @@ export function pairs(record: Readonly<Record<string, string>>, budget = FIELD):
       cleanText(key, LIMITS.metadataBytes),
       cleanText(value, LIMITS.metadataBytes),
     ];
-    left -= JSON.stringify(pair).length;
+    left -= jsonBytes(pair);
     if (left < 0) break;
     shown.push(pair);
   }
@@ -41,7 +41,7 @@ export function texts(list: readonly string[], budget = FIELD): string[] {
   let left = budget;
   for (const text of list) {
     const clean = cleanText(text, 500);
-    left -= JSON.stringify(clean).length + 1;
+    left -= jsonBytes(clean) + 1;
     if (left < 0) {
       shown.push(`… ${list.length - shown.length} more are not shown`);
       break;

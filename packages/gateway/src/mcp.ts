@@ -54,7 +54,10 @@ export function createMcpServerFactory(options: McpServerFactoryOptions): McpSer
     server.server.setRequestHandler("tools/call", async ({ params }, ctx) => {
       const tool = offered.get(params.name);
       if (!tool) {
-        throw new ProtocolError(ProtocolErrorCode.InvalidParams, `Unknown tool: ${params.name.slice(0, 80)}`);
+        throw new ProtocolError(
+          ProtocolErrorCode.InvalidParams,
+          `Unknown tool: ${JSON.stringify(params.name.slice(0, 80))}`,
+        );
       }
       try {
         const result = await control.call(principal, tool.name, params.arguments ?? {}, {
