@@ -36,7 +36,10 @@ const LAST_ID = new RegExp(String.raw`${ID}\s*\}\s*$`);
 /** The messages of a client on two streams, for `serveStdio({ transport })`. */
 export function stdioWire(options: StdioWireOptions): StdioWire {
   const { input, output, maxLineBytes = LIMITS.mcpBodyBytes, onRefused } = options;
-  const { promise: closed, resolve: onClosed } = Promise.withResolvers<void>();
+  let onClosed = () => {};
+  const closed = new Promise<void>((resolve) => {
+    onClosed = resolve; // Node 20, where the server says what it needs, has no Promise.withResolvers
+  });
   const lines = new Lines(maxLineBytes);
   let open = false;
 
