@@ -47,7 +47,11 @@ export function application(entry: Record<string, string>): Options {
     },
     outExtension: () => ({ js: ".mjs" }),
     banner: {
-      js: '#!/usr/bin/env node\nimport { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+      js: [
+        "#!/usr/bin/env node",
+        'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+        "if (!process.getBuiltinModule) { console.error('Node 22.18 or later is needed; this is ' + process.version + '.'); process.exit(1); }",
+      ].join("\n"),
     },
   };
 }
