@@ -3,7 +3,8 @@
 import { waitFor } from "@formation-mcp/os";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { debianBase, type Registry, startRegistry } from "../support/debian.ts";
+import { debianBase } from "../../packages/builder/test/support/debian-base.ts";
+import { type Registry, startRegistry } from "../../packages/builder/test/support/registry.ts";
 import { ended, must, type Peer, type Structured, sdkV2, temporaryState } from "../support/server.ts";
 
 let state: ReturnType<typeof temporaryState>;
@@ -14,7 +15,7 @@ beforeAll(async () => {
   state = temporaryState();
   registry = await startRegistry();
   const tar = await debianBase();
-  await registry.push("team/debian:12", tar, []);
+  await registry.push("team/debian:12", tar);
   await registry.push("team/python:3", tar, [
     "--user",
     "www-data",
@@ -24,13 +25,13 @@ beforeAll(async () => {
     "FROM_BASE=kept",
   ]);
   peer = await sdkV2(
-    { stateDir: state.dir, env: { FORMATION_PLAIN_HTTP_REGISTRIES: registry.address } },
+    { stateDir: state.dir, env: { FORMATION_PLAIN_HTTP_REGISTRIES: registry.host } },
     "modern",
   );
 }, 400_000);
 afterAll(async () => {
   await peer?.close();
-  await registry?.close();
+  await registry?.stop();
   await state.close();
 });
 
@@ -74,7 +75,7 @@ describe("A VM made from a Debian base in a registry", () => {
   test("serves a page with the nginx that RUN installed", async () => {
     await live(
       {
-        from: `${registry.address}/team/debian:12`,
+        from: `${registry.host}/team/debian:12`,
         name: "nginx",
         include: ["index.html"],
         run: [
@@ -106,7 +107,7 @@ http.server.HTTPServer(("0.0.0.0", 8000), Handler).serve_forever()
 `;
     await live(
       {
-        from: `${registry.address}/team/python:3`,
+        from: `${registry.host}/team/python:3`,
         name: "python",
         include: ["app.py"],
         env: { OURS: 'it\'s "quoted" $HOME\nsecond line' },
@@ -131,7 +132,7 @@ http.server.HTTPServer(("0.0.0.0", 8000), Handler).serve_forever()
   test("answers a query with the PostgreSQL server that RUN installed", { timeout: 400_000 }, async () => {
     await live(
       {
-        from: `${registry.address}/team/debian:12`,
+        from: `${registry.host}/team/debian:12`,
         name: "postgres",
         run: [
           "apt-get update -q && apt-get install -y -q --no-install-recommends postgresql",

@@ -51,11 +51,11 @@ export async function debianRegistry(): Promise<Registry> {
   return await startRegistry({ data });
 }
 
-/** The path of a root file system as a tar; made if today's is not there. Takes about 40 s then. */
+/** The path of a root file system, Python in it, as a tar; made if today's is not there. Takes about 40 s then. */
 export async function debianBase(): Promise<string> {
   mkdirSync(CACHE, { recursive: true });
   const { suite, mirror, proxy } = await debianMirror();
-  const path = join(CACHE, `debian-${suite}-${new Date().toISOString().slice(0, 10)}.tar`);
+  const path = join(CACHE, `debian-${suite}-python-${new Date().toISOString().slice(0, 10)}.tar`);
   if (existsSync(path)) return path;
   using _lock = await waitFor(() => tryLock(`${path}.lock`), {
     timeoutMs: 300_000,
@@ -69,7 +69,13 @@ export async function debianBase(): Promise<string> {
     await execute(
       "mmdebstrap",
       [
-        ...["--variant=minbase", "--format=tar", '--aptopt=Acquire::Languages "none"', ...exclude],
+        ...[
+          "--variant=minbase",
+          "--include=python3",
+          "--format=tar",
+          '--aptopt=Acquire::Languages "none"',
+          ...exclude,
+        ],
         ...(proxy ? [`--aptopt=Acquire::http::Proxy "${proxy}"`] : []),
         ...[suite, temporary, mirror],
       ],

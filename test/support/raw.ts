@@ -1,0 +1,151 @@
+// A client that keeps to no rule: it writes any bytes to a real stdio server and holds every byte that comes back against
+// the one promise of the wire, that each line on standard output is one JSON-RPC message.
+
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { once } from "node:events";
+import { waitFor } from "@formation-mcp/os";
+import { BUNDLE, type Structured } from "./server.ts";
+
+export interface Reply {
+  /** The protocol's error, or null if there was a result. */
+  error: { code: number; message: string } | null;
+  isError: boolean;
+  structured: Structured;
+  /** All text of the result, or the error's message. */
+  text: string;
+  /** The whole line. */
+  line: string;
+}
+
+interface Message {
+  id?: number | string | null;
+  method?: string;
+  params?: Structured;
+  result?: {
+    isError?: boolean;
+    structuredContent?: Structured;
+    content?: { text?: string }[];
+    tools?: unknown;
+  };
+  error?: { code: number; message: string };
+}
+
+export interface RawOptions {
+  stateDir: string;
+  args?: string[];
+  env?: Record<string, string>;
+  cwd?: string;
+}
+
+export class RawServer {
+  readonly child: ChildProcessWithoutNullStreams;
+  /** Every line of standard output. */
+  readonly lines: string[] = [];
+  readonly messages: Message[] = [];
+  /** What came on standard output and was no JSON-RPC message. */
+  readonly impure: string[] = [];
+  stderr = "";
+  #next = 0;
+
+  private constructor({ stateDir, args = [], env = {}, cwd }: RawOptions) {
+    const { PATH = "", HOME = "/" } = process.env;
+    this.child = spawn(process.execPath, [BUNDLE, "--state-dir", stateDir, ...args], {
+      env: { PATH, HOME, FORMATION_DRIVERS: "fake", ...env },
+      ...(cwd === undefined ? {} : { cwd }),
+    });
+    this.child.stdin.on("error", () => {});
+    this.child.stderr.on("data", (chunk) => {
+      this.stderr += String(chunk);
+    });
+    let partial = "";
+    this.child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+      const lines = (partial + chunk).split("\n");
+      partial = lines.pop() ?? "";
+      for (const line of lines) this.#take(line);
+    });
+  }
+
+  static async start(options: RawOptions): Promise<RawServer> {
+    const server = new RawServer(options);
+    await server.request("initialize", {
+      protocolVersion: "2025-06-18",
+      capabilities: {},
+      clientInfo: { name: "hostile", version: "0" },
+    });
+    server.write('{"jsonrpc":"2.0","method":"notifications/initialized"}\n');
+    return server;
+  }
+
+  #take(line: string): void {
+    this.lines.push(line);
+    try {
+      const message = JSON.parse(line);
+      if (message?.jsonrpc !== "2.0") throw new Error("no JSON-RPC");
+      this.messages.push(message);
+    } catch {
+      this.impure.push(line);
+    }
+  }
+
+  write(bytes: string | Uint8Array): void {
+    this.child.stdin.write(bytes);
+  }
+
+  id(): number {
+    return ++this.#next;
+  }
+
+  /** Writes a line and returns the next message with this id. */
+  async exchange(bytes: string | Uint8Array, id: number | string | null): Promise<Reply> {
+    const before = this.messages.length;
+    this.write(bytes);
+    const found = await waitFor(
+      () => this.messages.slice(before).find((message) => message.id === id && message.method === undefined),
+      { timeoutMs: 60_000, everyMs: 5, what: `the answer to ${id}` },
+    );
+    return replyOf(found);
+  }
+
+  /** `params` may be the text of anything. */
+  async request(method: string, params: unknown): Promise<Reply> {
+    const id = this.id();
+    const text = typeof params === "string" ? params : JSON.stringify(params);
+    return this.exchange(`{"jsonrpc":"2.0","id":${id},"method":"${method}","params":${text}}\n`, id);
+  }
+
+  /** Calls a tool with an input, or with the text of one. */
+  async call(tool: string, input: unknown, meta: Structured = {}): Promise<Reply> {
+    const text = typeof input === "string" ? input : JSON.stringify(input);
+    return this.request(
+      "tools/call",
+      `{"name":${JSON.stringify(tool)},"arguments":${text},"_meta":${JSON.stringify(meta)}}`,
+    );
+  }
+
+  /** What progress was told to a token. */
+  progressOf(token: string): string[] {
+    return this.messages
+      .filter(
+        ({ method, params }) => method === "notifications/progress" && params?.["progressToken"] === token,
+      )
+      .map(({ params }) => String(params?.["message"]));
+  }
+
+  async close(): Promise<number | null> {
+    if (this.child.exitCode !== null) return this.child.exitCode;
+    const exit = once(this.child, "exit");
+    this.child.stdin.end();
+    const [code] = await exit;
+    return code as number | null;
+  }
+}
+
+function replyOf({ error, result }: Message): Reply {
+  return {
+    error: error ?? null,
+    isError: result?.isError === true,
+    structured: result?.structuredContent ?? (result as Structured | undefined) ?? {},
+    text: error?.message ?? (result?.content ?? []).map(({ text = "" }) => text).join("\n"),
+    line: JSON.stringify({ error, result }),
+  };
+}
