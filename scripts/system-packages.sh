@@ -1,6 +1,7 @@
 #!/bin/sh
 # Checks what this machine lacks to build images and run VMs. On Debian and Ubuntu it installs that, given root or a
 # passwordless sudo; elsewhere it prints exactly what to install. With --test also what only the test suite needs.
+# $missing and $as_root are lists of words and stand unquoted for that.
 set -eu
 
 want_test=no
@@ -60,15 +61,17 @@ fi
 
 if command -v apt-get >/dev/null 2>&1 && [ "$as_root" != no ]; then
   say "installing$missing"
+  # An update that fails in part (a stranger's source is down) need not stop the install; its words are kept. Another
+  # apt-get may hold the lock: a freshly booted machine updates itself.
   $as_root env DEBIAN_FRONTEND=noninteractive sh -c '
     log=$(mktemp)
     trap "rm -f \"$log\"" EXIT
-    { apt-get update -q && apt-get install -q -y --no-install-recommends "$@"; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+    { apt-get update -q || :; apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 "$@"; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
   ' sh $missing || {
     say "apt-get could not install them (its words are above). Install by hand:$missing"
     exit 1
   }
-  say "done"
+  say "installed"
   exit 0
 fi
 
@@ -76,9 +79,11 @@ say "this machine lacks:$missing"
 if command -v apt-get >/dev/null 2>&1; then
   say "run as root:  apt-get install -y --no-install-recommends$missing"
 elif command -v dnf >/dev/null 2>&1; then
-  say "run as root:  dnf install buildah runc shadow-utils slirp4netns fuse-overlayfs qemu-system-x86-core qemu-img e2fsprogs iproute iptables-nft busybox"
+  say "run as root (for the tests also install a docker-registry and mmdebstrap):"
+  say "  dnf install buildah runc shadow-utils slirp4netns fuse-overlayfs qemu-system-x86-core qemu-img e2fsprogs iproute iptables-nft busybox"
 elif command -v pacman >/dev/null 2>&1; then
-  say "run as root:  pacman -S buildah runc shadow slirp4netns fuse-overlayfs qemu-system-x86 qemu-img e2fsprogs iproute2 iptables busybox"
+  say "run as root (for the tests also install a docker-registry and mmdebstrap):"
+  say "  pacman -S buildah runc shadow slirp4netns fuse-overlayfs qemu-system-x86 qemu-img e2fsprogs iproute2 iptables busybox"
 else
   say "install them with your package manager (the names above are Debian's), then run this command again."
 fi
