@@ -1,15 +1,16 @@
-// What may be left of builds and machines on a node: processes, mounts, namespaces, rules, cgroups, files.
+// What may be left of builds and machines on a node: processes (a network namespace lives as long as its own), mounts, rules,
+// cgroups, files.
 
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { waitFor } from "@formation-mcp/os";
 
 export interface Leftovers {
-  /** `pid command` of every process that works in the state directory, the worker itself excepted. */
+  /** `pid command` of every process that works for the state directory, its worker and servers excepted. */
   processes: string[];
   mounts: string[];
-  networkNamespaces: string[];
   firewallRules: string[];
   cgroups: string[];
   scratch: string[];
@@ -20,17 +21,26 @@ const CGROUP_ROOTS = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup
 
 /** Everything that is there now and would have to go once nothing is built and nothing runs. */
 export function leftovers(stateDir: string): Leftovers {
+  const marks = marksOf(stateDir);
+  const rules = [...run("iptables", ["-S"]), ...run("ip6tables", ["-S"])];
   return {
-    processes: processesOf(stateDir),
+    processes: processesOf(stateDir, marks.builder),
     mounts: lines(readFileSync("/proc/self/mountinfo", "utf8")).filter((line) => line.includes(stateDir)),
-    networkNamespaces: run("ip", ["netns", "list"]),
-    firewallRules: [...run("iptables", ["-S"]), ...run("ip6tables", ["-S"])].filter(
-      (rule) => !rule.startsWith("-P"),
-    ),
-    cgroups: CGROUP_ROOTS.flatMap((root) => formationGroups(root)),
+    firewallRules: rules.filter((rule) => rule.includes(marks.hypervisor)),
+    cgroups: CGROUP_ROOTS.flatMap((root) => [
+      ...groupsBelow(root, [`formation-${marks.hypervisor}`]),
+      ...groupsBelow(join(root, "formation"), [marks.builder]),
+    ]),
     scratch: list(join(stateDir, "scratch")),
     machines: list(join(stateDir, "h", "machines")),
   };
+}
+
+/** What the engines write on everything outside the state directory, so that two of them never mix. */
+function marksOf(stateDir: string): { builder: string; hypervisor: string } {
+  const hash = (path: string) => createHash("sha256").update(path).digest("hex");
+  const real = realpathSync(stateDir);
+  return { builder: hash(join(stateDir, "b")).slice(0, 10), hypervisor: hash(join(real, "h")).slice(0, 8) };
 }
 
 /** Waits until nothing is left beyond what was there before; fails by telling what is. */
@@ -50,7 +60,7 @@ export async function expectNothingLeft(stateDir: string, before: Leftovers): Pr
   });
 }
 
-function processesOf(stateDir: string): string[] {
+function processesOf(stateDir: string, mark: string): string[] {
   const worker = existsSync(join(stateDir, "worker.json"))
     ? String(JSON.parse(readFileSync(join(stateDir, "worker.json"), "utf8")).pid)
     : "";
@@ -59,7 +69,10 @@ function processesOf(stateDir: string): string[] {
     .flatMap((pid) => {
       try {
         const command = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
-        const belongs = command.includes(stateDir) || readlinkSync(`/proc/${pid}/cwd`).startsWith(stateDir);
+        const belongs =
+          command.includes(stateDir) ||
+          readlinkSync(`/proc/${pid}/cwd`).startsWith(stateDir) ||
+          readFileSync(`/proc/${pid}/environ`, "latin1").includes(`FORMATION_STATE=${mark}`);
         const server = command.includes("formation-mcp.mjs --allow-dir");
         return belongs && !server ? [`${pid} ${command.slice(0, 200)}`] : [];
       } catch {
@@ -68,17 +81,15 @@ function processesOf(stateDir: string): string[] {
     });
 }
 
-function formationGroups(root: string): string[] {
-  const found: string[] = [];
-  const visit = (directory: string, depth: number) => {
-    for (const entry of list(directory)) {
-      const path = join(directory, entry);
-      if (/formation/.test(path) && /(dep_|bld_|vm_|op_)/.test(entry)) found.push(path);
-      else if (depth < 3 && /formation/.test(entry)) visit(path, depth + 1);
-    }
-  };
-  visit(root, 0);
-  return found;
+/** Groups of builds and machines: the marked group itself may stay, it holds nothing. */
+function groupsBelow(directory: string, marks: string[]): string[] {
+  return list(directory)
+    .filter((name) => marks.some((mark) => name.includes(mark)))
+    .flatMap((name) =>
+      list(join(directory, name))
+        .filter((each) => /^(dep_|bld_)/.test(each))
+        .map((each) => `${name}/${each}`),
+    );
 }
 
 function run(file: string, args: string[]): string[] {
