@@ -7,5 +7,7 @@ export default defineProject({
     name: "gateway",
     include: ["test/**/*.test.ts"],
     environment: "node",
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
   },
 });

@@ -3,5 +3,11 @@ import { defineProject } from "vitest/config";
 export default defineProject({
   resolve: { conditions: ["formation-source"] },
   ssr: { resolve: { conditions: ["formation-source"] } },
-  test: { name: "queue", include: ["test/**/*.test.ts"], environment: "node" },
+  test: {
+    name: "queue",
+    include: ["test/**/*.test.ts"],
+    environment: "node",
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
 });
