@@ -1,4 +1,6 @@
+import { basename } from "node:path";
 import type { Options } from "tsup";
+import { intoOneFile, type Transform } from "./scripts/one-file.ts";
 
 const common: Options = {
   format: "esm",
@@ -32,6 +34,12 @@ const lazyBuiltins: NonNullable<Options["esbuildPlugins"]>[number] = {
   },
 };
 
+const START = [
+  "#!/usr/bin/env node",
+  'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+  "if (!process.getBuiltinModule) { console.error('Node 22.18 or later is needed; this is ' + process.version + '.'); process.exit(1); }",
+].join("\n");
+
 /** A program: everything in one minified .mjs that runs anywhere Node runs. */
 export function application(entry: Record<string, string>): Options {
   return {
@@ -46,12 +54,29 @@ export function application(entry: Record<string, string>): Options {
       options.conditions = ["formation-source"];
     },
     outExtension: () => ({ js: ".mjs" }),
-    banner: {
-      js: [
-        "#!/usr/bin/env node",
-        'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
-        "if (!process.getBuiltinModule) { console.error('Node 22.18 or later is needed; this is ' + process.version + '.'); process.exit(1); }",
-      ].join("\n"),
+    banner: { js: START },
+  };
+}
+
+/** A program that starts fast: what it imports dynamically stays text in its one file until then. No top-level await. */
+export function fastApplication(entry: Record<string, string>): Options {
+  const { banner: _, ...options } = application(entry);
+  let pack = async () => {};
+  const packing: typeof lazyBuiltins = {
+    name: "one-file",
+    setup({ esbuild, initialOptions, onEnd }) {
+      onEnd(({ metafile }) => {
+        const outDir = initialOptions.outdir ?? "dist";
+        const files = Object.keys(metafile?.outputs ?? {}).map((path) => basename(path));
+        const transform = esbuild.transform as Transform;
+        pack = () => intoOneFile({ outDir, files, names: Object.keys(entry), start: START, transform });
+      });
     },
+  };
+  return {
+    ...options,
+    splitting: true,
+    esbuildPlugins: [lazyBuiltins, packing],
+    onSuccess: () => pack(),
   };
 }

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { build } from "tsup";
-import { application } from "../tsup.base.ts";
+import { fastApplication } from "../tsup.base.ts";
 import { print } from "./report.ts";
 import { pairs, ratioOfMedians, timed } from "./statistics.ts";
 
@@ -15,7 +15,7 @@ export async function benchStdio(): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "formation-bench-"));
   try {
     await build({
-      ...application({ hello: join(ROOT, "bench/hello/server.ts") }),
+      ...fastApplication({ hello: join(ROOT, "bench/hello/server.ts") }),
       outDir: dir,
       config: false,
     });

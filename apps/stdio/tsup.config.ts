@@ -1,7 +1,7 @@
 import type { Options } from "tsup";
-import { application } from "../../tsup.base.ts";
+import { fastApplication } from "../../tsup.base.ts";
 
-const program = application({ "formation-mcp": "src/main.ts" });
+const program = fastApplication({ "formation-mcp": "src/main.ts" });
 
 /** The list of tools is made here, once, instead of at every start. */
 const madeListing: NonNullable<typeof program.esbuildPlugins>[number] = {

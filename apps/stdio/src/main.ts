@@ -1,5 +1,6 @@
-// `formation-mcp`: without a subcommand it serves MCP over standard input and output; subcommands are loaded when named.
+// `formation-mcp`: without a subcommand it serves MCP over standard input and output; the others are loaded when named.
 
+import { serve } from "./commands/serve.ts";
 import { HELP } from "./help.ts";
 import { VERSION } from "./version.ts";
 
@@ -7,7 +8,7 @@ const COMMANDS = {
   doctor: () => import("./commands/doctor.ts").then((module) => module.doctor),
   worker: () => import("./commands/worker.ts").then((module) => module.worker),
   purge: () => import("./commands/purge.ts").then((module) => module.purge),
-  serve: () => import("./commands/serve.ts").then((module) => module.serve),
+  serve: async () => serve,
 } as const;
 
 /** A subcommand: the words after its name, and the program's exit code. */
@@ -34,10 +35,16 @@ async function main(words: string[]): Promise<number> {
   return (await command())(rest);
 }
 
-process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
-  process.stderr.write(`${explain(error)}\n`);
-  return 1;
-});
+// No top-level await: the bundle's chunks are functions.
+main(process.argv.slice(2)).then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    process.stderr.write(`${explain(error)}\n`);
+    process.exitCode = 1;
+  },
+);
 
 /** An error as a person at the terminal wants it: what happened, and what to do. */
 function explain(error: unknown): string {
