@@ -1,8 +1,17 @@
 // How much of the host a machine may use beyond what its own size says: cgroups, version 1 or 2, one group per machine
 // under one of ours. Needs root. See the kernel's admin-guide/cgroup-v1 and cgroup-v2.
 
-import { existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 import type { Logger } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 
@@ -15,8 +24,10 @@ const THREADS = 128;
 export interface Cgroups {
   /** 1 or 2, or null where there are none that we may use. */
   version: 1 | 2 | null;
-  /** Makes the groups; returns the files that a process writes its pid into. Empty if it can't be done, and logged then. */
-  make(id: string, limits: { memory_mb: number; vcpus: number }): string[];
+  /** What this host can't limit by them, as it looks before one is made. */
+  lacking(): string[];
+  /** Makes the groups; `files` take the process's pid, `missing` says which limits can't be put on it here, and why. */
+  make(id: string, limits: { memory_mb: number; vcpus: number }): { files: string[]; missing: string[] };
   /** Removes the groups; the processes in them must be gone. Idempotent. */
   remove(id: string): Promise<void>;
   /** Removes the groups of all other machines. */
@@ -24,6 +35,8 @@ export interface Cgroups {
 }
 
 interface Hierarchy {
+  /** What it limits. */
+  what: string;
   /** Our own group, the parent of the machines'. */
   ours: string;
   settings(limits: { memory_mb: number; vcpus: number }): [string, string][];
@@ -44,20 +57,29 @@ export function openCgroups(
   };
   return {
     version,
+    lacking: () =>
+      version === null
+        ? ["memory", "processor", "process"]
+        : hierarchies.flatMap(({ what, ours }) => (isWritable(dirname(ours), version) ? [] : [what])),
     make(id, limits) {
-      try {
-        for (const hierarchy of hierarchies) {
-          mkdirSync(hierarchy.ours, { recursive: true });
-          if (version === 2) delegate(root, hierarchy.ours);
-          const group = join(hierarchy.ours, id);
+      const files: string[] = [];
+      const missing =
+        enabled && hierarchies.length === 0 ? ["memory, processor and process limits: no cgroups"] : [];
+      for (const { what, ours, settings } of hierarchies) {
+        const group = join(ours, id);
+        try {
+          mkdirSync(ours, { recursive: true });
+          if (version === 2) delegate(root, ours);
           mkdirSync(group, { recursive: true });
-          for (const [file, value] of hierarchy.settings(limits)) writeFileSync(join(group, file), value);
+          for (const [file, value] of settings(limits)) writeFileSync(join(group, file), value);
+          files.push(join(group, "cgroup.procs"));
+        } catch (error) {
+          tryRemove(group);
+          missing.push(`${what} limit: its cgroup cannot be made`);
+          logger.log("warn", "A machine runs without a limit.", { machine: id, what, error: String(error) });
         }
-        return hierarchies.map(({ ours }) => join(ours, id, "cgroup.procs"));
-      } catch (error) {
-        logger.log("warn", "A machine runs without cgroup limits.", { machine: id, error: String(error) });
-        return [];
       }
+      return { files, missing };
     },
     remove,
     async keepOnly(ids) {
@@ -83,7 +105,7 @@ function findHierarchies(root: string, name: string): Hierarchy[] {
       ["cpu.max", `${quota(limits.vcpus)} ${PERIOD_US}`],
       ["pids.max", threads(limits.vcpus)],
     ];
-    return [{ ours: join(root, name), settings }];
+    return [{ what: "memory, processor and process", ours: join(root, name), settings }];
   }
   const version1: [string, Hierarchy["settings"]][] = [
     ["memory", (limits) => [["memory.limit_in_bytes", memory(limits.memory_mb)]]],
@@ -98,7 +120,23 @@ function findHierarchies(root: string, name: string): Hierarchy[] {
   ];
   return version1
     .filter(([controller]) => existsSync(join(root, controller, "cgroup.procs")))
-    .map(([controller, settings]) => ({ ours: join(root, controller, name), settings }));
+    .map(([controller, settings]) => ({
+      what: controller === "cpu" ? "processor" : controller === "pids" ? "process" : controller,
+      ours: join(root, controller, name),
+      settings,
+    }));
+}
+
+/** Whether groups can be made there. In a version 2 group with processes of its own, controllers can't be handed on. */
+function isWritable(parent: string, version: 1 | 2): boolean {
+  try {
+    accessSync(parent, constants.W_OK);
+    if (version === 1 || !existsSync(join(parent, "cgroup.type"))) return true;
+    const handedOn = readFileSync(join(parent, "cgroup.subtree_control"), "utf8").split(/\s/);
+    return ["memory", "cpu", "pids"].every((controller) => handedOn.includes(controller));
+  } catch {
+    return false;
+  }
 }
 
 function delegate(root: string, ours: string): void {

@@ -78,23 +78,45 @@ export function describeCrashes(subject: Subject, disk: () => string): void {
         });
         await worker.reached("create");
         await new Promise((resolve) => setTimeout(resolve, afterMs));
-        await worker.kill();
+        const begun = await worker.kill();
+        const last = begun.at(-1);
         await successor(async (next) => {
-          const status = await next.inspect(spec.id);
-          expect(["absent", "created", "running", "stopped"]).toContain(status.state);
-          try {
-            // One that runs either comes alive or was being stopped.
-            if (status.state === "running") {
-              await next.waitLive(spec.id, { signal: never, timeoutMs: subject.patienceMs });
-            }
-          } catch (error) {
-            expect(error).toMatchObject({ code: "cancelled" });
-          } finally {
-            await next.remove(spec.id);
+          const { state } = await next.inspect(spec.id);
+          const again = begun.includes("stop");
+          expect({ last, again, state }).toEqual({
+            last,
+            again,
+            state: expect.stringMatching(statesAfter(last, again)) as string,
+          });
+          // One that runs comes alive, unless it was being stopped: then it may, or says that it was stopped.
+          if (state === "running") {
+            const live = next.waitLive(spec.id, { signal: never, timeoutMs: subject.patienceMs });
+            if (last === "stop")
+              await live.catch((error) => expect(error).toMatchObject({ code: "cancelled" }));
+            else await live;
           }
+          await next.remove(spec.id);
         });
         expect(await leftOf(subject, elsewhere)).toEqual([]);
       });
     }
   });
+}
+
+/** The states that a successor may find after the worker died in a step; `again`: in its second life. */
+function statesAfter(step: string | undefined, again: boolean): RegExp {
+  switch (step) {
+    case "create":
+      return /^(absent|created)$/;
+    case "start":
+      return again ? /^(running|stopped)$/ : /^(created|running|stopped)$/;
+    case "live":
+      return /^running$/;
+    case "stop":
+      return /^(running|stopped)$/;
+    case "remove":
+      return /^(absent|running)$/;
+    default:
+      return /^absent$/;
+  }
 }

@@ -2,6 +2,7 @@
 // killed, and ways to see from outside whether anything of a machine is left.
 
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -66,20 +67,26 @@ export async function fetchText(port: number, path: string, timeoutMs = 5000): P
 export function startWorker(subject: Subject, orders: WorkerOrders) {
   const { file, args } = subject.worker();
   const child = spawn(file, [...args, JSON.stringify(orders)], { stdio: ["ignore", "pipe", "inherit"] });
-  const said = new Set<string>();
+  const said: string[] = [];
   const waiting = new Map<string, () => void>();
-  createInterface({ input: child.stdout }).on("line", (line) => {
-    said.add(line);
+  const lines = createInterface({ input: child.stdout }).on("line", (line) => {
+    said.push(line);
     waiting.get(line)?.();
   });
+  const closed = once(lines, "close");
   return {
     reached: (step: string) =>
       new Promise<void>((resolve, reject) => {
-        if (said.has(step)) resolve();
+        if (said.includes(step)) resolve();
         waiting.set(step, resolve);
         child.once("exit", () => reject(new Error(`the worker ended before ${step}`)));
       }),
-    kill: () => killed(child),
+    /** Kills it; resolves with the steps that it had begun. */
+    kill: async () => {
+      await killed(child);
+      await closed;
+      return said;
+    },
   };
 }
 

@@ -1,8 +1,9 @@
 // Making a machine: its directory, its copy-on-write disk over the shared base, its settings for the guest.
 
-import { chownSync, mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
+import { freeAccount, handOver } from "./accounts.ts";
 import { MACHINE_FILES } from "./command-line.ts";
 import { type Engine, placeOf } from "./engine.ts";
 import { checkMachineId, type Journal } from "./journal.ts";
@@ -25,7 +26,8 @@ export async function createMachine(engine: Engine, spec: MachineSpec): Promise<
     ports: spec.ports,
     egress_wanted: spec.egress,
     egress: { mode: "none", reason: "not started yet" },
-    uid: freeUid(engine),
+    unenforced: [],
+    uid: freeAccount(engine),
     forwards: [],
     accelerator: null,
     qemu: null,
@@ -57,12 +59,8 @@ async function makeFiles(engine: Engine, spec: MachineSpec, journal: Journal): P
   for (const file of ["console", "out", "err", "status", "log"] as const) {
     writeFileSync(join(directory, MACHINE_FILES[file]), "", { mode: 0o600 });
   }
-  await engine.runner.make(spec, journal, place);
-  if (journal.uid === null) return;
-  for (const file of ["console", "out", "err", "status"] as const) {
-    chownSync(join(directory, MACHINE_FILES[file]), journal.uid, journal.uid);
-  }
-  chownSync(join(directory, "ipc"), journal.uid, journal.uid);
+  await engine.runner.make(spec, place);
+  if (journal.uid !== null) handOver(directory, journal.uid);
 }
 
 /** Turns "no space left" into what the owner can act upon. */
@@ -75,13 +73,6 @@ export function diskError(error: unknown): FormationError {
     step: "boot",
     cause: error,
   });
-}
-
-function freeUid(engine: Engine): number | null {
-  const { uidBase } = engine.runner;
-  if (uidBase === null) return null;
-  const used = new Set([...engine.machines.values()].map((machine) => machine.journal.uid));
-  for (let uid = uidBase; ; uid++) if (!used.has(uid)) return uid;
 }
 
 function checkSpec(spec: MachineSpec): void {

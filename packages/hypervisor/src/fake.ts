@@ -42,7 +42,7 @@ function fakeRunner(settings: { stateDir: string; bindAddress: string }): Runner
   return {
     uidBase: null,
     accelerator: async () => null,
-    make: async (spec, _journal, place) => makeFiles(spec, place),
+    make: async (spec, place) => makeFiles(spec, place),
     prepare: async () => {},
     egress: async () => ({ mode: "none", reason: "the fake driver has no network of its own" }),
     command: (journal) => ({
@@ -52,6 +52,7 @@ function fakeRunner(settings: { stateDir: string; bindAddress: string }): Runner
         JSON.stringify({ forwards: journal.forwards, bindAddress: settings.bindAddress }),
       ],
       env: { PATH: DEFAULT_PATH },
+      unenforced: [],
     }),
     // What a killed supervisor left running.
     release: async (journal) => {

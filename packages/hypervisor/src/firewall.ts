@@ -21,19 +21,27 @@ const CLOSED_V4 = [
 ];
 const CLOSED_V6 = ["fc00::/7", "fe80::/10", "ff00::/8"];
 
+/** What a machine's account may do: reach the internet through our filter, or only answer. */
+type Way = "internet" | "none";
+
 export interface Firewall {
   /** Leads what the account sends through our rules; `none` with the reason where that can't be done. */
   allow(uid: number): Promise<MachineStatus["egress"]>;
+  /**
+   * Lets the account answer and do nothing else: a second line behind QEMU's own, so that failing is no error. Returns
+   * whether the rules are in place.
+   */
+  close(uid: number): Promise<boolean>;
   /** Idempotent; must be called only once no process of that account runs. */
   remove(uid: number): Promise<void>;
   /** Puts back what somebody else took out of the host's rules. */
   restore(): Promise<void>;
   /** Removes the rules of all other accounts; makes those of these anew if need be. */
-  keepOnly(uids: readonly number[]): Promise<void>;
+  keepOnly(machines: readonly { uid: number; way: Way }[]): Promise<void>;
 }
 
 export interface FirewallOptions {
-  /** The chain's name: at most 28 characters, unlike that of every other worker on the host. */
+  /** The chains' name: at most 20 characters, unlike that of every other worker on the host. */
   chain: string;
   allowCidrs: readonly string[];
   denyCidrs: readonly string[];
@@ -49,81 +57,122 @@ type Tool = "iptables" | "ip6tables";
 /** @throws FormationError `invalid` for a network that is none. */
 export function openFirewall(options: FirewallOptions): Firewall {
   for (const cidr of [...options.allowCidrs, ...options.denyCidrs]) checkCidr(cidr);
-  const { chain } = options;
-  const led = new Set<number>();
-  // Rules of several machines are changed one after the other: the last one takes the chain along.
+  const chains: Record<Way, string> = { internet: options.chain, none: `${options.chain}-NONE` };
+  const led = new Map<number, Way>();
+  // Rules of several machines are changed one after the other: the last one takes the chains along.
   let turn: Promise<unknown> = Promise.resolve();
   const inTurn = <T>(action: () => Promise<T>): Promise<T> => {
     const result = turn.then(action, action);
     turn = result.catch(() => {});
     return result;
   };
-  const jump = (uid: number) => ["-m", "owner", "--uid-owner", String(uid), "-j", chain];
-  const unlead = async (tool: Tool, uid: number) => {
-    while ((await call(tool, ["-D", "OUTPUT", ...jump(uid)])).code === 0);
+  const jump = (uid: number, way: Way) => `OUTPUT -m owner --uid-owner ${uid} -j ${chains[way]}`;
+  /** The host's rules that lead into our chains, one entry for each time that they stand there. */
+  const present = async (tool: Tool): Promise<{ uid: number; way: Way }[]> => {
+    const { stdout } = await must(tool, ["-S", "OUTPUT"]);
+    return stdout.split("\n").flatMap((rule) => {
+      const uid = Number(/--uid-owner (\d+)/.exec(rule)?.[1]);
+      const way = (["internet", "none"] as const).find((one) => rule.endsWith(` -j ${chains[one]}`));
+      return way === undefined ? [] : [{ uid, way }];
+    });
   };
-  // Never taken out and put in again: a guest may be running.
-  const insert = async (tool: Tool, uid: number) => {
-    if ((await call(tool, ["-C", "OUTPUT", ...jump(uid)])).code === 0) return;
-    await must(tool, ["-I", "OUTPUT", "1", ...jump(uid)]);
+  /** In one go: all of it is in place, or nothing. A guest may be running: a rule is never taken out and put in again. */
+  const change = (tool: Tool, lines: readonly string[]) =>
+    must(`${tool}-restore`, ["--noflush"], ["*filter", ...lines, "COMMIT", ""].join("\n"));
+  const make = (tool: Tool) => {
+    const resolvers = readResolvers(options.resolvConf ?? "/etc/resolv.conf");
+    const rules = chainRules(tool === "iptables" ? 4 : 6, { ...options, resolvers });
+    const closed = [rules[0] ?? "", "-j REJECT"];
+    // Naming a chain of ours empties it.
+    return [
+      ...Object.values(chains).map((chain) => `:${chain} - [0:0]`),
+      ...rules.map((rule) => `-A ${chains.internet} ${rule}`),
+      ...closed.map((rule) => `-A ${chains.none} ${rule}`),
+    ];
   };
-  const lead = async (uid: number) => {
-    for (const tool of tools()) {
-      if (led.size === 0) await makeChain(tool, options);
-      await insert(tool, uid);
-    }
-    led.add(uid);
+  const each = (action: (tool: Tool) => Promise<unknown>) => Promise.all(tools().map(action));
+  /** Takes out every rule that leads one of these accounts to us, and the chains if nobody is left. */
+  const unlead = (unwanted: (uid: number) => boolean) =>
+    each(async (tool) => {
+      const gone = (await present(tool)).filter(({ uid }) => unwanted(uid));
+      const lines = gone.map(({ uid, way }) => `-D ${jump(uid, way)}`);
+      if (led.size > 0) await change(tool, lines);
+      else if (lines.length > 0 || (await call(tool, ["-S", chains.internet])).code === 0)
+        await change(tool, [
+          ...Object.values(chains).map((chain) => `:${chain} - [0:0]`),
+          ...lines,
+          ...Object.values(chains).map((chain) => `-X ${chain}`),
+        ]);
+    });
+  const lead = async (uid: number, way: Way) => {
+    if (led.get(uid) === way) return;
+    const first = led.size === 0;
+    await each((tool) =>
+      change(tool, [...(first ? make(tool) : []), `-I ${jump(uid, way).replace(" ", " 1 ")}`]),
+    );
+    led.set(uid, way);
   };
-  const dropChain = async () => {
-    for (const tool of tools()) {
-      await call(tool, ["-F", chain]);
-      await call(tool, ["-X", chain]);
-    }
+  const forget = async (uid: number) => {
+    led.delete(uid);
+    await unlead((one) => one === uid).catch(() => {});
   };
+  const restore = () =>
+    each(async (tool) => {
+      const there = await present(tool);
+      const missing = [...led].filter(
+        ([uid, way]) => !there.some((one) => one.uid === uid && one.way === way),
+      );
+      await change(tool, [
+        ...make(tool),
+        ...missing.map(([uid, way]) => `-I ${jump(uid, way).replace(" ", " 1 ")}`),
+      ]);
+    });
   return {
     allow: (uid) =>
       inTurn(async (): Promise<MachineStatus["egress"]> => {
         try {
-          await lead(uid);
+          await lead(uid, "internet");
           return { mode: "internet", reason: "filtered by the host's packet filter, per machine" };
         } catch (error) {
           options.logger.log("warn", "Guests get no internet: the packet filter refuses.", {
             error: String(error),
           });
-          for (const tool of tools()) await unlead(tool, uid).catch(() => {});
-          if (led.size === 0) await dropChain().catch(() => {});
+          await forget(uid);
           return { mode: "none", reason: "the host's packet filter (iptables) does not work here" };
+        }
+      }),
+    close: (uid) =>
+      inTurn(async () => {
+        if (!options.enabled) return false;
+        try {
+          await lead(uid, "none");
+          return true;
+        } catch {
+          await forget(uid);
+          return false;
         }
       }),
     remove: (uid) =>
       inTurn(async () => {
-        if (!led.has(uid)) return;
-        for (const tool of tools()) await unlead(tool, uid);
-        led.delete(uid);
-        if (led.size === 0) await dropChain();
+        if (!led.delete(uid)) return;
+        await unlead((one) => one === uid);
       }),
     restore: () =>
       inTurn(async () => {
-        if (led.size === 0) return;
-        for (const tool of tools()) {
-          await makeChain(tool, options);
-          for (const uid of led) await insert(tool, uid);
-        }
+        if (led.size > 0) await restore();
       }),
-    keepOnly: (uids) =>
+    keepOnly: (machines) =>
       inTurn(async () => {
         if (!options.enabled) return;
-        for (const tool of tools()) {
-          const rules = await call(tool, ["-S", "OUTPUT"]).catch(() => null);
-          const found = (rules?.stdout ?? "").split("\n").filter((rule) => rule.endsWith(`-j ${chain}`));
-          for (const rule of found) {
-            const uid = Number(/--uid-owner (\d+)/.exec(rule)?.[1]);
-            if (!uids.includes(uid)) await unlead(tool, uid);
-          }
-        }
         led.clear();
-        for (const uid of uids) await lead(uid);
-        if (uids.length === 0) await dropChain().catch(() => {}); // no iptables, no chain
+        for (const { uid, way } of machines) led.set(uid, way);
+        try {
+          await unlead((uid) => !led.has(uid));
+          if (led.size > 0) await restore();
+        } catch (error) {
+          // Without a packet filter there are no rules of ours; machines that need them must not go on without.
+          if (machines.some(({ way }) => way === "internet")) throw error;
+        }
       }),
   };
 }
@@ -146,20 +195,6 @@ export function chainRules(
     ...options.allowCidrs.filter(mine).map((cidr) => `-d ${cidr} -j ACCEPT`),
     ...(family === 4 ? CLOSED_V4 : CLOSED_V6).map((cidr) => reject(`-d ${cidr}`)),
   ];
-}
-
-async function makeChain(tool: Tool, options: FirewallOptions): Promise<void> {
-  const resolvers = readResolvers(options.resolvConf ?? "/etc/resolv.conf");
-  const rules = chainRules(tool === "iptables" ? 4 : 6, { ...options, resolvers });
-  // Naming a chain of ours empties it; the whole is put in place at once.
-  const lines = [
-    "*filter",
-    `:${options.chain} - [0:0]`,
-    ...rules.map((rule) => `-A ${options.chain} ${rule}`),
-    "COMMIT",
-    "",
-  ];
-  await must(`${tool}-restore`, ["--noflush"], lines.join("\n"));
 }
 
 function tools(): Tool[] {
@@ -194,9 +229,9 @@ function call(tool: string, args: readonly string[], input?: string) {
   });
 }
 
-async function must(tool: string, args: readonly string[], input?: string): Promise<void> {
+async function must(tool: string, args: readonly string[], input?: string) {
   const result = await call(tool, args, input);
-  if (result.code === 0) return;
+  if (result.code === 0) return result;
   throw new FormationError("unavailable", `${tool}: ${result.stderr.trim().split("\n").at(-1) ?? "failed"}`);
 }
 

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { writeFileAtomic } from "@formation-mcp/os";
 import { cpio } from "./cpio.ts";
+import { fileDigest } from "./digest.ts";
 import { FSTAB_ONE, FSTAB_TWO, GUEST_INIT_VERSION, STAGE_ONE, STAGE_TWO } from "./guest-init.ts";
 import type { Kernel } from "./kernel.ts";
 import { BOOT_MODULES, LATE_MODULES, modulesDep, packModules } from "./kernel-modules.ts";
@@ -16,7 +17,6 @@ import { BOOT_MODULES, LATE_MODULES, modulesDep, packModules } from "./kernel-mo
  * @throws FormationError `unavailable` without a static busybox.
  */
 export function ensureInitramfs(options: { directory: string; kernel: Kernel; busybox: string }): string {
-  const busybox = readBusybox(options.busybox);
   const key = createHash("sha256")
     .update(
       JSON.stringify([
@@ -25,15 +25,15 @@ export function ensureInitramfs(options: { directory: string; kernel: Kernel; bu
         GUEST_INIT_VERSION,
         STAGE_ONE,
         STAGE_TWO,
+        busyboxDigest(options.busybox),
       ]),
     )
-    .update(busybox)
     .digest("hex")
     .slice(0, 16);
   const path = join(options.directory, `${options.kernel.version}-${key}.cpio`);
   if (existsSync(path)) return path;
   mkdirSync(options.directory, { recursive: true, mode: 0o700 });
-  writeFileAtomic(path, build(options.kernel, busybox, options.busybox));
+  writeFileAtomic(path, build(options.kernel, readBusybox(options.busybox), options.busybox));
   return path;
 }
 
@@ -90,19 +90,20 @@ function closureOf(names: readonly string[], modules: ReturnType<typeof packModu
 }
 
 function readBusybox(path: string): Buffer {
+  const bytes = readFileSync(path);
+  if (!needsInterpreter(bytes)) return bytes;
+  throw new FormationError("unavailable", `${path} is not linked statically.`, {
+    remedy: "Install busybox-static.",
+  });
+}
+
+function busyboxDigest(path: string): string {
   try {
-    const bytes = readFileSync(path);
-    if (needsInterpreter(bytes)) {
-      throw new FormationError("unavailable", `${path} is not linked statically.`, {
-        remedy: "Install busybox-static.",
-      });
-    }
-    return bytes;
-  } catch (error) {
-    if (error instanceof FormationError) throw error;
+    return fileDigest(path);
+  } catch (cause) {
     throw new FormationError("unavailable", `There is no busybox at ${path}.`, {
       remedy: "Install busybox-static.",
-      cause: error,
+      cause,
     });
   }
 }

@@ -23,6 +23,8 @@ export interface Journal {
   ports: { guest_port: number; port: number | null }[];
   egress_wanted: boolean;
   egress: MachineStatus["egress"];
+  /** Limits that could not be put on its process at the last start. */
+  unenforced: string[];
   /** The account that its QEMU runs as; null where it is our own. */
   uid: number | null;
   /** The ports given at the last start; asked for again at the next. */

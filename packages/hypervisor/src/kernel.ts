@@ -2,7 +2,7 @@
 // apt against the archive's signature, and unpacked into the state directory. Nothing is ever installed on the host. What
 // is stored is compared with its recorded digests once per process; what differs is fetched again.
 
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import {
   copyFileSync,
   existsSync,
@@ -17,6 +17,7 @@ import {
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { identify, plainEnvironment, readIfThere, run, writeFileAtomic } from "@formation-mcp/os";
+import { fileDigest } from "./digest.ts";
 import { BOOT_MODULES, LATE_MODULES, packModules } from "./kernel-modules.ts";
 
 /** A kernel that the caller brings along instead. */
@@ -110,23 +111,13 @@ export function storedKernel(directory: string): Kernel | null {
   }
 }
 
-/** What was compared in this process already: each directory's files as they were then. */
-const compared = new Map<string, string>();
-
-/** Whether every recorded file has its recorded digest. Reads them only if they changed since the last time. */
+/** Whether every recorded file has its recorded digest. */
 function isWhole(home: string, record: KernelRecord): boolean {
-  const paths = Object.keys(record.files);
-  if (record.files["vmlinuz"] !== record.sha256) return false;
-  const state = JSON.stringify(
-    paths.map((path) => {
-      const { ino, size, mtimeMs } = statSync(join(home, path));
-      return [path, record.files[path], ino, size, mtimeMs];
-    }),
+  const files = Object.entries(record.files);
+  return (
+    record.files["vmlinuz"] === record.sha256 &&
+    files.every(([path, digest]) => fileDigest(join(home, path)) === digest)
   );
-  if (compared.get(home) === state) return true;
-  if (paths.some((path) => sha256(join(home, path)) !== record.files[path])) return false;
-  compared.set(home, state);
-  return true;
 }
 
 function digests(home: string): Record<string, string> {
@@ -135,7 +126,7 @@ function digests(home: string): Record<string, string> {
     paths
       .filter((path) => statSync(join(home, path)).isFile())
       .sort()
-      .map((path) => [path, sha256(join(home, path))]),
+      .map((path) => [path, fileDigest(join(home, path))]),
   );
 }
 
@@ -145,7 +136,7 @@ function overriddenKernel(override: KernelOverride): Kernel {
       remedy: `Look at ${override.image} and ${override.modules}, or unset the kernel option.`,
     });
   }
-  return { ...override, sha256: sha256(override.image) };
+  return { ...override, sha256: fileDigest(override.image) };
 }
 
 async function download(directory: string, busybox: string, signal: AbortSignal | undefined): Promise<void> {
@@ -247,10 +238,6 @@ function noKernel(why: string, cause?: unknown): FormationError {
       "Elsewhere give a kernel image, its modules and its version in the configuration.",
     ...(cause === undefined ? {} : { cause }),
   });
-}
-
-function sha256(path: string): string {
-  return createHash("sha256").update(readFileSync(path)).digest("hex");
 }
 
 function lastLine(text: string): string {

@@ -164,6 +164,7 @@ export class Machine {
   status(): MachineStatus {
     const { journal, report } = this;
     const alive = this.alive;
+    const exposed = new Set(journal.ports.map(({ guest_port }) => guest_port));
     return {
       id: journal.id,
       state: alive ? (journal.paused ? "paused" : "running") : stateAtRest(journal),
@@ -175,9 +176,10 @@ export class Machine {
         port,
       })),
       egress: journal.egress,
+      ...(journal.unenforced.length > 0 ? { unenforced: journal.unenforced } : {}),
       guest: {
         started_at: journal.started_at,
-        listening: alive ? report.listening : [],
+        listening: alive ? report.listening.filter((port) => exposed.has(port)) : [],
         exit_code: report.exit_code,
         problem: report.problem === null ? null : problemText(report.problem, journal.process),
       },

@@ -32,6 +32,8 @@ export interface MachineStatus {
   accelerator: "kvm" | "tcg" | null;
   endpoints: { guest_port: number; address: string; port: number }[];
   egress: { mode: "internet" | "none"; reason: string };
+  /** Limits that the driver promises in its report and could not put on this machine at its last start, in words. */
+  unenforced?: string[];
   /** What the guest's own init reported since the last start. */
   guest: {
     /** Milliseconds since the epoch when the entrypoint was started; null before. */

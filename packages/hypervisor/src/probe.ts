@@ -73,8 +73,14 @@ function enforced(
 ): HypervisorReport["enforced"] {
   const isRoot = settings.profile === "root";
   const filter = isRoot && find("iptables") !== null;
-  const groups = cgroups.version === null ? null : `cgroup v${cgroups.version}, one group per machine`;
-  const noGroups = isRoot ? "no cgroups found" : "needs root";
+  const lacking = cgroups.lacking();
+  const grouped = isRoot && lacking.length === 0;
+  const groups = grouped ? `cgroup v${cgroups.version}, one group per machine` : null;
+  const noGroups = !isRoot
+    ? "needs root"
+    : cgroups.version === null
+      ? "no cgroups found"
+      : `cgroups for ${lacking.join(", ")} cannot be made here`;
   return [
     {
       what: "hardware virtualization",

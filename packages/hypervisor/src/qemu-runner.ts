@@ -3,6 +3,7 @@
 
 import { createHash } from "node:crypto";
 import {
+  appendFileSync,
   chmodSync,
   chownSync,
   copyFileSync,
@@ -72,7 +73,10 @@ export function qemuRunner(settings: QemuSettings): Runner {
     make: makeFiles,
     prepare: (journal, place, hooks) => prepare(settings, journal, place, hooks),
     egress: async (journal) => {
-      const none = (reason: string): MachineStatus["egress"] => ({ mode: "none", reason });
+      const none = async (reason: string): Promise<MachineStatus["egress"]> => {
+        if (journal.uid !== null) await firewall.close(journal.uid);
+        return { mode: "none", reason };
+      };
       if (!journal.egress_wanted) return none("not asked for");
       if (settings.egress === "none") return none("turned off on this node");
       if (journal.uid === null) {
@@ -92,9 +96,9 @@ export function qemuRunner(settings: QemuSettings): Runner {
       });
       const kvm = journal.accelerator === "kvm" ? kvmGroup() : null;
       const groups = cgroups.make(journal.id, journal);
-      const [program = QEMU, ...rest] = [...confinement(journal.uid, groups, kvm), QEMU, ...args];
+      const [program = QEMU, ...rest] = [...confinement(journal.uid, groups.files, kvm), QEMU, ...args];
       const env = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" };
-      return { program, args: rest, env };
+      return { program, args: rest, env, unenforced: groups.missing };
     },
     release: async (journal) => {
       if (journal.uid !== null) await firewall.remove(journal.uid);
@@ -102,7 +106,7 @@ export function qemuRunner(settings: QemuSettings): Runner {
     },
     keepOnly: async (journals) => {
       await firewall.keepOnly(
-        journals.flatMap(({ uid, egress }) => (uid !== null && egress.mode === "internet" ? [uid] : [])),
+        journals.flatMap(({ uid, egress }) => (uid === null ? [] : [{ uid, way: egress.mode }])),
       );
       await cgroups.keepOnly(journals.map(({ id }) => id));
     },
@@ -111,7 +115,7 @@ export function qemuRunner(settings: QemuSettings): Runner {
   };
 }
 
-async function makeFiles(spec: MachineSpec, journal: Journal, place: Place): Promise<void> {
+async function makeFiles(spec: MachineSpec, place: Place): Promise<void> {
   const directory = place.runDirectory;
   const config = guestConfig({
     hostname: spec.hostname,
@@ -131,7 +135,6 @@ async function makeFiles(spec: MachineSpec, journal: Journal, place: Place): Pro
     throw new FormationError("unavailable", `The machine's disk cannot be made: ${why}`, { step: "boot" });
   }
   chmodSync(join(directory, MACHINE_FILES.disk), 0o600);
-  if (journal.uid !== null) chownSync(join(directory, MACHINE_FILES.disk), journal.uid, journal.uid);
 }
 
 /** The kernel and the common initramfs, fetched and made if they are not there. */
@@ -170,8 +173,9 @@ async function prepare(
   }
   const initrd = join(directory, MACHINE_FILES.initrd);
   rmSync(initrd, { force: true });
-  const config = readFileSync(join(place.directory, CONFIG_FILE));
-  writeFileSync(initrd, Buffer.concat([readFileSync(initramfs), config]), { mode: 0o600 });
+  copyFileSync(initramfs, initrd);
+  chmodSync(initrd, 0o600);
+  appendFileSync(initrd, readFileSync(join(place.directory, CONFIG_FILE)));
   if (journal.uid !== null) chownSync(initrd, journal.uid, journal.uid);
 }
 

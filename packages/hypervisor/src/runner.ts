@@ -14,6 +14,8 @@ interface Command {
   program: string;
   args: string[];
   env: Record<string, string>;
+  /** Limits that this driver promises and could not put on this process, in words. */
+  unenforced: string[];
 }
 
 export interface Runner {
@@ -21,7 +23,7 @@ export interface Runner {
   uidBase: number | null;
   accelerator(): Promise<MachineStatus["accelerator"]>;
   /** Puts the disk, and what the guest is to do, into the machine's directories. */
-  make(spec: MachineSpec, journal: Journal, place: Place): Promise<void>;
+  make(spec: MachineSpec, place: Place): Promise<void>;
   /** Makes ready what may be missing before a start, or may have changed since the last. */
   prepare(journal: Journal, place: Place, hooks: StartHooks): Promise<void>;
   egress(journal: Journal): Promise<MachineStatus["egress"]>;

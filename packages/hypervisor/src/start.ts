@@ -5,6 +5,7 @@ import { closeSync, openSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { identify, isAlive, spawnDetached, waitFor } from "@formation-mcp/os";
+import { freeAccount, handOver, isShared } from "./accounts.ts";
 import { MACHINE_FILES } from "./command-line.ts";
 import { diskError } from "./create.ts";
 import { type Engine, placeOf } from "./engine.ts";
@@ -15,7 +16,7 @@ import type { StartHooks } from "./port.ts";
 import { choosePorts, portTaken } from "./ports.ts";
 import { readTail } from "./tail.ts";
 
-const BIND_RETRIES = 3;
+const RETRIES = 3;
 /** How long QEMU may take until it answers on its control socket. */
 const SETUP_MS = 30_000;
 
@@ -25,14 +26,25 @@ export async function startMachine(engine: Engine, machine: Machine, hooks: Star
   if (hooks.signal.aborted) throw new FormationError("cancelled", "The machine was not started: cancelled.");
   await release(engine, machine.journal);
   try {
-    await engine.runner.prepare(machine.journal, placeOf(engine, machine.journal.id), hooks);
+    ownAccount(engine, machine);
+    const place = placeOf(engine, machine.journal.id);
+    await Promise.all([
+      engine.runner.prepare(machine.journal, place, hooks),
+      // Made ahead, and asked for again below, where it is written down.
+      engine.runner.egress(machine.journal),
+    ]);
     for (let attempt = 1; ; attempt++) {
       try {
         await launch(engine, machine, hooks);
         return;
       } catch (error) {
-        if (!(error instanceof BindRace) || attempt === BIND_RETRIES) throw plain(error, engine);
-        machine.note({ forwards: [] });
+        if (attempt === RETRIES) throw plain(error, engine);
+        if (error instanceof BindRace) machine.note({ forwards: [] });
+        else if (error instanceof AccountRace) {
+          await release(engine, machine.journal);
+          ownAccount(engine, machine);
+          await engine.runner.prepare(machine.journal, place, hooks);
+        } else throw error;
       }
     }
   } catch (error) {
@@ -51,6 +63,17 @@ export async function startMachine(engine: Engine, machine: Machine, hooks: Star
 export function release(engine: Engine, journal: Journal): Promise<void> {
   return engine.runner.release(journal, placeOf(engine, journal.id));
 }
+
+/** Another worker's machine may have its account by now; then it gets another. */
+function ownAccount(engine: Engine, machine: Machine): void {
+  if (!isShared(machine.journal.uid, machine.directory)) return;
+  const uid = freeAccount(engine);
+  machine.note({ uid });
+  if (uid !== null) handOver(machine.directory, uid);
+}
+
+/** Another worker's machine was started with the same account at the same moment. */
+class AccountRace extends Error {}
 
 class BindRace extends Error {
   readonly port: number;
@@ -97,7 +120,10 @@ async function launch(engine: Engine, machine: Machine, hooks: StartHooks): Prom
     "boot",
     accelerator === "tcg" ? "Starting the machine (emulated: no KVM here)." : "Starting the machine.",
   );
-  const { program, args, env } = engine.runner.command(machine.journal, placeOf(engine, journal.id));
+  const { program, args, env, unenforced } = engine.runner.command(
+    machine.journal,
+    placeOf(engine, journal.id),
+  );
   const log = openSync(join(directory, MACHINE_FILES.log), "a");
   let pid: number;
   try {
@@ -106,7 +132,7 @@ async function launch(engine: Engine, machine: Machine, hooks: StartHooks): Prom
     closeSync(log);
   }
   const qemu = identify(pid);
-  machine.note({ phase: "running", qemu });
+  machine.note({ phase: "running", qemu, unenforced });
   await attached(machine, hooks.signal);
 }
 
@@ -127,6 +153,8 @@ async function attached(machine: Machine, signal: AbortSignal): Promise<void> {
       },
       { timeoutMs: SETUP_MS, everyMs: 10, signal, what: "QEMU to answer" },
     );
+    // Each of two workers looks after its process has its account: the later one sees the other.
+    if (isShared(machine.journal.uid, machine.directory)) throw new AccountRace();
   } catch (error) {
     if (qemu !== null && isAlive(qemu)) process.kill(qemu.pid, "SIGKILL");
     await waitFor(() => qemu === null || !isAlive(qemu), {
@@ -176,5 +204,10 @@ function failure(machine: Machine): Error {
 }
 
 function plain(error: unknown, engine: Engine): unknown {
-  return error instanceof BindRace ? portTaken(error.port, engine.settings.bindAddress) : error;
+  if (error instanceof BindRace) return portTaken(error.port, engine.settings.bindAddress);
+  if (!(error instanceof AccountRace)) return error;
+  return new FormationError("unavailable", "No account number of this host is free for the machine.", {
+    remedy: "Try again, or set another uidBase for this worker.",
+    step: "boot",
+  });
 }
