@@ -76,7 +76,8 @@ async function packed(
     });
     if (warnings.length > 0) throw new Error(`${id}: ${warnings.map(({ text }) => text).join("; ")}`);
     // In parentheses a function is compiled at once, not looked through first.
-    const run = started.has(id) ? `(function(module,exports,require,__url){${code}})` : JSON.stringify(code);
+    const body = `"use strict";${code}`;
+    const run = started.has(id) ? `(function(module,exports,require,__url){${body}})` : JSON.stringify(body);
     chunks.push(`${JSON.stringify(id)}:${run}`);
   }
   return `${LOADER}const chunks={\n${chunks.join(",\n")}};\nload(${JSON.stringify(entry)});\n`;
