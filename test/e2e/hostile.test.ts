@@ -19,7 +19,7 @@ beforeAll(async () => {
   server = await RawServer.start({ stateDir: state.dir, args: ["--allow-dir", state.dir] });
 });
 afterAll(async () => {
-  await server.close();
+  await server?.close();
   await state.close();
 });
 

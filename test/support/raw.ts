@@ -100,7 +100,12 @@ export class RawServer {
     const before = this.messages.length;
     this.write(bytes);
     const found = await waitFor(
-      () => this.messages.slice(before).find((message) => message.id === id && message.method === undefined),
+      () => {
+        if (this.child.exitCode !== null) throw new Error(`The server ended: ${this.stderr.slice(-2000)}`);
+        return this.messages
+          .slice(before)
+          .find((message) => message.id === id && message.method === undefined);
+      },
       { timeoutMs: 60_000, everyMs: 5, what: `the answer to ${id}` },
     );
     return replyOf(found);

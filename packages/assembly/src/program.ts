@@ -1,7 +1,7 @@
 // Which program this is, and the copy of it that outlives the folder it was started from.
 
 import { randomBytes } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 /** The program that can run `worker`: the bundle, or the source when it is run from there. */
@@ -33,6 +33,7 @@ function copyOver(from: string, directory: string, to: string): void {
   const temporary = `${to}.${randomBytes(6).toString("hex")}`;
   try {
     copyFileSync(from, temporary);
+    chmodSync(temporary, 0o600);
     renameSync(temporary, to);
   } finally {
     if (existsSync(temporary)) rmSync(temporary, { force: true });

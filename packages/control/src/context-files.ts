@@ -95,7 +95,8 @@ function pathProblems(names: readonly string[]): Map<number, string> {
     if (parsed.ok) continue;
     for (const { path, problem, remedy } of parsed.issues) {
       const index = /^include\[(\d+)\]/.exec(path)?.[1];
-      if (index !== undefined)
+      // What is one path in two spellings is seen, and told, by our own caller.
+      if (index !== undefined && !problem.includes(" repeats include["))
         found.set(from + Number(index), `${problem.replace(/^include\[\d+\] /, "")} ${remedy}`);
     }
   }

@@ -1,5 +1,6 @@
 // SQLite files that several processes share: how one is opened, and what is done while another process holds the lock.
 
+import { closeSync, openSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
@@ -40,7 +41,8 @@ export function hasSqlite(): boolean {
 }
 
 /**
- * Opens a database file in write-ahead mode (https://sqlite.org/wal.html), made if it is not there. The busy timeout is
+ * Opens a database file in write-ahead mode (https://sqlite.org/wal.html), made with mode 0600 if it is not there, which
+ * its -wal and -shm files get too. The busy timeout is
  * short because the API is synchronous: wrap writes in {@link retryBusy}.
  * @throws FormationError `unavailable` if the file cannot be opened, or on a Node without node:sqlite.
  */
@@ -55,6 +57,7 @@ export async function openSqlite(path: string): Promise<DatabaseSync> {
   }
   try {
     return await retryBusy(() => {
+      closeSync(openSync(path, "a", 0o600));
       const database = new sqlite.DatabaseSync(path, { timeout: 100 });
       try {
         // Changing the mode races with other processes doing the same; that is why all of this is retried.
