@@ -65,14 +65,20 @@ async function makeFiles(engine: Engine, spec: MachineSpec, journal: Journal): P
 
 /** Turns "no space left" into what the owner can act upon. */
 export function diskError(error: unknown): FormationError {
-  if (error instanceof FormationError && !/No space left/.test(error.message)) return error;
-  const full = (error as NodeJS.ErrnoException).code === "ENOSPC" || /No space left/.test(String(error));
-  if (!full) return FormationError.from(error, "The machine's files cannot be made.");
+  if (!isFull(error)) return FormationError.from(error, "The machine's files cannot be made.");
   return new FormationError("unavailable", "The node's disk is full.", {
     remedy: "Delete instances or builds that are no longer needed, or give the node more disk.",
     step: "boot",
     cause: error,
   });
+}
+
+function isFull(error: unknown): boolean {
+  for (let one = error; one instanceof Error; one = one.cause) {
+    const { code } = one as NodeJS.ErrnoException;
+    if (code === "ENOSPC" || code === "EDQUOT" || /No space left|Disk quota/i.test(one.message)) return true;
+  }
+  return false;
 }
 
 function checkSpec(spec: MachineSpec): void {

@@ -1,8 +1,9 @@
 // How the lines of a machine's logs are handed over while QEMU writes them: read from where the last hand-over ended, and
 // dropped from the disk afterwards. A crash between the two hands some over again; none is lost.
 
-import { closeSync, fstatSync, openSync, readSync, watch } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
+import { LIMITS } from "@formation-mcp/contract";
 import { LineRate, LineSplitter } from "./lines.ts";
 import {
   diskBytes,
@@ -36,6 +37,8 @@ const CHUNK = 256 * 1024;
 /** Handed-over bytes that may stay on the disk. */
 const KEPT_BYTES = 1024 * 1024;
 const EVERY_MS = 500;
+/** Per stream, while nobody follows. */
+export const UNFOLLOWED_BYTES = 2 * LIMITS.logBytesPerStream;
 const AT_ONCE = 8 * CHUNK;
 
 /** Follows until the signal aborts or the machine is removed. */
@@ -49,8 +52,13 @@ export async function followLogs(source: FollowSource, signal: AbortSignal, onLi
   const save = () => {
     const now = JSON.stringify(offsets);
     if (now === written || source.removed()) return;
-    written = now;
-    writeOffsets(source.directory, offsets);
+    try {
+      writeOffsets(source.directory, offsets);
+      written = now;
+    } catch (error) {
+      // A full disk is what dropping the logs' heads helps against: it goes on, and is written later.
+      if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    }
   };
   const bell = alarm(source.runDirectory, signal);
   try {
@@ -167,15 +175,20 @@ function alarm(directory: string, signal: AbortSignal): { wait(ms: number): Prom
   };
 }
 
-/** Bounds what a guest may pile up while nobody follows: the newest half of `bytes` stays. */
+/**
+ * Bounds what a guest may pile up while nobody follows: the newest half of `bytes` stays. Reads nothing, however much it
+ * is; on a full disk the room comes first.
+ */
 export async function boundLogs(directory: string, runDirectory: string, bytes: number): Promise<void> {
   const offsets = readOffsets(directory);
+  let dropped = false;
   for (const stream of Object.keys(STREAMS) as Stream[]) {
     const path = join(runDirectory, STREAMS[stream]);
     if (diskBytes(path) <= bytes) continue;
-    const { size } = readFrom(path, Number.MAX_SAFE_INTEGER);
+    const size = statSync(path).size;
     offsets[stream] = Math.max(offsets[stream], size - Math.floor(bytes / 2));
-    writeOffsets(directory, offsets);
     await dropHead(path, offsets[stream]);
+    dropped = true;
   }
+  if (dropped) writeOffsets(directory, offsets);
 }

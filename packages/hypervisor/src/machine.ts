@@ -1,7 +1,7 @@
 // One machine as this process sees it: its journal, its QEMU, and what its guest reported. It notices by itself when the
 // process ends and writes down how it ended.
 
-import { existsSync, type FSWatcher, readFileSync, watch } from "node:fs";
+import { existsSync, type FSWatcher, readFileSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
 import { identify, isAlive, waitGone } from "@formation-mcp/os";
 import { MACHINE_FILES } from "./command-line.ts";
@@ -17,6 +17,9 @@ export const BOOT_ID = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").t
 
 const STATUS_CHUNK = 256 * 1024;
 const STATUS_BYTES = 1024 * 1024;
+/** A guest that reports faster than it is read loses reports beyond this. */
+const STATUS_LAG = 4 * 1024 * 1024;
+const STATUS_PAUSE_MS = 25;
 
 export class Machine {
   readonly directory: string;
@@ -31,6 +34,9 @@ export class Machine {
   #watcher: FSWatcher | null = null;
   #shutdownReason: string | null = null;
   #statusAt = 0;
+  #pause: NodeJS.Timeout | null = null;
+  #missed = false;
+  #unwritten = false;
   readonly #waiters = new Set<() => void>();
 
   constructor(engine: Engine, journal: Journal) {
@@ -52,6 +58,22 @@ export class Machine {
   note(changes: Partial<Journal>): void {
     this.journal = { ...this.journal, ...changes };
     this.#engine.journals.write(this.journal);
+    this.#unwritten = false;
+  }
+
+  /** Like `note`, for what happened already: a full disk must not keep a machine from ending. Written down later then. */
+  noteIfRoom(changes: Partial<Journal>): void {
+    try {
+      this.note(changes);
+    } catch (error) {
+      this.#unwritten = true;
+      this.#complain(error);
+    }
+  }
+
+  /** Writes down what there was no room for. */
+  catchUp(): void {
+    if (this.#unwritten) this.noteIfRoom({});
   }
 
   /** Begins to watch a QEMU that runs: its status file and its control socket. */
@@ -61,7 +83,7 @@ export class Machine {
     const qmp = await connectQmp(this.directory, MACHINE_FILES.qmp, {
       onEvent: ({ event, data }) => {
         if (event === "SHUTDOWN") this.#shutdownReason = String(data["reason"]);
-        if (event === "BLOCK_IO_ERROR") this.problem = ioProblem(data);
+        if (event === "BLOCK_IO_ERROR") this.problem = ioProblem(data["nospace"] === true);
         if (event === "RESUME") this.problem = null;
         if (event !== "RTC_CHANGE") this.wake();
       },
@@ -74,13 +96,26 @@ export class Machine {
   }
 
   watchStatus(): void {
-    this.#watcher?.close();
-    this.#watcher = watch(join(this.directory, MACHINE_FILES.status), { persistent: false }, () => {
+    this.#unwatch();
+    const look = () => {
       try {
         this.readStatus();
       } catch (error) {
         this.#complain(error);
       }
+    };
+    // At once, but a guest that writes without end is not followed at every word.
+    this.#watcher = watch(join(this.directory, MACHINE_FILES.status), { persistent: false }, () => {
+      if (this.#pause !== null) {
+        this.#missed = true;
+        return;
+      }
+      this.#pause = setTimeout(() => {
+        this.#pause = null;
+        if (this.#missed) look();
+        this.#missed = false;
+      }, STATUS_PAUSE_MS).unref();
+      look();
     });
     this.#watcher.on("error", () => {});
     this.readStatus();
@@ -88,19 +123,22 @@ export class Machine {
 
   /** Takes in what the guest reported since the last look; returns whether that was anything new. */
   readStatus(): boolean {
-    const text = readFrom(join(this.directory, MACHINE_FILES.status), this.#statusAt, STATUS_CHUNK);
-    const whole = text.lastIndexOf("\n") + 1;
-    if (whole === 0) {
-      if (text.length === STATUS_CHUNK) this.#statusAt += STATUS_CHUNK; // no line of ours
-      return false;
+    const path = join(this.directory, MACHINE_FILES.status);
+    const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+    if (size - this.#statusAt > STATUS_LAG) this.#statusAt = size - STATUS_LAG / 2;
+    let report = this.report;
+    for (let room = STATUS_LAG; room > 0; room -= STATUS_CHUNK) {
+      const text = readFrom(path, this.#statusAt, STATUS_CHUNK);
+      const whole = text.lastIndexOf("\n") + 1;
+      if (whole > 0) report = parseStatus(text.slice(0, whole), report);
+      // What fills a chunk without an end is no line of ours. One character is one byte here.
+      this.#statusAt += whole === 0 && text.length === STATUS_CHUNK ? STATUS_CHUNK : whole;
+      if (text.length < STATUS_CHUNK) break;
     }
-    const report = parseStatus(text.slice(0, whole), this.report);
-    this.#statusAt += Buffer.byteLength(text.slice(0, whole), "latin1");
-    if (whole >= STATUS_CHUNK / 2) this.readStatus();
     if (JSON.stringify(report) === JSON.stringify(this.report)) return false;
     this.report = report;
     if (report.started && this.journal.started_at === null && this.journal.phase !== "removing") {
-      this.note({ started_at: this.#engine.clock.now() });
+      this.noteIfRoom({ started_at: this.#engine.clock.now() });
     }
     this.wake();
     return true;
@@ -128,14 +166,20 @@ export class Machine {
     this.readStatus();
     const exit = { reason: this.#exitReason(), code: this.report.exit_code };
     this.detach();
-    this.note({ phase: "stopped", qemu: null, paused: false, exit });
+    this.noteIfRoom({ phase: "stopped", qemu: null, paused: false, exit });
     this.#engine.ended(this.journal.id);
     this.wake();
   }
 
-  detach(): void {
+  #unwatch(): void {
     this.#watcher?.close();
     this.#watcher = null;
+    clearTimeout(this.#pause ?? undefined);
+    this.#pause = null;
+  }
+
+  detach(): void {
+    this.#unwatch();
     this.qmp?.close();
     this.qmp = null;
   }
@@ -228,8 +272,8 @@ export class Machine {
 }
 
 /** QEMU holds a guest whose disk cannot be written, rather than let it see errors. */
-function ioProblem(data: Record<string, unknown>): string {
-  return data["nospace"] === true
+export function ioProblem(isFull: boolean): string {
+  return isFull
     ? "the node's disk is full: the guest is held until it is resumed, once there is room"
     : "the machine's disk cannot be read or written: look at the node's disk";
 }

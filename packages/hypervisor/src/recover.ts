@@ -5,7 +5,8 @@ import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Engine, placeOf } from "./engine.ts";
 import type { Journal } from "./journal.ts";
-import { Machine } from "./machine.ts";
+import { boundLogs, UNFOLLOWED_BYTES } from "./logs.ts";
+import { ioProblem, Machine } from "./machine.ts";
 import { killAll, processesBelow } from "./processes.ts";
 import { release } from "./start.ts";
 
@@ -34,6 +35,7 @@ export async function recover(engine: Engine): Promise<void> {
   const running = [...kept].flatMap((id) => engine.machines.get(id)?.journal ?? []);
   await engine.runner.keepOnly(running);
   for (const machine of engine.machines.values()) {
+    await trimLogs(engine, machine.journal.id);
     machine.settle();
     if (machine.alive) await reattach(engine, machine);
     else await release(engine, machine.journal);
@@ -47,7 +49,7 @@ export async function reattach(engine: Engine, machine: Machine): Promise<void> 
     const status = (await machine.qmp?.execute("query-status")) as { status?: string } | undefined;
     const paused = status?.status === "paused";
     if (paused !== machine.journal.paused) machine.note({ paused });
-    machine.problem = null;
+    machine.problem = status?.status === "io-error" ? ioProblem(await isFull(machine)) : null;
   } catch (error) {
     machine.problem = "its process runs but does not answer";
     engine.logger.log("warn", "A machine's control socket does not answer.", {
@@ -55,6 +57,22 @@ export async function reattach(engine: Engine, machine: Machine): Promise<void> 
       error: String(error),
     });
   }
+}
+
+async function isFull(machine: Machine): Promise<boolean> {
+  const drives = (await machine.qmp?.execute("query-block")) as { "io-status"?: string }[] | undefined;
+  return drives?.some((drive) => drive["io-status"] === "nospace") ?? false;
+}
+
+/** What piled up while nobody ran here, before anybody begins to read it. */
+async function trimLogs(engine: Engine, id: string): Promise<void> {
+  const { directory, runDirectory } = placeOf(engine, id);
+  await boundLogs(directory, runDirectory, UNFOLLOWED_BYTES).catch((error: unknown) => {
+    engine.logger.log("warn", "A machine's logs could not be shortened.", {
+      machine: id,
+      error: String(error),
+    });
+  });
 }
 
 /** Undefined: no journal at all. Null: one that cannot be understood; the machine is broken then, and kept. */

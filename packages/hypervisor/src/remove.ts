@@ -13,7 +13,7 @@ export async function removeMachine(engine: Engine, id: string): Promise<void> {
   const machine = engine.machines.get(id);
   if (machine) {
     machine.settle();
-    machine.note({ phase: "removing", stopping: true });
+    machine.noteIfRoom({ phase: "removing", stopping: true });
     await kill(machine);
     await release(engine, machine.journal);
     machine.detach();

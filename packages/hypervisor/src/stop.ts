@@ -19,10 +19,10 @@ export async function stopMachine(
 ): Promise<void> {
   machine.settle();
   if (machine.alive) {
-    machine.note({ stopping: true });
+    machine.noteIfRoom({ stopping: true });
     if (machine.journal.paused) {
       await machine.qmp?.execute("cont").catch(() => {});
-      machine.note({ paused: false });
+      machine.noteIfRoom({ paused: false });
     }
     if (options.timeoutMs > 0) await askGuest(machine, options);
     await kill(machine);

@@ -1,17 +1,14 @@
 // What is looked at every other second: processes that ended unseen, control sockets that were lost, logs that grow while
 // nobody follows them. Nothing else polls.
 
-import { LIMITS } from "@formation-mcp/contract";
 import { type Engine, placeOf } from "./engine.ts";
-import { boundLogs } from "./logs.ts";
+import { boundLogs, UNFOLLOWED_BYTES } from "./logs.ts";
 import { reattach } from "./recover.ts";
 import { release } from "./start.ts";
 
 const EVERY_MS = 2000;
 /** In rounds: once a minute. */
 const RESTORE_EVERY = 30;
-/** Per stream, while nobody follows. */
-const UNFOLLOWED_BYTES = 2 * LIMITS.logBytesPerStream;
 
 /** Begins; returns the way to end it. */
 export function keepUp(engine: Engine): () => Promise<void> {
@@ -41,6 +38,7 @@ async function round(engine: Engine, restore: boolean): Promise<void> {
   for (const [id, machine] of engine.machines) {
     try {
       machine.settle();
+      machine.catchUp();
       if (!machine.alive) continue;
       machine.readStatus();
       if (machine.journal.phase === "running" && machine.qmp === null) {
