@@ -31,10 +31,14 @@ beforeAll(async () => {
   });
 });
 afterAll(async () => {
-  expect(await server.close()).toBe(0);
-  expect(server.impure).toEqual([]);
-  await state.close();
-  rmSync(ground, { recursive: true, force: true });
+  try {
+    expect(await server?.close()).toBe(0);
+    expect(server.impure).toEqual([]);
+  } finally {
+    await state.close();
+    rmSync(ground, { recursive: true, force: true });
+  }
+});
 });
 
 const LIST = "find . -type f | sort; find . -type f -exec cat {} +";
