@@ -1,4 +1,5 @@
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
@@ -44,7 +45,9 @@ describe("without root", { timeout: 180_000 }, () => {
       createInterface({ input: child.stdout }).on("line", (line) => line === "done" && resolve());
       child.once("exit", (code) => reject(new Error(`the worker ended with code ${code}`)));
     });
+    const gone = once(child, "exit");
     child.kill("SIGKILL");
+    await gone;
   };
 
   it("a machine runs as the user itself, with a kernel that it fetched itself, and no way out", async () => {
