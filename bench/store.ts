@@ -28,8 +28,9 @@ interface Side {
   expired: number;
   store: Store;
   raw: DatabaseSync;
-  /** Touches the store's file where the store itself offers no way. */
+  /** Put back what a measurement changed: another connection on either file, so that both sides lose their caches to it. */
   behind: DatabaseSync;
+  behindRaw: DatabaseSync;
   /** Where a page in the middle of each owner's list begins. */
   cursors: Map<string, { cursor: string; seq: number }>;
 }
@@ -52,13 +53,13 @@ async function open(scope: Scope, size: number): Promise<Side> {
   fill(path, size, expired);
   copyFileSync(path, join(directory, "raw.db"));
   const store = await openSqliteStore({ path, clock: { now: () => NOW } });
-  const [raw, behind] = [openRaw(join(directory, "raw.db")), openRaw(path)];
+  const [raw, behindRaw] = [openRaw(join(directory, "raw.db")), openRaw(join(directory, "raw.db"))];
+  const behind = openRaw(path);
   scope.defer(async () => {
     await store.close();
-    raw.close();
-    behind.close();
+    for (const db of [raw, behindRaw, behind]) db.close();
   });
-  return { size, expired, store, raw, behind, cursors: await middles(store, size, behind) };
+  return { size, expired, store, raw, behind, behindRaw, cursors: await middles(store, size, behind) };
 }
 
 async function middles(store: Store, size: number, db: DatabaseSync): Promise<Side["cursors"]> {
@@ -201,13 +202,13 @@ async function againstRaw(at: (size: Size) => Side): Promise<void> {
       PAIRS,
       () => create(side),
       async () => {
-        const before = lastSeqs(side.raw);
+        const before = lastSeqs(side.behindRaw);
         const took = rawCreate(
           side.raw,
           Array.from({ length: BATCH }, (_, i) => submission(`owner-${i % OWNERS}`)),
           NOW,
         );
-        dropAfter(side.raw, before);
+        dropAfter(side.behindRaw, before);
         return took;
       },
     );
@@ -245,7 +246,7 @@ async function cleanups(at: (size: Size) => Side): Promise<void> {
       },
       async () => {
         const took = rawCleanup(side.raw, NOW - KEPT_MS, side.expired);
-        addOperations(side.raw, 1, side.expired, side);
+        addOperations(side.behindRaw, 1, side.expired, side);
         return took;
       },
       progress(name, CLEANUPS),
