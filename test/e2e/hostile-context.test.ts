@@ -39,7 +39,6 @@ afterAll(async () => {
     rmSync(ground, { recursive: true, force: true });
   }
 });
-});
 
 const LIST = "find . -type f | sort; find . -type f -exec cat {} +";
 const formfile = (include: string[]): Structured => ({
