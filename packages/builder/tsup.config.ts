@@ -5,5 +5,6 @@ export default library([
   "src/buildah.ts",
   "src/fake.ts",
   "src/internal.ts",
+  "src/testing.ts",
   "src/conformance.ts",
 ]);

@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { identify, isAlive, type ProcessIdentity, waitFor } from "@formation-mcp/os";
+import { Client } from "@modelcontextprotocol/client";
+import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { afterEach, describe, expect, test } from "vitest";
 import {
   BUNDLE,
@@ -157,6 +159,44 @@ describe("In local mode", () => {
     const peer = await server({ stateDir: state(), args: ["--read-only"], env: FAKE });
     expect(await peer.tools()).not.toContain("pack_build");
     expect((await peer.call("pack_build", { formfile })).text).toMatch(/pack:write/);
+  });
+});
+
+describe("On a machine that lacks QEMU and buildah", () => {
+  /** A mount namespace in which both programs are there no more; nobody else sees that. */
+  const LACKING =
+    'for each in qemu-system-x86_64 buildah; do mount --bind /dev/null /usr/bin/$each; done; exec "$@"';
+  const without = (...words: string[]) => [
+    "-rm",
+    "sh",
+    "-c",
+    LACKING,
+    "sh",
+    process.execPath,
+    BUNDLE,
+    ...words,
+  ];
+
+  test("a call says what is missing and how to get it, and leaves nothing queued", async () => {
+    const stateDir = state();
+    const client = new Client({ name: "e2e", version: "1.0.0" });
+    const args = without("--state-dir", stateDir);
+    await client.connect(new StdioClientTransport({ command: "unshare", args, stderr: "ignore" }));
+    opened.push(client);
+    const refused = await client.callTool({ name: "pack_build", arguments: { formfile } });
+    expect(refused.isError).toBe(true);
+    expect(JSON.stringify(refused.content)).toMatch(/buildah.*apt-get install/);
+    const { structuredContent } = await client.callTool({ name: "operation_list", arguments: {} });
+    const { operations } = structuredContent as { operations: { state: string }[] };
+    expect(operations.map((each) => each.state)).toEqual(["cancelled"]);
+  });
+
+  test("doctor names both and exits 1", async () => {
+    const told = await promisify(execFile)("unshare", without("doctor", "--state-dir", state())).catch(
+      (error: { code: number; stdout: string }) => error,
+    );
+    expect(told).toMatchObject({ code: 1 });
+    expect(told.stdout).toMatch(/buildah is missing[\s\S]*qemu-system-x86_64 is not installed/);
   });
 });
 

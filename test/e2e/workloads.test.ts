@@ -1,10 +1,9 @@
 // Not only busybox: Debian from a registry, packages installed by RUN, a non-root USER and a WORKDIR, a real database.
 
+import { debianBase, type Registry, startRegistry } from "@formation-mcp/builder/testing";
 import { waitFor } from "@formation-mcp/os";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { debianBase } from "../../packages/builder/test/support/debian-base.ts";
-import { type Registry, startRegistry } from "../../packages/builder/test/support/registry.ts";
 import { ended, must, type Peer, type Structured, sdkV2, temporaryState } from "../support/server.ts";
 
 let state: ReturnType<typeof temporaryState>;

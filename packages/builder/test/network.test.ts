@@ -5,10 +5,9 @@ import { type AddressInfo, isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
+import { debianMirror, debianRegistry, type Registry } from "@formation-mcp/builder/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { build, buildWell, temporary } from "./support/build.ts";
-import { debianMirror, debianRegistry } from "./support/debian-base.ts";
-import type { Registry } from "./support/registry.ts";
 
 describe("the network of a build", () => {
   const dir = temporary();

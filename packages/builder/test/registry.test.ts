@@ -5,11 +5,11 @@ import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
+import { type Registry, startRegistry } from "@formation-mcp/builder/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { build, buildWell, temporary } from "./support/build.ts";
 import { busyboxTar, emptyTar } from "./support/busybox-tar.ts";
 import { readDisk } from "./support/real-disk.ts";
-import { type Registry, startRegistry } from "./support/registry.ts";
 
 describe("a base from a registry", () => {
   const dir = temporary();

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { waitFor } from "@formation-mcp/os";
 import { tryLock } from "@formation-mcp/os/sqlite";
-import { type Registry, startRegistry } from "./registry.ts";
+import { type Registry, startRegistry } from "./testing-registry.ts";
 
 const execute = promisify(execFile);
 const CACHE = join(tmpdir(), "formation-test-cache");
