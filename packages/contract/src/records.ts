@@ -100,6 +100,10 @@ export interface Observed {
   egress: { mode: "internet" | "none"; reason: string };
   exit_code: number | null;
   started_at: number | null;
+  /** Promises of the security model that are not kept for this machine, in words; absent if all are. */
+  unenforced?: string[];
+  /** What is wrong with a machine that is there all the same, in words: held because its disk is full, … */
+  problem?: string;
   seen_at: number;
 }
 

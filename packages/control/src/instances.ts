@@ -88,7 +88,7 @@ export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input })
     resources: { ...config.resources },
     network: networkView(config),
     metadata: pairs(config.metadata, 3000),
-    warnings: [...texts(instance.warnings, 2000), ...silence],
+    warnings: [...texts([...instance.warnings, ...seenWarnings(observed)], 2000), ...silence],
     ...(error ? { error: errorView(error) } : {}),
     exit_code: observed?.exit_code ?? null,
     build_id: instance.build_id,
@@ -104,6 +104,14 @@ export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input })
     next: aboutInstance(instance, operation),
   };
 };
+
+/** What its node saw that its owner should know: what is wrong, and what could not be enforced. */
+function seenWarnings(observed: Instance["observed"]): string[] {
+  const missing = (observed?.unenforced ?? []).map((what) => `Not enforced for this VM: ${what}.`);
+  return observed?.problem === undefined
+    ? missing
+    : [`Its machine has a problem: ${observed.problem}`, ...missing];
+}
 
 /** A warning if the node of an instance has been silent: then its state is what was, not what is. */
 async function silenceOf(deps: Deps, instance: Instance): Promise<string[]> {

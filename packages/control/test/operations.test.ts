@@ -183,6 +183,18 @@ test("an instance whose node has been silent is shown with the age of what is kn
   expect(said).toMatchObject({ warnings: [expect.stringContaining("60 min")], state: "running" });
 });
 
+test("what a node could not enforce, and what is wrong with a machine that runs, is told as a warning", async () => {
+  await using world = await openWorld();
+  await live(world);
+  const instance = await world.store.instanceByName(ALICE.owner, "web");
+  if (!instance?.observed) throw new Error("It was not observed.");
+  const observed = { ...instance.observed, unenforced: ["memory limit"], problem: "its disk is full" };
+  await world.store.observe(instance.id, instance.version, { observed });
+  expect(await world.call("vm_status", { instance: "web" })).toMatchObject({
+    warnings: ["Its machine has a problem: its disk is full", "Not enforced for this VM: memory limit."],
+  });
+});
+
 test("what it takes to begin counts as waiting: hosts give up on a call after a minute", async () => {
   await using world = await openWorld({
     ensureWorker: () => new Promise((resolve) => setTimeout(resolve, 150)),

@@ -15,6 +15,8 @@ export function observedOf(status: MachineStatus, now: number): Observed {
     egress: { mode: status.egress.mode, reason: status.egress.reason },
     exit_code: status.guest.exit_code,
     started_at: status.guest.started_at,
+    ...(status.unenforced?.length ? { unenforced: status.unenforced } : {}),
+    ...(status.problem === null ? {} : { problem: status.problem }),
     seen_at: now,
   };
 }
