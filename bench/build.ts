@@ -11,7 +11,7 @@ import { print, progress } from "./report.ts";
 import type { Scope } from "./scope.ts";
 import { pairs, ratioOfMedians, timed } from "./statistics.ts";
 
-const PAIRS = 30;
+const PAIRS = 24;
 const DISK_GB = 1;
 const PAGE = "<h1>bench</h1>\n";
 const LINES = ["mkdir -p built && echo one > built/one.txt", "cat built/one.txt > built/two.txt"];

@@ -13,7 +13,7 @@ import { openSite } from "./site.ts";
 import { pairs, ratioOfMedians } from "./statistics.ts";
 
 const NODES = 10;
-const VMS = 6;
+const VMS = 5;
 /** How long a process rests before it is looked at. */
 const REST_MS = 3000;
 
