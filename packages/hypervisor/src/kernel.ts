@@ -234,7 +234,7 @@ function noKernel(why: string, cause?: unknown): FormationError {
   return new FormationError("unavailable", `The guest kernel could not be fetched. ${why}`, {
     remedy:
       `On Debian run \`apt-get update\`, then check that \`apt-get download ${META_PACKAGE}\` works. ` +
-      "Elsewhere give a kernel image, its modules and its version in the configuration.",
+      "Elsewhere give a kernel image and its modules in the configuration: FORMATION_KERNEL and FORMATION_KERNEL_MODULES.",
     ...(cause === undefined ? {} : { cause }),
   });
 }

@@ -16,7 +16,7 @@ import { replay, submit } from "./submit.ts";
 import { DUE } from "./sweep.ts";
 
 /** A sweep with more to do rests for this part of the time that its last step took. */
-const GAP = 8;
+const GAP = 16;
 
 /** What a driver does. Each script runs as one transaction; `write` runs it again if somebody else held the lock. */
 export interface Runner {
