@@ -1,7 +1,6 @@
 // The SQLite driver: Kysely makes the SQL, node:sqlite runs it, and a script runs from BEGIN to COMMIT without letting
 // go of the thread, so that nothing can come between. Any number of processes share the file.
 
-import { chmodSync, closeSync, openSync } from "node:fs";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { type Clock, FormationError, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
 import { isBusy, openSqlite, retryBusy } from "@formation-mcp/os/sqlite";
@@ -32,7 +31,6 @@ export interface SqliteStoreOptions {
  */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<Store> {
   const { path, clock = systemClock, logger = silentLogger } = options;
-  makePrivate(path);
   const database = await openSqlite(path);
   try {
     const connection = new Connection(database);
@@ -43,23 +41,6 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
   } catch (error) {
     database.close();
     throw asFormationError(error);
-  }
-}
-
-// SQLite gives its -wal and -shm files the mode of the database.
-function makePrivate(path: string): void {
-  try {
-    closeSync(openSync(path, "a", 0o600));
-    chmodSync(path, 0o600);
-  } catch (error) {
-    throw new FormationError(
-      "unavailable",
-      `The database ${path} cannot be opened: ${(error as Error).message}.`,
-      {
-        cause: error,
-        remedy: "Check that its directory exists, belongs to you and is writable.",
-      },
-    );
   }
 }
 

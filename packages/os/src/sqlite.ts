@@ -1,6 +1,6 @@
 // SQLite files that several processes share: how one is opened, and what is done while another process holds the lock.
 
-import { closeSync, openSync } from "node:fs";
+import { chmodSync, closeSync, openSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
@@ -57,7 +57,7 @@ export async function openSqlite(path: string): Promise<DatabaseSync> {
   }
   try {
     return await retryBusy(() => {
-      closeSync(openSync(path, "a", 0o600));
+      makePrivate(path);
       const database = new sqlite.DatabaseSync(path, { timeout: 100 });
       try {
         // Changing the mode races with other processes doing the same; that is why all of this is retried.
@@ -74,6 +74,20 @@ export async function openSqlite(path: string): Promise<DatabaseSync> {
       cause: error,
       remedy: "Check that the directory exists, is writable, and that its disk is not full.",
     });
+  }
+}
+
+/**
+ * Makes the file its user's alone; SQLite gives -wal and -shm the same mode. A file that is there is never opened and closed
+ * by us: that would drop the locks that this process's other connections hold on it (fcntl(2),
+ * https://sqlite.org/howtocorrupt.html section 2.2).
+ */
+function makePrivate(path: string): void {
+  try {
+    closeSync(openSync(path, "wx", 0o600));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
   }
 }
 

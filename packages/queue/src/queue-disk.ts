@@ -1,24 +1,11 @@
-// The three files behind a SQLite database in write-ahead mode, seen from outside: private, present, and still the same.
+// The three files behind a SQLite database in write-ahead mode, seen from outside: present, and still the same.
 
-import { chmodSync, closeSync, openSync, renameSync, rmSync, statSync } from "node:fs";
+import { renameSync, rmSync, statSync } from "node:fs";
 
 export interface FileIdentity {
   /** The database file alone. */
   main: string;
   all: string;
-}
-
-/** SQLite gives -wal and -shm the mode of the file itself, so that one alone has to be made private. */
-export function createPrivate(path: string): string {
-  try {
-    closeSync(openSync(path, "wx", 0o600));
-  } catch (error) {
-    // An existing file must not be opened and closed by us: that would drop this process's locks on it (fcntl(2)).
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === "EEXIST" && (statSync(path, { throwIfNoEntry: false })?.mode ?? 0) & 0o077)
-      chmodSync(path, 0o600);
-  }
-  return path;
 }
 
 /** Names the three files behind a path, or is null if one is missing. Another name after any of them was replaced. */

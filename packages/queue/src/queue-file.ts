@@ -5,7 +5,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import { openSqlite, retryBusy } from "@formation-mcp/os/sqlite";
-import { createPrivate, type FileIdentity, identityOf, isMainAt, removeAll, setAside } from "./queue-disk.ts";
+import { type FileIdentity, identityOf, isMainAt, removeAll, setAside } from "./queue-disk.ts";
 import { migrate } from "./queue-schema.ts";
 
 const TRIES = 8;
@@ -133,7 +133,7 @@ export class QueueFile {
   }
 
   async #open(): Promise<Opened> {
-    const database = await openSqlite(createPrivate(this.#path));
+    const database = await openSqlite(this.#path);
     try {
       await retryBusy(() => migrate(database, this.#path));
       if (this.#closed) throw new FormationError("unavailable", "The queue is closed.");
