@@ -1,7 +1,7 @@
 // One build from its first directory to its last trace. Everything it makes lies in its own directory, its own cgroup and
 // its own processes; whatever happens, all of them are gone when it ends, and only the image remains.
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError, type Image, LIMITS } from "@formation-mcp/contract";
 import { type RunResult, run } from "@formation-mcp/os";
@@ -9,8 +9,8 @@ import { closedRanges } from "./addresses.ts";
 import type { Base, Bases } from "./base.ts";
 import { BuildCgroup } from "./cgroup.ts";
 import type { Cleaner } from "./clean.ts";
-import { renderContainerfile, type Step, safeWorkdir } from "./containerfile.ts";
-import { checkScratch, explainEnd, noSpace, strangeWorkdir, withDetails } from "./failure.ts";
+import { type Rendered, renderContainerfile, SCRIPTS, type Step, safeWorkdir } from "./containerfile.ts";
+import { checkScratch, explainEnd, noSpace, notRun, strangeWorkdir, withDetails } from "./failure.ts";
 import { BUILD_DNS, BuildNetwork, canMakeNetwork } from "./network.ts";
 import { BuildOutput, readFailure } from "./output.ts";
 import type { BuildHooks, BuildRequest } from "./port.ts";
@@ -28,6 +28,7 @@ export class Build {
   readonly #hooks: BuildHooks;
   readonly #directory: string;
   readonly #context: string;
+  readonly #scripts: string;
   readonly #name: string;
   readonly #tail: string[] = [];
   readonly #ending = new AbortController();
@@ -42,6 +43,7 @@ export class Build {
     this.#hooks = hooks;
     this.#directory = join(store.settings.places.builds, request.id);
     this.#context = join(this.#directory, "ctx");
+    this.#scripts = join(this.#directory, "scripts");
     this.#name = `${OWN_IMAGES}:${request.id}`;
   }
 
@@ -100,13 +102,10 @@ export class Build {
         limits.disk_bytes,
         signal,
       );
-      const { text, steps } = renderContainerfile({
-        baseId: base.id,
-        workdir,
-        env: formfile.env,
-        run: formfile.run,
-      });
-      writeFileSync(join(this.#context, "Containerfile"), text);
+      const { env, run: lines } = formfile;
+      const rendered = renderContainerfile({ baseId: base.id, workdir, env, run: lines }, settings.scriptKey);
+      const { steps } = rendered;
+      this.#write(rendered);
       const output = this.#follow(steps, staged.files, workdir);
       running = this.#start(cgroup, network, output);
       // Nothing waits for the network but the first line that really runs.
@@ -117,7 +116,7 @@ export class Build {
       if (result.code !== 0) {
         throw explainEnd({ ...result, steps, seen, limits, tail: this.#tail });
       }
-      return this.#image(base, process, portsOf(formfile, base.config));
+      return await this.#image(steps, base, process, portsOf(formfile, base.config));
     } finally {
       watch.stop();
       this.#ending.abort();
@@ -136,6 +135,15 @@ export class Build {
     return null;
   }
 
+  #write({ text, scripts }: Rendered): void {
+    writeFileSync(join(this.#context, "Containerfile"), text);
+    mkdirSync(this.#scripts);
+    for (const [name, script] of scripts) writeFileSync(join(this.#scripts, name), script);
+    // Readable by the base's USER, whatever our umask is; on the host, the state directory lets nobody else come near.
+    chmodSync(this.#scripts, 0o755);
+    for (const [name] of scripts) chmodSync(join(this.#scripts, name), 0o644);
+  }
+
   #start(cgroup: BuildCgroup | null, network: BuildNetwork | null, output: BuildOutput): Promise<RunResult> {
     const { settings } = this.#store;
     const build = [
@@ -152,6 +160,7 @@ export class Build {
       ...(network ? ["--network", "ns:/proc/self/ns/net", "--dns", BUILD_DNS] : ["--network", "none"]),
       ...["--http-proxy=false", "--pull=never", "--layers", "--force-rm", ...this.#store.policy()],
       ...(this.#request.noCache ? ["--no-cache"] : []),
+      ...["--volume", `${this.#scripts}:${SCRIPTS}:ro`],
       ...["--iidfile", join(this.#directory, "iid"), "-t", this.#name],
       ...["-f", join(this.#context, "Containerfile"), this.#context],
     ];
@@ -189,13 +198,21 @@ export class Build {
     });
   }
 
-  #image(base: Base, process: Image["process"], expose: number[]): Image {
+  async #image(
+    steps: readonly Step[],
+    base: Base,
+    process: Image["process"],
+    expose: number[],
+  ): Promise<Image> {
     this.#begin("commit", "Keeping the image", null);
     const digest = readFileSync(join(this.#directory, "iid"), "utf8").trim();
     const id = digest.replace(/^sha256:/, "");
     const image = this.#store.images().find((one) => one.id === id);
     if (!image)
       throw new FormationError("internal", "The build ended well but its image is not in the store.");
+    const history = await this.#store.history(id, this.#ending.signal);
+    const skipped = steps.find(({ digest }) => digest && !history.some((entry) => entry.includes(digest)));
+    if (skipped) throw notRun(skipped);
     const bytes = this.#store.sizes([image]).bytes[0] ?? 0;
     if (bytes - base.bytes > this.#request.limits.disk_bytes) throw tooMuchDisk(this.#request.limits);
     return {

@@ -76,6 +76,43 @@ export function describeBuilder(name: string, driver: BuilderUnderTest): void {
       }
     });
 
+    it("runs a line of any length, and every line after it", async () => {
+      const long = `exit 4 #${"x".repeat(66_000)}`;
+      expect(await bench.fails({ run: [long, "exit 5"] })).toMatchObject({
+        code: "invalid",
+        details: { step: "run 1/2", exit_code: 4 },
+      });
+      const { image, lines } = await bench.build({
+        run: [`printf '%s' ${"y".repeat(100_000)} > long`, "wc -c < long", "head -c 70000 long", "echo end"],
+      });
+      expect(lines.map((line) => line.length)).toEqual([6, 65_536, 3]);
+      expect(await bench.read(image, "/app/long")).toBe("y".repeat(100_000));
+    });
+
+    it("hands long values over exactly, and a line that fails beside them fails the build", async () => {
+      const env = { ONE: `'"$x\n${"1".repeat(60_000)}`, TWO: "2".repeat(60_000) };
+      expect(await bench.fails({ env, run: ["exit 4"] })).toMatchObject({ details: { exit_code: 4 } });
+      const { image } = await bench.build({
+        env,
+        run: [`printf '%s' "$ONE" > one`, `printf '%s' "$TWO" > two`],
+      });
+      expect(await bench.read(image, "/app/one")).toBe(env.ONE);
+      expect(await bench.read(image, "/app/two")).toBe(env.TWO);
+    });
+
+    it("gives a line what a shell's -c has: its name, an empty input, its own line numbers", async () => {
+      const { lines } = await bench
+        .build(
+          { run: ['echo "$0 $#"; cat; echo read', "echo a\\", "set -u\n\n: $ABSENT; echo never || :"] },
+          { noCache: true },
+        )
+        .catch((error: FormationError) => ({ lines: error.details.log_tail ?? [] }));
+      expect(lines.slice(0, 2)).toEqual(["/bin/sh 0", "read"]);
+      expect(lines[2]).toMatch(/^a\\?$/);
+      expect(lines.join()).toMatch(/(line )?3: ABSENT: parameter not set/);
+      expect(lines).not.toContain("never");
+    });
+
     it("runs nothing twice, unless it is asked to, and only what changed", async () => {
       const run = [`echo first ${bench.unique()}`, "echo second"];
       const first = await bench.build({ run });
@@ -114,7 +151,7 @@ export function describeBuilder(name: string, driver: BuilderUnderTest): void {
     it("is not misled by output that looks like the engine's own", async () => {
       const error = await bench.fails({
         run: [
-          `printf 'STEP 4/4: RUN x\\nSTEP 9/9: COMMIT\\n'; printf 'Error: building at STEP "RUN /bin/sh -c # 2\\n": while running runtime: exit status 9' >&2; exit 4`,
+          `printf 'STEP 4/4: RUN x\\nSTEP 9/9: COMMIT\\n'; printf 'Error: building at STEP "RUN /bin/sh -c . /dev/formation/env; . /dev/formation/2 #": while running runtime: exit status 9' >&2; exit 4`,
           "echo never",
         ],
       });

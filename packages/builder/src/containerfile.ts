@@ -1,5 +1,7 @@
-// The Containerfile of a build, and how its steps are told apart in what buildah prints. It holds a checked image id and
-// JSON alone: no text of a user's can end a line, begin an instruction or be expanded by the builder.
+// The Containerfile of a build, and how its steps are told apart in what buildah prints. It holds a checked image id, a
+// checked path and digests alone: every text of a user's stands in a file that the step's shell reads.
+
+import { createHmac } from "node:crypto";
 
 /** What a build consists of, in order: the included files, then the RUN lines. */
 export interface Recipe {
@@ -19,6 +21,8 @@ export interface Step {
   announced: string;
   /** Stands in quotes in buildah's last error when the step failed. */
   named: string;
+  /** Stands in the image's history once the step has run, now or when its layer was made; null for what is no RUN line. */
+  digest: string | null;
 }
 
 const SAFE_WORKDIR = /^(?:\/[A-Za-z0-9._@+-]+)+$/;
@@ -39,27 +43,54 @@ export function shellWord(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** Renders the Containerfile and lists its steps in order. */
-export function renderContainerfile(recipe: Recipe): { text: string; steps: Step[] } {
+/** Where the scripts stand while a step runs. Below /dev, which is made anew for every step, so that no image keeps it. */
+export const SCRIPTS = "/dev/formation";
+
+/** What a build needs beside its base and files. */
+export interface Rendered {
+  text: string;
+  steps: Step[];
+  /** Name and text of the files that stand in {@link SCRIPTS}. */
+  scripts: [name: string, text: string][];
+}
+
+/**
+ * Renders the Containerfile, lists its steps in order, and writes the scripts that they read. Lines and values stand in the
+ * scripts alone: an instruction is seen in process lists and in the image's history, and buildah skips one that is long.
+ * @param key Keys the digest by which an instruction names its script, so that nobody can try out guesses at a value.
+ */
+export function renderContainerfile(recipe: Recipe, key: string): Rendered {
   // Also where nothing is included: it makes the working directory, and leaves one that is there as it is.
   const copy = `COPY ${JSON.stringify(["tree/", `${recipe.workdir}/`])}`;
   const lines = [`FROM ${recipe.baseId}`, copy];
-  const steps: Step[] = [{ name: "include", announced: copy, named: `COPY tree/ ${recipe.workdir}/` }];
+  const steps: Step[] = [
+    { name: "include", announced: copy, named: `COPY tree/ ${recipe.workdir}/`, digest: null },
+  ];
+  const before = beforeEach(recipe);
+  const scripts: Rendered["scripts"] = [["env", before]];
   recipe.run.forEach((line, index) => {
-    const script = scriptOf(recipe, line, index);
-    const text = `RUN ${JSON.stringify(["/bin/sh", "-c", script])}`;
+    const number = String(index + 1);
+    scripts.push([number, line]);
+    // The layer cache compares instructions: the digest makes a step another one when its script or the values change.
+    const digest = createHmac("sha256", key)
+      .update(JSON.stringify([number, before, line]))
+      .digest("hex");
+    // Read, not run: `$0` and standard input stay what they are to `sh -c`, and the shell takes a script of any length.
+    const command = `. ${SCRIPTS}/env; . ${SCRIPTS}/${number} #${digest}`;
+    const text = `RUN ${JSON.stringify(["/bin/sh", "-c", command])}`;
     lines.push(text);
     steps.push({
-      name: `run ${index + 1}/${recipe.run.length}`,
+      name: `run ${number}/${recipe.run.length}`,
       announced: text,
-      named: `RUN /bin/sh -c ${script}`,
+      named: `RUN /bin/sh -c ${command}`,
+      digest,
     });
   });
-  return { text: `${lines.join("\n")}\n`, steps };
+  return { text: `${lines.join("\n")}\n`, steps, scripts };
 }
 
-/** The script of one RUN line. Its first line makes it unlike every other step of the same build. */
-function scriptOf(recipe: Recipe, line: string, index: number): string {
+/** What comes before every line: in a file of its own, so that the shell counts a line's lines from 1. */
+function beforeEach(recipe: Recipe): string {
   const exports = Object.entries(recipe.env).map(([key, value]) => `export ${key}=${shellWord(value)}\n`);
-  return `# ${index + 1}\ncd ${shellWord(recipe.workdir)} || exit 1\n${exports.join("")}${line}`;
+  return `cd ${shellWord(recipe.workdir)} || exit 1\n${exports.join("")}`;
 }

@@ -104,6 +104,14 @@ export function strangeWorkdir(name: string): FormationError {
   });
 }
 
+/** buildah said that all was well, but the image's history lacks a step. */
+export function notRun(step: Step): FormationError {
+  return new FormationError("internal", `The build ended well but the step ${step.name} was not run.`, {
+    step: step.name,
+    remedy: "Report this with the version of buildah on the node; another version may run it.",
+  });
+}
+
 export function noSpace(): FormationError {
   return new FormationError("unavailable", "The node's disk is too full to build anything.", {
     remedy: "Have the operator free or add disk space, then try again.",

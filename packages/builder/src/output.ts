@@ -24,7 +24,6 @@ const NOISE = [
   /^[0-9a-f]{64}$/,
   /^Successfully tagged localhost\/formation:/,
 ];
-const MARKER_LENGTH = 32 * 1024;
 
 /** Follows one `buildah build` through its lines. */
 export class BuildOutput {
@@ -58,7 +57,7 @@ export class BuildOutput {
   #stdout(line: string): void {
     for (let index = this.#next; index < this.#steps.length; index++) {
       const step = this.#steps[index] as Step;
-      const begins = `STEP ${index + 2}/${this.#steps.length + 1}: ${step.announced.slice(0, 1000)}`;
+      const begins = `STEP ${index + 2}/${this.#steps.length + 1}: ${step.announced}`;
       const at = line.indexOf(begins);
       if (at < 0) continue;
       // A RUN that ends without a newline shares its last line with the next step.
@@ -95,7 +94,7 @@ export function readFailure(steps: readonly Step[], stderr: string): Failure | n
   let latest = -1;
   let failure: Failure | null = null;
   for (const [index, step] of steps.entries()) {
-    const marker = `building at STEP "${step.named}": `.slice(-MARKER_LENGTH);
+    const marker = `building at STEP "${step.named}": `;
     const at = text.lastIndexOf(marker);
     if (at <= latest) continue;
     latest = at;

@@ -1,10 +1,10 @@
 // Where a buildah driver keeps its things and how it is set up: every path below the state directory is named here.
 
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
-import { plainEnvironment } from "@formation-mcp/os";
+import { plainEnvironment, readIfThere } from "@formation-mcp/os";
 
 export interface BuildahOptions {
   /** Everything the driver keeps; made with mode 0700. Keep the path short: container mounts are named below it. */
@@ -38,6 +38,8 @@ export interface Settings {
   stateDir: string;
   /** Tells this state directory's cgroups and processes from another's. */
   mark: string;
+  /** Keys the digests of run lines' scripts; kept, so that their layers are found again. */
+  scriptKey: string;
   clock: Clock;
   logger: Logger;
   profile: "root" | "user";
@@ -69,6 +71,7 @@ export function settle(options: BuildahOptions): Settings {
   const settings: Settings = {
     stateDir,
     mark: createHash("sha256").update(stateDir).digest("hex").slice(0, 10),
+    scriptKey: "",
     clock: options.clock ?? systemClock,
     logger: options.logger ?? silentLogger,
     profile: options.profile ?? (process.getuid?.() === 0 ? "root" : "user"),
@@ -99,7 +102,16 @@ export function settle(options: BuildahOptions): Settings {
   chmodSync(stateDir, 0o700);
   for (const place of Object.values(settings.places)) mkdirSync(place, { recursive: true, mode: 0o700 });
   writeConfiguration(settings);
+  settings.scriptKey = keptKey(join(etc, "script.key"));
   return settings;
+}
+
+function keptKey(path: string): string {
+  const kept = readIfThere(path);
+  if (kept !== null && /^[0-9a-f]{64}$/.test(kept)) return kept;
+  const key = randomBytes(32).toString("hex");
+  writeFileSync(path, key, { mode: 0o600 });
+  return key;
 }
 
 /** A program's absolute path, where another program wants one; its bare name if it is nowhere. */

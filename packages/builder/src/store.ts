@@ -11,7 +11,7 @@ import {
   run,
   runChecked,
 } from "@formation-mcp/os";
-import { type ImageConfig, readImageConfig } from "./image-config.ts";
+import { type ImageConfig, memberOf, readHistory, readImageConfig } from "./image-config.ts";
 import { OWN_IMAGES } from "./reference.ts";
 import type { Settings } from "./settings.ts";
 
@@ -158,12 +158,26 @@ export class Store {
 
   /** Reads an image's configuration. */
   async inspect(id: string, signal: AbortSignal): Promise<ImageConfig> {
+    return readImageConfig(await this.#describe(id, signal));
+  }
+
+  /** What made each layer of an image, in order. */
+  async history(id: string, signal: AbortSignal): Promise<string[]> {
+    // Where containers/storage keeps an image's configuration; asking buildah takes as long as half a cached build.
+    const name = `=${Buffer.from(`sha256:${id}`).toString("base64")}`;
+    const kept = readIfThere(join(this.settings.places.root, "overlay-images", id, name));
+    return readHistory(
+      kept === null ? memberOf(await this.#describe(id, signal), "OCIv1") : JSON.parse(kept),
+    );
+  }
+
+  async #describe(id: string, signal: AbortSignal): Promise<unknown> {
     const { stdout } = await this.runChecked(["inspect", "--type", "image", id], {
       timeoutMs: 30_000,
       signal,
       keepBytes: 16 * 1024 * 1024,
     });
-    return readImageConfig(JSON.parse(stdout));
+    return JSON.parse(stdout);
   }
 
   #index<T>(name: string): T[] {

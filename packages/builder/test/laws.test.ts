@@ -61,7 +61,7 @@ describe("a Containerfile", () => {
   it("has one line per instruction, whatever the lines and values are", () => {
     fc.assert(
       fc.property(recipe, (one) => {
-        const { text: file, steps } = renderContainerfile(one);
+        const { text: file, steps, scripts } = renderContainerfile(one, "key");
         const lines = file.trimEnd().split(/\r?\n/);
         expect(lines).toHaveLength(2 + one.run.length);
         expect(steps).toHaveLength(1 + one.run.length);
@@ -71,11 +71,34 @@ describe("a Containerfile", () => {
           ...one.run.map(() => "RUN"),
         ]);
         for (const [index, line] of lines.slice(2).entries()) {
-          const [shell, flag, script] = JSON.parse(line.slice(4)) as string[];
-          expect([shell, flag]).toEqual(["/bin/sh", "-c"]);
-          expect(script?.endsWith(one.run[index] as string)).toBe(true);
+          const digest = steps[index + 1]?.digest;
+          const command = `. /dev/formation/env; . /dev/formation/${index + 1} #${digest}`;
+          expect(JSON.parse(line.slice(4))).toEqual(["/bin/sh", "-c", command]);
+          expect(digest).toMatch(/^[0-9a-f]{64}$/);
         }
+        const [, ...ofLines] = scripts;
+        expect(ofLines).toEqual(one.run.map((line, index) => [String(index + 1), line]));
         expect(new Set(steps.map((step) => step.named)).size).toBe(steps.length);
+      }),
+    );
+  });
+
+  it("says the same for the same lines and values, and something else for others or under another key", () => {
+    const digests = (one: Parameters<typeof renderContainerfile>[0], key: string) =>
+      renderContainerfile(one, key).steps.map((step) => step.digest);
+    fc.assert(
+      fc.property(recipe, text, (one, other) => {
+        const before = digests(one, "key");
+        expect(digests({ ...one, baseId: "b".repeat(64) }, "key")).toEqual(before);
+        const changed = [
+          digests(one, "another key"),
+          digests({ ...one, env: { ...one.env, LONGER_NAME: other } }, "key"),
+          digests({ ...one, workdir: "/srv" }, "key"),
+          digests({ ...one, run: one.run.map((line) => `${line} `) }, "key"),
+        ];
+        for (const after of changed) {
+          expect(after.slice(1).filter((digest) => before.includes(digest))).toEqual([]);
+        }
       }),
     );
   });
@@ -104,7 +127,7 @@ describe("what buildah prints", () => {
   it("names the step that failed and its code, whatever the step's text and output are", () => {
     fc.assert(
       fc.property(recipe, fc.nat(), text, fc.integer({ min: 1, max: 255 }), (one, pick, noise, code) => {
-        const { steps } = renderContainerfile(one);
+        const { steps } = renderContainerfile(one, "key");
         const index = 1 + (pick % one.run.length);
         const step = steps[index];
         const stderr = `${noise}Error: building at STEP "${step?.named}": while running runtime: exit status ${code}\n`;
@@ -114,12 +137,10 @@ describe("what buildah prints", () => {
   });
 
   it("shows every line of the run lines and none of its own", () => {
-    const { steps } = renderContainerfile({
-      baseId: "b".repeat(64),
-      workdir: "/app",
-      env: {},
-      run: ["a", "b"],
-    });
+    const { steps } = renderContainerfile(
+      { baseId: "b".repeat(64), workdir: "/app", env: {}, run: ["a", "b"] },
+      "key",
+    );
     const lines: string[] = [];
     const begun: string[] = [];
     const output = new BuildOutput(steps, {

@@ -21,7 +21,7 @@ let built = 0;
 export async function build(
   builder: Builder,
   formfile: Partial<Formfile>,
-  more: { contextDir?: string; limits?: Partial<BuildLimits> } = {},
+  more: { contextDir?: string; limits?: Partial<BuildLimits>; signal?: AbortSignal } = {},
 ): Promise<Built> {
   const lines: string[] = [];
   built += 1;
@@ -46,7 +46,11 @@ export async function build(
         noCache: false,
         limits: { ...LIMITS, ...more.limits },
       },
-      { signal: new AbortController().signal, onStep: () => {}, onLine: (_, line) => lines.push(line) },
+      {
+        signal: more.signal ?? new AbortController().signal,
+        onStep: () => {},
+        onLine: (_, line) => lines.push(line),
+      },
     )
     .then(
       (image) => ({ image, error: null }),
