@@ -68,10 +68,13 @@ export function settle(options: BuildahOptions): Settings {
   const stateDir = resolve(options.stateDir);
   const at = (name: string) => join(stateDir, name);
   const etc = at("etc");
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  chmodSync(stateDir, 0o700);
+  mkdirSync(etc, { recursive: true, mode: 0o700 });
   const settings: Settings = {
     stateDir,
     mark: createHash("sha256").update(stateDir).digest("hex").slice(0, 10),
-    scriptKey: "",
+    scriptKey: keptKey(join(etc, "script.key")),
     clock: options.clock ?? systemClock,
     logger: options.logger ?? silentLogger,
     profile: options.profile ?? (process.getuid?.() === 0 ? "root" : "user"),
@@ -98,11 +101,8 @@ export function settle(options: BuildahOptions): Settings {
       home: at("home"),
     },
   };
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  chmodSync(stateDir, 0o700);
   for (const place of Object.values(settings.places)) mkdirSync(place, { recursive: true, mode: 0o700 });
   writeConfiguration(settings);
-  settings.scriptKey = keptKey(join(etc, "script.key"));
   return settings;
 }
 

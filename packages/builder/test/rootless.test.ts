@@ -75,14 +75,19 @@ describe("the user profile", () => {
   }, 60_000);
 
   it("builds and makes disks whose files belong to root, without being root", async () => {
+    const other = "other:x:1000:1000::/:/bin/sh";
+    const asAnother = {
+      env: { VALUE: "it's" },
+      run: [`echo ${other} >> /etc/passwd; su other -c '. /dev/formation/env; echo "$VALUE"'`],
+    };
     const answer = await act(
       {
-        builds: [{ run: ["id -u; echo made > made; chown 5:5 made"] }, { run: ["exit 5"] }],
+        builds: [{ run: ["id -u; echo made > made; chown 5:5 made"] }, { run: ["exit 5"] }, asAnother],
         read: "/app/made",
       },
       { network: "none" },
     );
-    const [good, bad] = answer.results;
+    const [good, bad, another] = answer.results;
     expect(good?.error).toBeNull();
     expect(good?.text).toBe("0");
     expect(good?.read).toBe("made\n");
@@ -93,6 +98,7 @@ describe("the user profile", () => {
       execFileSync("debugfs", ["-R", "stat /bin/busybox", good?.disk ?? ""], { encoding: "utf8" }),
     ).toMatch(/User:\s+0\s/);
     expect(bad?.error).toMatchObject({ code: "invalid", step: "run 1/1", exit_code: 5 });
+    expect(another?.text).toBe("it's");
     expect(answer.left).toEqual([]);
   }, 120_000);
 
