@@ -1,0 +1,21 @@
+// Whatever is killed at whatever moment, with buildah and QEMU. `soak` plays more of these rounds.
+
+import { test } from "vitest";
+import { play } from "../support/rounds.ts";
+
+test("after kill -9 at a random moment everything is true and nothing is left, 8 times for real", {
+  timeout: 7_200_000,
+}, async () => {
+  await play(8, {
+    drivers: "real",
+    actionMs: 6000,
+    formfile: (variant) => ({
+      from: "busybox",
+      name: "fault",
+      run: [`echo ${variant} > variant`],
+      expose: [8080],
+      entrypoint: ["/bin/httpd", "-f", "-p", "8080", "-h", "."],
+      resources: { memory_mb: 192, disk_gb: 1 },
+    }),
+  });
+});

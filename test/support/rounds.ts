@@ -1,0 +1,23 @@
+// Many rounds on one state directory, each replayable: FAULT_SEED=n FAULT_ROUNDS=1 plays one again.
+
+import { type FaultOptions, round } from "./faults.ts";
+import { temporaryState } from "./server.ts";
+
+/** Plays rounds and tells each; `FAULT_ROUNDS` is stronger than the count given. */
+export async function play(count: number, options: Omit<FaultOptions, "stateDir" | "env">): Promise<void> {
+  const seed = Number(process.env["FAULT_SEED"] ?? Math.floor(Math.random() * 1_000_000));
+  const rounds = Number(process.env["FAULT_ROUNDS"] ?? count);
+  const state = temporaryState();
+  try {
+    for (let i = 0; i < rounds; i++) {
+      const told = await round(seed + i, {
+        ...options,
+        stateDir: state.dir,
+        env: { FORMATION_SWEEP_SECONDS: "1" },
+      });
+      process.stderr.write(`  ${options.drivers}: ${told}: held\n`);
+    }
+  } finally {
+    await state.close();
+  }
+}
