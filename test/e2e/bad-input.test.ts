@@ -58,8 +58,9 @@ describe("A build that cannot succeed fails with a remedy and leaves nothing:", 
     ],
     [
       "a RUN line that forks without end",
+      // Whichever bound it meets first: where `sleep` still finds a process to be, that is the time.
       { from: "busybox", run: ["f() { f | f & }; f; sleep 60"], entrypoint: SERVE },
-      /processes/i,
+      /processes|did not end within/i,
     ],
     [
       "a RUN line that fills the disk",
