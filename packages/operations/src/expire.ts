@@ -1,9 +1,9 @@
 // What is removed by time: ended operations, idempotency keys, deleted instances with their deployments, unused builds.
 
-import { sql } from "kysely";
+import { type Kysely, sql } from "kysely";
 import type { SweepResult } from "./port.ts";
 import { toBuild, toOperation } from "./rows.ts";
-import type { OperationRow } from "./schema.ts";
+import type { OperationRow, Tables } from "./schema.ts";
 import { all, count, first, type Query, type Script } from "./script.ts";
 import { FEW, MANY, type Options, type Step } from "./steps.ts";
 
@@ -26,22 +26,23 @@ function* expiredOperations(q: Query, { operationKeptMs }: Options, result: Swee
   }
   const removed = yield* count(
     q.cached("sweep.operations", batch, (db, p) =>
-      db
-        .deleteFrom("operations")
-        .where("seq", "in", (eb) =>
-          eb
-            .selectFrom("operations")
-            .select("seq")
-            .where("ended_at", "is not", null)
-            .where("ended_at", "<=", p.before)
-            .orderBy("ended_at")
-            .orderBy("seq")
-            .limit(p.limit),
-        ),
+      db.deleteFrom("operations").where("seq", "in", due(db, p)),
     ),
   );
   result.removedOperations += removed;
   return removed === MANY;
+}
+
+/** The rows that go next: what copies for keys and what deletes must mean the same ones. */
+function due(db: Kysely<Tables>, { before, limit }: { before: number; limit: number }) {
+  return db
+    .selectFrom("operations")
+    .select("seq")
+    .where("ended_at", "is not", null)
+    .where("ended_at", "<=", before)
+    .orderBy("ended_at")
+    .orderBy("seq")
+    .limit(limit);
 }
 
 function* keyedOperations(q: Query, batch: { before: number; limit: number }): Script<OperationRow[]> {
@@ -51,16 +52,7 @@ function* keyedOperations(q: Query, batch: { before: number; limit: number }): S
         .selectFrom("operations as o")
         .innerJoin("idempotency as i", "i.operation_id", "o.id")
         .selectAll("o")
-        .where("o.seq", "in", (eb) =>
-          eb
-            .selectFrom("operations")
-            .select("seq")
-            .where("ended_at", "is not", null)
-            .where("ended_at", "<=", p.before)
-            .orderBy("ended_at")
-            .orderBy("seq")
-            .limit(p.limit),
-        ),
+        .where("o.seq", "in", due(db, p)),
     ),
   );
 }

@@ -121,7 +121,7 @@ async function scenes(play: Play): Promise<void> {
   checkOperations(await everyOperation(play));
   if (begun !== null) await settledInstance(play, begun);
   await stopWorker(play);
-  await checkAgreement(play);
+  await agreement(play);
   await startWorker(play);
   for (const instance of await instances(play)) await play.ask.remove(instance.id);
   await allEnded(play);
@@ -204,16 +204,36 @@ async function settledInstance(play: Play, id: Id<"vm">): Promise<void> {
   }).catch(async (error: Error) => {
     throw new Error(`${error.message} ${JSON.stringify(await play.store.instance(null, id))}`);
   });
-  // A machine that was killed at the last moment is seen by the next reconciling.
-  await delay(1500);
+}
+
+/** A machine that was killed at the last moment is seen by the next reconciling; then records and machines agree. */
+async function agreement(play: Play): Promise<void> {
+  let last: unknown;
+  const agree = () =>
+    checkAgreement(play).then(
+      () => true,
+      (error: unknown) => {
+        last = error;
+        return false;
+      },
+    );
+  await waitFor(agree, {
+    timeoutMs: play.options.endMs,
+    everyMs: 250,
+    what: "records and machines to agree",
+  }).catch((error: unknown) => {
+    throw last ?? error;
+  });
+  const machines = await machinesOf(play.site, play.options.drivers);
+  const states = (records: { state: string }[]) => records.map(({ state }) => state).join(" ");
+  play.told.push(
+    `then ${states(await instances(play)) || "no instance"} on ${states(machines) || "no machine"}`,
+  );
 }
 
 async function checkAgreement(play: Play): Promise<void> {
   const machines = await machinesOf(play.site, play.options.drivers);
   const known = await instances(play);
-  play.told.push(
-    `then ${known.map(({ state }) => state).join(" ") || "no instance"} on ${machines.map(({ state }) => state).join(" ") || "no machine"}`,
-  );
   for (const machine of machines) {
     if (!known.some(({ machine_id }) => machine_id === machine.id)) {
       throw new Error(`the machine ${machine.id} belongs to nobody: ${JSON.stringify(machine)}`);
