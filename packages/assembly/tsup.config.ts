@@ -2,6 +2,7 @@ import { library } from "../../tsup.base.ts";
 
 export default library([
   "src/index.ts",
+  "src/http.ts",
   "src/configuration.ts",
   "src/worker.ts",
   "src/doctor.ts",

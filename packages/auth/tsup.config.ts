@@ -1,3 +1,3 @@
 import { library } from "../../tsup.base.ts";
 
-export default library(["src/index.ts", "src/keys.ts"]);
+export default library(["src/index.ts", "src/keys.ts", "src/authority.ts", "src/key-file.ts"]);

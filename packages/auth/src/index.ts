@@ -2,6 +2,7 @@
 
 export {
   allScopes,
+  type Bounds,
   localPrincipal,
   type Principal,
   parseScopes,

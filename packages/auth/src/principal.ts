@@ -19,8 +19,20 @@ export interface Principal {
   /** The account that every record of this call belongs to: `local:<uid>`, later a key's address. */
   readonly owner: string;
   readonly scopes: ReadonlySet<Scope>;
+  /** What a narrowed token may touch beside its scopes; left out, all that the owner has. */
+  readonly bounds?: Bounds;
+  /** The id of the token that was shown, for the audit log: never the token. */
+  readonly credential?: string;
   /** Whether the caller sits on this machine and may name directories of it: over stdio and in process only. */
   readonly local: boolean;
+}
+
+/** A fence around a token: every condition given must hold. */
+export interface Bounds {
+  /** Instances by name: no other can be seen, made or changed. */
+  readonly instances?: readonly string[];
+  /** Every instance seen, made or changed has these pairs in its metadata; shipping adds them. */
+  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 /** Every scope but `admin`. */

@@ -1,5 +1,7 @@
 // Every noun that crosses a process: records, ids, states as tables, messages, errors and limits.
 
+export type { AuditEvent, AuditRecord, AuditSeal } from "./audit.ts";
+export type { Counters, DocumentQuery, Documents, NewDocument, StoredDocument } from "./documents.ts";
 export {
   ERROR_CODES,
   type ErrorCode,
@@ -17,6 +19,7 @@ export {
   SUBJECTS,
   type WakeMessage,
 } from "./messages.ts";
+export type { Quota, Usage } from "./quotas.ts";
 export {
   type Build,
   CONTROL_ACTIONS,

@@ -34,6 +34,19 @@ export const LIMITS = {
   /** A queued operation ends here at the latest. */
   queuedMs: DAY,
   reconcileEveryMs: MINUTE,
+  /** How long a line of the audit log is kept. */
+  auditKeptMs: 90 * DAY,
+  /** A challenge is good for so long. */
+  challengeMs: 5 * MINUTE,
+  accessTokenMs: 15 * MINUTE,
+  /** A refresh token that nobody used for so long is void. */
+  refreshTokenMs: 30 * DAY,
+  /** How far another machine's clock may be off. */
+  clockSkewMs: MINUTE,
+  /** A revocation is effective everywhere after this at the latest. */
+  revocationMs: 5_000,
+  /** An uploaded context that no build names is kept for so long. */
+  uploadedContextKeptMs: DAY,
   stopMs: 10_000,
   vcpus: { min: 1, max: 64 },
   memoryMb: { min: 64, max: 262_144 },

@@ -139,7 +139,7 @@ const SIGNALS = require("os").constants.signals;
 async function main() {
   for (const one of forwards) await forward(one);
   await control();
-  const fail = (what, code) => { st({ ev: "started", pid: 0 }); st({ ev: "problem", what }); finish(code); };
+  const fail = (what, code) => { st({ ev: "started" }); st({ ev: "problem", what }); finish(code); };
   const workdir = path.join(root, orders.workdir);
   if (!fs.existsSync(workdir)) return fail("no_workdir", 125);
   const { file, problem } = find(orders.argv[0], orders.env.PATH, workdir);
@@ -150,7 +150,7 @@ async function main() {
   });
   child.on("error", (error) => { fs.writeSync(err, String(error.message) + "\n"); finish(126); });
   child.on("exit", (code, name) => finish(code === null ? 128 + (SIGNALS[name] || 0) : code));
-  st({ ev: "started", pid: child.pid });
+  st({ ev: "started" });
   if (forwards.length > 0) watch();
 }
 process.on("SIGTERM", () => { reason = "host-signal"; finish(null); });

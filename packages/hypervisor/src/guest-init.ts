@@ -130,8 +130,10 @@ child() {
   elif [ "$NUID:$NGID" != 0:0 ]; then DROP="$B nsenter -S $NUID -G $NGID"; fi
   . $F/run
 }
+# Said before it is so: a workload that crashes the kernel at once was started all the same.
+st '"ev":"started"'
 ( child ) >$F/out 2>$F/err </dev/null &
-P=$!; st "\\"ev\\":\\"started\\",\\"pid\\":$P"; STOP=
+P=$!; STOP=
 on_power() {
   HIT=1
   read -r U _ </proc/uptime; U=\${U%.*}

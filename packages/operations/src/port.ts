@@ -2,9 +2,13 @@
 // of a state is checked here; the rows, the SQL and the locking are the driver's secret.
 
 import type {
+  AuditRecord,
+  AuditSeal,
   Build,
   BuildState,
+  Counters,
   Deployment,
+  Documents,
   ErrorRecord,
   Id,
   Instance,
@@ -13,6 +17,8 @@ import type {
   Operation,
   OperationState,
   Progress,
+  Quota,
+  Usage,
 } from "@formation-mcp/contract";
 
 /** What the store fills in by itself. */
@@ -37,6 +43,8 @@ export interface Submission {
   /** Asks the unfinished operations on the same instance to cancel first (a delete does). */
   cancelOthers?: boolean;
   idempotency?: Idempotency;
+  /** What the owner may have at once; checked in the same transaction, so that no two calls share the last place. */
+  quota?: Quota;
 }
 
 export interface Idempotency {
@@ -109,6 +117,31 @@ export interface SweepResult {
   removedBuilds: Build[];
 }
 
+export interface AuditQuery {
+  limit: number;
+  cursor?: string | null;
+  owner?: string;
+  action?: string;
+  outcome?: AuditRecord["outcome"];
+  /** Milliseconds since the epoch: `since` ≤ at < `until`. */
+  since?: number;
+  until?: number;
+  chain?: string;
+}
+
+/** Where the audit log is kept. The chain itself is made by who writes it. */
+export interface AuditStore {
+  /** Writes lines, all or none. @throws FormationError `conflict` if a line of that chain and number is there. */
+  append(records: readonly AuditRecord[]): Promise<void>;
+  seal(seal: AuditSeal): Promise<void>;
+  /** Newest first. */
+  page(query: AuditQuery): Promise<Page<AuditRecord>>;
+  /** Chains in the order they began, each with what is kept of it and its newest seal: what `audit verify` walks. */
+  chains(): Promise<{ chain: string; first_seq: number; last_seq: number; seals: AuditSeal[] }[]>;
+  /** Lines of one chain in their order, from a number on. */
+  read(chain: string, fromSeq: number, limit: number): Promise<AuditRecord[]>;
+}
+
 /**
  * Every method throws FormationError alone: `not_found` (also for somebody else's record), `conflict` (a stale version,
  * a taken name, a void lease, an illegal move), `unavailable` (the database can't be reached or stays locked).
@@ -164,13 +197,21 @@ export interface Store {
   ): Promise<NodeRecord>;
   nodes(): Promise<NodeRecord[]>;
 
+  /** What an owner has now, as quotas count it. */
+  usage(owner: string): Promise<Usage>;
+  readonly documents: Documents;
+  readonly counters: Counters;
+  readonly audit: AuditStore;
+
   /** Re-sends, ends, gives back and removes what is due. Safe to run from several processes at once. */
   sweep(options: {
     operationKeptMs: number;
     strandedMs: number;
     unusedBuildKeptMs: number;
+    /** Default: {@link LIMITS.auditKeptMs}. */
+    auditKeptMs?: number;
   }): Promise<SweepResult>;
-  /** Digests of the artifacts that records still name. */
+  /** Digests of the artifacts that records and documents still name. */
   artifactRoots(): Promise<string[]>;
   /** Rises whenever anything was written by any process: cheap to ask. */
   revision(): number;

@@ -26,15 +26,21 @@ export const FLOORS: readonly { floor: string; rooms: readonly string[] }[] = [
 /** The rooms that may import a dependency: one home for each, but for zod, which describes data at every boundary. */
 export const HOMES: Readonly<Record<string, readonly string[]>> = {
   "@balena/dockerignore": ["packages/artifacts"],
+  "@hono/node-server": ["apps/http"],
   "@modelcontextprotocol/server": ["packages/gateway", "apps/stdio"],
   "@noble/curves": ["packages/auth"],
   "@noble/hashes": ["packages/auth"],
+  hono: ["packages/gateway"],
+  jose: ["packages/auth"],
   kysely: ["packages/operations"],
+  "oidc-provider": ["packages/gateway"],
+  "prom-client": ["packages/gateway"],
   "tar-stream": ["packages/artifacts"],
   yaml: ["packages/formfile"],
   zod: [
     "packages/formfile",
     "packages/contract",
+    "packages/auth",
     "packages/tools",
     "packages/queue",
     "packages/gateway",

@@ -1,0 +1,3 @@
+// Pack a directory and upload it (Node alone).
+
+export type { TokenPair } from "@formation-mcp/auth/authority";

@@ -1,0 +1,21 @@
+// What one owner may have at once. A field that is null has no limit.
+
+export interface Quota {
+  /** Sum over all instances that are not deleted. */
+  vcpus: number | null;
+  memory_mb: number | null;
+  disk_gb: number | null;
+  instances: number | null;
+  /** Builds that are queued or running at the same time. */
+  builds: number | null;
+  operations_per_minute: number | null;
+}
+
+/** What one owner has now. */
+export interface Usage {
+  vcpus: number;
+  memory_mb: number;
+  disk_gb: number;
+  instances: number;
+  builds: number;
+}

@@ -1,0 +1,3 @@
+// The HTTP door.
+
+export type { Env, GatewayDeps } from "./http/deps.ts";

@@ -1,0 +1,36 @@
+// What every part of the HTTP door works with, and what a request carries once the guards let it in.
+
+import type { Artifacts } from "@formation-mcp/artifacts";
+import type { Authenticated, Authority } from "@formation-mcp/auth/authority";
+import type { Clock, Counters, Documents, Logger } from "@formation-mcp/contract";
+import type { Audit, Control } from "@formation-mcp/control";
+import type { Queue } from "@formation-mcp/queue";
+
+export interface GatewayDeps {
+  control: Control;
+  authority: Authority;
+  audit: Audit;
+  documents: Documents;
+  counters: Counters;
+  artifacts: Artifacts;
+  queue: Queue;
+  /** The server's origin as clients know it, without a slash at its end. Tokens are for `${publicUrl}/mcp`. */
+  publicUrl: string;
+  /** The program's version. */
+  version: string;
+  clock: Clock;
+  logger: Logger;
+  random: (bytes: number) => Uint8Array;
+}
+
+/** What handlers read with `c.get(…)`. */
+export interface Env {
+  Variables: {
+    /** Set by the bearer gate. */
+    caller: Authenticated;
+    /** The client's address: the socket's, or what a trusted proxy says. */
+    address: string;
+    /** From `traceparent` (https://www.w3.org/TR/trace-context/), or made here. */
+    traceId: string;
+  };
+}
