@@ -44,6 +44,7 @@ if [ "$want_test" = yes ]; then
   need mmdebstrap mmdebstrap
   need passwd useradd
   need curl curl
+  need chromium chromium
 fi
 
 if [ -z "$missing" ]; then

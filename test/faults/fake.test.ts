@@ -4,6 +4,7 @@ import { test } from "vitest";
 import { play } from "../support/rounds.ts";
 
 test("after kill -9 at a random moment everything is true and nothing is left, 50 times", {
+  retry: 0,
   timeout: 1_200_000,
 }, async () => {
   let port = 20_000 + Math.floor(Math.random() * 20_000);

@@ -4,6 +4,7 @@ import { test } from "vitest";
 import { play } from "../support/rounds.ts";
 
 test("after kill -9 at a random moment everything is true and nothing is left, 8 times for real", {
+  retry: 0,
   timeout: 7_200_000,
 }, async () => {
   await play(8, {
