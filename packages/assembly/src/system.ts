@@ -3,6 +3,7 @@
 import type { Principal } from "@formation-mcp/auth";
 import { type Logger, silentLogger } from "@formation-mcp/contract";
 import type { CallHooks, Control } from "@formation-mcp/control";
+import { toolGate } from "@formation-mcp/control/authorize";
 import type { Configuration } from "./configuration.ts";
 import { type Layout, openLayout } from "./layout.ts";
 import type { Program } from "./program.ts";
@@ -53,6 +54,7 @@ export function lazySystem(options: SystemOptions): System {
   };
   return {
     control: {
+      offers: toolGate().offers,
       async call(principal: Principal, tool: string, input: unknown, hooks?: CallHooks) {
         return (await open()).control.call(principal, tool, input, hooks);
       },

@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { Artifacts } from "@formation-mcp/artifacts";
-import { type Principal, requireScope } from "@formation-mcp/auth";
+import type { Principal } from "@formation-mcp/auth";
 import {
   type Clock,
   FormationError,
@@ -14,7 +14,8 @@ import {
 import type { Resources } from "@formation-mcp/formfile";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
-import { findTool, TOOLS, type Tool, type ToolName } from "@formation-mcp/tools";
+import { findTool, type ToolName } from "@formation-mcp/tools";
+import { type ToolBounds, toolGate } from "./authorize.ts";
 import { buildGet, buildList, packBuild } from "./builds.ts";
 import { vmControl, vmDelete } from "./changes.ts";
 import type { Deps, Handler } from "./deps.ts";
@@ -26,7 +27,7 @@ import { operationCancel, operationGet, operationList } from "./operations.ts";
 import type { CallHooks, Control } from "./port.ts";
 import { packShip, vmCreate } from "./ships.ts";
 
-export interface ControlOptions {
+export interface ControlOptions extends ToolBounds {
   store: Store;
   queue: Queue;
   artifacts: Artifacts;
@@ -40,8 +41,6 @@ export interface ControlOptions {
   ownDirs?: readonly string[];
   /** What a node must have free to take a build, which is also what the build may use. */
   buildNeeds?: Resources;
-  /** Which tools there are; all by default. */
-  toolFilter?: (tool: Tool) => boolean;
   random?: (bytes: number) => Uint8Array;
 }
 
@@ -75,11 +74,11 @@ export function createControl(options: ControlOptions): Control {
     ownDirs: options.ownDirs ?? [],
     buildNeeds: options.buildNeeds ?? { vcpus: 1, memory_mb: LIMITS.buildMemoryMb, disk_gb: 1 },
   };
-  const offered = options.toolFilter ?? (() => true);
+  const gate = toolGate(options);
   const perform: Control["call"] = async (principal, name, input, hooks = {}) => {
+    gate.require(principal, name);
     const tool = findTool(name);
-    if (!tool || !offered(tool)) throw unknownTool(name, offered);
-    requireScope(principal, tool.scope);
+    if (!tool) throw new FormationError("internal", "The gate let a tool in that is none.");
     const checked = parseInput(tool, input);
     const handler = HANDLERS[tool.name] as (
       deps: Deps,
@@ -88,6 +87,7 @@ export function createControl(options: ControlOptions): Control {
     return handler(deps, { principal, input: checked, hooks });
   };
   return {
+    offers: gate.offers,
     async call(principal, tool, input, hooks) {
       try {
         return await perform(principal, tool, input, hooks);
@@ -107,12 +107,4 @@ function note(logger: Logger, owner: string, tool: string, error: FormationError
     logger.log("error", "A call failed inside the server.", { ...fields, cause: String(error.cause) });
   else if (error.code === "forbidden")
     logger.log("warn", "A call was refused.", { ...fields, reason: error.message });
-}
-
-function unknownTool(name: string, offered: (tool: Tool) => boolean): FormationError {
-  const names = TOOLS.filter(offered).map((tool) => tool.name);
-  return new FormationError("not_found", `There is no tool ${JSON.stringify(name.slice(0, 80))}.`, {
-    field: "tool",
-    remedy: `Use one of: ${names.join(", ")}.`,
-  });
 }

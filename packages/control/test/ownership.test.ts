@@ -105,10 +105,11 @@ test("a call without the scope of its tool is forbidden, whatever its input", as
   }
 });
 
-test("a tool that is not offered does not exist", async () => {
-  await using world = await openWorld({ toolFilter: (tool) => tool.annotations.readOnlyHint });
+test("a tool that the operator does not offer does not exist, and a read-only server changes nothing", async () => {
+  await using world = await openWorld({ denyTools: ["vm_delete"], readOnly: true });
   const error = await world.refused("vm_delete", { instance: "web", confirm: "web" });
   expect(error.code).toBe("not_found");
   expect(error.details.remedy).not.toContain("vm_delete");
   expect((await world.refused("nonsense")).code).toBe("not_found");
+  expect((await world.refused("vm_create", {})).code).toBe("forbidden");
 });
