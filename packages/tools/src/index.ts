@@ -2,5 +2,12 @@
 
 export { INSTANCE_NAME } from "./fields.ts";
 export { type ObjectSchema, type ToolJsonSchemas, toolJsonSchemas } from "./json-schema.ts";
-export { findTool, TOOLS, type ToolInput, type ToolName, type ToolOutput } from "./table.ts";
+export {
+  findTool,
+  TOOLS,
+  type ToolArguments,
+  type ToolInput,
+  type ToolName,
+  type ToolOutput,
+} from "./table.ts";
 export type { Tool, ToolAnnotations, ToolScope } from "./tool.ts";

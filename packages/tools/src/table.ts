@@ -26,6 +26,8 @@ export const TOOLS = [
 type Row = (typeof TOOLS)[number];
 export type ToolName = Row["name"];
 
+/** A tool's input as a caller writes it: what has a default may be left out. */
+export type ToolArguments<N extends ToolName> = z.input<Extract<Row, { name: N }>["input"]>;
 /** A tool's input after its check: every default is filled in. */
 export type ToolInput<N extends ToolName> = z.output<Extract<Row, { name: N }>["input"]>;
 /** What a tool returns. */

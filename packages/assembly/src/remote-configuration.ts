@@ -1,0 +1,53 @@
+// Where a team's server is, and with which key or token this user goes there. Nothing here needs more than Node 20.
+
+import { homedir } from "node:os";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+
+/** One line each: the variable, what it sets. Shown by `--help`. */
+export const REMOTE_VARIABLES = {
+  FORMATION_URL: "a server to use instead of this machine, https://vm.example.org",
+  FORMATION_KEY_FILE: "the key that signs in there (default: $XDG_CONFIG_HOME/formation-mcp/key.json)",
+  FORMATION_KEY_PASSPHRASE: "opens the key file if it is sealed (default: asked for on the terminal)",
+  FORMATION_TOKEN: "an API token of the server, instead of a key",
+  FORMATION_ALLOW_HTTP: "1 sends tokens over plain HTTP beyond this machine too (default: refused)",
+} as const;
+
+export interface RemoteConfiguration {
+  /** As it was given; null if nobody named a server. */
+  url: string | null;
+  token: string | null;
+  keyFile: string;
+  /** Whether somebody named the key file, so that it must be there. */
+  keyFileNamed: boolean;
+  passphrase: string | null;
+  allowHttp: boolean;
+  /** Servers that were signed in to, with their sessions. */
+  credentialsFile: string;
+  /** Directories that hold keys and sessions: no context comes from them. */
+  privateDirs: string[];
+}
+
+/**
+ * Reads the settings of a client.
+ * @param overrides what the command line says, stronger than the environment.
+ */
+export function readRemoteConfiguration(
+  overrides: { url?: string; keyFile?: string } = {},
+  environment: Record<string, string | undefined> = process.env,
+): RemoteConfiguration {
+  const read = (name: string) => environment[name] || null;
+  const home = read("XDG_CONFIG_HOME");
+  const directory = join(home && isAbsolute(home) ? home : join(homedir(), ".config"), "formation-mcp");
+  const named = overrides.keyFile ?? read("FORMATION_KEY_FILE");
+  const keyFile = named === null ? join(directory, "key.json") : resolve(named);
+  return {
+    url: overrides.url ?? read("FORMATION_URL"),
+    token: read("FORMATION_TOKEN"),
+    keyFile,
+    keyFileNamed: named !== null,
+    passphrase: read("FORMATION_KEY_PASSPHRASE"),
+    allowHttp: read("FORMATION_ALLOW_HTTP") === "1",
+    credentialsFile: join(directory, "credentials.json"),
+    privateDirs: [...new Set([directory, dirname(keyFile)])],
+  };
+}
