@@ -152,32 +152,44 @@ function each<S>(states: S[] | undefined): (S | null)[] {
   return states ? [...new Set(states)] : [null];
 }
 
-function* page<R extends { seq: number }, T>(
+/** Reads a page from one or more queries in the order of `seq`; `kind` marks its cursors. */
+export function* page<R extends { seq: number }, T>(
   query: { limit: number; cursor?: string | null },
   kind: string,
   toRecord: (row: R) => T,
   branches: (limit: number, before: number) => Compilable<R>[],
 ): Script<Page<T>> {
-  const limit = Math.min(Math.max(Math.trunc(query.limit) || 1, 1), MAX_LIMIT);
+  const limit = clamped(query.limit);
+  const [before = 0] = readCursor(kind, query.cursor, [Number.MAX_SAFE_INTEGER]);
   const found: R[] = [];
-  for (const branch of branches(limit + 1, readCursor(kind, query.cursor)))
-    found.push(...(yield* all(branch)));
+  for (const branch of branches(limit + 1, before)) found.push(...(yield* all(branch)));
   const rows = found.sort((a, b) => b.seq - a.seq).slice(0, limit);
   const last = rows.at(-1);
   return {
     items: rows.map(toRecord),
-    cursor: last && found.length > limit ? writeCursor(kind, last.seq) : null,
+    cursor: last && found.length > limit ? cursorOf(kind, last.seq) : null,
   };
 }
 
-function writeCursor(kind: string, seq: number): string {
-  return Buffer.from(`${kind}.${seq}`).toString("base64url");
+/** How many rows a page has: what was asked for, within reason. */
+export function clamped(limit: number): number {
+  return Math.min(Math.max(Math.trunc(limit) || 1, 1), MAX_LIMIT);
 }
 
-function readCursor(kind: string, cursor: string | null | undefined): number {
-  if (cursor === null || cursor === undefined) return Number.MAX_SAFE_INTEGER;
-  const [of, seq, ...rest] = Buffer.from(cursor.slice(0, 100), "base64url").toString().split(".");
-  if (of === kind && seq !== undefined && /^\d{1,15}$/.test(seq) && rest.length === 0) return Number(seq);
+export function cursorOf(kind: string, ...place: number[]): string {
+  return Buffer.from([kind, ...place].join(".")).toString("base64url");
+}
+
+/** The place that a cursor names; without one, `start`. @throws FormationError `invalid` for a foreign cursor. */
+export function readCursor(
+  kind: string,
+  cursor: string | null | undefined,
+  start: readonly number[],
+): readonly number[] {
+  if (cursor === null || cursor === undefined) return start;
+  const [of, ...place] = Buffer.from(cursor.slice(0, 100), "base64url").toString().split(".");
+  const known = of === kind && place.length === start.length && place.every((n) => /^\d{1,15}$/.test(n));
+  if (known) return place.map(Number);
   throw new FormationError("invalid", "The cursor is not one that this list returned.", {
     remedy: "Give the cursor of the page before, or none for the first page.",
     field: "cursor",

@@ -1,10 +1,8 @@
 // Version 1 of the database: every table, and an index for every question that is asked of it.
 
-import { type Compilable, type CreateTableBuilder, type Kysely, type SqlBool, sql } from "kysely";
+import { type Compilable, type Kysely, type SqlBool, sql } from "kysely";
+import { columns, indexer, integer, records, text } from "./migrating.ts";
 import type { Tables } from "./schema.ts";
-
-const text = "text";
-const integer = "integer";
 
 export function firstMigration(db: Kysely<Tables>): Compilable[] {
   return [...operations(db), ...builds(db), ...deployments(db), ...instances(db), ...rest(db)];
@@ -187,33 +185,4 @@ function rest(db: Kysely<Tables>): Compilable[] {
       .where(sql<SqlBool>`operation is null`),
     db.schema.createIndex("idempotency_expires").on("idempotency").column("expires_at"),
   ];
-}
-
-/** A table of records: `seq`, id, version and times, then its own columns. */
-function records(db: Kysely<Tables>, name: string, own: Record<string, "text" | "integer">): Compilable {
-  const table = db.schema
-    .createTable(name)
-    .addColumn("seq", integer, (c) => c.primaryKey())
-    .addColumn("id", text, (c) => c.notNull().unique());
-  return columns(table, { version: integer, created_at: integer, updated_at: integer, ...own });
-}
-
-/** Adds columns; one whose name ends in `?` may be null. */
-function columns<N extends string>(
-  table: CreateTableBuilder<N, string>,
-  list: Record<string, "text" | "integer">,
-): CreateTableBuilder<N, string> {
-  for (const [column, type] of Object.entries(list)) {
-    table = column.endsWith("?")
-      ? table.addColumn(column.slice(0, -1), type)
-      : table.addColumn(column, type, (c) => c.notNull());
-  }
-  return table;
-}
-
-function indexer(db: Kysely<Tables>, table: string) {
-  return (name: string, on: string[], where?: ReturnType<typeof sql>): Compilable => {
-    const index = db.schema.createIndex(`${table}_${name}`).on(table).columns(on);
-    return where ? index.where(where as never) : index;
-  };
 }

@@ -2,6 +2,7 @@
 
 import type { Id, Instance, NodeRecord, Operation } from "@formation-mcp/contract";
 import { FormationError } from "@formation-mcp/contract";
+import { documentArtifacts } from "./documents.ts";
 import type { InstancePatch, Store } from "./port.ts";
 import { instanceRow, patchInstance } from "./records.ts";
 import { toInstance, toNode, toOperation } from "./rows.ts";
@@ -98,5 +99,5 @@ export function* artifactRoots(q: Query): Script<string[]> {
         .$narrowType<{ context_digest: string }>(),
     ),
   );
-  return rows.map((row) => row.context_digest);
+  return [...new Set([...rows.map((row) => row.context_digest), ...(yield* documentArtifacts(q))])];
 }

@@ -74,7 +74,7 @@ export function toDeployment(row: DeploymentRow): Deployment {
 }
 
 export function toInstance(row: InstanceRow): Instance {
-  const { seq, ...rest } = row;
+  const { seq, vcpus, memory_mb, disk_gb, ...rest } = row;
   return {
     ...rest,
     config: JSON.parse(row.config),
@@ -133,7 +133,10 @@ export function fromDeployment(deployment: NewDeployment, now: number): Omit<Dep
   };
 }
 
-export function fromInstance(instance: NewInstance, now: number): Omit<InstanceRow, "seq"> {
+export function fromInstance(
+  instance: NewInstance,
+  now: number,
+): Omit<InstanceRow, "seq" | keyof Instance["config"]["resources"]> {
   return {
     id: instance.id,
     owner: instance.owner,

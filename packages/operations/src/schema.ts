@@ -2,6 +2,7 @@
 // carried. Nothing outside this package knows them.
 
 import type {
+  AuditRecord,
   BuildState,
   DeploymentState,
   Id,
@@ -9,7 +10,7 @@ import type {
   InstanceState,
   OperationState,
 } from "@formation-mcp/contract";
-import type { Generated, Selectable } from "kysely";
+import type { Generated, GeneratedAlways, Selectable } from "kysely";
 
 /** Text that holds JSON. */
 type Json = string;
@@ -100,6 +101,10 @@ interface InstanceTable extends Base {
   warnings: Json;
   observed: Json | null;
   error: Json | null;
+  /** From `config`. */
+  vcpus: GeneratedAlways<number>;
+  memory_mb: GeneratedAlways<number>;
+  disk_gb: GeneratedAlways<number>;
 }
 
 /** The metadata of instances, pair by pair, so that a filter by it is an index lookup. */
@@ -136,6 +141,51 @@ interface IdempotencyTable {
   expires_at: number;
 }
 
+interface DocumentTable {
+  seq: Generated<number>;
+  kind: string;
+  id: string;
+  owner: string | null;
+  group: string | null;
+  alias: string | null;
+  artifact: string | null;
+  doc: Json;
+  version: number;
+  created_at: number;
+  updated_at: number;
+  expires_at: number | null;
+}
+
+interface CounterTable {
+  key: string;
+  window_start: number;
+  spent: number;
+  expires_at: number;
+}
+
+interface AuditTable {
+  /** Breaks ties between lines of one moment. */
+  id: Generated<number>;
+  chain: string;
+  seq: number;
+  at: number;
+  owner: string | null;
+  credential: string | null;
+  action: string;
+  target: string | null;
+  outcome: AuditRecord["outcome"];
+  address: string | null;
+  trace_id: string | null;
+  hash: string;
+}
+
+interface SealTable {
+  chain: string;
+  seq: number;
+  hash: string;
+  at: number;
+}
+
 export interface Tables {
   operations: OperationTable;
   builds: BuildTable;
@@ -144,6 +194,10 @@ export interface Tables {
   instance_metadata: MetadataTable;
   nodes: NodeTable;
   idempotency: IdempotencyTable;
+  documents: DocumentTable;
+  counters: CounterTable;
+  audit: AuditTable;
+  audit_seals: SealTable;
   meta: { key: string; value: string };
 }
 
@@ -152,3 +206,5 @@ export type BuildRow = Selectable<BuildTable>;
 export type DeploymentRow = Selectable<DeploymentTable>;
 export type InstanceRow = Selectable<InstanceTable>;
 export type NodeRow = Selectable<NodeTable>;
+export type DocumentRow = Selectable<DocumentTable>;
+export type AuditRow = Selectable<AuditTable>;

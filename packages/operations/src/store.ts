@@ -1,11 +1,16 @@
 // The store made of its scripts: the same for every driver, which only has to run a script inside a transaction.
 
 import { setTimeout as delay } from "node:timers/promises";
+import type { DocumentQuery, Documents, NewDocument, StoredDocument } from "@formation-mcp/contract";
+import * as audit from "./audit.ts";
 import * as cancel from "./cancel.ts";
 import { claim } from "./claim.ts";
+import * as counters from "./counters.ts";
+import * as documents from "./documents.ts";
 import { EXPIRED } from "./expire.ts";
 import * as listing from "./listing.ts";
-import type { Store } from "./port.ts";
+import type { Page, Store } from "./port.ts";
+import { usage } from "./quota.ts";
 import * as reads from "./reads.ts";
 import * as records from "./records.ts";
 import { toBuild, toDeployment, toInstance, toOperation } from "./rows.ts";
@@ -58,6 +63,17 @@ export function storeOver(runner: Runner): Store {
     registerNode: (node) => write((q) => reads.registerNode(q, node)),
     nodes: () => read(reads.nodes),
 
+    usage: (owner) => read((q) => usage(q, owner)),
+    audit: {
+      append: (records) => write((q) => audit.append(q, records)),
+      seal: (seal) => write((q) => audit.seal(q, seal)),
+      page: (query) => read((q) => audit.auditPage(q, query)),
+      chains: () => read(audit.chains),
+      read: (chain, fromSeq, limit) => read((q) => audit.readChain(q, chain, fromSeq, limit)),
+    },
+    documents: documentsOver(runner),
+    counters: { spend: (request) => write((q) => counters.spend(q, request)) },
+
     async sweep(options) {
       const result = nothing();
       for (const step of [...DUE, ...EXPIRED]) {
@@ -81,6 +97,24 @@ export function storeOver(runner: Runner): Store {
     artifactRoots: () => read(reads.artifactRoots),
     revision: () => runner.revision(),
     close: () => runner.close(),
+  };
+}
+
+/** The caller says what its documents are: the store gives back what it was given. */
+function documentsOver({ read, write }: Runner): Documents {
+  const found = <T>(script: (q: Query) => Script<StoredDocument | null>) =>
+    read(script) as Promise<StoredDocument<T> | null>;
+  return {
+    put: <T>(document: NewDocument<T>, expected?: number) =>
+      write((q) => documents.put(q, document, expected)) as Promise<StoredDocument<T>>,
+    get: <T>(kind: string, id: string) => found<T>((q) => documents.get(q, kind, id)),
+    byAlias: <T>(kind: string, alias: string) => found<T>((q) => documents.get(q, kind, alias, "alias")),
+    take: <T>(kind: string, id: string) =>
+      write((q) => documents.take(q, kind, id)) as Promise<StoredDocument<T> | null>,
+    remove: (kind, id) => write((q) => documents.take(q, kind, id)).then((taken) => taken !== null),
+    removeAll: (where) => write((q) => documents.removeAll(q, where)),
+    list: <T>(query: DocumentQuery) =>
+      read((q) => documents.list(q, query)) as Promise<Page<StoredDocument<T>>>,
   };
 }
 

@@ -1,0 +1,156 @@
+// Where the lines of the audit log are: appended, paged by their time, walked chain by chain, and forgotten from the front.
+
+import { type AuditRecord, type AuditSeal, FormationError } from "@formation-mcp/contract";
+import { sql } from "kysely";
+import { clamped, cursorOf, readCursor } from "./listing.ts";
+import type { AuditQuery, AuditStore, Page } from "./port.ts";
+import type { AuditRow } from "./schema.ts";
+import { all, count, type Query, type Script } from "./script.ts";
+
+type Chains = Awaited<ReturnType<AuditStore["chains"]>>;
+
+export function* append(q: Query, records: readonly AuditRecord[]): Script<void> {
+  for (const {
+    chain,
+    seq,
+    hash,
+    at,
+    owner,
+    credential,
+    action,
+    target,
+    outcome,
+    address,
+    trace_id,
+  } of records) {
+    const row = { chain, seq, hash, at, owner, credential, action, target, outcome, address, trace_id };
+    const written = yield* count(
+      q.cached("audit.add", row, (db, p) =>
+        db
+          .insertInto("audit")
+          .values(p)
+          .onConflict((conflict) => conflict.columns(["chain", "seq"]).doNothing()),
+      ),
+    );
+    if (written === 0) throw taken("line", seq);
+  }
+}
+
+/** The same seal may be written again: it says that the chain is still as long. */
+export function* seal(q: Query, { chain, seq, hash, at }: AuditSeal): Script<void> {
+  const written = yield* count(
+    q.cached("audit.seal", { chain, seq, hash, at }, (db, p) =>
+      db
+        .insertInto("audit_seals")
+        .values(p)
+        .onConflict((conflict) =>
+          conflict.columns(["chain", "seq"]).doUpdateSet({ at: p.at }).where("audit_seals.hash", "=", p.hash),
+        ),
+    ),
+  );
+  if (written === 0) throw taken("seal", seq);
+}
+
+function taken(what: string, seq: number): FormationError {
+  return new FormationError("conflict", `The audit log has another ${what} ${seq} of this chain already.`, {
+    remedy: "Give each run of a server process a chain of its own.",
+  });
+}
+
+/** The end of the first page: after all that there is. */
+const END = [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER] as const;
+
+export function* auditPage(q: Query, query: AuditQuery): Script<Page<AuditRecord>> {
+  const { owner, action, outcome, since = 0, until = Number.MAX_SAFE_INTEGER, chain } = query;
+  const limit = clamped(query.limit);
+  const [at = 0, id = 0] = readCursor("aud", query.cursor, END);
+  const given = { owner, action, outcome, chain };
+  const key = Object.entries(given).filter(([, value]) => value !== undefined);
+  const params = {
+    owner: owner ?? "",
+    action: action ?? "",
+    outcome: outcome ?? "ok",
+    chain: chain ?? "",
+    since,
+    until,
+    at,
+    id,
+    limit: limit + 1,
+  };
+  const rows = yield* all(
+    q.cached(`audit.page ${key.map(([name]) => name)}`, params, (db, p) => {
+      let select = db
+        .selectFrom("audit")
+        .selectAll()
+        .where("at", ">=", p.since)
+        .where("at", "<", p.until)
+        .where(sql<boolean>`(at, id) < (${p.at}, ${p.id})`);
+      // One index leads, and ends in the order of the page; the rest only filters.
+      if (owner !== undefined) select = select.where("owner", "=", p.owner);
+      if (action !== undefined) {
+        select = select.where(owner === undefined ? "action" : unindexed("action"), "=", p.action);
+      }
+      if (outcome !== undefined) {
+        const leads = owner === undefined && action === undefined;
+        select = select.where(leads ? "outcome" : unindexed("outcome"), "=", p.outcome);
+      }
+      if (chain !== undefined) select = select.where(unindexed("chain"), "=", p.chain);
+      return select.orderBy("at", "desc").orderBy("id", "desc").limit(p.limit);
+    }),
+  );
+  const last = rows[limit - 1];
+  return {
+    items: rows.slice(0, limit).map(toRecord),
+    cursor: last && rows.length > limit ? cursorOf("aud", last.at, last.id) : null,
+  };
+}
+
+function unindexed(column: string) {
+  return sql<string>`(${sql.ref(column)} || '')`;
+}
+
+export function* chains(q: Query): Script<Chains> {
+  const rows = yield* all(
+    q.cached("audit.chains", {}, (db) =>
+      db
+        .selectFrom("audit")
+        .select((eb) => [
+          "chain",
+          eb.fn.min<number>("id").as("began"),
+          eb.fn.min<number>("seq").as("first_seq"),
+          eb.fn.max<number>("seq").as("last_seq"),
+        ])
+        .groupBy("chain")
+        .orderBy("began"),
+    ),
+  );
+  const found: Chains = [];
+  for (const { chain, first_seq, last_seq } of rows) {
+    const seals = yield* all(
+      q.cached("audit.seals", { chain }, (db, p) =>
+        db.selectFrom("audit_seals").selectAll().where("chain", "=", p.chain).orderBy("seq"),
+      ),
+    );
+    found.push({ chain, first_seq, last_seq, seals: seals.map((one) => ({ ...one })) });
+  }
+  return found;
+}
+
+export function* readChain(q: Query, chain: string, from: number, limit: number): Script<AuditRecord[]> {
+  const rows = yield* all(
+    q.cached("audit.read", { chain, from, limit: clamped(limit) }, (db, p) =>
+      db
+        .selectFrom("audit")
+        .selectAll()
+        .where("chain", "=", p.chain)
+        .where("seq", ">=", p.from)
+        .orderBy("seq")
+        .limit(p.limit),
+    ),
+  );
+  return rows.map(toRecord);
+}
+
+function toRecord({ id, ...record }: AuditRow): AuditRecord {
+  return record;
+}
