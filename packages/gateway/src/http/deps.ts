@@ -5,6 +5,7 @@ import type { Authenticated, Authority } from "@formation-mcp/auth/authority";
 import type { Clock, Counters, Documents, Logger } from "@formation-mcp/contract";
 import type { Audit, Control } from "@formation-mcp/control";
 import type { Queue } from "@formation-mcp/queue";
+import type { Limits } from "./limits.ts";
 
 export interface GatewayDeps {
   control: Control;
@@ -21,6 +22,10 @@ export interface GatewayDeps {
   clock: Clock;
   logger: Logger;
   random: (bytes: number) => Uint8Array;
+  /** How often a caller may ask; without it there is no limit. The gateway fills it in for its parts. */
+  limits?: Limits;
+  /** Aborts when the server leaves: streams end, and calls that wait answer with what there is. */
+  closing?: AbortSignal;
 }
 
 /** What handlers read with `c.get(…)`. */

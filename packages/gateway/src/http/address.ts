@@ -1,0 +1,67 @@
+// Whose request it is: the peer of the socket, or what a proxy that the operator trusts says of it. Nobody else's
+// X-Forwarded-For counts.
+
+import { BlockList, isIP } from "node:net";
+
+/** The plain form of an address: an IPv4 address that came over an IPv6 socket is that IPv4 address. */
+export function plainAddress(address: string | undefined): string {
+  if (address === undefined) return "unknown";
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
+  return mapped?.[1] ?? address.replace(/%.*$/, "");
+}
+
+/** What stands for an address where requests are counted: of IPv6 the /64, which one customer has whole. */
+export function addressKey(address: string): string {
+  if (isIP(address) !== 6) return address;
+  const [head = "", tail] = address.toLowerCase().split("::");
+  const left = head === "" ? [] : head.split(":");
+  const right = tail === undefined || tail === "" ? [] : tail.split(":");
+  const words =
+    tail === undefined ? left : [...left, ...Array(8 - left.length - right.length).fill("0"), ...right];
+  const first = words.slice(0, 4).map((word) => word.replace(/^0+(?=.)/, ""));
+  return `${first.join(":")}::/64`;
+}
+
+export function isLoopback(address: string): boolean {
+  return address === "::1" || (isIP(address) === 4 && address.startsWith("127."));
+}
+
+export interface Proxies {
+  /** Whether a peer is a proxy that the operator trusts. */
+  trusted(peer: string): boolean;
+  /** The client that stands behind the peer. */
+  clientOf(peer: string, forwardedFor: string | null): string;
+}
+
+/** @param cidrs networks of trusted proxies, checked before: `10.0.0.0/8`, `fd00::/8`. */
+export function trustProxies(cidrs: readonly string[]): Proxies {
+  const list = new BlockList();
+  for (const cidr of cidrs) {
+    const [network = "", prefix = ""] = cidr.split("/");
+    list.addSubnet(network, Number(prefix), isIP(network) === 6 ? "ipv6" : "ipv4");
+  }
+  const trusted = (peer: string) => {
+    const kind = isIP(peer);
+    return kind !== 0 && list.check(peer, kind === 6 ? "ipv6" : "ipv4");
+  };
+  return {
+    trusted,
+    clientOf(peer, forwardedFor) {
+      if (!trusted(peer) || forwardedFor === null) return peer;
+      // Each proxy appends what it saw: from the right, the first that is no proxy of ours is the client.
+      let client = peer;
+      for (const word of forwardedFor.slice(-2048).split(",").reverse()) {
+        const said = plainAddress(
+          word
+            .trim()
+            .replace(/^\[(.*)\](:\d+)?$/, "$1")
+            .replace(/^(\d+(?:\.\d+){3}):\d+$/, "$1"),
+        );
+        if (isIP(said) === 0) break;
+        client = said;
+        if (!trusted(said)) break;
+      }
+      return client;
+    },
+  };
+}

@@ -1,0 +1,69 @@
+// What the guards turned away, told to the audit log. Nobody is recognised yet, so it is bounded: a flood of refusals is a
+// few lines, not a full disk.
+
+import type { ErrorCode } from "@formation-mcp/contract";
+import type { Context } from "hono";
+import { matchedRoutes } from "hono/route";
+import type { Env, GatewayDeps } from "./deps.ts";
+
+export interface Refusal {
+  outcome: ErrorCode;
+  owner?: string | null;
+  credential?: string | null;
+  /** Default: the route that was asked for. */
+  action?: string;
+}
+
+type Deps = Pick<GatewayDeps, "audit" | "logger" | "clock">;
+
+/** Refusals stored a minute, for one address and for all of them, by one server process. */
+const FROM_ONE = 60;
+const FROM_ALL = 1200;
+const MINUTE = 60_000;
+
+const minutes = new WeakMap<object, { since: number; all: number; by: Map<string, number> }>();
+
+/** Stores a refusal before the answer goes out. A log that can't be written refuses no less. */
+export async function recordRefusal(deps: Deps, c: Context<Env>, refusal: Refusal): Promise<void> {
+  const address = c.get("address");
+  if (!mayStore(deps, address)) return;
+  try {
+    await deps.audit.record(
+      {
+        owner: refusal.owner ?? null,
+        credential: refusal.credential ?? null,
+        action: refusal.action ?? actionOf(c),
+        target: null,
+        outcome: refusal.outcome,
+        address,
+        trace_id: c.get("traceId"),
+      },
+      { wait: true },
+    );
+  } catch (error) {
+    deps.logger.log("error", "A refusal could not be stored in the audit log.", { error });
+  }
+}
+
+/** The pattern of the route as the audit log names it: `GET /api/operations/{id}`. */
+export function actionOf(c: Context): string {
+  const path = matchedRoutes(c)
+    .map((route) => route.path)
+    .findLast((pattern) => !pattern.includes("*"));
+  const method = /^[A-Z]{1,10}$/.test(c.req.method) ? c.req.method : "OTHER";
+  return `${method} ${path === undefined ? "(unknown)" : path.replace(/:(\w+)(\{[^}]*\})?/g, "{$1}")}`;
+}
+
+function mayStore(deps: Deps, address: string): boolean {
+  const now = deps.clock.now();
+  let minute = minutes.get(deps.audit);
+  if (!minute || now - minute.since >= MINUTE || now < minute.since) {
+    minute = { since: now, all: 0, by: new Map() };
+    minutes.set(deps.audit, minute);
+  }
+  const one = minute.by.get(address) ?? 0;
+  if (one >= FROM_ONE || minute.all >= FROM_ALL) return false;
+  minute.by.set(address, one + 1);
+  minute.all += 1;
+  return true;
+}
