@@ -14,7 +14,8 @@ export interface AuditEvent {
   action: string;
   /** The record that it was about: one of our ids or an instance's name, if it is known. */
   target: string | null;
-  outcome: "ok" | ErrorCode;
+  /** How it ended. `begun` stands before a change is made, so that none is made that the log can't hold. */
+  outcome: "begun" | "ok" | ErrorCode;
   /** The caller's address, or null over stdio. */
   address: string | null;
   /** W3C trace id (32 hex digits), or null. */

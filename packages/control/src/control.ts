@@ -5,6 +5,7 @@ import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";
 import {
   type Clock,
+  type Counters,
   FormationError,
   LIMITS,
   type Logger,
@@ -15,6 +16,7 @@ import type { Resources } from "@formation-mcp/formfile";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import { findTool, type ToolName } from "@formation-mcp/tools";
+import type { Audit } from "./audit.ts";
 import { type ToolBounds, toolGate } from "./authorize.ts";
 import { buildGet, buildList, packBuild } from "./builds.ts";
 import { vmControl, vmDelete } from "./changes.ts";
@@ -25,6 +27,7 @@ import { vmList, vmStatus } from "./instances.ts";
 import { vmLogs } from "./logs.ts";
 import { operationCancel, operationGet, operationList } from "./operations.ts";
 import type { CallHooks, Control } from "./port.ts";
+import type { Quotas } from "./quotas.ts";
 import { packShip, vmCreate } from "./ships.ts";
 
 export interface ControlOptions extends ToolBounds {
@@ -42,6 +45,12 @@ export interface ControlOptions extends ToolBounds {
   /** What a node must have free to take a build, which is also what the build may use. */
   buildNeeds?: Resources;
   random?: (bytes: number) => Uint8Array;
+  /** Where every call and every refusal is recorded; nowhere by default. */
+  audit?: Audit;
+  /** What each owner may have; without it there is no limit. */
+  quotas?: Quotas;
+  /** Counts operations per minute for all server processes; without it they are not limited. */
+  counters?: Counters;
 }
 
 const HANDLERS: { [N in ToolName]: Handler<N> } = {

@@ -1,5 +1,8 @@
-// What each tool does: scope, ownership, records, operations.
+// What each tool does: scope, ownership, quotas, records, operations; and the log of who did what.
 
-export type { Audit, Audited } from "./audit.ts";
+export { type Audit, type Audited, type AuditOptions, createAudit } from "./audit.ts";
+export { type AuditProblem, type AuditVerdict, verifyAudit } from "./audit-verify.ts";
+export type { ToolBounds } from "./authorize.ts";
 export { type ControlOptions, createControl } from "./control.ts";
 export type { CallHooks, Control } from "./port.ts";
+export { createQuotas, type Quotas, type QuotasOptions } from "./quotas.ts";

@@ -1,6 +1,8 @@
 // The one database: operations, builds, deployments, instances and nodes.
 
 export type {
+  AuditQuery,
+  AuditStore,
   BuildPatch,
   Changes,
   DeploymentPatch,
