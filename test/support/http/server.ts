@@ -1,0 +1,101 @@
+// Starts the real `formation-mcp-http` on a port of the system's choice, reads where it listens and how its first admin
+// comes in, and ends it by its process id.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { waitFor } from "@formation-mcp/os";
+import { ROOT } from "../server.ts";
+
+/** The bundled program is what is tested; FORMATION_TEST_SOURCE=1 tests the sources, which need no build. */
+const BUNDLE = join(ROOT, "apps/http/dist/formation-mcp-http.mjs");
+const SOURCE = join(ROOT, "apps/http/src/main.ts");
+
+export interface HttpServerOptions {
+  stateDir: string;
+  env?: Record<string, string>;
+  args?: string[];
+}
+
+/** One process that serves. */
+export interface HttpServer {
+  /** Its origin, without a slash at its end. */
+  url: string;
+  pid: number;
+  stateDir: string;
+  /** The one-time token of a fresh server's first admin, or null. */
+  bootstrapToken: string | null;
+  /** All that it wrote so far, on both streams. */
+  output(): string;
+  /** Resident memory in MiB. */
+  rss(): number;
+  /** SIGTERM; returns the exit code once it has gone. */
+  stop(): Promise<number | null>;
+  /** SIGKILL. */
+  kill(): Promise<void>;
+}
+
+/** The words that run the program. */
+export function httpCommand(args: string[]): string[] {
+  const fromSource = process.env["FORMATION_TEST_SOURCE"] === "1";
+  if (!fromSource && !existsSync(BUNDLE)) {
+    throw new Error(`${BUNDLE} is not there: build it first, or set FORMATION_TEST_SOURCE=1.`);
+  }
+  return fromSource ? ["--conditions=formation-source", SOURCE, ...args] : [BUNDLE, ...args];
+}
+
+/** Settings under which a storm of a test is not taken for one. */
+export function httpEnvironment(stateDir: string, env: Record<string, string> = {}): Record<string, string> {
+  const { PATH = "", HOME = "/" } = process.env;
+  return {
+    PATH,
+    HOME,
+    FORMATION_DRIVERS: "fake",
+    FORMATION_STATE_DIR: stateDir,
+    FORMATION_HTTP_LISTEN: "127.0.0.1:0",
+    ...env,
+  };
+}
+
+export async function startHttp({ stateDir, env = {}, args = [] }: HttpServerOptions): Promise<HttpServer> {
+  const child = spawn(process.execPath, httpCommand(args), {
+    env: httpEnvironment(stateDir, env),
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (chunk: string) => {
+      output += chunk;
+    });
+  }
+  const url = await waitFor(
+    () => {
+      if (child.exitCode !== null) throw new Error(`The server ended with ${child.exitCode}:\n${output}`);
+      return /listening[^\n]*?(https?:\/\/[^\s"\\]+)/i.exec(output)?.[1];
+    },
+    { timeoutMs: 60_000, everyMs: 20, what: "the server to listen" },
+  );
+  return {
+    url: url.replace(/\/$/, ""),
+    pid: child.pid ?? 0,
+    stateDir,
+    bootstrapToken: /\bfmb_[A-Za-z0-9_-]+/.exec(output)?.[0] ?? null,
+    output: () => output,
+    rss: () =>
+      Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? 0) / 1024,
+    stop: () => end(child, "SIGTERM"),
+    kill: async () => {
+      await end(child, "SIGKILL");
+    },
+  };
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
+  if (child.exitCode === null && child.signalCode === null) {
+    const gone = once(child, "exit");
+    child.kill(signal);
+    await gone;
+  }
+  return child.exitCode;
+}
