@@ -1,3 +1,13 @@
 // The HTTP door.
 
 export type { Env, GatewayDeps } from "./http/deps.ts";
+export {
+  type Admitted,
+  createHttpGateway,
+  type HttpGateway,
+  type HttpGatewayOptions,
+  type RequestInfo,
+} from "./http/gateway.ts";
+export { bearer } from "./http/guard.ts";
+export { DEFAULT_RATES, type Limits, type Rates } from "./http/limits.ts";
+export type { GatewaySettings } from "./http/settings.ts";

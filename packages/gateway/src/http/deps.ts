@@ -2,8 +2,9 @@
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Authenticated, Authority } from "@formation-mcp/auth/authority";
-import type { Clock, Counters, Documents, Logger } from "@formation-mcp/contract";
-import type { Audit, Control } from "@formation-mcp/control";
+import type { Clock, Counters, Documents, Logger, Usage } from "@formation-mcp/contract";
+import type { Audit, Control, Quotas } from "@formation-mcp/control";
+import type { AuditStore } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import type { Limits } from "./limits.ts";
 
@@ -11,6 +12,11 @@ export interface GatewayDeps {
   control: Control;
   authority: Authority;
   audit: Audit;
+  /** The audit log as admins read it. */
+  auditLog: Pick<AuditStore, "page">;
+  quotas: Quotas;
+  /** What an owner has now, as quotas count it. */
+  usage: (owner: string) => Promise<Usage>;
   documents: Documents;
   counters: Counters;
   artifacts: Artifacts;

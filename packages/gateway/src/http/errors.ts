@@ -1,10 +1,8 @@
 // How an error of ours looks over HTTP: which status it has, and the envelope that every answer of the REST door wears.
 
 import { type ErrorCode, FormationError } from "@formation-mcp/contract";
-import type { Context } from "hono";
-import type { ContentfulStatusCode } from "hono/utils/http-status";
 
-const STATUS: Record<ErrorCode, ContentfulStatusCode> = {
+const STATUS: Record<ErrorCode, number> = {
   invalid: 400,
   unauthenticated: 401,
   forbidden: 403,
@@ -22,7 +20,7 @@ export const BODY_FIELD = "body";
 export const CONTENT_TYPE_FIELD = "content-type";
 
 /** The HTTP status of an error (RFC 9110 §15). */
-export function statusOf({ code, details: { field } }: FormationError): ContentfulStatusCode {
+export function statusOf({ code, details: { field } }: FormationError): number {
   if (code === "limit" && field === BODY_FIELD) return 413;
   if (code === "invalid" && field === CONTENT_TYPE_FIELD) return 415;
   return STATUS[code];
@@ -40,11 +38,14 @@ export function errorBody(error: FormationError): Record<string, unknown> {
 }
 
 /**
- * Answers with an error. What is not ours says nothing of itself.
+ * The answer that is an error. What is not ours says nothing of itself.
  * @param headers what the answer says beside the envelope, e.g. `www-authenticate`.
  */
-export function fail(c: Context, thrown: unknown, headers: Record<string, string> = {}): Response {
+export function fail(thrown: unknown, headers: Record<string, string> = {}): Response {
   const error = FormationError.from(thrown);
   const retry = error.code === "unavailable" ? { "retry-after": "2" } : {};
-  return c.json(errorBody(error), statusOf(error), { ...retry, ...headers });
+  return Response.json(errorBody(error), {
+    status: statusOf(error),
+    headers: { "cache-control": "no-store", ...retry, ...headers },
+  });
 }

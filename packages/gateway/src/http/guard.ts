@@ -9,7 +9,7 @@ import { BASIC_SCOPES, type Challenge, challengeHeader } from "./challenge.ts";
 import type { Env, GatewayDeps } from "./deps.ts";
 import { fail } from "./errors.ts";
 import { retryAfter } from "./limits.ts";
-import { recordRefusal } from "./refusals.ts";
+import { actionOf, type Refusal, recordRefusal } from "./refusals.ts";
 
 /** RFC 6750 §2.1: `b64token`. A token is never read from a query or a body. */
 const BEARER = /^Bearer +([A-Za-z0-9\-._~+/]{1,8192}=*)$/i;
@@ -34,14 +34,14 @@ export async function identify(deps: GatewayDeps, c: Context<Env>): Promise<Resp
     caller = await authenticate(deps, header);
   } catch (thrown) {
     const error = FormationError.from(thrown);
-    if (error.code !== "unauthenticated" && error.code !== "forbidden") return fail(c, error);
+    if (error.code !== "unauthenticated" && error.code !== "forbidden") return fail(error);
     return refuseToken(deps, c, error, header !== undefined);
   }
   try {
     await deps.limits?.take("owner", caller.principal.owner);
   } catch (thrown) {
     const { owner, credential = caller.tokenId } = caller.principal;
-    return tooOften(deps, c, thrown, { owner, credential });
+    return tooOften(deps, { ...origin(c), owner, credential }, thrown);
   }
   c.set("caller", caller);
   return null;
@@ -68,27 +68,26 @@ async function refuseToken(
   try {
     await deps.limits?.take("failure", addressKey(c.get("address")));
   } catch (thrown) {
-    return tooOften(deps, c, thrown, {});
+    return tooOften(deps, origin(c), thrown);
   }
-  await recordRefusal(deps, c, { outcome: error.code });
+  await recordRefusal(deps, { ...origin(c), outcome: error.code });
   const said: Challenge = {
     ...(shown ? { error: "invalid_token", description: error.message } : {}),
     scopes: BASIC_SCOPES,
   };
-  return fail(c, error, { "www-authenticate": challengeHeader(deps.publicUrl, said) });
+  return fail(error, { "www-authenticate": challengeHeader(deps.publicUrl, said) });
 }
 
 /** Answers 429 with Retry-After; the first refusal of a window goes to the audit log. What else is thrown is its own answer. */
 export async function tooOften(
   deps: GatewayDeps,
-  c: Context<Env>,
+  where: Omit<Refusal, "outcome">,
   thrown: unknown,
-  who: { owner?: string; credential?: string },
 ): Promise<Response> {
   const wait = retryAfter(thrown);
-  if (!wait) return fail(c, thrown);
-  if (wait.first) await recordRefusal(deps, c, { outcome: "limit", ...who });
-  return fail(c, thrown, { "retry-after": String(wait.seconds) });
+  if (!wait) return fail(thrown);
+  if (wait.first) await recordRefusal(deps, { ...where, outcome: "limit" });
+  return fail(thrown, { "retry-after": String(wait.seconds) });
 }
 
 /** A 403 that tells a client which scopes to come back with: those it has and the one it lacks. */
@@ -100,7 +99,8 @@ export async function refuseScope(
 ): Promise<Response> {
   const caller = c.get("caller");
   const { owner, scopes, credential = caller.tokenId } = caller.principal;
-  await recordRefusal(deps, c, { outcome: "forbidden", owner, credential, ...(action ? { action } : {}) });
+  const from = { ...origin(c), ...(action ? { action } : {}) };
+  await recordRefusal(deps, { ...from, outcome: "forbidden", owner, credential });
   const error = new FormationError("forbidden", `This needs the scope ${scope}.`, {
     remedy: `Ask for a token with ${scope}.`,
   });
@@ -109,5 +109,10 @@ export async function refuseScope(
     description: error.message,
     scopes: [...new Set([...scopes, scope])],
   };
-  return fail(c, error, { "www-authenticate": challengeHeader(deps.publicUrl, needed) });
+  return fail(error, { "www-authenticate": challengeHeader(deps.publicUrl, needed) });
+}
+
+/** Which request it is, as the audit log names it. */
+function origin(c: Context<Env>): Omit<Refusal, "outcome"> {
+  return { action: actionOf(c), address: c.get("address"), traceId: c.get("traceId") };
 }

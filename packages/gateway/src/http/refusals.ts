@@ -4,14 +4,16 @@
 import type { ErrorCode } from "@formation-mcp/contract";
 import type { Context } from "hono";
 import { matchedRoutes } from "hono/route";
-import type { Env, GatewayDeps } from "./deps.ts";
+import type { GatewayDeps } from "./deps.ts";
 
 export interface Refusal {
   outcome: ErrorCode;
+  /** A tool's name, or a route as {@link actionOf} writes it. */
+  action: string;
+  address: string;
+  traceId: string;
   owner?: string | null;
   credential?: string | null;
-  /** Default: the route that was asked for. */
-  action?: string;
 }
 
 type Deps = Pick<GatewayDeps, "audit" | "logger" | "clock">;
@@ -24,20 +26,12 @@ const MINUTE = 60_000;
 const minutes = new WeakMap<object, { since: number; all: number; by: Map<string, number> }>();
 
 /** Stores a refusal before the answer goes out. A log that can't be written refuses no less. */
-export async function recordRefusal(deps: Deps, c: Context<Env>, refusal: Refusal): Promise<void> {
-  const address = c.get("address");
+export async function recordRefusal(deps: Deps, refusal: Refusal): Promise<void> {
+  const { action, outcome, address, traceId, owner = null, credential = null } = refusal;
   if (!mayStore(deps, address)) return;
   try {
     await deps.audit.record(
-      {
-        owner: refusal.owner ?? null,
-        credential: refusal.credential ?? null,
-        action: refusal.action ?? actionOf(c),
-        target: null,
-        outcome: refusal.outcome,
-        address,
-        trace_id: c.get("traceId"),
-      },
+      { owner, credential, action, target: null, outcome, address, trace_id: traceId },
       { wait: true },
     );
   } catch (error) {
