@@ -5,7 +5,7 @@ import { sql } from "kysely";
 import { clamped, cursorOf, readCursor } from "./listing.ts";
 import type { AuditQuery, AuditStore, Page } from "./port.ts";
 import type { AuditRow } from "./schema.ts";
-import { all, count, type Query, type Script } from "./script.ts";
+import { all, atMost, count, type Query, type Script } from "./script.ts";
 
 type Chains = Awaited<ReturnType<AuditStore["chains"]>>;
 
@@ -95,7 +95,7 @@ export function* auditPage(q: Query, query: AuditQuery): Script<Page<AuditRecord
         select = select.where(leads ? "outcome" : unindexed("outcome"), "=", p.outcome);
       }
       if (chain !== undefined) select = select.where(unindexed("chain"), "=", p.chain);
-      return select.orderBy("at", "desc").orderBy("id", "desc").limit(p.limit);
+      return select.orderBy("at", "desc").orderBy("id", "desc").limit(atMost(p.limit));
     }),
   );
   const last = rows[limit - 1];
@@ -145,7 +145,7 @@ export function* readChain(q: Query, chain: string, from: number, limit: number)
         .where("chain", "=", p.chain)
         .where("seq", ">=", p.from)
         .orderBy("seq")
-        .limit(p.limit),
+        .limit(atMost(p.limit)),
     ),
   );
   return rows.map(toRecord);

@@ -6,7 +6,7 @@ import { type ErrorRecord, isFinal, OPERATION_STATES } from "@formation-mcp/cont
 import { end, move } from "./follow.ts";
 import { instanceRow, patchInstance } from "./records.ts";
 import type { OperationRow } from "./schema.ts";
-import { first, type Query, type Script } from "./script.ts";
+import { first, ONE, type Query, type Script } from "./script.ts";
 
 export const CANCELLED: ErrorRecord = {
   code: "cancelled",
@@ -42,7 +42,7 @@ function* restoreDesire(q: Query, row: OperationRow): Script<void> {
         .where("ended_at", "is", null)
         .where("desire_to", "is not", null)
         .orderBy("seq")
-        .limit(1),
+        .limit(ONE),
     ),
   );
   // A younger wish stands; should that be cancelled too, it goes back to what was before this one.

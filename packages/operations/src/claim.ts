@@ -8,7 +8,8 @@ import { giveBack } from "./follow.ts";
 import type { Store } from "./port.ts";
 import { toOperation } from "./rows.ts";
 import type { Tables } from "./schema.ts";
-import { all, numbered, type Query, type Script, values } from "./script.ts";
+import { all, numbered, ONE, type Query, type Script, values } from "./script.ts";
+import { FEW } from "./steps.ts";
 
 type Request = Parameters<Store["claim"]>[0];
 
@@ -93,7 +94,7 @@ function oldestOf(
       ),
     )
     .orderBy("o.seq")
-    .limit(1) as never;
+    .limit(ONE) as never;
 }
 
 /**
@@ -111,7 +112,7 @@ function* takeBackSilent(q: Query): Script<void> {
         .where("attempt", "<", p.attempts)
         .where("cancel_requested_at", "is", null)
         .where("deadline_at", ">", p.now)
-        .limit(100),
+        .limit(sql.lit(FEW)),
     ),
   );
   for (const row of rows) yield* giveBack(q, row, q.now, silent(row.attempt));

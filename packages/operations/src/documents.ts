@@ -10,7 +10,7 @@ import type { ExpressionBuilder } from "kysely";
 import { page } from "./listing.ts";
 import type { Page } from "./port.ts";
 import type { DocumentRow, Tables } from "./schema.ts";
-import { all, count, first, numbered, type Query, type Script, values } from "./script.ts";
+import { all, atMost, count, first, numbered, type Query, type Script, values } from "./script.ts";
 
 /** `expected` as in {@link Documents.put}. */
 export function* put(q: Query, document: NewDocument, expected?: number): Script<StoredDocument> {
@@ -140,7 +140,7 @@ export function* list(q: Query, query: Parameters<Documents["list"]>[0]): Script
           .where((eb) => alive(eb, p.now));
         if (owner !== undefined) select = select.where("owner", "=", p.owner);
         if (group !== undefined) select = select.where("group", "=", p.group);
-        return select.orderBy("seq", "desc").limit(p.limit);
+        return select.orderBy("seq", "desc").limit(atMost(p.limit));
       },
     ),
   ]);

@@ -4,16 +4,16 @@ import { type Kysely, sql } from "kysely";
 import type { SweepResult } from "./port.ts";
 import { toBuild, toOperation } from "./rows.ts";
 import type { OperationRow, Tables } from "./schema.ts";
-import { all, count, first, type Query, type Script } from "./script.ts";
+import { all, count, first, ONE, type Query, type Script } from "./script.ts";
 import { FEW, MANY, type Options, type Step } from "./steps.ts";
 
 /** An idempotency key outlives its operation: it keeps a copy. */
 function* expiredOperations(q: Query, { operationKeptMs }: Options, result: SweepResult): Script<boolean> {
-  const batch = { before: q.now - operationKeptMs, limit: MANY };
+  const batch = { before: q.now - operationKeptMs };
   // Most operations have no key: whether any waits for its copy is asked first, because the join costs a tenth of it all.
   const open = yield* first(
     q.cached("sweep.open", {}, (db) =>
-      db.selectFrom("idempotency").select("operation_id").where("operation", "is", null).limit(sql.lit(1)),
+      db.selectFrom("idempotency").select("operation_id").where("operation", "is", null).limit(ONE),
     ),
   );
   const keyed = open ? yield* keyedOperations(q, batch) : [];
@@ -34,7 +34,7 @@ function* expiredOperations(q: Query, { operationKeptMs }: Options, result: Swee
 }
 
 /** The rows that go next: what copies for keys and what deletes must mean the same ones. */
-function due(db: Kysely<Tables>, { before, limit }: { before: number; limit: number }) {
+function due(db: Kysely<Tables>, { before }: { before: number }) {
   return db
     .selectFrom("operations")
     .select("seq")
@@ -42,10 +42,10 @@ function due(db: Kysely<Tables>, { before, limit }: { before: number; limit: num
     .where("ended_at", "<=", before)
     .orderBy("ended_at")
     .orderBy("seq")
-    .limit(limit);
+    .limit(sql.lit(MANY));
 }
 
-function* keyedOperations(q: Query, batch: { before: number; limit: number }): Script<OperationRow[]> {
+function* keyedOperations(q: Query, batch: { before: number }): Script<OperationRow[]> {
   return yield* all(
     q.cached("sweep.keyed", batch, (db, p) =>
       db
@@ -59,11 +59,15 @@ function* keyedOperations(q: Query, batch: { before: number; limit: number }): S
 
 function* expiredKeys(q: Query): Script<boolean> {
   const removed = yield* count(
-    q.cached("sweep.keys", { now: q.now, limit: MANY }, (db, p) =>
+    q.cached("sweep.keys", { now: q.now }, (db, p) =>
       db
         .deleteFrom("idempotency")
         .where("operation_id", "in", (eb) =>
-          eb.selectFrom("idempotency").select("operation_id").where("expires_at", "<=", p.now).limit(p.limit),
+          eb
+            .selectFrom("idempotency")
+            .select("operation_id")
+            .where("expires_at", "<=", p.now)
+            .limit(sql.lit(MANY)),
         ),
     ),
   );
@@ -72,7 +76,7 @@ function* expiredKeys(q: Query): Script<boolean> {
 
 function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boolean> {
   const rows = yield* all(
-    q.cached("sweep.deleted", { before: q.now - operationKeptMs, limit: FEW }, (db, p) =>
+    q.cached("sweep.deleted", { before: q.now - operationKeptMs }, (db, p) =>
       db
         .selectFrom("instances as i")
         .select(["i.seq", "i.id"])
@@ -88,7 +92,7 @@ function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boole
             ),
           ),
         )
-        .limit(p.limit),
+        .limit(sql.lit(FEW)),
     ),
   );
   for (const { seq, id } of rows) {
@@ -112,7 +116,7 @@ function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boole
 /** A build is in use while an instance that is not deleted is made of it, or is to be. */
 function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepResult): Script<boolean> {
   const rows = yield* all(
-    q.cached("sweep.builds", { before: q.now - unusedBuildKeptMs, limit: FEW }, (db, p) =>
+    q.cached("sweep.builds", { before: q.now - unusedBuildKeptMs }, (db, p) =>
       db
         .deleteFrom("builds")
         .where("seq", "in", (eb) =>
@@ -138,12 +142,16 @@ function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepRe
                     .innerJoin("instances as i", "i.id", "d.instance_id")
                     .select("d.seq")
                     .whereRef("d.build_id", "=", "b.id")
-                    .where("d.state", "in", ["queued", "deploying", "live"])
+                    .where(
+                      "d.state",
+                      "in",
+                      (["queued", "deploying", "live"] as const).map((state) => sql.lit(state)),
+                    )
                     .where("i.state", "<>", sql.lit("deleted" as const)),
                 ),
               ),
             )
-            .limit(p.limit),
+            .limit(sql.lit(FEW)),
         )
         .returningAll(),
     ),

@@ -6,7 +6,7 @@ import { documentArtifacts } from "./documents.ts";
 import type { InstancePatch, Store } from "./port.ts";
 import { instanceRow, patchInstance } from "./records.ts";
 import { toInstance, toNode, toOperation } from "./rows.ts";
-import { all, first, type Query, type Script } from "./script.ts";
+import { all, first, ONE, type Query, type Script } from "./script.ts";
 import { instanceByName } from "./submit.ts";
 
 export function* operationFor(q: Query, target: Id): Script<Operation | null> {
@@ -17,7 +17,7 @@ export function* operationFor(q: Query, target: Id): Script<Operation | null> {
         q.cached(`operation.for ${column}`, { target }, (db, p) => {
           const select = db.selectFrom("operations").selectAll().where(column, "=", p.target);
           const rest = column === "target_id" ? select.whereRef("target_id", "<>", "serial_key") : select;
-          return rest.orderBy("seq", "desc").limit(1);
+          return rest.orderBy("seq", "desc").limit(ONE);
         }),
       ),
     );

@@ -1,7 +1,7 @@
 // How the rules of the store are written once for every driver: as scripts, generators that yield queries and get their
 // results. A driver runs a whole script inside one transaction, so no script can wait for anything but the database.
 
-import type { Compilable, CompiledQuery, Kysely } from "kysely";
+import { type Compilable, type CompiledQuery, type Kysely, sql } from "kysely";
 import type { Tables } from "./schema.ts";
 
 export interface Result {
@@ -53,6 +53,17 @@ export function values(params: object, name: string, length: number): string[] {
 export function numbered(name: string, list: readonly string[]): Record<string, string> {
   return Object.fromEntries(list.map((value, i) => [`${name}${i}`, value]));
 }
+
+/**
+ * A row limit that differs from call to call. Bare, `limit ?` makes SQLite prepare the statement anew for each value
+ * bound, to plan for it; limits that do not differ are literals for the same reason.
+ */
+export function atMost(limit: number) {
+  return sql<number>`+${limit}`;
+}
+
+/** A row limit of one. */
+export const ONE = sql.lit(1);
 
 class Param {
   readonly name: string;

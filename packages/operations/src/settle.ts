@@ -2,6 +2,7 @@
 // one changes nothing.
 
 import { FormationError, LIMITS, type Operation, type Progress } from "@formation-mcp/contract";
+import { sql } from "kysely";
 import { CANCELLED } from "./cancel.ts";
 import { end, giveBack } from "./follow.ts";
 import type { Changes, Lease, Outcome } from "./port.ts";
@@ -36,7 +37,7 @@ export function* renew(q: Query, lease: Lease, leaseMs: number): Script<Operatio
           version: eb("version", "+", 1),
         }))
         .where("id", "=", p.operation_id)
-        .where("state", "=", "running")
+        .where("state", "=", sql.lit("running" as const))
         .where("attempt", "=", p.attempt)
         .where("claimed_by", "=", p.node_id)
         .where("lease_until", ">", p.now)
@@ -54,7 +55,7 @@ export function* report(q: Query, lease: Lease, progress: Omit<Progress, "at">):
         .updateTable("operations")
         .set((eb) => ({ progress: p.text, updated_at: p.now, version: eb("version", "+", 1) }))
         .where("id", "=", p.operation_id)
-        .where("state", "=", "running")
+        .where("state", "=", sql.lit("running" as const))
         .where("attempt", "=", p.attempt)
         .where("claimed_by", "=", p.node_id)
         .where("lease_until", ">", p.now),

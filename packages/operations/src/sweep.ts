@@ -9,7 +9,7 @@ import type { SweepResult } from "./port.ts";
 import { nodes } from "./reads.ts";
 import { toOperation, write } from "./rows.ts";
 import type { OperationRow } from "./schema.ts";
-import { all, count, type Query, type Script } from "./script.ts";
+import { all, count, ONE, type Query, type Script } from "./script.ts";
 import { FEW, type Options, type Step } from "./steps.ts";
 import { type Waiting, waitingFor } from "./waiting.ts";
 
@@ -18,13 +18,13 @@ const RESEND = 500;
 
 function* silentOnes(q: Query, _: Options, result: SweepResult): Script<boolean> {
   const rows = yield* all(
-    q.cached("sweep.silent", { now: q.now, few: FEW }, (db, p) =>
+    q.cached("sweep.silent", { now: q.now }, (db, p) =>
       db
         .selectFrom("operations")
         .selectAll()
         .where("state", "=", sql.lit("running" as const))
         .where("lease_until", "<=", p.now)
-        .limit(p.few),
+        .limit(sql.lit(FEW)),
     ),
   );
   for (const row of rows) {
@@ -76,14 +76,14 @@ function over(q: Query, row: OperationRow): End | undefined {
 
 function* untaken(q: Query, _: Options, result: SweepResult): Script<boolean> {
   const rows = yield* all(
-    q.cached("sweep.untaken", { now: q.now, few: FEW }, (db, p) =>
+    q.cached("sweep.untaken", { now: q.now }, (db, p) =>
       db
         .selectFrom("operations")
         .selectAll()
         .where("deadline_at", "<=", p.now)
         .where("ended_at", "is", null)
         .where(sql`(state || '')`, "=", "queued")
-        .limit(p.few),
+        .limit(sql.lit(FEW)),
     ),
   );
   if (rows.length === 0) return false;
@@ -130,7 +130,7 @@ function* stranded(
   before: SweepResult,
 ): Script<boolean> {
   const rows = yield* all(
-    q.cached("sweep.stranded", { now: q.now, before: q.now - strandedMs, limit: FEW }, (db, p) =>
+    q.cached("sweep.stranded", { now: q.now, before: q.now - strandedMs }, (db, p) =>
       db
         .selectFrom("operations as o")
         .selectAll("o")
@@ -141,14 +141,14 @@ function* stranded(
             .whereRef("older.seq", "<", "o.seq")
             .where("older.ended_at", "is", null)
             .orderBy("older.seq", "desc")
-            .limit(1)
+            .limit(ONE)
             .as("behind"),
         )
         .where("o.state", "=", sql.lit("queued" as const))
         .where("o.sent_at", "<=", p.before)
         .where("o.run_at", "<=", p.now)
         .orderBy("o.sent_at")
-        .limit(p.limit),
+        .limit(sql.lit(FEW)),
     ),
   );
   if (rows.length === 0) return false;
