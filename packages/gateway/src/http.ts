@@ -11,3 +11,5 @@ export {
 export { bearer } from "./http/guard.ts";
 export { DEFAULT_RATES, type Limits, type Rates } from "./http/limits.ts";
 export type { GatewaySettings } from "./http/settings.ts";
+export { REST_ROUTES, restRoutes } from "./rest/routes.ts";
+export type { Access, RestRoute } from "./rest/table.ts";

@@ -1,0 +1,258 @@
+// The tools over REST: the list as the ancestor had it, with the schemas beside, and one call each, under our names and
+// under the ancestor's.
+
+import type { Principal, Scope } from "@formation-mcp/auth";
+import { allScopes } from "@formation-mcp/auth";
+import { FormationError, idKind } from "@formation-mcp/contract";
+import { LISTING, type ListedTool } from "@formation-mcp/tools/listing";
+import { z } from "zod";
+import { asAncestor } from "./alias-results.ts";
+import { ALIASES, type Alias, findAlias, type Translated } from "./aliases.ts";
+import { type Exchange, type Route, route } from "./table.ts";
+
+type Json = Record<string, unknown>;
+
+const definition = z.object({
+  name: z.string(),
+  title: z.string().optional(),
+  description: z.string(),
+  version: z.string(),
+  parameters: z.array(
+    z.object({
+      name: z.string(),
+      description: z.string(),
+      required: z.boolean(),
+      parameter_type: z.string(),
+      default: z.unknown().optional(),
+      enum_values: z.array(z.unknown()).nullable(),
+    }),
+  ),
+  return_type: z.string(),
+  tags: z.array(z.string()),
+  is_long_running: z.boolean(),
+  alias_of: z.string().optional().describe("The tool that is called under this old name"),
+  scope: z.string().describe("What a token needs for it"),
+  input_schema: z.record(z.string(), z.unknown()).describe("JSON Schema 2020-12"),
+  output_schema: z.record(z.string(), z.unknown()).optional(),
+});
+
+const LONG = new Set(
+  LISTING.filter(
+    ({ input, annotations }) => !annotations.readOnlyHint && "wait_seconds" in propertiesOf(input),
+  ).map(({ name }) => name),
+);
+const KEYED = new Set(
+  LISTING.filter(({ input }) => "idempotency_key" in propertiesOf(input)).map(({ name }) => name),
+);
+
+export const TOOL_ROUTES: readonly Route[] = [
+  route({
+    method: "GET",
+    path: "/api/tools",
+    access: "any",
+    tag: "tools",
+    id: "listTools",
+    summary: "List the tools that the token may use",
+    description: "Ours first, then the ancestor's names for them.",
+    query: z.object({ category: z.string().max(80).optional().describe("Only tools with this tag") }),
+    data: z.object({ tools: z.array(definition), categories: z.array(z.string()) }),
+    async handle({ deps, caller, query }) {
+      const offered = new Set(
+        LISTING.map(({ name }) => name).filter((name) => deps.control.offers(caller.principal, name)),
+      );
+      const all = [
+        ...LISTING.filter(({ name }) => offered.has(name)).map((tool) => ours(tool, deps.version)),
+        ...ALIASES.filter(({ tool }) => offered.has(tool)).map((alias) => theirs(alias, deps.version)),
+      ];
+      const { category } = query;
+      return {
+        data: {
+          tools: category === undefined ? all : all.filter(({ tags }) => tags.includes(category)),
+          categories: [...new Set(all.flatMap(({ tags }) => tags.slice(0, 1)))],
+        },
+      };
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/tools/{name}",
+    access: "any",
+    tag: "tools",
+    id: "executeTool",
+    summary: "Call a tool",
+    description:
+      "The body is {parameters: {…}} or the tool's input itself; an Idempotency-Key header is idempotency_key. Under one of the ancestor's names the call answers at once with an operation to follow.",
+    body: z.record(z.string(), z.unknown()),
+    data: z.record(z.string(), z.unknown()),
+    errors: [400, 404, 409, 413],
+    async handle(exchange) {
+      const { params, body } = exchange;
+      const name = params["name"] ?? "";
+      const { input, notes } = parametersOf(body);
+      const keyed = withKey(exchange, name, input);
+      const alias = findAlias(name);
+      if (!alias) {
+        const data = await exchange.tool(name, keyed);
+        return { data, message: notes.join(" ") || null };
+      }
+      const translated = alias.translate(keyed);
+      const { result, warnings } = await callAlias(exchange, alias, translated, keyed);
+      const told = [...warnings, ...notes];
+      return { data: asAncestor(alias.name, result, told), message: told.join(" ") || null };
+    },
+  }),
+];
+
+/** The ancestor's body {parameters, context}, or the input as it is. */
+function parametersOf(body: Json): { input: Json; notes: string[] } {
+  if (!Object.hasOwn(body, "parameters")) return { input: body, notes: [] };
+  const { parameters, context, ...others } = body;
+  if (typeof parameters !== "object" || parameters === null || Array.isArray(parameters)) {
+    throw new FormationError("invalid", "parameters must be an object.", { field: "parameters" });
+  }
+  const [other] = Object.keys(others);
+  if (other !== undefined) {
+    throw new FormationError(
+      "invalid",
+      `There is no field ${JSON.stringify(other.slice(0, 60))} beside parameters.`,
+      {
+        field: other.slice(0, 60),
+        remedy: "Put what the tool takes into parameters.",
+      },
+    );
+  }
+  const given = typeof context === "object" && context !== null ? Object.keys(context).length : 0;
+  const unused = given === 0 ? [] : ["context is not used: files go into context_files."];
+  return { input: parameters as Json, notes: unused };
+}
+
+/** @throws FormationError `invalid` if the header is no key, or the input has another. */
+function withKey({ c }: Pick<Exchange, "c">, name: string, input: Json): Json {
+  const key = c.req.header("idempotency-key");
+  if (key === undefined || !KEYED.has(findAlias(name)?.tool ?? name)) return input;
+  const given = input["idempotency_key"];
+  if (given === undefined || given === key) return { ...input, idempotency_key: key };
+  throw new FormationError("invalid", "The Idempotency-Key header and idempotency_key differ.", {
+    field: "idempotency_key",
+    remedy: "Give one of them.",
+  });
+}
+
+async function callAlias(
+  exchange: Exchange,
+  alias: Alias,
+  { tool, input, warnings }: Translated,
+  given: Json,
+): Promise<{ result: Json; warnings: string[] }> {
+  if (tool === "vm_delete") {
+    return {
+      result: await exchange.tool(tool, { ...input, confirm: await nameOf(exchange, input) }),
+      warnings,
+    };
+  }
+  if (tool === "vm_list") {
+    const as = given["all_users"] === true ? everybody(exchange) : themselves(exchange.caller.principal);
+    return { result: await exchange.tool(tool, input, { as }), warnings };
+  }
+  try {
+    return { result: await exchange.tool(tool, input), warnings };
+  } catch (error) {
+    if (!wantsOtherName(error, alias, input)) throw error;
+    const build = await exchange.tool("build_get", { build_id: input["build_id"], log_tail: 0 });
+    const name = String(build["name"]).slice(0, 56);
+    const other = `${name}-${Buffer.from(exchange.deps.random(3)).toString("hex")}`;
+    const result = await exchange.tool(tool, { ...input, instance_name: other });
+    const told = `The name ${name} is in use, so this VM is called ${other}; give instance_name, with replace: true to swap.`;
+    return { result, warnings: [...warnings, told] };
+  }
+}
+
+/** The ancestor deleted on an id alone; vm_delete wants the name again. */
+async function nameOf(exchange: Exchange, input: Json): Promise<string> {
+  const reference = String(input["instance"]);
+  if (idKind(reference) !== "vm") return reference;
+  return String((await exchange.tool("vm_status", { instance: reference }))["name"]);
+}
+
+/**
+ * The ancestor made a new VM with every ship, under any name: so does a ship without an instance name of its own while a
+ * VM has the build's name. With an idempotency key the call stays as it is, for it would not be the same call again.
+ */
+function wantsOtherName(error: unknown, alias: Alias, input: Json): boolean {
+  if (!(error instanceof FormationError) || error.code !== "conflict") return false;
+  const free = !("instance_name" in input || "idempotency_key" in input || input["replace"] === true);
+  return alias.name === "form_pack_ship" && free && error.details.field === "instance_name";
+}
+
+/** A principal that sees its own records alone, also if it may see everybody's. */
+export function themselves(principal: Principal): Principal {
+  if (!principal.scopes.has("admin")) return principal;
+  return { ...principal, scopes: allScopes() };
+}
+
+/** @throws FormationError `forbidden` unless the caller is admin. */
+function everybody({ caller }: Pick<Exchange, "caller">): Principal {
+  if (caller.principal.scopes.has("admin")) return caller.principal;
+  throw new FormationError("forbidden", "Only an admin sees everybody's VMs.", {
+    field: "all_users",
+    remedy: "Leave all_users out.",
+  });
+}
+
+function ours(tool: ListedTool, version: string): z.output<typeof definition> {
+  const { name, title, description, scope, input, output } = tool;
+  const [noun = ""] = name.split("_");
+  return {
+    name,
+    title,
+    description,
+    version,
+    parameters: parametersIn(input),
+    return_type: "object",
+    tags: noun === "build" ? ["pack", "build"] : [noun],
+    is_long_running: LONG.has(name),
+    scope,
+    input_schema: input,
+    output_schema: output,
+  };
+}
+
+function theirs(alias: Alias, version: string): z.output<typeof definition> {
+  const { $schema: _, ...input } = z.toJSONSchema(alias.parameters, { io: "input" }) as Json;
+  return {
+    name: alias.name,
+    description: alias.description,
+    version,
+    parameters: parametersIn(input),
+    return_type: alias.returns,
+    tags: [...alias.tags],
+    is_long_running: LONG.has(alias.tool),
+    alias_of: alias.tool,
+    scope: LISTING.find(({ name }) => name === alias.tool)?.scope ?? ("admin" satisfies Scope),
+    input_schema: input,
+  };
+}
+
+function parametersIn(schema: Json): z.output<typeof definition>["parameters"] {
+  const required = new Set(Array.isArray(schema["required"]) ? schema["required"] : []);
+  return Object.entries(propertiesOf(schema)).map(([name, property]) => ({
+    name,
+    description: typeof property["description"] === "string" ? property["description"] : "",
+    required: required.has(name),
+    parameter_type: typeOf(property),
+    ...("default" in property ? { default: property["default"] } : {}),
+    enum_values: Array.isArray(property["enum"]) ? property["enum"] : null,
+  }));
+}
+
+function propertiesOf(schema: Json): Record<string, Json> {
+  return (schema["properties"] ?? {}) as Record<string, Json>;
+}
+
+/** The ancestor knew one type for each parameter: the first that is not null. */
+function typeOf(property: Json): string {
+  if (typeof property["type"] === "string") return property["type"];
+  const ways = property["anyOf"] ?? property["oneOf"];
+  const types = (Array.isArray(ways) ? (ways as Json[]) : []).map(typeOf).filter((type) => type !== "null");
+  return types[0] ?? "object";
+}
