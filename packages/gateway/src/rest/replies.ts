@@ -2,7 +2,7 @@
 // act on.
 
 import { FormationError } from "@formation-mcp/contract";
-import { challengeHeader } from "../http/challenge.ts";
+import { BASIC_SCOPES, challengeHeader } from "../http/challenge.ts";
 import type { GatewayDeps } from "../http/deps.ts";
 import { statusOf } from "../http/errors.ts";
 
@@ -37,7 +37,7 @@ export function failure(
   const { code, message } = error;
   const status = how.status ?? statusOf(error);
   const headers: Record<string, string> = { ...how.headers };
-  if (status === 401) headers["www-authenticate"] = challengeHeader(deps.publicUrl, { scopes: [] });
+  if (status === 401) headers["www-authenticate"] = challengeHeader(deps.publicUrl, { scopes: BASIC_SCOPES });
   if (status === 403 && how.scopes !== undefined) {
     const said = { error: "insufficient_scope", scopes: how.scopes } as const;
     headers["www-authenticate"] = challengeHeader(deps.publicUrl, said);

@@ -118,7 +118,7 @@ async function audit(
   if (byControl || route.audited === false) return;
   const action = `${route.method} ${route.path}`;
   const caller = route.access === "public" ? undefined : c.get("caller");
-  if (!caller && outcome !== "ok") return {
+  if (!caller && outcome !== "ok") {
     return recordRefusal(deps, { outcome, action, address: c.get("address"), traceId: c.get("traceId") });
   }
   await deps.audit.record(
