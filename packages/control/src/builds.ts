@@ -1,6 +1,5 @@
 // pack_build, build_list and build_get: a formfile becomes a build.
 
-import type { Principal } from "@formation-mcp/auth";
 import {
   type Build,
   FormationError,
@@ -8,15 +7,15 @@ import {
   LIMITS,
   newId,
   type Operation,
-  parseId,
   SUBJECTS,
 } from "@formation-mcp/contract";
 import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
+import { admits, findBuild, reader, requireName, stamped, whose } from "./access.ts";
 import { prepareContext } from "./context.ts";
-import { type Deps, type Handler, reader } from "./deps.ts";
-import { errorView, named } from "./failures.ts";
+import type { Deps, Handler } from "./deps.ts";
+import { errorView } from "./failures.ts";
 import { refuseFormfile } from "./formfiles.ts";
 import { buildLog } from "./logs.ts";
 import { afterBuild } from "./next-steps.ts";
@@ -30,6 +29,8 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
   const parsed = parseFormfile(input.formfile);
   if (!parsed.ok) refuseFormfile(parsed.issues);
   const { formfile } = parsed;
+  requireName(principal, formfile.name, "formfile.name");
+  const metadata = stamped(principal, formfile.metadata, "formfile.metadata");
   const prepare = async () => {
     const context = await prepareContext(deps, principal, formfile, input, hooks.signal);
     return { store: context.store, warnings: [...parsed.warnings, ...context.warnings] };
@@ -45,11 +46,18 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
       next: "The formfile is valid. Call pack_build again without dry_run to build it.",
     };
   }
-  const operation = await start(deps, { owner, tool: "pack_build", input, hooks }, async () => {
+  const operation = await start(deps, { principal, owner, tool: "pack_build", input, hooks }, async () => {
     const operationId = newId("op", deps.clock, deps.random);
     const { store, warnings } = await prepare();
     const digest = await store();
-    const build = newBuild(deps, { owner, operationId, formfile, warnings, context_digest: digest });
+    const build = newBuild(deps, {
+      owner,
+      operationId,
+      formfile,
+      metadata,
+      warnings,
+      context_digest: digest,
+    });
     return {
       build,
       operation: {
@@ -68,14 +76,6 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
   return built(deps, operation);
 };
 
-/** @throws FormationError `invalid` for what is no build's id, `not_found` */
-export async function findBuild(deps: Deps, principal: Principal, text: string): Promise<Build> {
-  const id = parseId("bld", text, "build_id");
-  return deps.store.build(reader(principal), id).catch((error) => {
-    throw named(error, "build_id", "Call build_list to see your builds.");
-  });
-}
-
 /** A build as it is before anybody took it up. */
 export function newBuild(
   deps: Deps,
@@ -83,6 +83,7 @@ export function newBuild(
     owner: string;
     operationId: Id<"op">;
     formfile: Formfile;
+    metadata: Record<string, string>;
     warnings: string[];
     context_digest?: string | null;
   },
@@ -96,7 +97,7 @@ export function newBuild(
     context_digest: made.context_digest ?? null,
     image: null,
     warnings: made.warnings,
-    metadata: made.formfile.metadata,
+    metadata: made.metadata,
     error: null,
     node_id: null,
     used_at: deps.clock.now(),
@@ -124,24 +125,27 @@ async function built(deps: Deps, operation: Operation): Promise<ToolOutput<"pack
 }
 
 export const buildList: Handler<"build_list"> = async (deps, { principal, input }) => {
-  const { items, cursor } = await page(
-    (limit) =>
+  const { bounds } = principal;
+  const { items, cursor } = await page({
+    input,
+    query: (limit, cursor) =>
       deps.store.builds({
         owner: reader(principal),
         limit,
-        cursor: input.cursor ?? null,
+        cursor,
         ...(input.state ? { states: [input.state] } : {}),
         ...(input.name === undefined ? {} : { name: input.name }),
       }),
-    input.limit,
-    (build: Build) => ({
+    sees: bounds && ((build) => admits(bounds, build)),
+    view: (build: Build) => ({
       build_id: build.id,
       name: build.name,
       state: build.state,
       created_at: iso(build.created_at),
       ...(build.error ? { error: errorView(build.error).message.slice(0, 200) } : {}),
+      ...whose(principal, build),
     }),
-  );
+  });
   return { builds: items, cursor };
 };
 
@@ -161,6 +165,7 @@ export const buildGet: Handler<"build_get"> = async (deps, { principal, input })
     created_at: iso(build.created_at),
     ended_at: isoOrNull(build.ended_at),
     expires_at: ended ? iso(build.used_at + LIMITS.unusedBuildKeptMs) : null,
+    ...whose(principal, build),
     log: await buildLog(deps, build.id, input.log_tail),
     next: afterBuild(build),
   };

@@ -15,8 +15,8 @@ import {
 } from "@formation-mcp/contract";
 import type { Submission } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
+import { findInstance, ownerOfInstance } from "./access.ts";
 import type { Deps, Handler } from "./deps.ts";
-import { findInstance } from "./instances.ts";
 import { controlNeeds } from "./needs.ts";
 import { afterChange } from "./next-steps.ts";
 import { deadline, start } from "./submitting.ts";
@@ -44,7 +44,8 @@ const RULES: Record<ControlAction, Rule> = {
 };
 
 export const vmControl: Handler<"vm_control"> = async (deps, { principal, input, hooks }) => {
-  const call = { owner: principal.owner, tool: "vm_control", input, hooks };
+  const owner = await ownerOfInstance(deps, principal, input.instance);
+  const call = { principal, owner, tool: "vm_control", input, hooks };
   const operation = await start(deps, call, async () => {
     const instance = await findInstance(deps, principal, input.instance);
     const node = requireLegal(instance, input.action);
@@ -59,7 +60,8 @@ export const vmControl: Handler<"vm_control"> = async (deps, { principal, input,
 };
 
 export const vmDelete: Handler<"vm_delete"> = async (deps, { principal, input, hooks }) => {
-  const call = { owner: principal.owner, tool: "vm_delete", input, hooks };
+  const owner = await ownerOfInstance(deps, principal, input.instance);
+  const call = { principal, owner, tool: "vm_delete", input, hooks };
   if (idKind(input.instance) === "vm") {
     const gone = await findInstance(deps, principal, input.instance);
     if (gone.state === "deleted" && gone.name === input.confirm) return changed(gone, null);

@@ -28,6 +28,7 @@ import { vmLogs } from "./logs.ts";
 import { operationCancel, operationGet, operationList } from "./operations.ts";
 import type { CallHooks, Control } from "./port.ts";
 import type { Quotas } from "./quotas.ts";
+import { type Recorder, recorder } from "./recording.ts";
 import { packShip, vmCreate } from "./ships.ts";
 
 export interface ControlOptions extends ToolBounds {
@@ -81,10 +82,18 @@ export function createControl(options: ControlOptions): Control {
     ensureWorker: options.ensureWorker ?? (async () => {}),
     contextDirs: options.contextDirs ?? [],
     ownDirs: options.ownDirs ?? [],
+    quotas: options.quotas ?? null,
+    counters: options.counters ?? null,
     buildNeeds: options.buildNeeds ?? { vcpus: 1, memory_mb: LIMITS.buildMemoryMb, disk_gb: 1 },
   };
   const gate = toolGate(options);
-  const perform: Control["call"] = async (principal, name, input, hooks = {}) => {
+  const perform = async (
+    principal: Principal,
+    name: string,
+    input: unknown,
+    hooks: CallHooks,
+    record: Recorder,
+  ): Promise<Record<string, unknown>> => {
     gate.require(principal, name);
     const tool = findTool(name);
     if (!tool) throw new FormationError("internal", "The gate let a tool in that is none.");
@@ -93,16 +102,26 @@ export function createControl(options: ControlOptions): Control {
       deps: Deps,
       call: { principal: Principal; input: unknown; hooks: CallHooks },
     ) => Promise<Record<string, unknown>>;
-    return handler(deps, { principal, input: checked, hooks });
+    if (tool.annotations.readOnlyHint) {
+      const result = await handler(deps, { principal, input: checked, hooks });
+      await record.read(checked, result);
+      return result;
+    }
+    await record.begun(checked);
+    const result = await handler(deps, { principal, input: checked, hooks });
+    await record.done(checked, result);
+    return result;
   };
   return {
     offers: gate.offers,
-    async call(principal, tool, input, hooks) {
+    async call(principal, tool, input, hooks = {}) {
+      const record = recorder(options.audit, principal, tool, hooks);
       try {
-        return await perform(principal, tool, input, hooks);
+        return await perform(principal, tool, input, hooks, record);
       } catch (thrown) {
         const error = presentable(FormationError.from(thrown));
         note(deps.logger, principal.owner, tool, error);
+        await record.refused(input, error);
         throw error;
       }
     },

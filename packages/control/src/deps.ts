@@ -2,12 +2,13 @@
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";
-import type { Clock, Logger } from "@formation-mcp/contract";
+import type { Clock, Counters, Logger } from "@formation-mcp/contract";
 import type { Resources } from "@formation-mcp/formfile";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import type { ToolInput, ToolName, ToolOutput } from "@formation-mcp/tools";
 import type { CallHooks } from "./port.ts";
+import type { Quotas } from "./quotas.ts";
 
 export interface Deps {
   store: Store;
@@ -20,6 +21,8 @@ export interface Deps {
   contextDirs: readonly string[];
   ownDirs: readonly string[];
   buildNeeds: Resources;
+  quotas: Quotas | null;
+  counters: Counters | null;
 }
 
 interface Call<N extends ToolName> {
@@ -29,8 +32,3 @@ interface Call<N extends ToolName> {
 }
 
 export type Handler<N extends ToolName> = (deps: Deps, call: Call<N>) => Promise<ToolOutput<N>>;
-
-/** Whose records a call may read: `null` is everybody's. */
-export function reader(principal: Principal): string | null {
-  return principal.scopes.has("admin") ? null : principal.owner;
-}

@@ -41,12 +41,6 @@ export function presentable(error: FormationError): FormationError {
   });
 }
 
-/** A `not_found` with the field that named what is not there, and where to look for what is. */
-export function named(error: unknown, field: string, remedy: string): unknown {
-  if (!(error instanceof FormationError) || error.code !== "not_found") return error;
-  return new FormationError("not_found", error.message, { ...error.details, field, remedy, cause: error });
-}
-
 /** The error of a record inside a result; its log lines go into the result's `log`. */
 export function errorView(error: ErrorRecord): { code: string; message: string; remedy?: string } {
   const { step, exit_code } = error;

@@ -1,67 +1,69 @@
 // vm_list and vm_status: an instance as its node last saw it, with the age of what is seen.
 
 import type { Principal } from "@formation-mcp/auth";
-import {
-  FormationError,
-  type Id,
-  type Instance,
-  idKind,
-  isFinal,
-  LIMITS,
-  OPERATION_STATES,
-} from "@formation-mcp/contract";
-import { type Deps, type Handler, reader } from "./deps.ts";
-import { errorLog, errorView, named } from "./failures.ts";
+import { type Instance, isFinal, LIMITS, OPERATION_STATES } from "@formation-mcp/contract";
+import type { ToolInput } from "@formation-mcp/tools";
+import { admits, findInstance, ofInstance, reader, whose } from "./access.ts";
+import type { Deps, Handler } from "./deps.ts";
+import { errorLog, errorView } from "./failures.ts";
 import { aboutInstance } from "./next-steps.ts";
-import { page } from "./pages.ts";
+import { type Paging, page, pagesOf } from "./pages.ts";
 import { endpointUrl, iso, isoOrNull, networkView, pairs, progressView, texts, urlsOf } from "./views.ts";
 import { ensureWorker } from "./waiting.ts";
-
-const LOOK = "Call vm_list to see your instances.";
 
 /** After so long without a word of its node, what is known of an instance is called old. */
 const SILENT_MS = 3 * LIMITS.leaseMs;
 
-/**
- * The instance of a name or an id.
- * @throws FormationError `not_found`
- */
-export async function findInstance(deps: Deps, principal: Principal, nameOrId: string): Promise<Instance> {
-  if (idKind(nameOrId) === "vm") {
-    return deps.store.instance(reader(principal), nameOrId as Id<"vm">).catch((error) => {
-      throw named(error, "instance", LOOK);
-    });
-  }
-  const found = await deps.store.instanceByName(principal.owner, nameOrId);
-  if (found) return found;
-  throw new FormationError("not_found", `There is no instance ${JSON.stringify(nameOrId)}.`, {
-    field: "instance",
-    remedy: LOOK,
-  });
-}
-
 export const vmList: Handler<"vm_list"> = async (deps, { principal, input }) => {
-  const { items, cursor } = await page(
-    (limit) =>
-      deps.store.instances({
-        owner: reader(principal),
-        limit,
-        cursor: input.cursor ?? null,
-        ...(input.state ? { states: [input.state] } : {}),
-        ...(input.metadata ? { metadata: input.metadata } : {}),
-      }),
-    input.limit,
-    (instance) => ({
+  const { items, cursor } = await page({
+    input,
+    ...(await listed(deps, principal, input)),
+    view: (instance: Instance) => ({
       instance_id: instance.id,
       name: instance.name,
       state: instance.state,
       desired: instance.desired,
       urls: urlsOf(instance),
       metadata: pairs(instance.config.metadata, 300),
+      ...whose(principal, instance),
     }),
-  );
+  });
   return { instances: items, cursor };
 };
+
+type Wanted = Pick<ToolInput<"vm_list">, "state" | "metadata">;
+
+/** Where a list comes from: the store's pages or, where bounds name the instances, a look at each. */
+async function listed(
+  deps: Deps,
+  principal: Principal,
+  { state, metadata = {} }: Wanted,
+): Promise<Pick<Paging<Instance, unknown>, "query" | "sees">> {
+  const { bounds } = principal;
+  const wanted = { ...bounds, metadata: { ...metadata, ...bounds?.metadata } };
+  // A pair that is asked for against the bounds matches nothing.
+  const none = !admits({ metadata }, { name: "", metadata: wanted.metadata });
+  if (none) return { query: pagesOf<Instance>([]) };
+  if (bounds?.instances && state !== "deleted") {
+    const found = await Promise.all(
+      [...new Set(bounds.instances)].map((name) => deps.store.instanceByName(principal.owner, name)),
+    );
+    const fits = (one: Instance | null): one is Instance =>
+      one !== null && admits(wanted, ofInstance(one)) && (state === undefined || one.state === state);
+    return { query: pagesOf(found.filter(fits)) };
+  }
+  return {
+    query: (limit, cursor) =>
+      deps.store.instances({
+        owner: reader(principal),
+        limit,
+        cursor,
+        ...(state ? { states: [state] } : {}),
+        ...(Object.keys(wanted.metadata).length > 0 ? { metadata: wanted.metadata } : {}),
+      }),
+    sees: bounds?.instances && ((one) => admits(bounds, ofInstance(one))),
+  };
+}
 
 export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input }) => {
   const instance = await findInstance(deps, principal, input.instance);
@@ -97,6 +99,7 @@ export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input })
     ...(running
       ? { operation: { operation_id: running.id, tool: running.tool, ...progressView(running.progress) } }
       : {}),
+    ...whose(principal, instance),
     created_at: iso(instance.created_at),
     started_at: isoOrNull(observed?.started_at),
     observed_at: isoOrNull(observed?.seen_at),

@@ -13,8 +13,17 @@ import {
   parseId,
 } from "@formation-mcp/contract";
 import type { ToolOutput } from "@formation-mcp/tools";
-import { type Deps, type Handler, reader } from "./deps.ts";
-import { errorLog, errorView, named } from "./failures.ts";
+import {
+  findBuild,
+  findDeployment,
+  findInstance,
+  findOperation,
+  reader,
+  seesOperation,
+  whose,
+} from "./access.ts";
+import type { Deps, Handler } from "./deps.ts";
+import { errorLog, errorView } from "./failures.ts";
 import { aboutInstance, afterBuild, followUp } from "./next-steps.ts";
 import { page } from "./pages.ts";
 import { progressOf } from "./progress.ts";
@@ -44,28 +53,24 @@ interface Resolved {
 
 /** @throws FormationError `invalid` for what is no id of ours, `not_found` for what is nobody's or somebody else's. */
 async function resolve(deps: Deps, principal: Principal, id: string): Promise<Resolved> {
-  const owner = reader(principal);
   switch (idKind(id)) {
     case "op": {
-      const operation = await deps.store.operation(owner, id as Id<"op">).catch((error) => {
-        throw notKept(error, id);
-      });
+      const operation = await findOperation(deps, principal, id, "id");
       return { operation, subject: await subjectOf(deps, operation) };
     }
     case "bld": {
-      const build = await asked(deps.store.build(owner, id as Id<"bld">));
+      const build = await findBuild(deps, principal, id, "id");
       return { operation: await receipt(deps, build), subject: { kind: "build", build } };
     }
     case "dep": {
-      const deployment = await asked(deps.store.deployment(owner, id as Id<"dep">));
-      const instance = await deps.store.instance(deployment.owner, deployment.instance_id);
+      const { deployment, instance } = await findDeployment(deps, principal, id as Id<"dep">);
       return {
         operation: await receipt(deps, deployment),
         subject: { kind: "instance", instance, deployment },
       };
     }
     case "vm": {
-      const instance = await asked(deps.store.instance(owner, id as Id<"vm">));
+      const instance = await findInstance(deps, principal, id, "id");
       return {
         operation: await deps.store.operationFor(instance.id),
         subject: { kind: "instance", instance },
@@ -77,24 +82,6 @@ async function resolve(deps: Deps, principal: Principal, id: string): Promise<Re
         remedy: "Give an id that begins with op_, bld_, dep_ or vm_, as a tool returned it.",
       });
   }
-}
-
-function asked<T>(record: Promise<T>): Promise<T> {
-  return record.catch((error) => {
-    throw named(error, "id", "Call operation_list, build_list or vm_list to see what there is.");
-  });
-}
-
-function notKept(error: unknown, id: string): unknown {
-  if (!(error instanceof FormationError) || error.code !== "not_found") return error;
-  return new FormationError(
-    "not_found",
-    `There is no operation ${id}; they are removed an hour after their end.`,
-    {
-      field: "id",
-      remedy: "Ask with the bld_ or vm_ id instead, or call operation_list.",
-    },
-  );
 }
 
 /** The operation that made a record, while it is kept. */
@@ -169,24 +156,26 @@ function afterwards(subject: Subject): string {
 
 export const operationList: Handler<"operation_list"> = async (deps, { principal, input }) => {
   const target = input.target === undefined ? undefined : targetId(input.target);
-  const { items, cursor } = await page(
-    (limit) =>
+  const { items, cursor } = await page({
+    input,
+    query: (limit, cursor) =>
       deps.store.operations({
         owner: reader(principal),
         limit,
-        cursor: input.cursor ?? null,
+        cursor,
         ...(input.state ? { states: [input.state] } : {}),
         ...(target === undefined ? {} : { target }),
       }),
-    input.limit,
-    (operation: Operation) => ({
+    sees: principal.bounds && seesOperation(deps, principal),
+    view: (operation: Operation) => ({
       operation_id: operation.id,
       tool: operation.tool,
       state: operation.state,
       target_id: operation.target_id,
       created_at: iso(operation.created_at),
+      ...whose(principal, operation),
     }),
-  );
+  });
   return { operations: items, cursor };
 };
 
@@ -197,10 +186,8 @@ function targetId(text: string): Id {
 }
 
 export const operationCancel: Handler<"operation_cancel"> = async (deps, { principal, input }) => {
-  const id = parseId("op", input.operation_id, "operation_id");
-  const operation = await deps.store.requestCancel(reader(principal), id).catch((error) => {
-    throw named(error, "operation_id", "Call operation_list to see what runs.");
-  });
+  const { owner, id } = await findOperation(deps, principal, input.operation_id);
+  const operation = await deps.store.requestCancel(owner, id);
   await announce(deps, operation);
   const done = hasEnded(operation);
   return {

@@ -1,24 +1,64 @@
-// A page of a list that fits into a result: if the records are long, the page is made shorter, with the cursor that
-// belongs to its last record.
+// A page of a list that fits into a result: if the records are long, the page is made shorter; if some may not be seen,
+// it is filled from what follows. The cursor belongs to the last record shown, and is given only if there may be another.
 
-import { LIMITS } from "@formation-mcp/contract";
+import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { Page } from "@formation-mcp/operations";
 
 const BUDGET = LIMITS.resultBytes - 1000;
+/** How many records are read at a time, and at most, to fill a page with those that may be seen. */
+const CHUNK = 100;
+const MOST_READ = 2000;
 
-export async function page<R, V>(
-  query: (limit: number) => Promise<Page<R>>,
-  limit: number,
-  view: (record: R) => V,
-): Promise<{ items: V[]; cursor: string | null }> {
-  const first = await query(limit);
-  const items = first.items.map(view);
+export interface Paging<R, V> {
+  query: (limit: number, cursor: string | null) => Promise<Page<R>>;
+  input: { limit: number; cursor?: string | undefined };
+  view: (record: R) => V;
+  /** Whether a record may be seen; all may by default. */
+  sees?: ((record: R) => boolean | Promise<boolean>) | undefined;
+}
+
+export async function page<R, V>(paging: Paging<R, V>): Promise<{ items: V[]; cursor: string | null }> {
+  const { query, input, view, sees } = paging;
+  const items: V[] = [];
   let bytes = 0;
-  const fitting = items.findIndex((item) => {
-    bytes += Buffer.byteLength(JSON.stringify(item)) + 1;
-    return bytes > BUDGET;
+  let read = 0;
+  /** Where the last record that is shown stands: so many after a cursor. */
+  let last: { from: string | null; count: number } | null = null;
+  let from = input.cursor ?? null;
+  for (;;) {
+    const { items: records, cursor } = await query(sees ? CHUNK : input.limit, from);
+    for (const [index, record] of records.entries()) {
+      if (sees && !(await sees(record))) continue;
+      const item = view(record);
+      bytes += Buffer.byteLength(JSON.stringify(item)) + 1;
+      if (items.length === input.limit || (bytes > BUDGET && last !== null))
+        return { items, cursor: last && (await query(last.count, last.from)).cursor };
+      items.push(item);
+      last = { from, count: index + 1 };
+    }
+    read += records.length;
+    if (cursor === null || !sees || read >= MOST_READ) return { items, cursor };
+    from = cursor;
+  }
+}
+
+/** Pages over records that are all at hand, newest first by their ids. */
+export function pagesOf<R extends { id: string }>(records: readonly R[]) {
+  const sorted = records.toSorted((a, b) => (a.id < b.id ? 1 : -1));
+  return async (limit: number, cursor: string | null): Promise<Page<R>> => {
+    const after = cursor === null ? null : readCursor(cursor);
+    const rest = after === null ? sorted : sorted.filter(({ id }) => id < after);
+    const items = rest.slice(0, limit);
+    const last = items.at(-1);
+    return { items, cursor: last && rest.length > limit ? Buffer.from(last.id).toString("base64url") : null };
+  };
+}
+
+function readCursor(cursor: string): string {
+  const id = Buffer.from(cursor, "base64url").toString();
+  if (/^vm_\w{36}$/.test(id)) return id;
+  throw new FormationError("invalid", "The cursor is not one that this list returned.", {
+    remedy: "Give the cursor of the page before, or none for the first page.",
+    field: "cursor",
   });
-  if (fitting <= 0) return { items, cursor: first.cursor };
-  const shorter = await query(fitting);
-  return { items: shorter.items.map(view), cursor: shorter.cursor };
 }

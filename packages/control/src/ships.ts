@@ -1,5 +1,6 @@
 // pack_ship and vm_create: a build becomes a deployment on an instance.
 
+import type { Principal } from "@formation-mcp/auth";
 import {
   type Build,
   type Deployment,
@@ -14,7 +15,8 @@ import {
 import { parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild, Submission } from "@formation-mcp/operations";
 import { INSTANCE_NAME, type ToolInput, type ToolOutput } from "@formation-mcp/tools";
-import { findBuild, newBuild } from "./builds.ts";
+import { admits, findBuild, ofInstance, ownerOfBuild, requireName, stamped } from "./access.ts";
+import { newBuild } from "./builds.ts";
 import type { Deps, Handler } from "./deps.ts";
 import { refuseFormfile } from "./formfiles.ts";
 import { shipNeeds } from "./needs.ts";
@@ -27,18 +29,18 @@ import { instanceConfig, instanceWarnings } from "./vm-config.ts";
 type Shipped = ToolOutput<"pack_ship">;
 
 export const packShip: Handler<"pack_ship"> = async (deps, { principal, input, hooks }) => {
-  const { owner } = principal;
-  const operation = await start(deps, { owner, tool: "pack_ship", input, hooks }, async () => {
+  const owner = await ownerOfBuild(deps, principal, input.build_id);
+  const operation = await start(deps, { principal, owner, tool: "pack_ship", input, hooks }, async () => {
     const build = await findBuild(deps, principal, input.build_id);
     requireReady(build);
-    return shipment(deps, owner, build, input);
+    return shipment(deps, principal, build, input);
   });
   return shipped(deps, operation);
 };
 
 export const vmCreate: Handler<"vm_create"> = async (deps, { principal, input, hooks }) => {
   const { owner } = principal;
-  const operation = await start(deps, { owner, tool: "vm_create", input, hooks }, async () => {
+  const operation = await start(deps, { principal, owner, tool: "vm_create", input, hooks }, async () => {
     const parsed = parseFormfile({
       from: input.image,
       name: input.instance_name,
@@ -52,9 +54,10 @@ export const vmCreate: Handler<"vm_create"> = async (deps, { principal, input, h
       owner,
       operationId,
       formfile: parsed.formfile,
+      metadata: stamped(principal, parsed.formfile.metadata, "vm_config.metadata"),
       warnings: parsed.warnings,
     });
-    const ship = await shipment(deps, owner, build, { ...input, replace: false }, operationId);
+    const ship = await shipment(deps, principal, build, { ...input, replace: false }, operationId);
     return { ...ship, build };
   });
   return shipped(deps, operation);
@@ -76,11 +79,12 @@ type ShipInput = Pick<ToolInput<"pack_ship">, "instance_name" | "vm_config" | "r
 
 async function shipment(
   deps: Deps,
-  owner: string,
+  principal: Principal,
   build: Build | NewBuild,
   input: ShipInput,
   operationId: Id<"op"> = newId("op", deps.clock, deps.random),
 ): Promise<Submission> {
+  const { owner } = build;
   const name = input.instance_name ?? build.name;
   if (!INSTANCE_NAME.test(name)) {
     throw new FormationError(
@@ -93,9 +97,11 @@ async function shipment(
       },
     );
   }
+  requireName(principal, name, "instance_name");
+  const metadata = stamped(principal, input.vm_config?.metadata ?? {}, "vm_config.metadata");
   const existing = await deps.store.instanceByName(owner, name);
-  if (existing) requireReplaceable(existing, input.replace);
-  const config = instanceConfig(build, input.vm_config, existing);
+  if (existing) requireReplaceable(existing, principal, input.replace);
+  const config = instanceConfig(build, { ...input.vm_config, metadata }, existing);
   const instanceId = existing?.id ?? newId("vm", deps.clock, deps.random);
   const deployment = {
     id: newId("dep", deps.clock, deps.random),
@@ -145,7 +151,13 @@ async function shipment(
 }
 
 /** @throws FormationError `conflict` */
-function requireReplaceable(existing: Instance, replace: boolean): void {
+function requireReplaceable(existing: Instance, principal: Principal, replace: boolean): void {
+  if (!admits(principal.bounds, ofInstance(existing))) {
+    throw new FormationError("conflict", `The name ${existing.name} is not free.`, {
+      field: "instance_name",
+      remedy: "Choose another instance_name.",
+    });
+  }
   if (existing.desired === "deleted") {
     throw new FormationError("conflict", `The instance ${existing.name} is being deleted.`, {
       field: "instance_name",

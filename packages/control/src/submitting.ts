@@ -1,11 +1,13 @@
 // How a long action begins: replayed if its key was used before, else stored, then woken, then waited for.
 
 import { createHash } from "node:crypto";
+import type { Principal } from "@formation-mcp/auth";
 import { FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Idempotency, Submission } from "@formation-mcp/operations";
 import type { Deps } from "./deps.ts";
 import { operationError } from "./failures.ts";
 import type { CallHooks } from "./port.ts";
+import { quotaFor, spendOperation } from "./spending.ts";
 import { waitForEnd } from "./waiting.ts";
 
 interface KeyedInput {
@@ -16,14 +18,22 @@ interface KeyedInput {
 /** How often a submission is made again because the instance changed under it. */
 const TRIES = 5;
 
-/** The key of a call with the digest of what it asks for; waiting longer is not asking for something else. */
-function idempotencyOf(input: KeyedInput): Idempotency | undefined {
-  const { idempotency_key: key, wait_seconds: _, ...asked } = input;
-  if (key === undefined) return undefined;
-  return { key, inputDigest: createHash("sha256").update(canonical(asked)).digest("hex") };
+/**
+ * The key of a call with the digest of what it asks for; waiting longer is not asking for something else, asking within
+ * other bounds is. Who acts on another owner's records has keys of its own there.
+ */
+function idempotencyOf({ principal, owner, input }: LongCall): Idempotency | undefined {
+  const { idempotency_key, wait_seconds: _, ...asked } = input;
+  if (idempotency_key === undefined) return undefined;
+  const { bounds } = principal;
+  const digest = createHash("sha256").update(canonical(bounds ? { asked, bounds } : asked));
+  const key = principal.owner === owner ? idempotency_key : `${principal.owner} ${idempotency_key}`;
+  return { key, inputDigest: digest.digest("hex") };
 }
 
 export interface LongCall {
+  principal: Principal;
+  /** Whose records are written. */
   owner: string;
   tool: string;
   input: KeyedInput;
@@ -41,9 +51,9 @@ export async function start(
   make: () => Promise<Submission | Joined>,
 ): Promise<Operation> {
   const began = performance.now();
-  const idempotency = idempotencyOf(call.input);
+  const idempotency = idempotencyOf(call);
   const before = idempotency && (await deps.store.replay(call.owner, call.tool, idempotency));
-  const operation = before ?? (await submit(deps, idempotency, make));
+  const operation = before ?? (await submit(deps, call, idempotency, make));
   // A host gives up on a call after so long: what it took to begin counts.
   const left = call.input.wait_seconds - (performance.now() - began) / 1000;
   const ended = await waitForEnd(deps, operation, left, call.hooks);
@@ -58,16 +68,21 @@ export interface Joined {
 
 async function submit(
   deps: Deps,
+  { principal }: LongCall,
   idempotency: Idempotency | undefined,
   make: () => Promise<Submission | Joined>,
 ): Promise<Operation> {
+  await spendOperation(deps, principal.owner);
   for (let attempt = 1; ; attempt += 1) {
     const submission = await make();
     if ("joined" in submission) return submission.joined;
     try {
-      const { operation, replayed } = await deps.store.submit(
-        idempotency ? { ...submission, idempotency } : submission,
-      );
+      const quota = await quotaFor(deps, submission);
+      const { operation, replayed } = await deps.store.submit({
+        ...submission,
+        ...(quota ? { quota } : {}),
+        ...(idempotency ? { idempotency } : {}),
+      });
       if (!replayed) await wake(deps, operation);
       return operation;
     } catch (error) {

@@ -1,0 +1,87 @@
+// How a call becomes lines of the audit log: a read one line that need not wait; a change a line before it is made, so
+// that none is made that the log can't hold, and one with its outcome before the reply; a refusal one before the reply.
+
+import type { Principal } from "@formation-mcp/auth";
+import { FormationError, idKind } from "@formation-mcp/contract";
+import { findTool, INSTANCE_NAME } from "@formation-mcp/tools";
+import type { Audit, Audited } from "./audit.ts";
+import type { CallHooks } from "./port.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
+
+export interface Recorder {
+  read(input: Fields, result: Fields): Promise<void>;
+  begun(input: Fields): Promise<void>;
+  done(input: Fields, result: Fields): Promise<void>;
+  refused(input: unknown, error: FormationError): Promise<void>;
+}
+
+/** Records one call. Every method throws FormationError `unavailable` if the line can't be stored. */
+export function recorder(
+  audit: Audit | undefined,
+  principal: Principal,
+  tool: string,
+  hooks: CallHooks,
+): Recorder {
+  /** Whether a line says already how the call ended. */
+  let ended = false;
+  const tell = async (outcome: Audited["outcome"], target: string | null, wait: boolean) => {
+    await audit?.record(
+      {
+        owner: principal.owner,
+        credential: principal.credential ?? null,
+        // What is no tool is a text of the caller's.
+        action: findTool(tool)?.name ?? "unknown tool",
+        target,
+        outcome,
+        address: hooks.address ?? null,
+        trace_id: hooks.traceId ?? null,
+      },
+      { wait },
+    );
+  };
+  return {
+    async read(input, result) {
+      ended = true;
+      await tell("ok", made(result) ?? named(input), false);
+    },
+    begun: (input) => tell("begun", named(input), true),
+    async done(input, result) {
+      ended = true;
+      await tell("ok", made(result) ?? named(input), true).catch((cause: unknown) => {
+        throw new FormationError(
+          "unavailable",
+          "It was done, but the audit log could not be told how it ended.",
+          {
+            remedy:
+              "Look with operation_list before you repeat it; the same idempotency_key does nothing twice.",
+            cause,
+          },
+        );
+      });
+    },
+    async refused(input, error) {
+      if (!ended) await tell(error.code, isFields(input) ? named(input) : null, true);
+    },
+  };
+}
+
+function made({ instance_id, build_id, operation_id }: Fields): string | null {
+  return first([instance_id, build_id, operation_id], (text) => idKind(text) !== undefined);
+}
+
+/** The record that a call names; never another text of it. */
+function named({ instance, id, operation_id, instance_name, build_id, target }: Fields): string | null {
+  return first(
+    [instance, id, operation_id, instance_name, build_id, target],
+    (text) => idKind(text) !== undefined || INSTANCE_NAME.test(text),
+  );
+}
+
+function first(values: unknown[], fits: (text: string) => boolean): string | null {
+  return values.find((value): value is string => typeof value === "string" && fits(value)) ?? null;
+}
+
+function isFields(input: unknown): input is Fields {
+  return typeof input === "object" && input !== null;
+}
