@@ -1,3 +1,18 @@
 // Talk to a Formation server from Node or a browser.
 
-export type { TokenPair } from "@formation-mcp/auth/authority";
+export type { Waiting } from "./asker.ts";
+export type { CallOptions, Progress } from "./call.ts";
+export {
+  type Client,
+  type ClientOptions,
+  createClient,
+  type Identity,
+  type ListedTool,
+  type UploadedContext,
+} from "./client.ts";
+export type { LoginCode } from "./codes.ts";
+export type { Session, SessionStorage } from "./session.ts";
+export { keySigner, type Signature, type Signer, type Wallet, walletSigner } from "./signer.ts";
+export type { TokenRecord, TokenRequest, Tokens } from "./tokens.ts";
+export type { LogLine, LogOptions, Watched } from "./watch.ts";
+export type { Fetch } from "./wire.ts";

@@ -1,0 +1,188 @@
+// One server, one user: every request of a client goes out from here with a good token, and a token that the server takes
+// no more is renewed once before anybody hears of it.
+
+import { FormationError } from "@formation-mcp/contract";
+import type { ToolArguments, ToolName, ToolOutput } from "@formation-mcp/tools";
+import { askerOf, fixedToken, type Waiting } from "./asker.ts";
+import { type CallOptions, callTool } from "./call.ts";
+import { type LoginCode, loginCodes } from "./codes.ts";
+import { isObject } from "./errors.ts";
+import { createSessions, type SessionStorage, scopesOf, signIn } from "./session.ts";
+import { type Signer, signerFor } from "./signer.ts";
+import { type Tokens, tokensOf } from "./tokens.ts";
+import { type LogLine, type LogOptions, readLogs, type Watched, watchOperation } from "./watch.ts";
+import { createWire, type Fetch, originOf } from "./wire.ts";
+
+export interface ClientOptions {
+  /** The server: `https://vm.example.org`. */
+  url: string;
+  /** Who signs in. */
+  key?: Signer;
+  /** Or a token that is there already: an API token (`fmt_…`), or an access token. */
+  token?: string;
+  /** Scopes to ask for at sign-in; all that the account has by default. */
+  scopes?: readonly string[];
+  /** Where the session outlives this client; it is forgotten by default. */
+  storage?: SessionStorage;
+  /** Whether plain HTTP may be used beyond this machine. Default: false. */
+  allowHttp?: boolean;
+  /** How long a request may take that does not wait for an operation, in milliseconds. Default: 30 s. */
+  timeoutMs?: number;
+  fetch?: Fetch;
+  now?: () => number;
+  random?: () => number;
+}
+
+export interface Identity {
+  owner: string;
+  scopes: string[];
+  /** What the token is bound to beside its scopes. */
+  bounds: Record<string, unknown> | null;
+  token_id: string;
+  /** Milliseconds since the epoch. */
+  expires_at: number;
+}
+
+/** A tool as the server lists it for this user. */
+export interface ListedTool {
+  name: string;
+  title: string;
+  description: string;
+  /** What a token needs for it. */
+  scope: string;
+}
+
+/** An uploaded context, for `pack_build`. */
+export interface UploadedContext {
+  context_id: string;
+  bytes: number;
+  files: number;
+}
+
+/** Every method throws FormationError alone; `unavailable` names the URL where nothing answers. */
+export interface Client {
+  readonly url: string;
+  /** Calls a tool. It is safe to lose the connection: what starts something is sent with an idempotency key. */
+  call<N extends ToolName>(tool: N, input: ToolArguments<N>, options?: CallOptions): Promise<ToolOutput<N>>;
+  /** The tools that this user may call. */
+  tools(options?: Waiting): Promise<ListedTool[]>;
+  /** What an operation does, from now to its end: the last one has `done: true`. Takes op_, bld_, dep_ and vm_ ids. */
+  watch(id: string, options?: Waiting): AsyncGenerator<Watched, void, void>;
+  /** What an instance prints, the last lines first; goes on until the signal says so. */
+  logs(instance: string, options?: LogOptions): AsyncGenerator<LogLine, void, void>;
+  /** Stores a tar or tar.gz as a build's context. A stream is sent once, bytes and blobs again if the connection breaks. */
+  upload(
+    content: Uint8Array | Blob | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>,
+    options?: Waiting,
+  ): Promise<UploadedContext>;
+  whoami(options?: Waiting): Promise<Identity>;
+  readonly tokens: Tokens;
+  /** Looks at a login code of a browser, and signs it. */
+  loginCode(code: string, options?: Waiting): Promise<LoginCode>;
+  /** Makes the key the admin of a fresh server, with the token that it printed at its first start. */
+  bootstrap(token: string): Promise<Identity>;
+  /** Ends the session here and on the server. */
+  signOut(): Promise<void>;
+}
+
+const UPLOAD_MS = 30 * 60_000;
+
+/** @throws FormationError `invalid` for a URL that is none, or plain HTTP beyond this machine. */
+export function createClient(options: ClientOptions): Client {
+  const { key, token, now = Date.now } = options;
+  const url = originOf(options.url, options.allowHttp ?? false);
+  const wire = createWire({
+    url,
+    fetch: options.fetch ?? ((input, init) => fetch(input, init)),
+    timeoutMs: options.timeoutMs ?? 30_000,
+    random: options.random ?? Math.random,
+  });
+  const { scopes, storage } = options;
+  const sessions = createSessions({ wire, key, scopes, storage, now });
+  const asker = askerOf(wire, token === undefined ? sessions : fixedToken(token));
+  const whoami = async ({ signal }: Waiting = {}) =>
+    identityOf(await asker.send({ method: "GET", path: "/api/auth/whoami", repeatable: true, signal }));
+
+  return {
+    url,
+    call: (tool, input, more = {}) => callTool(asker, tool, input, more) as Promise<never>,
+    watch: (id, more = {}) => watchOperation(asker, id, more),
+    logs: (instance, more = {}) => readLogs(asker, instance, more),
+    whoami,
+    tokens: tokensOf(asker),
+    loginCode: (code, more = {}) => loginCodes(wire, key, code, more, now),
+    async tools({ signal } = {}) {
+      const said = await asker.send({ method: "GET", path: "/api/tools", repeatable: true, signal });
+      const list = isObject(said) && Array.isArray(said["tools"]) ? said["tools"] : [];
+      // The old names stand there for old clients.
+      const ours = list.filter(isObject).filter((tool) => tool["alias_of"] === undefined);
+      return ours.map(({ name, title, description, scope }) => ({
+        name: String(name),
+        title: String(title ?? name),
+        description: String(description ?? ""),
+        scope: String(scope ?? ""),
+      }));
+    },
+    async upload(content, { signal } = {}) {
+      const whole = content instanceof Uint8Array || content instanceof Blob;
+      const body = whole ? content : content instanceof ReadableStream ? content : streamOf(content);
+      const said = await asker.send({
+        method: "PUT",
+        path: "/api/contexts",
+        body: body as NonNullable<RequestInit["body"]>,
+        headers: { "content-type": "application/x-tar" },
+        repeatable: whole,
+        timeoutMs: UPLOAD_MS,
+        signal,
+      });
+      const { context_id, bytes, files } = isObject(said) ? said : {};
+      if (typeof context_id !== "string") {
+        throw new FormationError("unavailable", `${url} did not say how it calls the uploaded context.`);
+      }
+      return { context_id, bytes: Number(bytes), files: Number(files) };
+    },
+    async bootstrap(bootstrap_token) {
+      const signer = signerFor(url, key);
+      const made = await signIn(wire, signer, now, "/api/auth/bootstrap", { bootstrap_token });
+      await sessions.keep(made);
+      return whoami();
+    },
+    async signOut() {
+      const session = await sessions.current();
+      await sessions.keep(null);
+      if (!session) return;
+      await wire.send({
+        method: "POST",
+        path: "/api/auth/revoke",
+        json: { token: session.refresh_token ?? session.access_token },
+        repeatable: true,
+      });
+    },
+  };
+}
+
+function identityOf(said: unknown): Identity {
+  const data = isObject(said) ? said : {};
+  const { bounds, expires_at, token_id } = data;
+  return {
+    owner: String(data["user_id"] ?? data["owner"] ?? ""),
+    scopes: scopesOf(data["permissions"] ?? data["scopes"]),
+    bounds: isObject(bounds) ? bounds : null,
+    token_id: String(token_id ?? ""),
+    expires_at: Number(expires_at) * 1000,
+  };
+}
+
+function streamOf(parts: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
+  const iterator = parts[Symbol.asyncIterator]();
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await iterator.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
+  });
+}
