@@ -1,3 +1,4 @@
-// The OAuth authorization server on the same origin.
+// The OAuth 2.1 authorization server on the same origin: how MCP hosts, agents and people get tokens.
 
-export type { GatewayDeps } from "./http/deps.ts";
+export { createOAuth, type OAuth, type OAuthDeps } from "./oauth/door.ts";
+export type { OutsideOptions } from "./oauth/fetch.ts";

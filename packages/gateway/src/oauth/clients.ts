@@ -1,0 +1,157 @@
+// Who asks for access: the secret is how a stranger's description of itself is brought into the one shape that works with
+// real hosts and can't hurt, and which clients exist without having registered (agents are their keys).
+
+import type { Authority } from "@formation-mcp/auth/authority";
+import type { AdapterPayload, Client } from "oidc-provider";
+
+/** The grant for keys that cannot make a JWT: a signature over a challenge (secp256k1 or Ed25519). */
+export const CHALLENGE_GRANT = "urn:formation:grant-type:signed-challenge";
+
+/** The client of tokens that a key fetched for itself with {@link CHALLENGE_GRANT}. */
+export const OWN_CLIENT = "formation";
+
+const LOOPBACK: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
+/** What a redirect's origin may look like: it becomes a part of a security policy and of a page. */
+const ORIGIN = /^https?:\/\/[a-z0-9.\-_[\]:]+$/;
+const SCHEME = /^[a-z][a-z0-9+.-]{1,40}:$/;
+const FORBIDDEN_SCHEMES: ReadonlySet<string> = new Set([
+  "javascript:",
+  "vbscript:",
+  "data:",
+  "blob:",
+  "file:",
+  "about:",
+  "filesystem:",
+  "ws:",
+  "wss:",
+  "ftp:",
+  "view-source:",
+]);
+
+/** What a client of people may do; agents have grants of their own. */
+const GRANTS: readonly unknown[] = ["authorization_code", "refresh_token"];
+
+/** Where a redirect goes, for a person and for a policy. */
+export interface RedirectPlace {
+  /** For the content security policy: `https://host`, `http://127.0.0.1:*`, `cursor:`. */
+  source: string;
+  /** For people: the host, or the scheme of an app on this computer. */
+  label: string;
+  kind: "web" | "loopback" | "app";
+}
+
+/** Reads a redirect URI; null if nobody may be sent there. */
+export function redirectPlace(uri: unknown): RedirectPlace | null {
+  const url = typeof uri === "string" && uri.length <= 2000 ? URL.parse(uri) : null;
+  if (url?.username !== "" || url.password !== "" || url.href.includes("#")) return null;
+  if (url.protocol === "https:" || url.protocol === "http:") {
+    if (!ORIGIN.test(url.origin)) return null;
+    if (LOOPBACK.has(url.hostname)) {
+      return { source: url.origin, label: `this computer (${url.host})`, kind: "loopback" };
+    }
+    // Plain http to another machine would show the code to everybody on the way.
+    return url.protocol === "http:" ? null : { source: url.origin, label: url.host, kind: "web" };
+  }
+  if (!SCHEME.test(url.protocol) || FORBIDDEN_SCHEMES.has(url.protocol)) return null;
+  return { source: url.protocol, label: `an app on this computer (${url.protocol}//)`, kind: "app" };
+}
+
+/**
+ * A client's metadata as this server takes it (RFC 7591 §2; documents of draft-ietf-oauth-client-id-metadata-document
+ * alike). Only members known here are kept; grant types that are not served are left out; no secret is ever given out;
+ * what redirects to this computer is a native app, whose port may change; `scope` is dropped, because hosts put the scope
+ * of the moment there and could never ask for more.
+ */
+export function normalizeClient(given: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const redirects = Array.isArray(given["redirect_uris"]) ? given["redirect_uris"] : [];
+  const places = redirects.map(redirectPlace);
+  if (redirects.length === 0 || redirects.length > 20 || places.includes(null)) {
+    throw new RedirectError();
+  }
+  const grants = Array.isArray(given["grant_types"]) ? given["grant_types"] : GRANTS;
+  const assertion = given["token_endpoint_auth_method"] === "private_key_jwt";
+  const kept: Record<string, unknown> = {
+    redirect_uris: redirects,
+    grant_types: GRANTS.filter((grant) => grant === "authorization_code" || grants.includes(grant)),
+    response_types: ["code"],
+    token_endpoint_auth_method: assertion ? "private_key_jwt" : "none",
+    application_type: places.some((place) => place?.kind !== "web") ? "native" : "web",
+  };
+  if (assertion) {
+    for (const name of ["jwks", "jwks_uri"]) if (given[name] !== undefined) kept[name] = given[name];
+  }
+  const name = plainText(given["client_name"], 80);
+  if (name !== "") kept["client_name"] = name;
+  if (typeof given["client_id"] === "string") kept["client_id"] = given["client_id"];
+  return kept;
+}
+
+/** Says that a client named no place, or one that nobody is sent to. */
+export class RedirectError extends Error {
+  override readonly name = "RedirectError";
+
+  constructor() {
+    super(
+      "redirect_uris must name 1 to 20 places: https addresses, http addresses of this computer, or an app's own scheme; no fragments, no credentials",
+    );
+  }
+}
+
+/**
+ * A stranger's text on one line: no control or formatting characters (which hide or turn around what is said), no
+ * surplus space, at most `length` characters.
+ */
+export function plainText(text: unknown, length: number): string {
+  if (typeof text !== "string") return "";
+  const clean = text
+    .slice(0, 4 * length)
+    .normalize("NFC")
+    .replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "")
+    .replace(/\s+/g, " ")
+    .trim();
+  const letters = [...clean];
+  return letters.length > length ? `${letters.slice(0, length - 1).join("")}…` : clean;
+}
+
+/** A client as pages and messages name it. */
+export interface ClientFace {
+  /** What it calls itself, or null. */
+  name: string | null;
+  /** The host that stands for it, if it has a metadata document. */
+  verifiedHost: string | null;
+  redirect: RedirectPlace;
+}
+
+/** How a client is shown that asked to be redirected somewhere. */
+export function faceOf(client: Pick<Client, "clientId" | "clientName">, redirectUri: unknown): ClientFace {
+  const redirect = redirectPlace(redirectUri);
+  if (!redirect) throw new RedirectError();
+  const url = client.clientId.startsWith("https://") ? URL.parse(client.clientId) : null;
+  return { name: plainText(client.clientName, 80) || null, verifiedHost: url?.host ?? null, redirect };
+}
+
+/** Clients that exist because a key does: `key:<thumbprint>`, with private_key_jwt, and the one of the challenge grant. */
+export async function agentClient(authority: Authority, id: string): Promise<AdapterPayload | undefined> {
+  if (id === OWN_CLIENT) {
+    return {
+      client_id: id,
+      client_name: "Formation",
+      token_endpoint_auth_method: "none",
+      grant_types: [CHALLENGE_GRANT],
+      response_types: [],
+      redirect_uris: [],
+    };
+  }
+  if (!/^key:[A-Za-z0-9_-]{43}$/.test(id)) return undefined;
+  const jwk = await authority.publicKeyOf(id);
+  if (!jwk) return undefined;
+  return {
+    client_id: id,
+    client_name: id,
+    token_endpoint_auth_method: "private_key_jwt",
+    grant_types: ["client_credentials"],
+    response_types: [],
+    redirect_uris: [],
+    jwks: { keys: [jwk] },
+  };
+}

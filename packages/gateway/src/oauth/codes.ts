@@ -1,0 +1,111 @@
+// Codes that carry a sign-in from a browser to the computer that has the key. The secret is their life: shown once, signed
+// once, taken once, over in five minutes; the database holds neither the code nor anything to make it from.
+
+import {
+  type Clock,
+  type Documents,
+  FormationError,
+  LIMITS,
+  type StoredDocument,
+} from "@formation-mcp/contract";
+import { readCode, type Secrets } from "./secrets.ts";
+
+/** Who signed: the account and its key. */
+export interface Signer {
+  owner: string;
+  key: string;
+}
+
+/** What a code stands for. */
+export interface CodeSubject {
+  uid: string;
+  clientId: string;
+  redirectUri: string;
+  /** As it was asked for, separated by spaces. */
+  scope: string;
+}
+
+interface CodeDocument extends CodeSubject {
+  salt: string;
+  signed?: Signer;
+}
+
+export interface Codes {
+  /** The code of an interaction: the same as before while it has a minute left, else a new one. */
+  open(subject: CodeSubject): Promise<string>;
+  state(uid: string): Promise<"waiting" | "signed" | "expired">;
+  /** @throws FormationError `not_found` if there is no such code now, `conflict` if it was signed. */
+  read(code: string): Promise<CodeSubject & { expiresAt: number }>;
+  /** @throws FormationError as {@link read} does; of two that sign at once, one. */
+  sign(code: string, by: Signer): Promise<void>;
+  /** Who signed the code of an interaction, once. */
+  take(uid: string): Promise<Signer | null>;
+}
+
+const KIND = "login-code";
+
+export function createCodes(options: {
+  documents: Documents;
+  clock: Clock;
+  random: (bytes: number) => Uint8Array;
+  secrets: Secrets;
+}): Codes {
+  const { documents, clock, random, secrets } = options;
+  const ofInteraction = (uid: string) => documents.byAlias<CodeDocument>(KIND, uid);
+
+  async function find(code: string): Promise<StoredDocument<CodeDocument>> {
+    const read = readCode(code);
+    const found = read && (await documents.get<CodeDocument>(KIND, secrets.codeId(read)));
+    if (!found) {
+      throw new FormationError("not_found", "There is no such code, or it has expired.", {
+        remedy: "Compare it with the page, or reload the page for a new one.",
+        field: "code",
+      });
+    }
+    if (found.doc.signed) {
+      throw new FormationError("conflict", "This code was signed before.", {
+        remedy: "Go back to the page; it goes on by itself.",
+        field: "code",
+      });
+    }
+    return found;
+  }
+
+  return {
+    async open(subject) {
+      const before = await ofInteraction(subject.uid);
+      if (before && !before.doc.signed && (before.expires_at ?? 0) - clock.now() > 60_000) {
+        return secrets.code(subject.uid, before.doc.salt);
+      }
+      if (before) await documents.remove(KIND, before.id);
+      const salt = Buffer.from(random(16)).toString("base64url");
+      const code = secrets.code(subject.uid, salt);
+      await documents.put<CodeDocument>({
+        kind: KIND,
+        id: secrets.codeId(code),
+        alias: subject.uid,
+        doc: { ...subject, salt },
+        expires_at: clock.now() + LIMITS.challengeMs,
+      });
+      return code;
+    },
+    async state(uid) {
+      const found = await ofInteraction(uid);
+      return found ? (found.doc.signed ? "signed" : "waiting") : "expired";
+    },
+    async read(code) {
+      const { doc, expires_at } = await find(code);
+      const { uid, clientId, redirectUri, scope } = doc;
+      return { uid, clientId, redirectUri, scope, expiresAt: expires_at ?? 0 };
+    },
+    async sign(code, by) {
+      const found = await find(code);
+      await documents.put({ ...found, owner: by.owner, doc: { ...found.doc, signed: by } }, found.version);
+    },
+    async take(uid) {
+      const found = await ofInteraction(uid);
+      if (!found?.doc.signed) return null;
+      return (await documents.take<CodeDocument>(KIND, found.id))?.doc.signed ?? null;
+    },
+  };
+}

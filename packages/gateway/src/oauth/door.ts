@@ -1,0 +1,348 @@
+// The OAuth server's door: which of its rooms a request belongs to, how often who may ask, and what of the request goes on.
+// The secret is that oidc-provider serves only what is named here, in the form that this server wants it.
+
+import { randomBytes } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { FormationError } from "@formation-mcp/contract";
+import type { Provider } from "oidc-provider";
+import { addressKey, plainAddress } from "../http/address.ts";
+import type { GatewayDeps } from "../http/deps.ts";
+import { statusOf } from "../http/errors.ts";
+import { createLimits, DEFAULT_RATES, type Rates, retryAfter } from "../http/limits.ts";
+import { assetOf } from "./assets.ts";
+import { CHALLENGE_GRANT, faceOf, normalizeClient, OWN_CLIENT, RedirectError } from "./clients.ts";
+import { createCodes } from "./codes.ts";
+import { createSafeFetch, type OutsideOptions } from "./fetch.ts";
+import { createInteractions, type Decision } from "./interactions.ts";
+import { serverMetadata } from "./metadata.ts";
+import { errorPage } from "./pages.ts";
+import { createProviders } from "./provider.ts";
+import { jsonObject, readBody, remake, SAFE_HEADERS, send, sendError, sendJson } from "./request.ts";
+import { deriveSecrets } from "./secrets.ts";
+import { createSignIn, statementFor } from "./sign-in.ts";
+import { DEFAULT_SCOPES, knownScopes, SCOPE_WORDS } from "./words.ts";
+
+export interface OAuthDeps
+  extends Pick<
+    GatewayDeps,
+    "authority" | "audit" | "documents" | "counters" | "clock" | "logger" | "random"
+  > {
+  /** At least 32 bytes, the same for all processes of a server; cookies, form tokens and codes are made from it. */
+  secret: Uint8Array;
+  /** Requests a minute; as for the rest of the HTTP door. */
+  rates?: Partial<Rates>;
+  /** Where clients' metadata documents may come from beside the public internet. */
+  outside?: OutsideOptions;
+}
+
+/** The OAuth 2.1 authorization server of one process. Everything it knows is in documents. */
+export interface OAuth {
+  /**
+   * Serves a request if its path is one of `/oauth/…`, `/auth/…` or the metadata's; else returns false and touches nothing.
+   * It never rejects.
+   * @param address the client's address, as a trusted proxy says it; default: the socket's.
+   */
+  handle(request: IncomingMessage, response: ServerResponse, address?: string): Promise<boolean>;
+}
+
+interface Request {
+  method: string;
+  path: string;
+  query: string;
+  original: IncomingMessage;
+  response: ServerResponse;
+  address: string;
+  body: Buffer;
+}
+
+const URL_LENGTH = 8 * 1024;
+const METADATA: readonly string[] = [
+  "/.well-known/oauth-authorization-server",
+  "/.well-known/openid-configuration",
+];
+
+/** @throws FormationError `invalid` if the secret is too short. */
+export function createOAuth(deps: OAuthDeps): OAuth {
+  const { authority, audit, documents, counters, clock, logger, random } = deps;
+  if (deps.secret.length < 32) {
+    throw new FormationError("invalid", "The OAuth server's secret has fewer than 32 bytes.", {
+      field: "secret",
+    });
+  }
+  const origin = new URL(authority.issuer);
+  const secrets = deriveSecrets(deps.secret);
+  const limits = createLimits(counters, { ...DEFAULT_RATES, ...deps.rates }, clock);
+  const codes = createCodes({ documents, clock, random, secrets });
+  const signIn = createSignIn(authority, secrets);
+  const fetch = createSafeFetch(deps.outside);
+  const { cookieKeys } = secrets;
+  const newest = createProviders({ authority, documents, clock, logger, cookieKeys, fetch });
+  const document = JSON.stringify(serverMetadata(authority.issuer));
+
+  const recordOf =
+    (address: string) => (decision: Decision & { outcome?: "ok" | FormationError["code"] }) => {
+      const { action, owner, target, outcome = "ok" } = decision;
+      const trace_id = randomBytes(16).toString("hex");
+      return audit.record(
+        { owner, credential: null, action, target, outcome, address, trace_id },
+        { wait: true },
+      );
+    };
+
+  async function forward(
+    asked: Request,
+    changes: Partial<{ url: string; body: Buffer }> = {},
+  ): Promise<void> {
+    const provider = await newest();
+    const made = remade(asked, changes);
+    await provider.callback()(made, asked.response);
+  }
+
+  function remade(
+    { original, path, query, body }: Request,
+    changes: Partial<{ url: string; body: Buffer }> = {},
+  ) {
+    return remake(original, { origin, url: `${path}${query}`, body, ...changes });
+  }
+
+  async function oauth(asked: Request): Promise<void> {
+    const { path, method, response } = asked;
+    if (path === "/oauth/jwks" && isRead(method)) {
+      sendPublic(response, JSON.stringify(await authority.jwks()), "application/jwk-set+json; charset=utf-8");
+    } else if (path === "/oauth/authorize" && isRead(method)) {
+      await forward(asked, { url: `${path}?${authorizeQuery(asked.query)}` });
+    } else if (/^\/oauth\/authorize\/[\w-]{10,64}$/.test(path) && isRead(method)) {
+      await forward(asked);
+    } else if (path === "/oauth/register" && method === "POST") {
+      await register(asked);
+    } else if (path === "/oauth/token" && method === "POST") {
+      await forward(asked, { body: tokenBody(asked) });
+    } else if (path === "/oauth/revoke" && method === "POST") {
+      await revoke(asked);
+    } else if (["/oauth/token", "/oauth/revoke"].includes(path) && method === "OPTIONS") {
+      await forward(asked);
+    } else {
+      throw nothingHere();
+    }
+  }
+
+  async function register(asked: Request): Promise<void> {
+    const given = jsonObject(asked.original, asked.body);
+    try {
+      await forward(asked, {
+        body: Buffer.from(JSON.stringify({ ...normalizeClient(given), client_id: undefined })),
+      });
+    } catch (error) {
+      if (!(error instanceof RedirectError)) throw error;
+      sendJson(asked.response, 400, { error: "invalid_redirect_uri", error_description: error.message });
+    }
+  }
+
+  /** A token that carries its own meaning is the authority's to revoke: who has it may end it (RFC 7009 §2.1). */
+  async function revoke(asked: Request): Promise<void> {
+    const token = formOf(asked)?.get("token") ?? "";
+    if (!/^[\w-]+\.[\w-]+\.[\w-]*$/.test(token)) return await forward(asked);
+    await authority.revokeBearer(token).catch((error: unknown) => {
+      // A token that is none is as good as revoked (RFC 7009 §2.2).
+      if (FormationError.from(error).retryable) throw error;
+    });
+    send(asked.response, 200, "", {});
+  }
+
+  async function pages(asked: Request): Promise<void> {
+    const [, , room = "", id = "", below, ...rest] = asked.path.split("/");
+    if (rest.length > 0) throw nothingHere();
+    if (room === "assets" && below === undefined && isRead(asked.method))
+      return sendAsset(asked.response, id);
+    if (room === "codes") return await codesRoom(asked, id, below);
+    if (!["GET", "HEAD", "POST"].includes(asked.method)) throw nothingHere();
+    const visit = {
+      provider: await newest(),
+      request: remade(asked),
+      response: asked.response,
+      body: asked.body,
+    };
+    const record = recordOf(asked.address);
+    const interactions = createInteractions({ authority, secrets, codes, signIn, record });
+    if (room === "login") await interactions.login(visit, id, below);
+    else if (room === "consent" && below === undefined) await interactions.consent(visit, id);
+    else throw nothingHere();
+  }
+
+  /** What `formation-mcp login <code>` talks to. Whoever guesses is slowed down by address. */
+  async function codesRoom(asked: Request, code: string, below: string | undefined): Promise<void> {
+    const { method, original, response, body } = asked;
+    const subject = await codes.read(decodeURIComponent(code)).catch(async (error: unknown) => {
+      await limits.take("failure", addressKey(asked.address));
+      throw error;
+    });
+    const face = await faceOfSubject(await newest(), subject);
+    const scopes = knownScopes(subject.scope);
+    if (method === "GET" && below === undefined) {
+      sendJson(response, 200, {
+        server: authority.issuer,
+        client: {
+          id: subject.clientId,
+          name: face.name,
+          verified_host: face.verifiedHost,
+          returns_to: face.redirect.label,
+          local: face.redirect.kind !== "web",
+        },
+        scopes: scopes.map((scope) => ({
+          scope,
+          title: SCOPE_WORDS[scope].title,
+          detail: SCOPE_WORDS[scope].detail,
+        })),
+        statement: statementFor(face, scopes),
+        expires_in: Math.max(0, Math.floor((subject.expiresAt - clock.now()) / 1000)),
+      });
+    } else if (method === "POST" && below === "challenge") {
+      const { address } = jsonObject(original, body);
+      sendJson(response, 200, await signIn.challenge(subject.uid, address, face, scopes));
+    } else if (method === "POST" && below === undefined) {
+      const by = await signIn.verify(subject.uid, jsonObject(original, body));
+      await codes.sign(decodeURIComponent(code), by);
+      sendJson(response, 200, {
+        status: "signed",
+        owner: by.owner,
+        key: by.key,
+        returns_to: face.redirect.label,
+      });
+    } else {
+      throw nothingHere();
+    }
+  }
+
+  async function serve(asked: Request): Promise<void> {
+    const { path, method, original, response, address } = asked;
+    for (const [name, value] of Object.entries(SAFE_HEADERS)) response.setHeader(name, value);
+    if (`${path}${asked.query}`.length > URL_LENGTH)
+      throw new FormationError("invalid", "The address is too long.");
+    await limits.take("address", addressKey(address));
+    if (method === "POST") {
+      await limits.take("signIn", addressKey(address));
+      asked.body = await readBody(original);
+    }
+    if (METADATA.includes(path)) {
+      if (!isRead(method)) throw nothingHere();
+      sendPublic(response, document, "application/json; charset=utf-8");
+    } else if (path.startsWith("/oauth")) {
+      await oauth(asked);
+    } else {
+      await pages(asked);
+    }
+  }
+
+  return {
+    async handle(original, response, address = plainAddress(original.socket.remoteAddress)) {
+      const [path = "", ...rest] = (original.url ?? "").split("?");
+      const ours = METADATA.includes(path) || /^\/(oauth|auth)(\/|$)/.test(path);
+      if (!ours) return false;
+      const method = original.method ?? "GET";
+      const query = rest.length > 0 ? `?${rest.join("?")}` : "";
+      const asked = { method, path, query, original, response, address, body: Buffer.alloc(0) };
+      try {
+        await serve(asked);
+      } catch (error) {
+        await refuse(asked, error);
+      }
+      return true;
+    },
+  };
+
+  async function refuse(
+    { method, path, original, response, address }: Request,
+    thrown: unknown,
+  ): Promise<void> {
+    const error = FormationError.from(thrown);
+    if (error.code === "internal") {
+      logger.log("error", "oauth: internal error", { path: path.slice(0, 100), error: error.message });
+    }
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
+    const wait = retryAfter(thrown);
+    if (wait) response.setHeader("retry-after", String(wait.seconds));
+    // A body that was not read to its end would be taken for the next request.
+    if (!original.complete) response.setHeader("connection", "close");
+    if (["unauthenticated", "forbidden"].includes(error.code)) {
+      const action = `${method} ${path.split("/").slice(0, 3).join("/")}`;
+      await recordOf(address)({ action, owner: null, target: null, outcome: error.code }).catch(
+        () => undefined,
+      );
+    }
+    if (/^\/auth\/(login|consent)\/[^/]*$/.test(path)) {
+      const page = errorPage(error.code, [error.message, error.details.remedy].filter(Boolean).join(" "));
+      send(response, statusOf(error), page.body, page.headers);
+    } else if (path.startsWith("/oauth/")) {
+      const code = error.retryable || error.code === "limit" ? "temporarily_unavailable" : "invalid_request";
+      sendJson(response, statusOf(error), { error: code, error_description: error.message });
+    } else {
+      sendError(response, error);
+    }
+  }
+}
+
+/** Of a request for access: only scopes that exist, all but `admin` if none is named, and one way to answer. */
+function authorizeQuery(query: string): string {
+  const params = new URLSearchParams(query);
+  if (params.getAll("scope").length <= 1) {
+    const known = knownScopes(params.get("scope"));
+    params.set("scope", (known.length > 0 ? known : DEFAULT_SCOPES).join(" "));
+  }
+  // `fragment` and `form_post` are for flows that this server does not have; an unknown mode is refused by redirect.
+  if (params.has("response_mode") && params.get("response_mode") !== "query")
+    params.set("response_mode", "none");
+  return params.toString();
+}
+
+/** A token request; agents that name no client or no scope get the ones meant for them. */
+function tokenBody(asked: Request): Buffer {
+  const form = formOf(asked);
+  if (!form) return asked.body;
+  const grant = form.get("grant_type");
+  if (grant === CHALLENGE_GRANT && !form.has("client_id")) form.set("client_id", OWN_CLIENT);
+  if (grant === "client_credentials" && !form.get("scope"))
+    form.set("scope", [...DEFAULT_SCOPES, "admin"].join(" "));
+  return Buffer.from(form.toString());
+}
+
+function formOf({ original, body }: Request): URLSearchParams | null {
+  const type = original.headers["content-type"]?.split(";")[0]?.trim().toLowerCase();
+  return type === "application/x-www-form-urlencoded" ? new URLSearchParams(body.toString("utf8")) : null;
+}
+
+async function faceOfSubject(provider: Provider, subject: { clientId: string; redirectUri: string }) {
+  const client = await provider.Client.find(subject.clientId).catch(() => undefined);
+  if (!client) throw new FormationError("not_found", "The app that asked is not known any more.");
+  return faceOf(client, subject.redirectUri);
+}
+
+/** What anybody may read from anywhere. */
+function sendPublic(response: ServerResponse, body: string, type: string): void {
+  send(response, 200, body, {
+    "content-type": type,
+    "cache-control": "public, max-age=60",
+    "access-control-allow-origin": "*",
+  });
+}
+
+function sendAsset(response: ServerResponse, name: string): void {
+  const asset = assetOf(name);
+  if (!asset) throw nothingHere();
+  send(response, 200, asset.text, {
+    "content-type": asset.type,
+    "cache-control": "public, max-age=31536000, immutable",
+  });
+}
+
+function isRead(method: string): boolean {
+  return method === "GET" || method === "HEAD";
+}
+
+function nothingHere(): FormationError {
+  return new FormationError("not_found", "There is nothing here.", {
+    remedy: "Look at the server's metadata.",
+  });
+}

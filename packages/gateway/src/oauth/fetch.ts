@@ -1,0 +1,111 @@
+// How the server reads a document that a stranger named: the secret is that the address is checked and then dialled
+// itself, so that no name can mean a public machine when it is looked at and an inner one when it is called.
+
+import type { LookupAddress, LookupOptions } from "node:dns";
+import { lookup } from "node:dns/promises";
+import { request } from "node:https";
+import { isIP, type LookupFunction } from "node:net";
+import { isPublicAddress } from "./addresses.ts";
+
+/** What may be read beside the public internet. */
+export interface OutsideOptions {
+  /** `host:port` of machines that may have private addresses; none by default. For an operator's own clients and tests. */
+  privateHosts?: readonly string[];
+  /** PEM certificates of the authority that signed theirs. */
+  ca?: string;
+}
+
+const TIME_MS = 5_000;
+const BODY_BYTES = 64 * 1024;
+
+/** What oidc-provider fetches with: the part of `fetch` that it uses. */
+export type Fetch = (
+  url: string,
+  init?: { headers?: ConstructorParameters<typeof Headers>[0]; method?: string | undefined },
+) => Promise<Response>;
+
+/**
+ * A `fetch` for strangers' addresses: https only, GET only, no redirect is followed, no cookie or credential is sent,
+ * 64 KiB and five seconds at most, and every address that the name has must be public. It throws an Error whose message
+ * says nothing of what was found inside.
+ */
+export function createSafeFetch(options: OutsideOptions = {}): Fetch {
+  const privateHosts = new Set(options.privateHosts ?? []);
+  return async (input, init) => {
+    const url = new URL(input);
+    if (url.protocol !== "https:" || url.username !== "" || url.password !== "") {
+      throw new Error("only https addresses without credentials are read");
+    }
+    if ((init?.method ?? "GET") !== "GET") throw new Error("documents are only read");
+    const host = `${url.hostname}:${url.port === "" ? "443" : url.port}`;
+    const lookup = pinned(privateHosts.has(host));
+    // A literal address is never looked up, so it is checked here.
+    const literal = url.hostname.replace(/^\[|\]$/g, "");
+    if (isIP(literal) !== 0) await resolve(literal, privateHosts.has(host));
+    return read(url, new Headers(init?.headers), lookup, options.ca);
+  };
+}
+
+/** All addresses of a name; throws unless each of them may be dialled. */
+async function resolve(name: string, privately: boolean): Promise<LookupAddress[]> {
+  const found = await lookup(name, { all: true, verbatim: true });
+  if (found.length === 0 || (!privately && !found.every(({ address }) => isPublicAddress(address)))) {
+    throw new Error("the name leads to an address that is not public");
+  }
+  return found;
+}
+
+/** A look-up for one connection: what it returns is what was checked, and is what the socket dials. */
+function pinned(privately: boolean): LookupFunction {
+  return (name: string, options: LookupOptions, done) => {
+    resolve(name, privately).then(
+      (found) => {
+        const [first] = found;
+        if (options.all) done(null, found);
+        else if (first) done(null, first.address, first.family);
+      },
+      (error: Error) => done(error, ""),
+    );
+  };
+}
+
+function read(url: URL, headers: Headers, lookup: LookupFunction, ca?: string): Promise<Response> {
+  return new Promise((answer, fail) => {
+    const sent = request(
+      url,
+      {
+        // No shared agent: a connection of another check is never used again.
+        agent: false,
+        lookup,
+        headers: { accept: headers.get("accept") ?? "application/json", "accept-encoding": "identity" },
+        maxHeaderSize: 16 * 1024,
+        signal: AbortSignal.timeout(TIME_MS),
+        ...(ca === undefined ? {} : { ca }),
+      },
+      (response) => {
+        const chunks: Buffer[] = [];
+        let bytes = 0;
+        response.on("data", (chunk: Buffer) => {
+          bytes += chunk.length;
+          if (bytes > BODY_BYTES) sent.destroy(new Error("the document is too large"));
+          else chunks.push(chunk);
+        });
+        response.on("error", fail);
+        response.on("end", () => {
+          const status = response.statusCode ?? 502;
+          const kept = new Headers();
+          for (const name of ["cache-control", "expires", "content-type"]) {
+            const value = response.headers[name];
+            if (typeof value === "string") kept.set(name, value);
+          }
+          // Every redirect is an answer that is no document; Response takes no body with 204 and 304.
+          if (status !== 200)
+            answer(new Response(null, { status: status < 200 ? 502 : status, headers: kept }));
+          else answer(new Response(Buffer.concat(chunks), { status, headers: kept }));
+        });
+      },
+    );
+    sent.on("error", fail);
+    sent.end();
+  });
+}

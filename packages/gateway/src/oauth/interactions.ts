@@ -1,0 +1,225 @@
+// What people do on the pages: sign in, say yes or no, take another key. The secret is that a form counts only from the
+// browser that the interaction belongs to, from our own page, and once.
+
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Authority } from "@formation-mcp/auth/authority";
+import { FormationError } from "@formation-mcp/contract";
+import { errors, type Interaction, type Provider } from "oidc-provider";
+import { type ClientFace, faceOf } from "./clients.ts";
+import type { Codes, Signer } from "./codes.ts";
+import { consentPage, loginPage, type Page } from "./pages.ts";
+import { jsonObject, send, sendJson } from "./request.ts";
+import type { Secrets } from "./secrets.ts";
+import type { SignIn } from "./sign-in.ts";
+import { knownScopes, scopesOf } from "./words.ts";
+
+/** One request to a page. */
+export interface Visit {
+  provider: Provider;
+  /** Remade, with its body read. */
+  request: IncomingMessage;
+  response: ServerResponse;
+  body: Buffer;
+}
+
+/** How a visit ended, for the audit log. */
+export interface Decision {
+  action: string;
+  owner: string | null;
+  target: string | null;
+}
+
+export interface InteractionOptions {
+  authority: Authority;
+  secrets: Secrets;
+  codes: Codes;
+  signIn: SignIn;
+  /** Stored before a decision takes effect. */
+  record: (decision: Decision) => Promise<void>;
+}
+
+export interface Interactions {
+  /** `/auth/login/{uid}` and what is below it. */
+  login(visit: Visit, uid: string, below: string | undefined): Promise<void>;
+  /** `/auth/consent/{uid}`. */
+  consent(visit: Visit, uid: string): Promise<void>;
+}
+
+export function createInteractions(options: InteractionOptions): Interactions {
+  const { authority, secrets, codes, signIn, record } = options;
+  const server = new URL(authority.issuer).host;
+
+  /** The interaction of this browser, if it is the one that the address names. */
+  async function interactionOf(visit: Visit, uid: string, prompt: string): Promise<Interaction> {
+    const { provider, request, response } = visit;
+    const found = await provider.interactionDetails(request, response).catch((error: unknown) => {
+      if (error instanceof errors.SessionNotFound) throw gone();
+      throw error;
+    });
+    if (found.uid !== uid || found.prompt.name !== prompt) throw gone();
+    return found;
+  }
+
+  async function faceIn({ provider }: Visit, { params }: Interaction): Promise<ClientFace> {
+    const client = await provider.Client.find(String(params["client_id"])).catch(() => undefined);
+    if (!client) throw new FormationError("not_found", "The app that asked is not known any more.");
+    return faceOf(client, params["redirect_uri"]);
+  }
+
+  function subjectOf({ uid, params }: Interaction) {
+    const text = (name: string) => String(params[name] ?? "");
+    return { uid, clientId: text("client_id"), redirectUri: text("redirect_uri"), scope: text("scope") };
+  }
+
+  /** The fields of a form of ours. */
+  function formOf({ request, body }: Visit, uid: string): URLSearchParams {
+    const type = request.headers["content-type"]?.split(";")[0]?.trim().toLowerCase();
+    if (type !== "application/x-www-form-urlencoded") throw forged();
+    const form = new URLSearchParams(body.toString("utf8"));
+    fromOurPage(request, uid, form.get("csrf"));
+    return form;
+  }
+
+  function fromOurPage({ headers }: IncomingMessage, uid: string, token: unknown): void {
+    const origin = headers["origin"];
+    if (origin !== undefined && origin !== authority.issuer) throw forged();
+    if (!secrets.isFormToken(uid, token)) throw forged();
+  }
+
+  async function showLogin(visit: Visit, interaction: Interaction, problem?: string): Promise<void> {
+    const { uid } = interaction;
+    const [face, code] = [await faceIn(visit, interaction), await codes.open(subjectOf(interaction))];
+    const formToken = secrets.formToken(uid);
+    show(
+      visit.response,
+      loginPage({ uid, formToken, server, face, code, ...(problem === undefined ? {} : { problem }) }),
+      problem === undefined ? 200 : 403,
+    );
+  }
+
+  async function finishLogin(visit: Visit, interaction: Interaction, by: Signer): Promise<void> {
+    const { provider, request, response } = visit;
+    await record({ action: "POST /auth/login", owner: by.owner, target: null });
+    if (interaction.session && interaction.session.accountId !== by.owner) {
+      await forgetSession(provider, interaction);
+      delete interaction.session;
+      await interaction.persist();
+    }
+    const login = { accountId: by.owner, amr: [by.key], remember: true };
+    await provider.interactionFinished(request, response, { login });
+  }
+
+  async function login(visit: Visit, uid: string, below: string | undefined): Promise<void> {
+    const interaction = await interactionOf(visit, uid, "login");
+    const { request, response, provider } = visit;
+    const posted = request.method === "POST";
+    if (below === "state" && !posted) {
+      sendJson(response, 200, { state: await codes.state(uid) });
+    } else if (below === "challenge" && posted) {
+      fromOurPage(request, uid, request.headers["x-form-token"]);
+      const { address } = jsonObject(request, visit.body);
+      const face = await faceIn(visit, interaction);
+      const scopes = knownScopes(interaction.params["scope"]);
+      sendJson(response, 200, await signIn.challenge(uid, address, face, scopes));
+    } else if (below !== undefined) {
+      throw new FormationError("not_found", "There is nothing here.");
+    } else if (!posted) {
+      await showLogin(visit, interaction);
+    } else {
+      const form = formOf(visit, uid);
+      if (form.get("decision") === "cancel") {
+        await provider.interactionFinished(request, response, denied("Nobody signed in."));
+        return;
+      }
+      const [message, signature] = [form.get("message"), form.get("signature")];
+      const by = await (message ? signIn.verify(uid, { message, signature }) : codes.take(uid)).catch(
+        asProblem,
+      );
+      if (by === null) await showLogin(visit, interaction, "The code has not been signed yet.");
+      else if (typeof by === "string") await showLogin(visit, interaction, by);
+      else await finishLogin(visit, interaction, by);
+    }
+  }
+
+  async function consent(visit: Visit, uid: string): Promise<void> {
+    const interaction = await interactionOf(visit, uid, "consent");
+    const { provider, request, response } = visit;
+    const owner = interaction.session?.accountId ?? "";
+    const account = await authority.account(owner);
+    if (!account) throw gone();
+    const asked = knownScopes(interaction.params["scope"]);
+    const scopes = asked.filter((scope) => scopesOf(account).includes(scope));
+    if (request.method !== "POST") {
+      const face = await faceIn(visit, interaction);
+      const withheld = asked.filter((scope) => !scopes.includes(scope));
+      const formToken = secrets.formToken(uid);
+      show(response, consentPage({ uid, formToken, server, face, owner, scopes, withheld }), 200);
+      return;
+    }
+    const decision = formOf(visit, uid).get("decision");
+    const clientId = String(interaction.params["client_id"]);
+    const told = (action: string) => record({ action, owner, target: clientId.slice(0, 200) });
+    if (decision === "allow" && scopes.length > 0) {
+      await told("POST /auth/consent (allow)");
+      const before = interaction.grantId ? await provider.Grant.find(interaction.grantId) : undefined;
+      const grant = before ?? new provider.Grant({ accountId: owner, clientId });
+      grant.addResourceScope(authority.audience, scopes.join(" "));
+      await provider.interactionFinished(request, response, { consent: { grantId: await grant.save() } });
+    } else if (decision === "switch") {
+      await forgetSession(provider, interaction);
+      await interaction.destroy();
+      response.statusCode = 303;
+      response.setHeader("location", `/oauth/authorize?${againQuery(interaction.params)}`);
+      response.end();
+    } else {
+      await told("POST /auth/consent (deny)");
+      await provider.interactionFinished(request, response, denied("The request was denied."));
+    }
+  }
+
+  return { login, consent };
+}
+
+async function forgetSession(provider: Provider, { session }: Interaction): Promise<void> {
+  const found = session && (await provider.Session.findByUid(session.uid));
+  await found?.destroy();
+}
+
+/** The request as it was made first, without what asked for this very page. */
+function againQuery(params: Interaction["params"]): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) {
+    if (name === "prompt") continue;
+    for (const one of Array.isArray(value) ? value : [value])
+      if (typeof one === "string") query.append(name, one);
+  }
+  return query.toString();
+}
+
+function denied(description: string): { error: string; error_description: string } {
+  return { error: "access_denied", error_description: description };
+}
+
+function show(response: ServerResponse, page: Page, status: number): void {
+  send(response, status, page.body, page.headers);
+}
+
+/** What a person can do something about is said on the page. */
+function asProblem(error: unknown): string {
+  if (error instanceof FormationError && !error.retryable && error.code !== "limit") {
+    return [error.message, error.details.remedy].filter(Boolean).join(" ");
+  }
+  throw error;
+}
+
+function gone(): FormationError {
+  return new FormationError("not_found", "This sign-in has ended, or it began in another browser.", {
+    remedy: "Go back to the app and start again there.",
+  });
+}
+
+function forged(): FormationError {
+  return new FormationError("forbidden", "This form was not sent from its own page.", {
+    remedy: "Go back to the app and start again there.",
+  });
+}
