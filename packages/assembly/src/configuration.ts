@@ -120,14 +120,8 @@ export function readConfiguration(
   overrides: { stateDir?: string; allowDirs?: string[] } = {},
   environment: Record<string, string | undefined> = process.env,
 ): Configuration {
-  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ""));
-  const parsed = schema.safeParse(given);
-  if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
-    throw new FormationError("invalid", `The settings are wrong:\n  ${problems.join("\n  ")}`, {
-      remedy: "Set these environment variables right; `formation-mcp --help` lists all of them.",
-    });
-  }
+  const parsed = schema.safeParse(withoutEmpty(environment));
+  if (!parsed.success) throw wrongSettings(problemsOf(parsed.error));
   const env = parsed.data;
   const stateHome = env.XDG_STATE_HOME && isAbsolute(env.XDG_STATE_HOME) ? env.XDG_STATE_HOME : undefined;
   return {
@@ -176,6 +170,28 @@ export function readConfiguration(
     drivers: env.FORMATION_DRIVERS,
     logLevel: env.FORMATION_LOG_LEVEL,
   };
+}
+
+/** What is wrong with the settings that every program reads, one line each. */
+export function settingsProblems(environment: Record<string, string | undefined>): string[] {
+  const parsed = schema.safeParse(withoutEmpty(environment));
+  return parsed.success ? [] : problemsOf(parsed.error);
+}
+
+export function problemsOf(error: z.ZodError): string[] {
+  return error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+}
+
+export function wrongSettings(problems: readonly string[]): FormationError {
+  return new FormationError("invalid", `The settings are wrong:\n  ${problems.join("\n  ")}`, {
+    remedy: "Set these right; `--help` lists all settings.",
+  });
+}
+
+/** A variable that is empty is one that is not set. */
+export function withoutEmpty(environment: Record<string, string | undefined>): Record<string, string> {
+  const kept = Object.entries(environment).filter(([, value]) => value !== undefined && value !== "");
+  return Object.fromEntries(kept) as Record<string, string>;
 }
 
 /**

@@ -1,3 +1,116 @@
-// The HTTP server's system: reads its settings, opens the drivers, wires authority, control and doors.
+// The HTTP server's system: store, queue and artifacts opened, authority, control and doors wired over them.
 
-export type { Configuration } from "./configuration.ts";
+import { randomBytes } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { createAuthority } from "@formation-mcp/auth/authority";
+import { type Logger, systemClock } from "@formation-mcp/contract";
+import { createAudit, createControl, createQuotas } from "@formation-mcp/control";
+import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway/http";
+import type { HttpConfiguration } from "./http-configuration.ts";
+import { openLayout } from "./layout.ts";
+import type { Program } from "./program.ts";
+import { secretFile } from "./secret-file.ts";
+import { closeAll, openRecords } from "./system.ts";
+import { settleVersions, workerProcess } from "./worker-process.ts";
+
+export { HTTP_VARIABLES, type HttpConfiguration, readHttpConfiguration } from "./http-configuration.ts";
+
+export interface HttpServerOptions {
+  configuration: HttpConfiguration;
+  /** The server's origin as clients know it, without a slash at its end. */
+  publicUrl: string;
+  program: Program;
+  logger: Logger;
+}
+
+export interface HttpServer {
+  /** Answers web-standard requests, and guards what `oauth` answers. */
+  gateway: HttpGateway;
+  /** The OAuth server on the same origin: false if the request is none of its own. */
+  oauth(request: IncomingMessage, response: ServerResponse): Promise<boolean>;
+  /** While there is no account: the one-time token that makes the next key admin, new at each call. Else null. */
+  bootstrapToken(): Promise<string | null>;
+  /** Ends streams and waiting, so that what runs can finish: the first half of leaving. */
+  drain(): void;
+  /** Stores what is gathered and closes everything. */
+  close(): Promise<void>;
+}
+
+const MASTER_KEY_BYTES = 32;
+
+/**
+ * Opens the system behind the HTTP server.
+ * @throws FormationError `unavailable` if the state directory can't be used or a newer program works on it.
+ */
+export async function openHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const { configuration, publicUrl, program, logger } = options;
+  const layout = openLayout(configuration.stateDir);
+  const masterKey = secretFile(layout.masterKey, MASTER_KEY_BYTES);
+  await settleVersions(layout, program);
+  const records = await openRecords(layout, logger);
+  const { store, queue, artifacts } = records;
+  const { documents, counters } = store;
+  const common = { clock: systemClock, random: randomBytes, logger };
+  const authority = createAuthority({
+    ...common,
+    documents,
+    issuer: publicUrl,
+    audience: `${publicUrl}/mcp`,
+    masterKey,
+    openRegistration: configuration.openRegistration,
+  });
+  const audit = createAudit({ ...common, store: store.audit });
+  const quotas = createQuotas({ documents, defaults: configuration.quota, clock: systemClock });
+  const worker = configuration.startsWorker
+    ? workerProcess(configuration, layout, program, configuration.environment)
+    : null;
+  const control = createControl({
+    ...records,
+    ...common,
+    audit,
+    quotas,
+    readOnly: configuration.readOnly,
+    denyTools: configuration.denyTools,
+    ...(configuration.allowTools ? { allowTools: configuration.allowTools } : {}),
+    buildNeeds: { vcpus: 1, memory_mb: configuration.build.memoryMb, disk_gb: 1 },
+    ...(worker ? { ensureWorker: () => worker.ensure() } : {}),
+  });
+  const closing = new AbortController();
+  const deps: GatewayDeps = {
+    ...common,
+    control,
+    authority,
+    audit,
+    auditLog: store.audit,
+    quotas,
+    usage: (owner) => store.usage(owner),
+    documents,
+    counters,
+    artifacts,
+    queue,
+    publicUrl,
+    version: program.version,
+    closing: closing.signal,
+  };
+  const gateway = createHttpGateway({
+    ...deps,
+    settings: {
+      allowedHosts: configuration.allowedHosts,
+      corsOrigins: configuration.corsOrigins,
+      trustedProxies: configuration.trustedProxies,
+      rates: configuration.rates,
+    },
+  });
+  return {
+    gateway,
+    oauth: async () => false,
+    bootstrapToken: () => authority.bootstrapToken(),
+    drain: () => closing.abort(),
+    async close() {
+      closing.abort();
+      await gateway.close();
+      await audit.close();
+      await closeAll(records);
+    },
+  };
+}

@@ -26,6 +26,8 @@ export interface Layout {
   hypervisor: string;
   /** Unpacked contexts of builds that run. */
   scratch: string;
+  /** The HTTP server's secret: what seals its signing keys in the database. */
+  masterKey: string;
 }
 
 /**
@@ -69,5 +71,6 @@ export function openLayout(root: string): Layout {
     builder: join(root, "b"),
     hypervisor: join(root, "h"),
     scratch: join(root, "scratch"),
+    masterKey: join(root, "server", "master.key"),
   };
 }

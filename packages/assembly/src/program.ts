@@ -9,6 +9,8 @@ export interface Program {
   version: string;
   /** Absolute path of its entry file. */
   entry: string;
+  /** What its copies are called. Default: formation-mcp. */
+  name?: string;
 }
 
 /**
@@ -23,7 +25,7 @@ export function commandFor(
   if (!program.entry.endsWith(".mjs")) {
     return { file: process.execPath, args: ["--conditions=formation-source", program.entry, ...args] };
   }
-  const copy = join(versions, `formation-mcp-${program.version}.mjs`);
+  const copy = join(versions, `${program.name ?? "formation-mcp"}-${program.version}.mjs`);
   if (program.entry !== copy) copyOver(program.entry, versions, copy);
   return { file: process.execPath, args: [copy, ...args] };
 }

@@ -76,12 +76,18 @@ export async function settleVersions(layout: Layout, program: Program): Promise<
   });
 }
 
-export function workerProcess(configuration: Configuration, layout: Layout, program: Program): WorkerProcess {
+/** @param environment where the worker's settings stand, if not in this process's environment. */
+export function workerProcess(
+  configuration: Configuration,
+  layout: Layout,
+  program: Program,
+  environment?: Record<string, string | undefined>,
+): WorkerProcess {
   let starting: Promise<void> | null = null;
   return {
     async ensure() {
       if (findWorker(layout)?.state === "ready") return;
-      starting ??= start(configuration, layout, program).finally(() => {
+      starting ??= start(configuration, layout, program, environment).finally(() => {
         starting = null;
       });
       await starting;
@@ -89,7 +95,12 @@ export function workerProcess(configuration: Configuration, layout: Layout, prog
   };
 }
 
-async function start(configuration: Configuration, layout: Layout, program: Program): Promise<void> {
+async function start(
+  configuration: Configuration,
+  layout: Layout,
+  program: Program,
+  environment: Record<string, string | undefined> | undefined,
+): Promise<void> {
   await settleVersions(layout, program);
   const end = performance.now() + START_MS;
   let own: ProcessIdentity | null = null;
@@ -107,7 +118,7 @@ async function start(configuration: Configuration, layout: Layout, program: Prog
           remedy: "Run `formation-mcp doctor`, and look at worker.log in the state directory.",
         });
     }
-    if (!own && !found) own = await spawnIfFree(configuration, layout, program);
+    if (!own && !found) own = await spawnIfFree(configuration, layout, program, environment);
     await delay(25);
   }
   throw new FormationError("unavailable", `The worker did not become ready within ${START_MS / 1000} s.`, {
@@ -119,6 +130,7 @@ async function spawnIfFree(
   configuration: Configuration,
   layout: Layout,
   program: Program,
+  environment: Record<string, string | undefined> | undefined,
 ): Promise<ProcessIdentity | null> {
   const lock = await tryLock(layout.lock);
   if (!lock) return null; // one is just starting or just leaving
@@ -133,7 +145,7 @@ async function spawnIfFree(
   try {
     const pid = await spawnDetached(file, args, {
       cwd: layout.root,
-      env: workerEnvironment(),
+      env: workerEnvironment(environment),
       stdio: ["ignore", log, log],
     });
     return identify(pid) ?? { pid, start_ticks: "" };

@@ -12,9 +12,6 @@ export interface GatewayDeps {
   control: Control;
   authority: Authority;
   audit: Audit;
-  quotas: Quotas;
-  /** What owners have, and the lines of the audit log. */
-  store: Pick<Store, "usage" | "audit">;
   /** The audit log as admins read it. */
   auditLog: Pick<AuditStore, "page">;
   quotas: Quotas;

@@ -1,0 +1,74 @@
+// A secret of this machine in a file: random bytes that are made once, by whoever comes first, and never change.
+
+import { randomBytes } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { FormationError } from "@formation-mcp/contract";
+import { syncDirectory } from "@formation-mcp/os";
+
+/**
+ * Reads a secret, or makes it: of any number of processes that come at once, all read the same.
+ * @throws FormationError `unavailable` if it can't be read or made, or is not what was made here; it is never made anew.
+ */
+export function secretFile(path: string, bytes: number): Uint8Array {
+  try {
+    return readIfMade(path, bytes) ?? make(path, bytes);
+  } catch (error) {
+    if (error instanceof FormationError) throw error;
+    throw unusable(path, (error as Error).message, error);
+  }
+}
+
+function readIfMade(path: string, bytes: number): Uint8Array | null {
+  try {
+    const secret = readFileSync(path);
+    if ((statSync(path).mode & 0o077) !== 0) throw unusable(path, "others may read it");
+    if (secret.length !== bytes) throw unusable(path, `it has ${secret.length} bytes and not ${bytes}`);
+    return secret;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  }
+}
+
+function make(path: string, bytes: number): Uint8Array {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  try {
+    const file = openSync(temporary, "wx", 0o600);
+    try {
+      writeSync(file, randomBytes(bytes));
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    // link(2) never replaces: who comes second finds the first one's secret.
+    linkSync(temporary, path);
+    syncDirectory(dirname(path));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+  const made = readIfMade(path, bytes);
+  if (!made) throw unusable(path, "it vanished");
+  return made;
+}
+
+function unusable(path: string, why: string, cause?: unknown): FormationError {
+  return new FormationError("unavailable", `The secret in ${path} can't be used: ${why}.`, {
+    cause,
+    remedy:
+      "Bring it back from a backup, private to its user (chmod 600); without it nobody stays signed in.",
+  });
+}
