@@ -1,4 +1,4 @@
-// Where the lines of the audit log are: appended, paged by their time, walked chain by chain, and forgotten from the front.
+// Where the lines of the audit log are: appended, paged by their time, walked chain by chain.
 
 import { type AuditRecord, type AuditSeal, FormationError } from "@formation-mcp/contract";
 import { sql } from "kysely";
@@ -110,6 +110,14 @@ function unindexed(column: string) {
 }
 
 export function* chains(q: Query): Script<Chains> {
+  const seals = Map.groupBy(
+    yield* all(
+      q.cached("audit.seals", {}, (db) =>
+        db.selectFrom("audit_seals").select(["chain", "seq", "hash", "at"]).orderBy("chain").orderBy("seq"),
+      ),
+    ),
+    ({ chain }) => chain,
+  );
   const rows = yield* all(
     q.cached("audit.chains", {}, (db) =>
       db
@@ -124,16 +132,14 @@ export function* chains(q: Query): Script<Chains> {
         .orderBy("began"),
     ),
   );
-  const found: Chains = [];
-  for (const { chain, first_seq, last_seq } of rows) {
-    const seals = yield* all(
-      q.cached("audit.seals", { chain }, (db, p) =>
-        db.selectFrom("audit_seals").selectAll().where("chain", "=", p.chain).orderBy("seq"),
-      ),
-    );
-    found.push({ chain, first_seq, last_seq, seals: seals.map((one) => ({ ...one })) });
-  }
-  return found;
+  const kept = rows.map(({ chain, first_seq, last_seq }) => ({
+    chain,
+    first_seq,
+    last_seq,
+    seals: seals.get(chain) ?? [],
+  }));
+  for (const { chain } of rows) seals.delete(chain);
+  return [...[...seals].map(([chain, own]) => ({ chain, first_seq: 0, last_seq: 0, seals: own })), ...kept];
 }
 
 export function* readChain(q: Query, chain: string, from: number, limit: number): Script<AuditRecord[]> {

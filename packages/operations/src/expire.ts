@@ -1,6 +1,9 @@
-// What is removed by time: ended operations, idempotency keys, deleted instances with their deployments, unused builds.
+// What is removed by time: ended operations, idempotency keys, documents, counters, lines of the audit log, deleted
+// instances with their deployments, unused builds.
 
+import { LIMITS } from "@formation-mcp/contract";
 import { type Kysely, sql } from "kysely";
+import { forgetLines } from "./audit-forget.ts";
 import type { SweepResult } from "./port.ts";
 import { toBuild, toOperation } from "./rows.ts";
 import type { OperationRow, Tables } from "./schema.ts";
@@ -57,21 +60,58 @@ function* keyedOperations(q: Query, batch: { before: number }): Script<Operation
   );
 }
 
-function* expiredKeys(q: Query): Script<boolean> {
-  const removed = yield* count(
-    q.cached("sweep.keys", { now: q.now }, (db, p) =>
-      db
-        .deleteFrom("idempotency")
-        .where("operation_id", "in", (eb) =>
-          eb
-            .selectFrom("idempotency")
-            .select("operation_id")
-            .where("expires_at", "<=", p.now)
-            .limit(sql.lit(MANY)),
-        ),
+/** What is one row and goes by its own time. Mostly there is none, which one question to the indexes tells. */
+function* expiredRows(q: Query, { auditKeptMs = LIMITS.auditKeptMs }: Options): Script<boolean> {
+  const due = yield* first(
+    q.cached("sweep.due", { now: q.now, audited: q.now - auditKeptMs }, (db, p) =>
+      db.selectNoFrom(({ exists, selectFrom }) => [
+        exists(selectFrom("idempotency").select("owner").where("expires_at", "<=", p.now)).as("keys"),
+        exists(selectFrom("documents").select("seq").where("expires_at", "<=", p.now)).as("documents"),
+        exists(selectFrom("counters").select("key").where("expires_at", "<=", p.now)).as("counters"),
+        exists(selectFrom("audit").select("id").where("at", "<=", p.audited)).as("lines"),
+      ]),
     ),
   );
-  return removed === MANY;
+  let more = false;
+  if (due?.keys) more = (yield* count(keys(q))) === MANY;
+  if (due?.documents) more = (yield* count(documents(q))) === MANY || more;
+  if (due?.counters) more = (yield* count(counters(q))) === MANY || more;
+  if (due?.lines) more = (yield* forgetLines(q, q.now - auditKeptMs)) || more;
+  return more;
+}
+
+function keys(q: Query) {
+  return q.cached("sweep.keys", { now: q.now }, (db, p) =>
+    db
+      .deleteFrom("idempotency")
+      .where("operation_id", "in", (eb) =>
+        eb
+          .selectFrom("idempotency")
+          .select("operation_id")
+          .where("expires_at", "<=", p.now)
+          .limit(sql.lit(MANY)),
+      ),
+  );
+}
+
+function documents(q: Query) {
+  return q.cached("sweep.documents", { now: q.now }, (db, p) =>
+    db
+      .deleteFrom("documents")
+      .where("seq", "in", (eb) =>
+        eb.selectFrom("documents").select("seq").where("expires_at", "<=", p.now).limit(sql.lit(MANY)),
+      ),
+  );
+}
+
+function counters(q: Query) {
+  return q.cached("sweep.counters", { now: q.now }, (db, p) =>
+    db
+      .deleteFrom("counters")
+      .where("key", "in", (eb) =>
+        eb.selectFrom("counters").select("key").where("expires_at", "<=", p.now).limit(sql.lit(MANY)),
+      ),
+  );
 }
 
 function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boolean> {
@@ -160,4 +200,4 @@ function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepRe
   return rows.length === FEW;
 }
 
-export const EXPIRED: readonly Step[] = [expiredOperations, expiredKeys, deletedInstances, unusedBuilds];
+export const EXPIRED: readonly Step[] = [expiredOperations, expiredRows, deletedInstances, unusedBuilds];

@@ -43,7 +43,10 @@ export interface Submission {
   /** Asks the unfinished operations on the same instance to cancel first (a delete does). */
   cancelOthers?: boolean;
   idempotency?: Idempotency;
-  /** What the owner may have at once; checked in the same transaction, so that no two calls share the last place. */
+  /**
+   * What the owner may have; checked in the same transaction, so that no two calls share the last place. Going over it is
+   * `limit` and writes nothing. A replay is never refused, and what makes nothing grow only for the operations per minute.
+   */
   quota?: Quota;
 }
 
@@ -133,10 +136,14 @@ export interface AuditQuery {
 export interface AuditStore {
   /** Writes lines, all or none. @throws FormationError `conflict` if a line of that chain and number is there. */
   append(records: readonly AuditRecord[]): Promise<void>;
+  /** Writes a seal, or its new time. @throws FormationError `conflict` if that line was sealed with another hash. */
   seal(seal: AuditSeal): Promise<void>;
   /** Newest first. */
   page(query: AuditQuery): Promise<Page<AuditRecord>>;
-  /** Chains in the order they began, each with what is kept of it and its newest seal: what `audit verify` walks. */
+  /**
+   * Chains in the order they began, each with what is kept of it (0 and 0 if only seals are) and its seals in their order:
+   * what `audit verify` walks. Where age removed what was before `first_seq`, a seal holds the hash of the line before it.
+   */
   chains(): Promise<{ chain: string; first_seq: number; last_seq: number; seals: AuditSeal[] }[]>;
   /** Lines of one chain in their order, from a number on. */
   read(chain: string, fromSeq: number, limit: number): Promise<AuditRecord[]>;
@@ -197,7 +204,10 @@ export interface Store {
   ): Promise<NodeRecord>;
   nodes(): Promise<NodeRecord[]>;
 
-  /** What an owner has now, as quotas count it. */
+  /**
+   * What an owner has now, as quotas count it: instances that are not deleted, one that is about to be replaced with the
+   * larger of what it is and what it is to be; builds that are queued or running.
+   */
   usage(owner: string): Promise<Usage>;
   readonly documents: Documents;
   readonly counters: Counters;

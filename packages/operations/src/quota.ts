@@ -1,10 +1,70 @@
-// What an owner has, as quotas count it.
+// What an owner has, and whether a submission would bring it beyond what it may have: counted before and after, in the
+// transaction that writes it, so that no two calls share the last place.
 
-import { type Instance, SUBJECTS, type Usage } from "@formation-mcp/contract";
+import { FormationError, type Instance, SUBJECTS, type Usage } from "@formation-mcp/contract";
 import { sql } from "kysely";
+import { spend } from "./counters.ts";
+import type { Submission } from "./port.ts";
 import { all, first, type Query, type Script } from "./script.ts";
 
 const RESOURCES = ["vcpus", "memory_mb", "disk_gb"] as const;
+
+const MINUTE = 60_000;
+
+/** How each limit is named to its owner, and the input field that asks for it. */
+const LIMITED: Record<keyof Usage, { what: string; field: string | null }> = {
+  vcpus: { what: "vCPUs in all instances", field: "vm_config.vcpus" },
+  memory_mb: { what: "MB of memory in all instances", field: "vm_config.memory_mb" },
+  disk_gb: { what: "GB of disk in all instances", field: "vm_config.disk_gb" },
+  instances: { what: "instances", field: null },
+  builds: { what: "unfinished builds", field: null },
+};
+
+/**
+ * Runs `write`, which makes a submission, under the owner's quota. What makes nothing grow is never refused: neither a
+ * delete nor a smaller replacement, however far beyond a lowered limit its owner is.
+ * @throws FormationError `limit`
+ */
+export function* within<T>(q: Query, submission: Submission, write: () => Script<T>): Script<T> {
+  const { quota, operation } = submission;
+  if (!quota) return yield* write();
+  const { owner } = operation;
+  yield* oneMore(q, owner, quota.operations_per_minute);
+  const grows = submission.instance || submission.deployment || operation.subject === SUBJECTS.build;
+  if (!grows) return yield* write();
+  const before = yield* usage(q, owner);
+  const written = yield* write();
+  const after = yield* usage(q, owner);
+  for (const name of Object.keys(LIMITED) as (keyof Usage)[]) {
+    const limit = quota[name];
+    if (limit === null || after[name] <= limit || after[name] <= before[name]) continue;
+    const { what, field } = LIMITED[name];
+    const asked = after[name] - before[name];
+    throw new FormationError(
+      "limit",
+      `This goes over the quota of ${limit} ${what}: ${before[name]} in use, ${asked} more asked for.`,
+      {
+        remedy:
+          name === "builds"
+            ? "Wait until a build ends, or cancel one; or ask the operator for a larger quota."
+            : "Delete an instance that is no longer needed, or ask the operator for a larger quota.",
+        ...(field === null ? {} : { field }),
+      },
+    );
+  }
+  return written;
+}
+
+function* oneMore(q: Query, owner: string, limit: number | null): Script<void> {
+  if (limit === null) return;
+  const request = { key: `operations of ${owner}`, limit, windowMs: MINUTE, amount: 1 };
+  const { granted, resets_at } = yield* spend(q, request);
+  if (granted > 0) return;
+  const seconds = Math.ceil((resets_at - q.now) / 1000);
+  throw new FormationError("limit", `The quota of ${limit} operations a minute is used up.`, {
+    remedy: `Try again in ${seconds} seconds, or ask the operator for a larger quota.`,
+  });
+}
 
 /**
  * What an owner has. An instance that is about to be replaced counts with the larger of what it is and what it is to be:

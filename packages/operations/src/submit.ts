@@ -5,6 +5,7 @@ import { sql } from "kysely";
 import { cancelOperation } from "./cancel.ts";
 import { end } from "./follow.ts";
 import type { Idempotency, Submission } from "./port.ts";
+import { within } from "./quota.ts";
 import { buildRow, instanceRow, patchInstance, useBuild, writeMetadata } from "./records.ts";
 import { fromBuild, fromDeployment, fromInstance, notFound, serialKey, toOperation } from "./rows.ts";
 import type { OperationRow } from "./schema.ts";
@@ -19,6 +20,12 @@ export function* submit(
     const before = yield* replay(q, operation.owner, operation.tool, idempotency);
     if (before) return { operation: before, replayed: true };
   }
+  const row = yield* within(q, submission, () => writeAll(q, submission));
+  if (idempotency) yield* remember(q, row, idempotency);
+  return { operation: toOperation(yield* completeIfGone(q, row, submission)), replayed: false };
+}
+
+function* writeAll(q: Query, submission: Submission): Script<OperationRow> {
   if (submission.instance) yield* addInstance(q, submission.instance);
   yield* checkReferences(q, submission);
   const desire = yield* writeDesire(q, submission);
@@ -31,9 +38,7 @@ export function* submit(
     yield* count(q.cached("deployments.add", row, (db, p) => db.insertInto("deployments").values(p)));
     if (!submission.build) yield* useBuild(q, row.build_id);
   }
-  const row = yield* addOperation(q, submission, desire);
-  if (idempotency) yield* remember(q, row, idempotency);
-  return { operation: toOperation(yield* completeIfGone(q, row, submission)), replayed: false };
+  return yield* addOperation(q, submission, desire);
 }
 
 /** What a key made before, or null. A key used with other input is `conflict`. */
