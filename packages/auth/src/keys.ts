@@ -1,6 +1,7 @@
 // Keys and signatures, for Node and browsers alike: nothing here needs more than bytes and the curves' library.
 
 export { checksumAddress, recoverAddress, verifyPersonal } from "./keys/ethereum.ts";
+export { keyId, type SignedText, signMessage, verifyMessage } from "./keys/identity.ts";
 export { jwkThumbprint, type PublicJwk } from "./keys/jwk.ts";
 export {
   generateKey,
@@ -12,3 +13,9 @@ export {
   type RandomBytes,
   verifyEd25519,
 } from "./keys/pair.ts";
+export {
+  formatSignInMessage,
+  parseSignInMessage,
+  readChallenge,
+  type SignInMessage,
+} from "./keys/sign-in-message.ts";

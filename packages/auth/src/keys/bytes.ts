@@ -39,3 +39,20 @@ export function toBase64Url(bytes: Uint8Array): string {
     .replaceAll("/", "_")
     .replaceAll("=", "");
 }
+
+/**
+ * Reads base 64 in the URL alphabet without padding (RFC 4648 §5), in its one canonical spelling.
+ * @throws FormationError `invalid`, which does not hold the text.
+ */
+export function fromBase64Url(text: string, field: string): Uint8Array {
+  if (typeof text === "string" && /^[A-Za-z0-9_-]*$/.test(text) && text.length % 4 !== 1) {
+    const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (character) =>
+      character.charCodeAt(0),
+    );
+    if (toBase64Url(bytes) === text) return bytes;
+  }
+  throw new FormationError("invalid", `${field} is not base64url.`, {
+    remedy: "Use the alphabet of RFC 4648 §5, without padding.",
+    field,
+  });
+}

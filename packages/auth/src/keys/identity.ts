@@ -1,0 +1,72 @@
+// What a key is called in this system, and how it signs a text: the same for clients that sign and servers that check.
+
+import { FormationError } from "@formation-mcp/contract";
+import { secp256k1 } from "@noble/curves/secp256k1.js";
+import { concatBytes, utf8ToBytes } from "@noble/hashes/utils.js";
+import { fromBase64Url, fromHex, toBase64Url, toHex } from "./bytes.ts";
+import { addressOf, recoverAddress } from "./ethereum.ts";
+import { jwkThumbprint, type PublicJwk } from "./jwk.ts";
+import { type KeyPair, type PublicKey, verifyEd25519 } from "./pair.ts";
+
+/** A signature over a challenge's message, as servers take it. */
+export interface SignedText {
+  message: string;
+  /** secp256k1: 65 bytes in hex with 0x (EIP-191). Ed25519: 64 bytes in base64url. */
+  signature: string;
+  /** For Ed25519, whose id does not give the key away. */
+  publicKey?: PublicJwk;
+}
+
+/**
+ * A key's id: the EIP-55 address of a secp256k1 key, `key:<RFC 7638 thumbprint>` of an Ed25519 one.
+ * @throws FormationError `invalid` if it is no such public key, or no point of the curve.
+ */
+export function keyId(key: PublicKey | PublicJwk): string {
+  if ("public_key" in key) return key.address ?? `key:${key.thumbprint}`;
+  const thumbprint = jwkThumbprint(key);
+  if (key.kty === "OKP") return `key:${thumbprint}`;
+  try {
+    const point = concatBytes(Uint8Array.of(4), fromBase64Url(key.x, "x"), fromBase64Url(key.y, "y"));
+    return addressOf(secp256k1.Point.fromBytes(point).toBytes(true));
+  } catch (cause) {
+    throw new FormationError("invalid", "The coordinates are no point of secp256k1.", {
+      cause,
+      field: "jwk",
+    });
+  }
+}
+
+/** Signs a text's UTF-8: EIP-191 for secp256k1, plain RFC 8032 for Ed25519. */
+export function signMessage(key: KeyPair, message: string): SignedText {
+  const signature = key.sign(utf8ToBytes(message));
+  return key.kind === "secp256k1"
+    ? { message, signature: `0x${toHex(signature)}` }
+    : { message, signature: toBase64Url(signature), publicKey: key.publicJwk() };
+}
+
+/**
+ * Whether a key signed a text.
+ * @param jwk the public key: needed for Ed25519.
+ * @param signature 65 bytes in hex (secp256k1); 64 bytes in hex or base64url (Ed25519).
+ * @throws FormationError `invalid` for input of the wrong shape.
+ */
+export function verifyMessage(
+  id: string,
+  jwk: PublicJwk | null,
+  message: string,
+  signature: string,
+): boolean {
+  const bytes = utf8ToBytes(message);
+  if (id.startsWith("0x")) {
+    try {
+      return recoverAddress(bytes, fromHex(signature, 65, "signature")) === id;
+    } catch (error) {
+      if (signature.length >= 130) return false;
+      throw error;
+    }
+  }
+  if (jwk?.kty !== "OKP" || keyId(jwk) !== id) return false;
+  const raw =
+    signature.length === 86 ? fromBase64Url(signature, "signature") : fromHex(signature, 64, "signature");
+  return verifyEd25519(fromBase64Url(jwk.x, "x"), bytes, raw);
+}
