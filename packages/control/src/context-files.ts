@@ -61,7 +61,8 @@ export function readInlineFiles(
       `context_files hold ${bytes} bytes; at most ${LIMITS.inlineContextBytes} can be sent inside a call.`,
       {
         field: "context_files",
-        remedy: "Leave large files out and fetch them in a run line, or use context_dir where it is allowed.",
+        remedy:
+          "Leave large files out and fetch them in a run line, or use context_dir over stdio, or an uploaded context over HTTP.",
       },
     );
   }
@@ -103,7 +104,7 @@ function pathProblems(names: readonly string[]): Map<number, string> {
   return found;
 }
 
-function shortest(path: string): string {
+export function shortest(path: string): string {
   return path
     .split("/")
     .filter((part) => part !== "" && part !== ".")
@@ -111,11 +112,12 @@ function shortest(path: string): string {
 }
 
 /** Whether an include takes a file: it names the file, a directory above it, or everything. */
-function covers(include: string, path: string): boolean {
+export function covers(include: string, path: string): boolean {
   return include === "." || include === path || path.startsWith(`${include}/`);
 }
 
-function parents(path: string): string[] {
+/** The directories above a path. */
+export function parents(path: string): string[] {
   const parts = path.split("/");
   return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join("/"));
 }

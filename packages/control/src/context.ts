@@ -1,5 +1,5 @@
-// Where the files of a build come from: given inline, or a directory of this machine that the operator allows. Both are
-// held against what the formfile includes before anything is stored; how they become one artifact is the artifacts' secret.
+// Where the files of a build come from: given inline, uploaded before, or a directory of this machine that the operator
+// allows. All are held against what the formfile includes before anything is stored; how they become one artifact is the artifacts' secret.
 
 import { isAbsolute } from "node:path";
 import type { Principal } from "@formation-mcp/auth";
@@ -7,6 +7,7 @@ import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
 import type { ToolInput } from "@formation-mcp/tools";
 import { readInlineFiles } from "./context-files.ts";
+import { uploadedContext } from "./context-upload.ts";
 import type { Deps } from "./deps.ts";
 
 export interface PreparedContext {
@@ -26,15 +27,24 @@ export async function prepareContext(
   input: ToolInput<"pack_build">,
   signal: AbortSignal | undefined,
 ): Promise<PreparedContext> {
-  const { context_files: files, context_dir: dir } = input;
-  if (files !== undefined && dir !== undefined) {
-    throw new FormationError("invalid", "context_files and context_dir can't be given together.", {
-      field: "context_dir",
+  const { context_files: files, context_dir: dir, context_id: id } = input;
+  const given = Object.entries({ context_files: files, context_dir: dir, context_id: id }).flatMap(
+    ([field, value]) => (value === undefined ? [] : [field]),
+  );
+  if (given.length > 1) {
+    throw new FormationError("invalid", `${given.join(" and ")} can't be given together.`, {
+      field: given.at(-1) ?? "",
       remedy: "Give one of them.",
     });
   }
   const aborted = signal ? { signal } : {};
   if (dir !== undefined) return fromDirectory(deps, principal, dir, formfile.include, aborted);
+  if (id !== undefined) {
+    const digest = await uploadedContext(deps, principal, id, formfile.include, aborted);
+    if (formfile.include.length === 0)
+      return { warnings: [nothingIncluded("context_id")], store: async () => null };
+    return { warnings: [], store: async () => digest };
+  }
 
   const { contents, leftOut } = readInlineFiles(files ?? {}, formfile.include);
   const warnings = unused(leftOut, formfile.include);
@@ -64,7 +74,8 @@ async function fromDirectory(
   if (!principal.local) {
     throw new FormationError("forbidden", "context_dir names a directory of the server's own machine.", {
       field: "context_dir",
-      remedy: "Send the files in context_files instead.",
+      remedy:
+        "Upload the directory (PUT /api/contexts) and give its context_id, or send the files in context_files.",
     });
   }
   if (!isAbsolute(dir) || dir.includes("\0")) {

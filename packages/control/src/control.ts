@@ -5,7 +5,6 @@ import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";
 import {
   type Clock,
-  type Counters,
   FormationError,
   LIMITS,
   type Logger,
@@ -50,8 +49,6 @@ export interface ControlOptions extends ToolBounds {
   audit?: Audit;
   /** What each owner may have; without it there is no limit. */
   quotas?: Quotas;
-  /** Counts operations per minute for all server processes; without it they are not limited. */
-  counters?: Counters;
 }
 
 const HANDLERS: { [N in ToolName]: Handler<N> } = {
@@ -83,7 +80,6 @@ export function createControl(options: ControlOptions): Control {
     contextDirs: options.contextDirs ?? [],
     ownDirs: options.ownDirs ?? [],
     quotas: options.quotas ?? null,
-    counters: options.counters ?? null,
     buildNeeds: options.buildNeeds ?? { vcpus: 1, memory_mb: LIMITS.buildMemoryMb, disk_gb: 1 },
   };
   const gate = toolGate(options);
@@ -120,7 +116,7 @@ export function createControl(options: ControlOptions): Control {
         return await perform(principal, tool, input, hooks, record);
       } catch (thrown) {
         const error = presentable(FormationError.from(thrown));
-        note(deps.logger, principal.owner, tool, error);
+        note(deps.logger, principal, tool, hooks, error);
         await record.refused(input, error);
         throw error;
       }
@@ -129,8 +125,19 @@ export function createControl(options: ControlOptions): Control {
 }
 
 /** Every refusal is told to the operator, and what broke with its cause; never what was asked with. */
-function note(logger: Logger, owner: string, tool: string, error: FormationError): void {
-  const fields = { tool: tool.slice(0, 80), owner, code: error.code };
+function note(
+  logger: Logger,
+  { owner }: Principal,
+  tool: string,
+  { traceId }: CallHooks,
+  error: FormationError,
+): void {
+  const fields = {
+    tool: tool.slice(0, 80),
+    owner,
+    code: error.code,
+    ...(traceId ? { trace_id: traceId } : {}),
+  };
   if (error.code === "internal")
     logger.log("error", "A call failed inside the server.", { ...fields, cause: String(error.cause) });
   else if (error.code === "forbidden")

@@ -2,7 +2,7 @@
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";
-import type { Clock, Counters, Logger } from "@formation-mcp/contract";
+import type { Clock, Logger } from "@formation-mcp/contract";
 import type { Resources } from "@formation-mcp/formfile";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
@@ -22,7 +22,6 @@ export interface Deps {
   ownDirs: readonly string[];
   buildNeeds: Resources;
   quotas: Quotas | null;
-  counters: Counters | null;
 }
 
 interface Call<N extends ToolName> {

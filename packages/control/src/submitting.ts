@@ -7,7 +7,6 @@ import type { Idempotency, Submission } from "@formation-mcp/operations";
 import type { Deps } from "./deps.ts";
 import { operationError } from "./failures.ts";
 import type { CallHooks } from "./port.ts";
-import { quotaFor, spendOperation } from "./spending.ts";
 import { waitForEnd } from "./waiting.ts";
 
 interface KeyedInput {
@@ -68,19 +67,21 @@ export interface Joined {
 
 async function submit(
   deps: Deps,
-  { principal }: LongCall,
+  { principal, owner }: LongCall,
   idempotency: Idempotency | undefined,
   make: () => Promise<Submission | Joined>,
 ): Promise<Operation> {
-  await spendOperation(deps, principal.owner);
   for (let attempt = 1; ; attempt += 1) {
     const submission = await make();
     if ("joined" in submission) return submission.joined;
     try {
-      const quota = await quotaFor(deps, submission);
+      const quota = await deps.quotas?.of(owner);
       const { operation, replayed } = await deps.store.submit({
         ...submission,
-        ...(quota ? { quota } : {}),
+        // What an admin does to another owner's records is not among that owner's operations.
+        ...(quota
+          ? { quota: principal.owner === owner ? quota : { ...quota, operations_per_minute: null } }
+          : {}),
         ...(idempotency ? { idempotency } : {}),
       });
       if (!replayed) await wake(deps, operation);

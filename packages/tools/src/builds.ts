@@ -67,7 +67,8 @@ export const packBuild = {
       .min(1)
       .max(4096)
       .optional()
-      .describe("Instead: directory on the server's machine, where allowed"),
+      .describe("Instead: directory, over stdio only, where allowed"),
+    context_id: z.string().min(1).max(80).optional().describe("Instead: an uploaded context, ctx_…"),
     dry_run: z.boolean().default(false).describe("Only validate"),
     no_cache: z.boolean().default(false),
     wait_seconds: f.waitSeconds,

@@ -1,0 +1,58 @@
+// A context that was uploaded before: a document of its owner names the archive, whose list of files is held against what
+// the formfile includes, so that a missing file is told now and not by the build.
+
+import type { Digest } from "@formation-mcp/artifacts";
+import type { ContextListing } from "@formation-mcp/artifacts/context";
+import type { Principal } from "@formation-mcp/auth";
+import { FormationError } from "@formation-mcp/contract";
+import { covers, parents, shortest } from "./context-files.ts";
+import type { Deps } from "./deps.ts";
+import { refuse } from "./input.ts";
+
+const KIND = "context";
+
+/**
+ * The digest of an uploaded context that has all that is included; it may have more, which the build does not see.
+ * @throws FormationError `not_found` for somebody else's as for none, `invalid` naming every file that is not there.
+ */
+export async function uploadedContext(
+  deps: Deps,
+  principal: Principal,
+  id: string,
+  include: readonly string[],
+  aborted: { signal?: AbortSignal },
+): Promise<Digest> {
+  const found = await deps.store.documents.get(KIND, id);
+  if (!found?.artifact || found.owner !== principal.owner) {
+    throw new FormationError("not_found", `There is no uploaded context ${JSON.stringify(id)}.`, {
+      field: "context_id",
+      remedy:
+        "Upload it (PUT /api/contexts) and give the id that comes back; one that no build uses is kept for a day.",
+    });
+  }
+  const digest = found.artifact as Digest;
+  if (include.length === 0) return digest;
+  const missing = new Map(include.map((pattern, index) => [index, pattern]));
+  const { listContext } = await import("@formation-mcp/artifacts/context");
+  for await (const { path, type } of listContext(await deps.artifacts.get(digest))) {
+    aborted.signal?.throwIfAborted();
+    for (const [index, pattern] of missing) if (holds(pattern, path, type)) missing.delete(index);
+    if (missing.size === 0) break;
+  }
+  refuse(
+    [...missing].map(([index, pattern]) => ({
+      field: `formfile.include[${index}]`,
+      problem: `${JSON.stringify(pattern)} is not in the uploaded context.`,
+    })),
+    "Upload a context that holds it under exactly that path, or take it out of include.",
+  );
+  return digest;
+}
+
+/** Whether an entry is what an include names, or stands for it. */
+function holds(include: string, path: string, type: ContextListing["type"]): boolean {
+  const wanted = shortest(include);
+  if (covers(wanted === "" ? "." : wanted, path)) return true;
+  // What lies behind a link is found by the builder, which knows where links lead.
+  return type === "link" && parents(wanted).includes(path);
+}
