@@ -97,6 +97,8 @@ export class ContextTree {
   #check(header: Header, name: string): void {
     const objection = objectionTo(name) ?? (header.linkname ? objectionToTarget(header.linkname) : null);
     if (objection !== null) throw invalid(name, objection);
+    // What the reader puts where bytes are no UTF-8: two names could become one.
+    if (name.includes("\ufffd")) throw invalid(name, "has a name that is not UTF-8");
     if (
       header.pax &&
       ("size" in header.pax || Object.keys(header.pax).some((key) => key.startsWith("GNU.")))
