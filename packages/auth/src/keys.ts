@@ -2,6 +2,7 @@
 
 export { checksumAddress, recoverAddress, verifyPersonal } from "./keys/ethereum.ts";
 export { keyId, type SignedText, signMessage, verifyMessage } from "./keys/identity.ts";
+export { importKey } from "./keys/import.ts";
 export { jwkThumbprint, type PublicJwk } from "./keys/jwk.ts";
 export {
   generateKey,
