@@ -10,6 +10,8 @@ export interface AdapterOptions {
   clock: Clock;
   /** Clients that are not registered but follow from who they are. */
   knownClient: (id: string) => Promise<AdapterPayload | undefined>;
+  /** Told when a grant was ended before its time. */
+  grantEnded: (owner: string, grantId: string) => Promise<unknown>;
 }
 
 const DAY_MS = 86_400_000;
@@ -123,7 +125,10 @@ class DocumentAdapter implements Adapter {
   }
 
   async revokeByGrantId(grantId: string): Promise<void> {
-    await this.#options.documents.removeAll({ group: grantId });
+    const { documents, grantEnded } = this.#options;
+    const { owner } = (await documents.get(kindOf("Grant"), grantId)) ?? {};
+    if (owner) await grantEnded(owner, grantId);
+    await documents.removeAll({ group: grantId });
   }
 
   /** Whoever reads the database can't use what a client holds: there is only its digest. */

@@ -163,7 +163,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
       body: asked.body,
     };
     const record = recordOf(asked.address);
-    const interactions = createInteractions({ authority, secrets, codes, signIn, record });
+    const interactions = createInteractions({ authority, clock, secrets, codes, signIn, record });
     if (room === "login") await interactions.login(visit, id, below);
     else if (room === "consent" && below === undefined) await interactions.consent(visit, id);
     else throw nothingHere();

@@ -3,11 +3,12 @@
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Authority } from "@formation-mcp/auth/authority";
-import { FormationError } from "@formation-mcp/contract";
+import { type Clock, FormationError } from "@formation-mcp/contract";
 import { errors, type Interaction, type Provider } from "oidc-provider";
 import { type ClientFace, faceOf } from "./clients.ts";
 import type { Codes, Signer } from "./codes.ts";
 import { consentPage, loginPage, type Page } from "./pages.ts";
+import { lastRevoked } from "./provider.ts";
 import { jsonObject, send, sendJson } from "./request.ts";
 import type { Secrets } from "./secrets.ts";
 import type { SignIn } from "./sign-in.ts";
@@ -31,6 +32,7 @@ export interface Decision {
 
 export interface InteractionOptions {
   authority: Authority;
+  clock: Clock;
   secrets: Secrets;
   codes: Codes;
   signIn: SignIn;
@@ -46,7 +48,7 @@ export interface Interactions {
 }
 
 export function createInteractions(options: InteractionOptions): Interactions {
-  const { authority, secrets, codes, signIn, record } = options;
+  const { authority, clock, secrets, codes, signIn, record } = options;
   const server = new URL(authority.issuer).host;
 
   /** The interaction of this browser, if it is the one that the address names. */
@@ -105,7 +107,11 @@ export function createInteractions(options: InteractionOptions): Interactions {
       delete interaction.session;
       await interaction.persist();
     }
-    const login = { accountId: by.owner, amr: [by.key], remember: true };
+    const account = await authority.account(by.owner);
+    if (!account) throw gone();
+    // A sign-in is later than what was revoked in the same second.
+    const ts = Math.floor(Math.max(clock.now(), lastRevoked(account, by.key) + 1000) / 1000);
+    const login = { accountId: by.owner, amr: [by.key], ts, remember: true };
     await provider.interactionFinished(request, response, { login });
   }
 
@@ -131,7 +137,8 @@ export function createInteractions(options: InteractionOptions): Interactions {
         await provider.interactionFinished(request, response, denied("Nobody signed in."));
         return;
       }
-      const [message, signature] = [form.get("message"), form.get("signature")];
+      const message = form.get("message")?.replaceAll("\r\n", "\n");
+      const signature = form.get("signature");
       const by = await (message ? signIn.verify(uid, { message, signature }) : codes.take(uid)).catch(
         asProblem,
       );

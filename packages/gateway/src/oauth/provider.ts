@@ -3,7 +3,7 @@
 
 import type { EventEmitter } from "node:events";
 import { SCOPES, type Scope } from "@formation-mcp/auth";
-import type { Authority } from "@formation-mcp/auth/authority";
+import type { Account, Authority } from "@formation-mcp/auth/authority";
 import { type Clock, type Documents, LIMITS, type Logger } from "@formation-mcp/contract";
 import {
   type AccessToken,
@@ -47,6 +47,12 @@ export function createProviders(options: ProviderOptions): () => Promise<Provide
   };
 }
 
+/** When something of an account, or of one of its keys, was last taken back, in milliseconds; -1 if never. */
+export function lastRevoked(account: Account, keyId: string | undefined): number {
+  const key = account.keys.find(({ id }) => id === keyId);
+  return Math.max(account.revoked_at ?? -1, key?.revoked_at ?? -1);
+}
+
 function createProvider(options: ProviderOptions, keys: readonly object[]): Provider {
   const { authority, clock, documents, logger } = options;
   const { audience, issuer } = authority;
@@ -61,7 +67,13 @@ function createProvider(options: ProviderOptions, keys: readonly object[]): Prov
   });
   const secure = issuer.startsWith("https:");
   const configuration: Configuration = {
-    adapter: createAdapter({ documents, clock, knownClient: (id) => agentClient(authority, id) }),
+    adapter: createAdapter({
+      documents,
+      clock,
+      knownClient: (id) => agentClient(authority, id),
+      // The access tokens of a grant carry its id: they end with it.
+      grantEnded: (owner, grantId) => authority.revokeToken(owner, grantId),
+    }),
     jwks: { keys: signing },
     scopes: [],
     responseTypes: ["code"],
@@ -147,7 +159,7 @@ function createProvider(options: ProviderOptions, keys: readonly object[]): Prov
       const key = account?.keys.find(({ id }) => id === signed?.key);
       if (!account || !key || !signed) return undefined;
       // What a revocation ended stays ended, whatever documents are left of it.
-      if (signed.at <= Math.max(account.revoked_at ?? 0, key.revoked_at ?? 0)) return undefined;
+      if (signed.at <= lastRevoked(account, key.id)) return undefined;
       return { accountId: sub, claims: () => ({ sub }), scopes: scopesOf(account) };
     },
     async extraTokenClaims(ctx, token) {
@@ -158,12 +170,16 @@ function createProvider(options: ProviderOptions, keys: readonly object[]): Prov
     },
     formats: {
       customizers: {
-        async jwt(_ctx, token, made) {
-          if (token.kind !== "ClientCredentials" || !made.payload || !token.clientId) return;
-          // The client is the key; the subject is whose key it is.
-          const account = await authority.accountOfKey(token.clientId);
+        async jwt(_ctx, token, { payload }) {
+          if (!payload) return;
+          const { sub, key, iat } = payload as { sub: string; key?: string; iat: number };
+          const agent = token.kind === "ClientCredentials";
+          const account = await (agent ? authority.accountOfKey(sub) : authority.account(sub));
           if (!account) throw new errors.InvalidGrant({ detail: "the key has no account" });
-          made.payload["sub"] = account.owner;
+          // An agent is its key; the subject is whose key it is.
+          payload["sub"] = account.owner;
+          // What was revoked within this second must not void what is made after it.
+          payload["iat"] = Math.max(iat, Math.floor(lastRevoked(account, key) / 1000) + 1);
         },
       },
     },

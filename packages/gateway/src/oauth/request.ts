@@ -17,6 +17,7 @@ const PASSED_ON = [
   "cookie",
   "origin",
   "user-agent",
+  "x-form-token",
 ] as const;
 
 /**
