@@ -1,10 +1,12 @@
 // What `--help` says.
 
 import { VARIABLES } from "@formation-mcp/assembly/configuration";
+import { REMOTE_VARIABLES } from "@formation-mcp/assembly/remote";
 
-const variables = Object.entries(VARIABLES)
-  .map(([name, text]) => `  ${name.padEnd(34)} ${text}`)
-  .join("\n");
+const listed = (variables: Record<string, string>) =>
+  Object.entries(variables)
+    .map(([name, text]) => `  ${name.padEnd(34)} ${text}`)
+    .join("\n");
 
 export const HELP = `formation-mcp: a Formfile becomes a running, reachable, verified VM on a machine you own.
 
@@ -15,6 +17,13 @@ Usage
   formation-mcp purge --yes        delete every VM, image and record, and the state directory itself
   formation-mcp --version
 
+With a server (FORMATION_URL) the same tools are done there; this machine needs Node 20 and nothing else
+  formation-mcp keygen             make a key that signs in
+  formation-mcp login              sign in to a server, or sign a browser's login code
+  formation-mcp whoami | logout    say who the server takes you for; end the session
+  formation-mcp token              create, list and revoke API tokens
+  formation-mcp COMMAND --help     says more
+
 Options of the server
   --allow-dir DIR      a directory that context_dir may name; may be repeated (default: the working
                        directory, unless that is / or the home directory)
@@ -24,7 +33,10 @@ Options of the server
   --state-dir DIR      where everything is kept
 
 Environment
-${variables}
+${listed(VARIABLES)}
+
+Environment, with a server
+${listed(REMOTE_VARIABLES)}
 
 To use it in a desktop host, add this to its configuration of MCP servers:
   { "mcpServers": { "formation": { "command": "npx", "args": ["-y", "formation-mcp"] } } }

@@ -1,7 +1,7 @@
 // Where a team's server is, and with which key or token this user goes there. Nothing here needs more than Node 20.
 
 import { homedir } from "node:os";
-import { dirname, isAbsolute, join, resolve } from "node:path";
+import { isAbsolute, join, resolve } from "node:path";
 
 /** One line each: the variable, what it sets. Shown by `--help`. */
 export const REMOTE_VARIABLES = {
@@ -23,8 +23,8 @@ export interface RemoteConfiguration {
   allowHttp: boolean;
   /** Servers that were signed in to, with their sessions. */
   credentialsFile: string;
-  /** Directories that hold keys and sessions: no context comes from them. */
-  privateDirs: string[];
+  /** What holds keys and sessions: no context takes it along. */
+  privatePaths: string[];
 }
 
 /**
@@ -48,6 +48,6 @@ export function readRemoteConfiguration(
     passphrase: read("FORMATION_KEY_PASSPHRASE"),
     allowHttp: read("FORMATION_ALLOW_HTTP") === "1",
     credentialsFile: join(directory, "credentials.json"),
-    privateDirs: [...new Set([directory, dirname(keyFile)])],
+    privatePaths: [directory, keyFile],
   };
 }

@@ -8,7 +8,7 @@ import { type CallOptions, callTool } from "./call.ts";
 import { type LoginCode, loginCodes } from "./codes.ts";
 import { isObject } from "./errors.ts";
 import { createSessions, type SessionStorage, scopesOf, signIn } from "./session.ts";
-import { type Signer, signerFor } from "./signer.ts";
+import { keySource, type Signer, signerFor } from "./signer.ts";
 import { type Tokens, tokensOf } from "./tokens.ts";
 import { type LogLine, type LogOptions, readLogs, type Watched, watchOperation } from "./watch.ts";
 import { createWire, type Fetch, originOf } from "./wire.ts";
@@ -16,8 +16,8 @@ import { createWire, type Fetch, originOf } from "./wire.ts";
 export interface ClientOptions {
   /** The server: `https://vm.example.org`. */
   url: string;
-  /** Who signs in. */
-  key?: Signer;
+  /** Who signs in, or how to get at it when that is needed first. */
+  key?: Signer | (() => Promise<Signer>);
   /** Or a token that is there already: an API token (`fmt_…`), or an access token. */
   token?: string;
   /** Scopes to ask for at sign-in; all that the account has by default. */
@@ -79,8 +79,10 @@ export interface Client {
   readonly tokens: Tokens;
   /** Looks at a login code of a browser, and signs it. */
   loginCode(code: string, options?: Waiting): Promise<LoginCode>;
-  /** Makes the key the admin of a fresh server, with the token that it printed at its first start. */
-  bootstrap(token: string): Promise<Identity>;
+  /** Signs in with the key now, whatever session there is. It happens by itself when needed. */
+  signIn(): Promise<void>;
+  /** Makes the key the admin of a fresh server, with the token that it printed at its first start; signs in with it. */
+  bootstrap(token: string): Promise<void>;
   /** Ends the session here and on the server. */
   signOut(): Promise<void>;
 }
@@ -89,7 +91,7 @@ const UPLOAD_MS = 30 * 60_000;
 
 /** @throws FormationError `invalid` for a URL that is none, or plain HTTP beyond this machine. */
 export function createClient(options: ClientOptions): Client {
-  const { key, token, now = Date.now } = options;
+  const { token, now = Date.now } = options;
   const url = originOf(options.url, options.allowHttp ?? false);
   const wire = createWire({
     url,
@@ -98,6 +100,7 @@ export function createClient(options: ClientOptions): Client {
     random: options.random ?? Math.random,
   });
   const { scopes, storage } = options;
+  const key = keySource(options.key);
   const sessions = createSessions({ wire, key, scopes, storage, now });
   const asker = askerOf(wire, token === undefined ? sessions : fixedToken(token));
   const whoami = async ({ signal }: Waiting = {}) =>
@@ -141,11 +144,13 @@ export function createClient(options: ClientOptions): Client {
       }
       return { context_id, bytes: Number(bytes), files: Number(files) };
     },
+    async signIn() {
+      const more = scopes ? { scopes } : {};
+      await sessions.keep(await signIn(wire, await signerFor(url, key), now, "/api/auth/login", more));
+    },
     async bootstrap(bootstrap_token) {
-      const signer = signerFor(url, key);
-      const made = await signIn(wire, signer, now, "/api/auth/bootstrap", { bootstrap_token });
-      await sessions.keep(made);
-      return whoami();
+      const signer = await signerFor(url, key);
+      await sessions.keep(await signIn(wire, signer, now, "/api/auth/bootstrap", { bootstrap_token }));
     },
     async signOut() {
       const session = await sessions.current();

@@ -4,7 +4,7 @@ import { FormationError } from "@formation-mcp/contract";
 import type { Waiting } from "./asker.ts";
 import { isObject } from "./errors.ts";
 import { scopesOf, signFor } from "./session.ts";
-import { type Signer, signerFor } from "./signer.ts";
+import { type KeySource, signerFor } from "./signer.ts";
 import type { Wire } from "./wire.ts";
 
 /** What signing a code allows, as the server tells it. The client's words about itself are a stranger's. */
@@ -20,7 +20,7 @@ export interface LoginCode {
 /** @throws FormationError `not_found` for a code that is wrong, used or expired */
 export async function loginCodes(
   wire: Wire,
-  key: Signer | undefined,
+  key: KeySource | undefined,
   code: string,
   { signal }: Waiting,
   now: () => number,
@@ -35,7 +35,7 @@ export async function loginCodes(
     redirectHost: typeof redirect_host === "string" ? redirect_host : null,
     scopes: scopesOf(scopes ?? scope),
     async approve(options = {}) {
-      const signer = signerFor(wire.url, key);
+      const signer = await signerFor(wire.url, key);
       const { signal } = options;
       const asked = await wire.send({
         method: "POST",

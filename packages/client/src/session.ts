@@ -3,7 +3,7 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import { isObject } from "./errors.ts";
-import type { Signer } from "./signer.ts";
+import type { KeySource, Signer } from "./signer.ts";
 import type { Wire } from "./wire.ts";
 
 /** What a sign-in gave. Whoever has it may do what it says: keep it as a secret. */
@@ -26,7 +26,7 @@ export interface SessionStorage {
 
 export interface SessionsOptions {
   wire: Wire;
-  key?: Signer | undefined;
+  key?: KeySource | undefined;
   /** What to ask for at sign-in; all that the account has by default. */
   scopes?: readonly string[] | undefined;
   storage?: SessionStorage | undefined;
@@ -68,7 +68,7 @@ export function createSessions({ wire, key, scopes, storage, now }: SessionsOpti
     if (stored && good(stored, refused)) return stored;
     const refreshed = stored?.refresh_token ? await refresh(stored.refresh_token) : null;
     const made =
-      refreshed ?? (key ? await signIn(wire, key, now, undefined, scopes ? { scopes } : {}) : null);
+      refreshed ?? (key ? await signIn(wire, await key(), now, undefined, scopes ? { scopes } : {}) : null);
     if (!made) {
       await keep(null);
       throw new FormationError("unauthenticated", `Nobody is signed in to ${wire.url}.`, {

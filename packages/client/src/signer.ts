@@ -48,9 +48,24 @@ export function walletSigner(wallet: Wallet, address: string): Signer {
   };
 }
 
-/** @throws FormationError `unauthenticated` if there is no key. */
-export function signerFor(url: string, key: Signer | undefined): Signer {
-  if (key) return key;
+/** A key when it is needed; the one that is fetched is kept. */
+export type KeySource = () => Promise<Signer>;
+
+export function keySource(key: Signer | KeySource | undefined): KeySource | undefined {
+  if (typeof key !== "function") return key && (async () => key);
+  let signer: Promise<Signer> | undefined;
+  return () => {
+    signer ??= key().catch((error: unknown) => {
+      signer = undefined; // the next one may have more luck
+      throw error;
+    });
+    return signer;
+  };
+}
+
+/** @throws FormationError `unauthenticated` if there is no key, and what the way to it throws. */
+export async function signerFor(url: string, key: KeySource | undefined): Promise<Signer> {
+  if (key) return key();
   throw new FormationError("unauthenticated", `There is no key to sign in to ${url} with.`, {
     remedy: "Give a key.",
   });

@@ -3,19 +3,30 @@
 import { parseArgs } from "node:util";
 import { readConfiguration } from "@formation-mcp/assembly";
 import { type DoctorReport, examine } from "@formation-mcp/assembly/doctor";
+import type { Command } from "../command.ts";
 
-export async function doctor(args: string[]): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: { json: { type: "boolean" }, "state-dir": { type: "string" } },
-  });
-  const configuration = readConfiguration(
-    values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] },
-  );
-  const report = await examine(configuration);
-  process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : render(report));
-  return report.ready ? 0 : 1;
-}
+export const doctor: Command = {
+  help: `formation-mcp doctor: say what this machine has, lacks, and enforces.
+
+Usage
+  formation-mcp doctor [--json] [--state-dir DIR]
+
+Example
+  formation-mcp doctor
+`,
+  async run(args) {
+    const { values } = parseArgs({
+      args,
+      options: { json: { type: "boolean" }, "state-dir": { type: "string" } },
+    });
+    const configuration = readConfiguration(
+      values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] },
+    );
+    const report = await examine(configuration);
+    process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : render(report));
+    return report.ready ? 0 : 1;
+  },
+};
 
 function render(report: DoctorReport): string {
   const width = Math.max(...report.has.map((each) => each.what.length));

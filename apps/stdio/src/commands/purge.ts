@@ -3,22 +3,33 @@
 import { parseArgs } from "node:util";
 import { jsonLogger, readConfiguration } from "@formation-mcp/assembly";
 import { purge as purgeState } from "@formation-mcp/assembly/purge";
+import type { Command } from "../command.ts";
 
-export async function purge(args: string[]): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: { yes: { type: "boolean" }, "state-dir": { type: "string" } },
-  });
-  const configuration = readConfiguration(
-    values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] },
-  );
-  if (!values.yes) {
-    process.stderr.write(
-      `This deletes every VM, image and record in ${configuration.stateDir}. Say so with: formation-mcp purge --yes\n`,
+export const purge: Command = {
+  help: `formation-mcp purge: delete every VM, image and record, and the state directory itself.
+
+Usage
+  formation-mcp purge --yes [--state-dir DIR]
+
+Example
+  formation-mcp purge --yes
+`,
+  async run(args) {
+    const { values } = parseArgs({
+      args,
+      options: { yes: { type: "boolean" }, "state-dir": { type: "string" } },
+    });
+    const configuration = readConfiguration(
+      values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] },
     );
-    return 2;
-  }
-  const removed = await purgeState(configuration, jsonLogger("warn"));
-  process.stdout.write(`Removed ${configuration.stateDir} and ${removed.length} machines.\n`);
-  return 0;
-}
+    if (!values.yes) {
+      process.stderr.write(
+        `This deletes every VM, image and record in ${configuration.stateDir}. Say so with: formation-mcp purge --yes\n`,
+      );
+      return 2;
+    }
+    const removed = await purgeState(configuration, jsonLogger("warn"));
+    process.stdout.write(`Removed ${configuration.stateDir} and ${removed.length} machines.\n`);
+    return 0;
+  },
+};

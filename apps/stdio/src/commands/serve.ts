@@ -1,7 +1,9 @@
-// Serves the tools over stdio to one host, as the user who runs it.
+// Serves the tools over stdio to one host: done on this machine as the user who runs it, or on a team's server as whoever
+// signs in there. What only the server needs is not loaded here, and the other way round.
 
 import { parseArgs } from "node:util";
 import { jsonLogger, lazySystem, readConfiguration } from "@formation-mcp/assembly";
+import { readRemoteConfiguration } from "@formation-mcp/assembly/remote";
 import { allScopes, localPrincipal, parseScopes, type Scope } from "@formation-mcp/auth";
 import { createMcpServerFactory } from "@formation-mcp/gateway/mcp";
 import { stdioWire } from "@formation-mcp/gateway/stdio";
@@ -28,11 +30,13 @@ export async function serve(args: string[]): Promise<number> {
     values["read-only"],
   );
   const principal = localPrincipal(process.getuid?.() ?? 0, scopes);
-  const system = lazySystem({
-    configuration,
-    logger,
-    program: { version: VERSION, entry: process.argv[1] ?? "" },
-  });
+  const remote = readRemoteConfiguration();
+  const system =
+    remote.url === null
+      ? lazySystem({ configuration, logger, program: { version: VERSION, entry: process.argv[1] ?? "" } })
+      : await import("../remote/system.ts").then(({ remoteSystem }) =>
+          remoteSystem({ remote, configuration, scopes, logger }),
+        );
   const transport = stdioWire({
     input: process.stdin,
     output: process.stdout,

@@ -1,0 +1,89 @@
+// Signs in: to a server, or for a browser that shows a code.
+
+import { parseArgs } from "node:util";
+import { readRemoteConfiguration } from "@formation-mcp/assembly/remote";
+import { FormationError } from "@formation-mcp/contract";
+import type { Command } from "../command.ts";
+import { printable } from "../printable.ts";
+import { connect } from "../remote/connect.ts";
+import { askYes, isInteractive } from "../remote/terminal.ts";
+
+export const login: Command = {
+  help: `formation-mcp login: sign in with a key.
+
+Usage
+  formation-mcp login --server URL [--bootstrap TOKEN]   sign in, and remember the server
+  formation-mcp login CODE [--server URL] [--yes]        sign a browser's login code
+
+  --server URL         the server (default: FORMATION_URL, else the one signed in to last)
+  --bootstrap TOKEN    make this key the admin of a fresh server: the token is in its first start's output
+  --key FILE           the key (default: FORMATION_KEY_FILE, else $XDG_CONFIG_HOME/formation-mcp/key.json)
+  --yes                sign the code without asking
+
+Examples
+  formation-mcp login --server https://vm.example.org
+  formation-mcp login WDJB-MJHT
+`,
+  async run(args) {
+    const { values, positionals } = parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        server: { type: "string" },
+        bootstrap: { type: "string" },
+        key: { type: "string" },
+        yes: { type: "boolean", default: false },
+      },
+    });
+    const [code, ...others] = positionals;
+    if (others.length > 0 || (code !== undefined && values.bootstrap !== undefined)) {
+      throw new FormationError("invalid", "login takes one code, or a server.", {
+        remedy: "See: formation-mcp login --help",
+      });
+    }
+    const settings = readRemoteConfiguration({
+      ...(values.server === undefined ? {} : { url: values.server }),
+      ...(values.key === undefined ? {} : { keyFile: values.key }),
+    });
+    if (code !== undefined) return signCode(settings, code, values.yes);
+    const client = connect(settings, true);
+    // A session from before is of no use: the key is to prove itself.
+    if (values.bootstrap === undefined) await client.signIn();
+    else await client.bootstrap(values.bootstrap);
+    const { owner, scopes } = await client.whoami();
+    process.stderr.write(
+      `Signed in to ${client.url} as ${owner}, with ${scopes.join(" ") || "no scopes"}.\n`,
+    );
+    return 0;
+  },
+};
+
+async function signCode(
+  settings: ReturnType<typeof readRemoteConfiguration>,
+  code: string,
+  yes: boolean,
+): Promise<number> {
+  const client = connect(settings, true);
+  const asked = await client.loginCode(code);
+  process.stderr.write(
+    [
+      `A browser asks to be signed in to ${client.url} with your key.`,
+      `  client    ${printable(asked.client)} (what it calls itself)`,
+      `  leads to  ${printable(asked.redirectHost ?? "unknown")}`,
+      `  may use   ${printable(asked.scopes.join(" ") || "nothing yet")}`,
+      "",
+    ].join("\n"),
+  );
+  if (!yes && !isInteractive()) {
+    throw new FormationError("invalid", "There is no terminal to ask on.", {
+      remedy: "Add --yes if it is what you started yourself.",
+    });
+  }
+  if (!yes && !(await askYes("Did you start this, and is the code the one your browser shows? Sign it?"))) {
+    process.stderr.write("Nothing was signed.\n");
+    return 1;
+  }
+  await asked.approve();
+  process.stderr.write("Signed. Go on in the browser.\n");
+  return 0;
+}

@@ -1,0 +1,18 @@
+// A stranger's words on a terminal: what a terminal would obey or hide is shown as what it is.
+
+const OBEYED = /\p{Cc}|\p{Cf}|\p{Zl}|\p{Zp}/gu;
+
+/** The text in one line, at most 200 characters. */
+export function printable(text: string): string {
+  const shown = visible(text);
+  return shown.length > 200 ? `${shown.slice(0, 199)}…` : shown;
+}
+
+/** The text in its lines. */
+export function printableLines(text: string): string {
+  return text.split("\n").map(visible).join("\n");
+}
+
+function visible(text: string): string {
+  return text.replace(OBEYED, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
+}

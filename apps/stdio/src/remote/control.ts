@@ -1,0 +1,67 @@
+// The tools as they are on a team's server: the same table and the same one call, done there as whoever is signed in.
+
+import { type Principal, requireScope, type Scope } from "@formation-mcp/auth";
+import type { Client } from "@formation-mcp/client";
+import { FormationError, type Logger } from "@formation-mcp/contract";
+import type { Control } from "@formation-mcp/control";
+import type { ToolName } from "@formation-mcp/tools";
+import { LISTING } from "@formation-mcp/tools/listing";
+import { remoteContexts } from "./contexts.ts";
+
+export interface RemoteControlOptions {
+  client: Client;
+  allowDirs: readonly string[];
+  /** What no context takes along. */
+  privatePaths: readonly string[];
+  logger: Logger;
+}
+
+/** How long a host that starts us may have to wait for a server that does not answer. */
+const START_MS = 5_000;
+
+/**
+ * A control that does everything on the server. It asks once which tools there are for this user; if the server does not
+ * answer, all are shown and each call says so.
+ */
+export async function remoteControl(options: RemoteControlOptions): Promise<Control> {
+  const { client, logger } = options;
+  const contextOf = remoteContexts({ client, allow: options.allowDirs, apart: options.privatePaths });
+  const scopes = new Map<string, Scope>(LISTING.map(({ name, scope }) => [name, scope]));
+  const offered = await client.tools({ signal: AbortSignal.timeout(START_MS) }).then(
+    (tools) => new Set(tools.map(({ name }) => name)),
+    (thrown: unknown) => {
+      const { message, details } = FormationError.from(thrown);
+      logger.log("warn", `The server's tools are not known: ${message}`, { remedy: details.remedy });
+      return null;
+    },
+  );
+  const allows = ({ scopes: held }: Principal, scope: Scope | undefined) =>
+    scope !== undefined && (held.has(scope) || held.has("admin"));
+
+  return {
+    offers: (principal, tool) => allows(principal, scopes.get(tool)) && (offered?.has(tool) ?? true),
+    async call(principal, tool, input, hooks = {}) {
+      const scope = scopes.get(tool);
+      if (scope === undefined)
+        throw new FormationError("not_found", "There is no such tool.", { field: "tool" });
+      requireScope(principal, scope);
+      const given = asObject(input);
+      const { input: prepared, warnings } =
+        tool === "pack_build" ? await contextOf(given, hooks.signal) : { input: given, warnings: [] };
+      const { signal, onProgress } = hooks;
+      const result: Record<string, unknown> = await client.call(tool as ToolName, prepared as never, {
+        signal,
+        onProgress,
+      });
+      const said = result["warnings"];
+      return warnings.length === 0
+        ? result
+        : { ...result, warnings: [...(Array.isArray(said) ? said : []), ...warnings] };
+    },
+  };
+}
+
+function asObject(input: unknown): Record<string, unknown> {
+  if (typeof input === "object" && input !== null && !Array.isArray(input)) return { ...input };
+  throw new FormationError("invalid", "The arguments of a tool are an object.", { field: "input" });
+}
