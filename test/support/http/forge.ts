@@ -2,7 +2,13 @@
 // with the server's own signing key. Everything is compact JWS (RFC 7515), written by hand where a library would refuse.
 
 import { createHmac, createPublicKey, type KeyObject, randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createAuthority } from "@formation-mcp/auth/authority";
+import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { CompactEncrypt, exportJWK, generateKeyPair, importJWK, type JWK, SignJWT } from "jose";
+
+import type { HttpServer } from "./server.ts";
 
 export type Claims = Record<string, unknown>;
 
@@ -16,6 +22,25 @@ export interface Loot {
   privateJwk: JWK;
   /** A page that notes whoever comes to read it. */
   trap: string;
+}
+
+/** Takes from a server's own disk what only it has: tests may, so that a forger's best case is tried too. */
+export async function steal(server: HttpServer, good: string, trap: string): Promise<Loot> {
+  const store = await openSqliteStore({ path: join(server.stateDir, "formation.db") });
+  try {
+    const authority = createAuthority({
+      documents: store.documents,
+      issuer: server.url,
+      audience: `${server.url}/mcp`,
+      masterKey: readFileSync(join(server.stateDir, "server", "master.key")),
+    });
+    const [privateJwk] = (await authority.signingKeys()).keys as JWK[];
+    if (!privateJwk?.d) throw new Error("There is no private key to be had.");
+    const { d: _, ...publicJwk } = privateJwk;
+    return { good, privateJwk, publicJwk: publicJwk as JWK, trap };
+  } finally {
+    await store.close();
+  }
 }
 
 export interface Forgery {
@@ -239,6 +264,7 @@ export const MISCLAIMED: readonly Forgery[] = [
   claim("a subject that is a number", () => ({ sub: 7 })),
   claim("a subject that has no account", () => ({ sub: "0x000000000000000000000000000000000000dEaD" })),
   claim("a local user as its subject", () => ({ sub: "local:0" })),
+  claim("a life of a day", (now) => ({ iat: now, exp: now + 86_400 })),
   claim("no id", () => ({ jti: undefined })),
   claim("an id that is a list", () => ({ jti: ["a"] })),
   header("no type", { typ: undefined }),
@@ -246,4 +272,9 @@ export const MISCLAIMED: readonly Forgery[] = [
   header("the type of a logout token", { typ: "logout+jwt" }),
   header("no kid", { kid: undefined }),
   header("a kid that nobody has", { kid: "nobody" }),
+  header("an extension that must be understood (crit)", { crit: ["exp"], exp: 1 }),
+  header("a payload that is not encoded (b64, RFC 7797)", { crit: ["b64"], b64: true }),
+  header("a key beside its kid (jwk)", { jwk: { kty: "OKP", crv: "Ed25519", x: "AAAA" } }),
+  header("a key set beside its kid (jku)", { jku: "https://evil.example/jwks" }),
+  header("compression (zip)", { zip: "DEF" }),
 ];

@@ -24,23 +24,22 @@ interface Registered {
 /** A host's OAuth side, in the form that the SDK's 1.x and 2.x lines both take. */
 export class HostProvider {
   readonly #back: Loopback;
-  readonly #metadataUrl: string | undefined;
+  #metadataUrl: string | undefined;
   /** Each URL that the browser was sent to. */
   readonly asked: URL[] = [];
   /** What came back to the redirect URI, oldest first. */
-  readonly answers: URLSearchParams[] = [];
+  readonly answers: URLSearchParams[];
+  /** Every pair of tokens that it was given. */
+  readonly taken: Tokens[] = [];
   registered: Registered | undefined;
-  current: Tokens | undefined;
   #verifier = "";
 
-  private constructor(back: Loopback, answers: URLSearchParams[], metadataUrl: string | undefined) {
+  private constructor(back: Loopback, answers: URLSearchParams[]) {
     this.#back = back;
     this.answers = answers;
-    this.#metadataUrl = metadataUrl;
   }
 
-  /** @param metadataUrl the client's metadata document (CIMD); without it the client registers itself (DCR). */
-  static async open(metadataUrl?: string): Promise<HostProvider> {
+  static async open(): Promise<HostProvider> {
     const answers: URLSearchParams[] = [];
     const back = await serveLoopback((request, response) => {
       const url = new URL(request.url ?? "/", "http://host");
@@ -49,7 +48,12 @@ export class HostProvider {
         .setHeader("content-type", "text/html")
         .end("<title>Back</title><p>You can go back to the program.");
     });
-    return new HostProvider(back, answers, metadataUrl);
+    return new HostProvider(back, answers);
+  }
+
+  /** Makes its metadata document its name (CIMD); without it the client registers itself (DCR). */
+  publishedAs(metadataUrl: string): void {
+    this.#metadataUrl = metadataUrl;
   }
 
   get redirectUrl(): string {
@@ -77,10 +81,10 @@ export class HostProvider {
     this.registered = registered;
   }
   tokens(): Tokens | undefined {
-    return this.current;
+    return this.taken.at(-1);
   }
   saveTokens(tokens: Tokens): void {
-    this.current = tokens;
+    this.taken.push(tokens);
   }
   redirectToAuthorization(url: URL): void {
     this.asked.push(url);

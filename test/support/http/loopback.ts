@@ -9,8 +9,11 @@ export interface Loopback {
   close(): Promise<void>;
 }
 
-export async function serveLoopback(handler: RequestListener): Promise<Loopback> {
-  const server = createServer(handler);
+export async function serveLoopback(
+  handler: RequestListener,
+  onConnection: () => void = () => {},
+): Promise<Loopback> {
+  const server = createServer(handler).on("connection", onConnection);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,

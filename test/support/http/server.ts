@@ -53,7 +53,12 @@ export function httpEnvironment(stateDir: string, env: Record<string, string> = 
     HOME,
     FORMATION_DRIVERS: "fake",
     FORMATION_STATE_DIR: stateDir,
-    FORMATION_HTTP_LISTEN: "127.0.0.1:0",
+    FORMATION_HTTP_PORT: "0",
+    FORMATION_RATE_ADDRESS: "0",
+    FORMATION_RATE_OWNER: "0",
+    FORMATION_RATE_SIGN_IN: "0",
+    FORMATION_RATE_FAILURE: "0",
+    FORMATION_QUOTA_OPERATIONS_PER_MINUTE: "none",
     ...env,
   };
 }
