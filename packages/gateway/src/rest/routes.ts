@@ -4,14 +4,26 @@ import { FormationError } from "@formation-mcp/contract";
 import { Hono, type MiddlewareHandler } from "hono";
 import type { Env, GatewayDeps } from "../http/deps.ts";
 import { bearer } from "../http/guard.ts";
+import { ACCOUNT_ROUTES } from "./account-routes.ts";
+import { ADMIN_ROUTES } from "./admin-routes.ts";
 import { AUTH_ROUTES } from "./auth-routes.ts";
+import { CONTEXT_ROUTES } from "./context-routes.ts";
 import { OPERATION_ROUTES } from "./operation-routes.ts";
 import { failure } from "./replies.ts";
 import { serve } from "./serve.ts";
+import { STREAM_ROUTES } from "./stream-routes.ts";
 import type { RestRoute, Route } from "./table.ts";
 import { TOOL_ROUTES } from "./tool-routes.ts";
 
-const ROUTES: readonly Route[] = [...AUTH_ROUTES, ...TOOL_ROUTES, ...OPERATION_ROUTES];
+const ROUTES: readonly Route[] = [
+  ...AUTH_ROUTES,
+  ...TOOL_ROUTES,
+  ...OPERATION_ROUTES,
+  ...STREAM_ROUTES,
+  ...CONTEXT_ROUTES,
+  ...ACCOUNT_ROUTES,
+  ...ADMIN_ROUTES,
+];
 
 /** Every route there is, for whoever checks them all. */
 export const REST_ROUTES: readonly RestRoute[] = ROUTES.map(({ method, path, access, answer }) => ({

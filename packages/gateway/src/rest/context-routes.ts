@@ -1,0 +1,132 @@
+// Contexts come as one archive in the body, which is judged and made anew while it streams in, never held whole. What is
+// refused, or breaks off, leaves nothing.
+
+import type { Digest } from "@formation-mcp/artifacts";
+import { repackContext } from "@formation-mcp/artifacts/context";
+import { FormationError, LIMITS } from "@formation-mcp/contract";
+import { z } from "zod";
+import { iso } from "./account-routes.ts";
+import { tooLarge } from "./body.ts";
+import { type Route, route } from "./table.ts";
+
+/** The kind of the documents that name uploaded contexts, as control looks for them. */
+const KIND = "context";
+/** However slow a client is, it is done by then. */
+const UPLOAD_MS = 60 * 60_000;
+/** Uploads that one owner may have under way in this process: each holds a connection and a file. */
+const AT_ONCE = 4;
+
+const underway = new Map<string, number>();
+
+export const CONTEXT_ROUTES: readonly Route[] = [
+  route({
+    method: "PUT",
+    path: "/api/contexts",
+    access: "pack:write",
+    tag: "contexts",
+    id: "uploadContext",
+    summary: "Upload a build's files",
+    description:
+      "The body is a tar or tar.gz, told by its first bytes, of at most 512 MiB, sent and unpacked. Then call pack_build with context_id. What no build names is kept for a day.",
+    query: z.object({
+      digest: z
+        .string()
+        .max(200)
+        .optional()
+        .describe("`sha256:` and 64 hexadecimal digits of the bytes sent"),
+    }),
+    body: "bytes",
+    data: z.object({
+      context_id: z.string(),
+      digest: z.string().describe("Of the archive as it is kept"),
+      bytes: z.int().describe("What its files hold together"),
+      files: z.int(),
+      expires_at: z.string(),
+    }),
+    errors: [400, 413],
+    async handle({ deps, c, caller, query, note }) {
+      const { owner } = caller.principal;
+      const expected = expectedDigest(c.req.raw.headers, query.digest);
+      if (Number(c.req.header("content-length") ?? 0) > LIMITS.contextBytes)
+        throw tooLarge(LIMITS.contextBytes);
+      const release = admit(owner);
+      try {
+        const signals = [c.req.raw.signal, AbortSignal.timeout(UPLOAD_MS)];
+        if (deps.closing) signals.push(deps.closing);
+        const signal = AbortSignal.any(signals);
+        const context = repackContext(bodyOf(c.req.raw), {
+          maxBytes: LIMITS.contextBytes,
+          maxFiles: LIMITS.contextFiles,
+          maxSentBytes: LIMITS.contextBytes,
+          signal,
+          ...(expected === undefined ? {} : { expected }),
+        });
+        const { digest } = await deps.artifacts.put(context.stream, {
+          maxBytes: 2 * LIMITS.contextBytes,
+          signal,
+        });
+        const { bytes, files } = context.summary();
+        const context_id = `ctx_${Buffer.from(deps.random(16)).toString("hex")}`;
+        const expires_at = deps.clock.now() + LIMITS.uploadedContextKeptMs;
+        const doc = { bytes, files };
+        await deps.documents.put({ kind: KIND, id: context_id, owner, artifact: digest, doc, expires_at }, 0);
+        note.target = context_id;
+        return { data: { context_id, digest, bytes, files, expires_at: iso(expires_at) } };
+      } finally {
+        release();
+      }
+    },
+  }),
+];
+
+async function* bodyOf(request: Request): AsyncIterable<Uint8Array> {
+  if (request.body) yield* request.body;
+}
+
+/** Takes a place among the owner's uploads; to be given back. @throws FormationError `limit` */
+function admit(owner: string): () => void {
+  const now = underway.get(owner) ?? 0;
+  if (now >= AT_ONCE) {
+    throw new FormationError("limit", `${AT_ONCE} uploads are under way already.`, {
+      remedy: "Wait until one of them has ended.",
+    });
+  }
+  underway.set(owner, now + 1);
+  return () => {
+    const left = (underway.get(owner) ?? 1) - 1;
+    if (left > 0) underway.set(owner, left);
+    else underway.delete(owner);
+  };
+}
+
+/**
+ * What the client says the bytes are: `?digest=`, Content-Digest (RFC 9530, section 2) or its forerunner Digest (RFC 3230).
+ * Algorithms other than SHA-256 are passed over, as the RFC has it.
+ * @throws FormationError `invalid` for a digest that is none, or two that differ.
+ */
+function expectedDigest(headers: Headers, given: string | undefined): Digest | undefined {
+  const said = new Set<Digest>();
+  if (given !== undefined) {
+    if (!/^sha256:[0-9a-f]{64}$/.test(given)) throw noDigest("digest", "`sha256:` and 64 hexadecimal digits");
+    said.add(given as Digest);
+  }
+  const content = /(?:^|,)\s*sha-256\s*=\s*:?([^:,]*):?/i.exec(headers.get("content-digest") ?? "")?.[1];
+  if (content !== undefined) said.add(fromBase64("content-digest", content));
+  const older = /(?:^|,)\s*sha-256\s*=\s*([^,]*)/i.exec(headers.get("digest") ?? "")?.[1];
+  if (older !== undefined) said.add(fromBase64("digest", older));
+  const [only] = said;
+  if (said.size > 1) {
+    throw new FormationError("invalid", "Two digests are given, and they differ.", { field: "digest" });
+  }
+  return only;
+}
+
+function fromBase64(field: string, text: string): Digest {
+  const bytes = /^[A-Za-z0-9+/]{43}=?$/.test(text.trim()) ? Buffer.from(text.trim(), "base64") : null;
+  if (bytes?.length !== 32) throw noDigest(field, "sha-256=:<base64>:");
+  return `sha256:${bytes.toString("hex")}`;
+}
+
+function noDigest(field: string, how: string): FormationError {
+  return new FormationError("invalid", `${field} is no digest.`, { field, remedy: `Write it as ${how}.` });
+}
