@@ -1,3 +1,50 @@
-// `formation-mcp-http`: the HTTP server.
+// `formation-mcp-http`: without a subcommand it serves; the others are loaded when named.
 
-process.stdout.write("formation-mcp-http\n");
+import { HELP } from "./help.ts";
+import { VERSION } from "./version.ts";
+
+const COMMANDS = {
+  serve: () => import("./commands/serve.ts").then((module) => module.serve),
+  worker: () => import("./commands/worker.ts").then((module) => module.worker),
+  audit: () => import("./commands/audit.ts").then((module) => module.audit),
+  bootstrap: () => import("./commands/bootstrap.ts").then((module) => module.bootstrap),
+} as const;
+
+async function main(words: string[]): Promise<number> {
+  const [first, ...rest] = words;
+  if (first === "help" || words.includes("--help") || words.includes("-h")) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (first === "--version" || first === "version") {
+    process.stdout.write(`${VERSION}\n`);
+    return 0;
+  }
+  if (first === undefined || first.startsWith("-")) return (await COMMANDS.serve())(words);
+  const command = Object.hasOwn(COMMANDS, first) ? COMMANDS[first as keyof typeof COMMANDS] : undefined;
+  if (!command) {
+    process.stderr.write(
+      `formation-mcp-http: there is no command ${JSON.stringify(first.slice(0, 40))}.\n\n${HELP}`,
+    );
+    return 2;
+  }
+  return (await command())(rest);
+}
+
+// No top-level await: the bundle's chunks are functions.
+main(process.argv.slice(2)).then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    process.stderr.write(`${explain(error)}\n`);
+    process.exitCode = 1;
+  },
+);
+
+/** An error as a person at the terminal wants it: what happened, and what to do. */
+function explain(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const remedy = (error as { details?: { remedy?: string } }).details?.remedy;
+  return `formation-mcp-http: ${error.message}${remedy ? `\n  ${remedy}` : ""}`;
+}

@@ -32,6 +32,9 @@ export const HTTP_VARIABLES = {
   FORMATION_ALLOWED_HOSTS: "more names that clients may use for this server, separated by ','",
   FORMATION_CORS_ORIGINS: "origins of web pages that may use this server, separated by ',' (default: none)",
   FORMATION_OPEN_REGISTRATION: "yes: whoever has a key may open an account (default: no)",
+  FORMATION_CLIENT_HOSTS:
+    "host:port of machines with private addresses where OAuth clients' metadata may be read, separated by ','",
+  FORMATION_CLIENT_CA: "certificates in PEM of the authority that signed theirs",
   FORMATION_READ_ONLY: "yes: only tools that change nothing, for everybody (default: no)",
   FORMATION_ALLOW_TOOLS: "only these tools, for everybody, separated by ','",
   FORMATION_DENY_TOOLS: "not these tools, for anybody, separated by ','",
@@ -94,6 +97,10 @@ const schema = z.object({
   ),
   FORMATION_CORS_ORIGINS: words.pipe(z.array(z.string().refine((text) => origin(text) !== null, ORIGIN))),
   FORMATION_OPEN_REGISTRATION: yes,
+  FORMATION_CLIENT_HOSTS: words.pipe(
+    z.array(z.string().regex(/^[A-Za-z0-9.:[\]-]+:\d{1,5}$/, "write host:port")),
+  ),
+  FORMATION_CLIENT_CA: z.string().optional(),
   FORMATION_READ_ONLY: yes,
   FORMATION_ALLOW_TOOLS: tools,
   FORMATION_DENY_TOOLS: tools,
@@ -123,6 +130,8 @@ export interface HttpConfiguration extends Configuration {
   allowedHosts: string[];
   corsOrigins: string[];
   openRegistration: boolean;
+  /** Where OAuth clients' metadata may be read beside the public internet. */
+  outside: { privateHosts: string[]; ca?: string };
   readOnly: boolean;
   allowTools: string[] | null;
   denyTools: string[];
@@ -168,6 +177,10 @@ export function readHttpConfiguration(
     allowedHosts: env.FORMATION_ALLOWED_HOSTS,
     corsOrigins: env.FORMATION_CORS_ORIGINS,
     openRegistration: env.FORMATION_OPEN_REGISTRATION,
+    outside: {
+      privateHosts: env.FORMATION_CLIENT_HOSTS,
+      ...(env.FORMATION_CLIENT_CA ? { ca: readFileSync(env.FORMATION_CLIENT_CA, "utf8") } : {}),
+    },
     readOnly: env.FORMATION_READ_ONLY,
     allowTools: env.FORMATION_ALLOW_TOOLS.length > 0 ? env.FORMATION_ALLOW_TOOLS : null,
     denyTools: env.FORMATION_DENY_TOOLS,
@@ -205,6 +218,11 @@ function contradictions(env: z.output<typeof schema>): string[] {
     } catch (error) {
       problems.push(`FORMATION_TLS_CERT: the certificate can't be used: ${(error as Error).message}`);
     }
+  }
+  try {
+    if (env.FORMATION_CLIENT_CA !== undefined) readFileSync(env.FORMATION_CLIENT_CA);
+  } catch (error) {
+    problems.push(`FORMATION_CLIENT_CA: ${(error as Error).message}`);
   }
   if (beyond && publicUrl === undefined) {
     problems.push(

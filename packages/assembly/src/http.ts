@@ -6,13 +6,15 @@ import { createAuthority } from "@formation-mcp/auth/authority";
 import { type Logger, systemClock } from "@formation-mcp/contract";
 import { createAudit, createControl, createQuotas } from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway/http";
+import { createOAuth } from "@formation-mcp/gateway/oauth";
 import type { HttpConfiguration } from "./http-configuration.ts";
 import { openLayout } from "./layout.ts";
 import type { Program } from "./program.ts";
-import { secretFile } from "./secret-file.ts";
+import { masterKeyOf } from "./secret-file.ts";
 import { closeAll, openRecords } from "./system.ts";
 import { settleVersions, workerProcess } from "./worker-process.ts";
 
+export { type AuditVerdict, auditVerdict, newBootstrapToken } from "./http-admin.ts";
 export { HTTP_VARIABLES, type HttpConfiguration, readHttpConfiguration } from "./http-configuration.ts";
 
 export interface HttpServerOptions {
@@ -26,8 +28,8 @@ export interface HttpServerOptions {
 export interface HttpServer {
   /** Answers web-standard requests, and guards what `oauth` answers. */
   gateway: HttpGateway;
-  /** The OAuth server on the same origin: false if the request is none of its own. */
-  oauth(request: IncomingMessage, response: ServerResponse): Promise<boolean>;
+  /** The OAuth server on the same origin, for requests that {@link isOAuthPath}. It never rejects. */
+  oauth(request: IncomingMessage, response: ServerResponse, address: string): Promise<boolean>;
   /** While there is no account: the one-time token that makes the next key admin, new at each call. Else null. */
   bootstrapToken(): Promise<string | null>;
   /** Ends streams and waiting, so that what runs can finish: the first half of leaving. */
@@ -36,7 +38,12 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-const MASTER_KEY_BYTES = 32;
+/** Whether a path is the OAuth server's: its endpoints, its pages, its metadata. */
+export function isOAuthPath(path: string): boolean {
+  return /^\/(?:(?:oauth|auth)(?:[/?]|$)|\.well-known\/(?:oauth-authorization-server|openid-configuration)(?:\?|$))/.test(
+    path,
+  );
+}
 
 /**
  * Opens the system behind the HTTP server.
@@ -45,7 +52,7 @@ const MASTER_KEY_BYTES = 32;
 export async function openHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const { configuration, publicUrl, program, logger } = options;
   const layout = openLayout(configuration.stateDir);
-  const masterKey = secretFile(layout.masterKey, MASTER_KEY_BYTES);
+  const masterKey = masterKeyOf(layout);
   await settleVersions(layout, program);
   const records = await openRecords(layout, logger);
   const { store, queue, artifacts } = records;
@@ -101,9 +108,15 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
       rates: configuration.rates,
     },
   });
+  const oauth = createOAuth({
+    ...deps,
+    secret: masterKey,
+    rates: configuration.rates,
+    outside: configuration.outside,
+  });
   return {
     gateway,
-    oauth: async () => false,
+    oauth: (request, response, address) => oauth.handle(request, response, address),
     bootstrapToken: () => authority.bootstrapToken(),
     drain: () => closing.abort(),
     async close() {

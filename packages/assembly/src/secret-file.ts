@@ -15,6 +15,12 @@ import {
 import { dirname } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { syncDirectory } from "@formation-mcp/os";
+import type { Layout } from "./layout.ts";
+
+/** What seals the signing keys in the database, and what other secrets of the HTTP server are made from. */
+export function masterKeyOf(layout: Layout): Uint8Array {
+  return secretFile(layout.masterKey, 32);
+}
 
 /**
  * Reads a secret, or makes it: of any number of processes that come at once, all read the same.

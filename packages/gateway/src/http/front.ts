@@ -18,7 +18,7 @@ export interface Arrival {
 }
 
 export interface Front {
-  look(request: Request, peer: string): Arrival;
+  look(request: Pick<Request, "headers">, peer: string): Arrival;
 }
 
 const LOOPBACK_NAMES: readonly string[] = ["localhost", "127.0.0.1", "[::1]"];
@@ -81,7 +81,6 @@ export function securityHeaders(publicUrl: string): Readonly<Record<string, stri
     "x-frame-options": "DENY",
     // `same-origin` and not `no-referrer`, which would make browsers send `Origin: null` with our own forms.
     "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "x-permitted-cross-domain-policies": "none",
     ...(publicUrl.startsWith("https:") ? { "strict-transport-security": "max-age=31536000" } : {}),

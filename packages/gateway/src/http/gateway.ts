@@ -24,6 +24,9 @@ export interface HttpGatewayOptions extends GatewayDeps {
   settings?: GatewaySettings;
 }
 
+/** What of a request the guards look at. */
+export type Asked = Pick<Request, "method" | "url" | "headers">;
+
 export interface RequestInfo {
   /** The address of the socket's other end. */
   address: string;
@@ -45,7 +48,7 @@ export interface HttpGateway {
   /** Answers a request; never rejects. */
   fetch(request: Request, info: RequestInfo): Promise<Response>;
   /** The same guards, log and headers for what is served beside it on the same origin: the OAuth server. */
-  admit(request: Request, info: RequestInfo): Promise<Admitted>;
+  admit(request: Asked, info: RequestInfo): Promise<Admitted>;
   /** Ends what runs. */
   close(): Promise<void>;
 }
@@ -70,7 +73,7 @@ export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
   const always = securityHeaders(deps.publicUrl);
   const app = routes(deps, mcp, metrics);
 
-  const enter = (request: Request, info: RequestInfo): Visit => {
+  const enter = (request: Asked, info: RequestInfo): Visit => {
     metrics.began();
     return {
       arrival: front.look(request, info.address),
@@ -80,7 +83,7 @@ export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
       owner: null,
     };
   };
-  const leave = (request: Request, path: string, visit: Visit, status: number) => {
+  const leave = (request: Asked, path: string, visit: Visit, status: number) => {
     const seconds = (performance.now() - visit.began) / 1000;
     const route = visit.action.slice(visit.action.indexOf(" ") + 1);
     metrics.answered({ method: request.method, route, status, seconds });
@@ -98,10 +101,9 @@ export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
       } catch (thrown) {
         response = failed(deps.logger, visit, thrown);
       }
-      for (const [name, value] of Object.entries(answerHeaders(always, visit)))
-        response.headers.set(name, value);
-      for (const [name, value] of DEFAULTS)
+      for (const [name, value] of Object.entries({ ...DEFAULTS, ...answerHeaders(always, visit) })) {
         if (!response.headers.has(name)) response.headers.set(name, value);
+      }
       leave(request, path, visit, response.status);
       return response;
     },
@@ -111,29 +113,26 @@ export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
       visit.action = `${request.method} /${path.split("/")[1] ?? ""}/*`;
       let refused: Response | null;
       try {
-        refused = await guard(deps, visit, request.method, path);
+        refused = await turnAway(deps, visit, request.method, path);
       } catch (thrown) {
         refused = failed(deps.logger, visit, thrown);
       }
       return {
         refused,
         address: visit.arrival.address,
-        headers: answerHeaders(always, visit),
+        headers: { ...DEFAULTS, ...answerHeaders(always, visit) },
         answered: (status) => leave(request, path, visit, status),
       };
     },
   };
 }
 
-const DEFAULTS = [
-  ["cache-control", "no-store"],
-  ["content-security-policy", NO_PAGE],
-] as const;
+const DEFAULTS = { "cache-control": "no-store", "content-security-policy": NO_PAGE };
 
 /** What makes tokens, and what could be tried until it fits. */
-const SIGN_IN = /^\/(?:api\/auth\/(?!validate$)|oauth\/(?:token|register)|auth\/)/;
+const SIGN_IN = /^\/api\/auth\/(?!validate$)/;
 
-/** The guards that need no token: host, origin, and how often an address may ask. The refusal, or null. */
+/** The guards that need no token: host, origin, how often an address may ask. The refusal, or null. */
 async function guard(
   deps: GatewayDeps,
   visit: Visit,
@@ -142,20 +141,40 @@ async function guard(
 ): Promise<Response | null> {
   // Who asks whether the server lives may call it by an address of its network; nothing is told that a page could use.
   if (path === "/health/live" || path === "/health/ready") return null;
-  const { address, refused, readableBy } = visit.arrival;
-  const where = { action: `${method.slice(0, 10)} (refused)`, address, traceId: visit.traceId };
-  if (refused !== null) {
-    await recordRefusal(deps, { ...where, outcome: "forbidden" });
-    return fail(REFUSALS[refused]());
-  }
-  if (method === "OPTIONS" && readableBy !== null) return preflight(readableBy);
+  const turned = await turnAway(deps, visit, method, path);
+  if (turned) return turned;
+  const { address } = visit.arrival;
   try {
     await deps.limits?.take("address", addressKey(address));
     if (SIGN_IN.test(path)) await deps.limits?.take("signIn", addressKey(address));
   } catch (thrown) {
-    return tooOften(deps, where, thrown);
+    return tooOften(deps, { action: refusedAction(method), address, traceId: visit.traceId }, thrown);
   }
   return null;
+}
+
+/** The guards against other people's pages: the host that was meant, and the origin that asks. */
+async function turnAway(
+  deps: GatewayDeps,
+  visit: Visit,
+  method: string,
+  path: string,
+): Promise<Response | null> {
+  const { address, refused, readableBy } = visit.arrival;
+  // What says who this server is anybody may read from anywhere.
+  if (refused === "origin" && (method === "GET" || method === "HEAD") && PUBLIC.test(path)) return null;
+  if (refused !== null) {
+    const from = { action: refusedAction(method), address, traceId: visit.traceId };
+    await recordRefusal(deps, { ...from, outcome: "forbidden" });
+    return fail(REFUSALS[refused]());
+  }
+  return method === "OPTIONS" && readableBy !== null ? preflight(readableBy) : null;
+}
+
+const PUBLIC = /^\/(?:\.well-known\/|oauth\/jwks$)/;
+
+function refusedAction(method: string): string {
+  return `${/^[A-Z]{1,10}$/.test(method) ? method : "OTHER"} (refused)`;
 }
 
 const REFUSALS = {
@@ -226,7 +245,11 @@ function routes(
 }
 
 /** Metadata is for everybody, web pages of any origin included. */
-const OPEN = { "cache-control": "public, max-age=300", "cross-origin-resource-policy": "cross-origin" };
+const OPEN = {
+  "cache-control": "public, max-age=300",
+  "access-control-allow-origin": "*",
+  "cross-origin-resource-policy": "cross-origin",
+};
 
 /** RFC 9728 §2. Scopes are those to begin with; a call that needs more says so. */
 function resourceMetadata({ publicUrl, authority }: GatewayDeps): Record<string, unknown> {
@@ -283,7 +306,7 @@ function failed(logger: Logger, visit: Visit, thrown: unknown): Response {
   return fail(error);
 }
 
-function pathOf(request: Request): string {
+function pathOf(request: Asked): string {
   const from = request.url.indexOf("/", request.url.indexOf("//") + 2);
   const to = request.url.search(/[?#]/);
   return from < 0 ? "/" : request.url.slice(from, to < 0 ? undefined : to);
@@ -292,7 +315,7 @@ function pathOf(request: Request): string {
 /** One line a request: no query, no token, no character that a log could take for something else. */
 function accessLog(
   logger: Logger,
-  request: Request,
+  request: Asked,
   path: string,
   visit: Visit,
   status: number,

@@ -1,0 +1,18 @@
+// `audit verify`: whether the audit log is as it was written.
+
+import { jsonLogger } from "@formation-mcp/assembly";
+import { auditVerdict } from "@formation-mcp/assembly/http";
+import { settingsFrom } from "../options.ts";
+
+export async function audit([verb, ...args]: string[]): Promise<number> {
+  if (verb !== "verify") {
+    process.stderr.write("formation-mcp-http: write `audit verify`.\n");
+    return 2;
+  }
+  const { chains, lines, problems } = await auditVerdict(settingsFrom(args), jsonLogger("warn"));
+  for (const { chain, seq, what } of problems) process.stdout.write(`${chain} ${seq}: ${what}\n`);
+  process.stdout.write(
+    `${lines} lines in ${chains} chains: ${problems.length === 0 ? "as they were written" : `${problems.length} problems`}.\n`,
+  );
+  return problems.length === 0 ? 0 : 1;
+}

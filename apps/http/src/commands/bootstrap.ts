@@ -1,0 +1,17 @@
+// `bootstrap`: a new one-time token for the first admin, for who lost the one that the first start printed.
+
+import { jsonLogger } from "@formation-mcp/assembly";
+import { newBootstrapToken } from "@formation-mcp/assembly/http";
+import { settingsFrom, usualUrl } from "../options.ts";
+
+export async function bootstrap(args: string[]): Promise<number> {
+  const configuration = settingsFrom(args);
+  const publicUrl = configuration.publicUrl ?? usualUrl(configuration, configuration.port);
+  const token = await newBootstrapToken(configuration, publicUrl, jsonLogger("warn"));
+  if (token === null) {
+    process.stderr.write("formation-mcp-http: there is an account already; its admins admit others.\n");
+    return 1;
+  }
+  process.stdout.write(`formation-mcp login --server ${publicUrl} --bootstrap ${token}\n`);
+  return 0;
+}

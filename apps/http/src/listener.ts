@@ -1,0 +1,70 @@
+// From node:http to the doors: the OAuth server takes requests as they are, the gateway as web-standard ones. Both pass the
+// same guards.
+
+import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
+import { type HttpServer, isOAuthPath } from "@formation-mcp/assembly/http";
+import { getRequestListener } from "@hono/node-server";
+
+export function createListener(server: HttpServer, publicUrl: string): RequestListener {
+  const web = getRequestListener(
+    (request, { incoming }) =>
+      server.gateway.fetch(request, { address: incoming.socket.remoteAddress ?? "" }),
+    { errorHandler: () => badRequest() },
+  );
+  return (request, response) => {
+    // A proxy's form of a request names another host in its first line: nobody asks this server so.
+    if (request.url?.[0] !== "/" || request.url.startsWith("//")) {
+      return void write(response, badRequest());
+    }
+    if (isOAuthPath(request.url)) {
+      serveOAuth(server, publicUrl, request, response).catch(() => response.destroy());
+    } else {
+      web(request, response).catch(() => response.destroy());
+    }
+  };
+}
+
+async function serveOAuth(
+  server: HttpServer,
+  publicUrl: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const asked = {
+    method: request.method ?? "GET",
+    url: `${publicUrl}${request.url}`,
+    headers: headersOf(request),
+  };
+  const admitted = await server.gateway.admit(asked, { address: request.socket.remoteAddress ?? "" });
+  for (const [name, value] of Object.entries(admitted.headers)) response.setHeader(name, value);
+  response.once("close", () => admitted.answered(response.statusCode));
+  if (admitted.refused) return write(response, admitted.refused);
+  if (await server.oauth(request, response, admitted.address)) return;
+  await write(response, Response.json({ error: "not_found" }, { status: 404 }));
+}
+
+function headersOf({ headers }: IncomingMessage): Headers {
+  const made = new Headers();
+  for (const [name, value] of Object.entries(headers)) {
+    if (value !== undefined) made.set(name, Array.isArray(value) ? value.join(", ") : value);
+  }
+  return made;
+}
+
+async function write(response: ServerResponse, answer: Response): Promise<void> {
+  const body = Buffer.from(await answer.arrayBuffer());
+  answer.headers.forEach((value, name) => {
+    response.setHeader(name, value);
+  });
+  // What is not read of the body must not be taken for the next request.
+  response.setHeader("connection", "close");
+  response.writeHead(answer.status).end(body);
+}
+
+function badRequest(): Response {
+  const message = "This is no request for this server.";
+  return Response.json(
+    { status: "error", data: null, message, error: { code: "invalid", message } },
+    { status: 400, headers: { "x-content-type-options": "nosniff", "cache-control": "no-store" } },
+  );
+}

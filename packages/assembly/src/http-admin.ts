@@ -1,0 +1,43 @@
+// What an operator does beside a running server, or without one: look whether the audit log is whole, and get in again.
+
+import { createAuthority } from "@formation-mcp/auth/authority";
+import type { Logger } from "@formation-mcp/contract";
+import { type AuditVerdict, verifyAudit } from "@formation-mcp/control";
+import type { Configuration } from "./configuration.ts";
+import { openLayout } from "./layout.ts";
+import { masterKeyOf } from "./secret-file.ts";
+import { closeAll, openRecords } from "./system.ts";
+
+export type { AuditVerdict };
+
+/** Reads the whole audit log. */
+export async function auditVerdict(configuration: Configuration, logger: Logger): Promise<AuditVerdict> {
+  const records = await openRecords(openLayout(configuration.stateDir), logger);
+  try {
+    return await verifyAudit(records.store.audit);
+  } finally {
+    await closeAll(records);
+  }
+}
+
+/** A new one-time token that makes the next key admin, or null if there is an account already. The one before it is void. */
+export async function newBootstrapToken(
+  configuration: Configuration,
+  publicUrl: string,
+  logger: Logger,
+): Promise<string | null> {
+  const layout = openLayout(configuration.stateDir);
+  const records = await openRecords(layout, logger);
+  try {
+    const authority = createAuthority({
+      documents: records.store.documents,
+      issuer: publicUrl,
+      audience: `${publicUrl}/mcp`,
+      masterKey: masterKeyOf(layout),
+      logger,
+    });
+    return await authority.bootstrapToken();
+  } finally {
+    await closeAll(records);
+  }
+}
