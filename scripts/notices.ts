@@ -1,6 +1,6 @@
 // Writes THIRD_PARTY_NOTICES beside a bundle: who wrote the code in it, and under which license. It goes by the bundler's
 // own account of what went in, so it cannot drift. A library that a bundled file carries inside itself (its bundler left
-// a `#region` mark) has its license in scripts/licenses.
+// a `#region` mark) has its license in scripts/licenses, and so has one that is published without its license file.
 
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -52,8 +52,12 @@ function noticeOf(directory: string, name: string): Notice {
     license?: string;
   };
   const files = readdirSync(directory).filter((file) => /^(licen[cs]e|notice|copying)/i.test(file));
-  if (files.length === 0) throw new Error(`${name} comes without a license file: put one into ${carried}.`);
-  const text = files.sort().map((file) => readFileSync(join(directory, file), "utf8").trim());
+  const own = licenseHere(name);
+  if (files.length === 0 && !existsSync(own)) {
+    throw new Error(`${name} comes without a license file: put it into ${own}.`);
+  }
+  const paths = files.length === 0 ? [own] : files.sort().map((file) => join(directory, file));
+  const text = paths.map((path) => readFileSync(path, "utf8").trim());
   return {
     title: `${name} ${manifest.version} (${manifest.license ?? "see below"})`,
     text: text.join("\n\n"),
@@ -61,7 +65,11 @@ function noticeOf(directory: string, name: string): Notice {
 }
 
 function carriedNotice(name: string, carrier: string): Notice {
-  const file = join(carried, `${name.replace("/", "+")}.txt`);
+  const file = licenseHere(name);
   if (!existsSync(file)) throw new Error(`${carrier} carries ${name}: put its license into ${file}.`);
   return { title: `${name}, carried by ${carrier}`, text: readFileSync(file, "utf8") };
+}
+
+function licenseHere(name: string): string {
+  return join(carried, `${name.replace("/", "+")}.txt`);
 }

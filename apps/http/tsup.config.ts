@@ -1,3 +1,3 @@
-import { application } from "../../tsup.base.ts";
+import { fastApplication } from "../../tsup.base.ts";
 
-export default application({ "formation-mcp-http": "src/main.ts" });
+export default fastApplication({ "formation-mcp-http": "src/main.ts" });
