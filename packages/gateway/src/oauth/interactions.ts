@@ -83,8 +83,8 @@ export function createInteractions(options: InteractionOptions): Interactions {
   }
 
   function fromOurPage({ headers }: IncomingMessage, uid: string, token: unknown): void {
-    const origin = headers["origin"];
-    if (origin !== undefined && origin !== authority.issuer) throw forged();
+    const { origin = authority.issuer, "sec-fetch-site": site = "same-origin" } = headers;
+    if (origin !== authority.issuer || site !== "same-origin") throw forged();
     if (!secrets.isFormToken(uid, token)) throw forged();
   }
 

@@ -16,6 +16,7 @@ const PASSED_ON = [
   "content-type",
   "cookie",
   "origin",
+  "sec-fetch-site",
   "user-agent",
   "x-form-token",
 ] as const;

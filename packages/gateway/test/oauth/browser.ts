@@ -2,8 +2,7 @@
 // the forms that a page has.
 
 import { createHash, randomBytes } from "node:crypto";
-import type { KeyPair } from "@formation-mcp/auth/keys";
-import { idOf, signMessage } from "./server.ts";
+import { type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 
 interface Cookie {
   name: string;
@@ -125,7 +124,7 @@ export async function signInAt(browser: Browser, login: { answer: Response; url:
   const csrf = await formToken(login.answer);
   const asked = await browser.fetch(
     `${login.url}/challenge`,
-    json({ address: idOf(key) }, { "x-form-token": csrf }),
+    json({ address: keyId(key) }, { "x-form-token": csrf }),
   );
   const { message } = (await asked.json()) as { message: string };
   const { signature } = signMessage(key, message);

@@ -1,5 +1,6 @@
 // How people and their apps get tokens, keep them, and lose them.
 
+import { generateKey, keyId } from "@formation-mcp/auth/keys";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   authorize,
@@ -14,7 +15,7 @@ import {
   signInAt,
   tokenRequest,
 } from "./browser.ts";
-import { idOf, type OAuthServer, openOAuthServer } from "./server.ts";
+import { type OAuthServer, openOAuthServer } from "./server.ts";
 
 let server: OAuthServer;
 beforeAll(async () => {
@@ -38,9 +39,9 @@ describe("the code flow", () => {
     const { tokens, clientId } = await obtainTokens(server.url, key, { scope: "vm:read vm:write" });
     expect(tokens).toMatchObject({ token_type: "Bearer", expires_in: 900, scope: "vm:read vm:write" });
     const who = await server.authority.authenticate(tokens.access_token);
-    expect(who.principal).toMatchObject({ owner: idOf(key), local: false });
+    expect(who.principal).toMatchObject({ owner: keyId(key), local: false });
     expect([...who.principal.scopes]).toEqual(["vm:read", "vm:write"]);
-    expect(who).toMatchObject({ clientId, keyId: idOf(key) });
+    expect(who).toMatchObject({ clientId, keyId: keyId(key) });
   });
 
   it("answers with state and iss (RFC 9207), and the issuer is the metadata's byte for byte", async () => {
@@ -155,7 +156,7 @@ describe("the code flow", () => {
       redirect_uri: REDIRECT,
       code_verifier: verifier,
     });
-    expect((await server.authority.authenticate(body.access_token)).principal.owner).toBe(idOf(other));
+    expect((await server.authority.authenticate(body.access_token)).principal.owner).toBe(keyId(other));
   });
 
   it("takes another key at prompt=login though somebody is signed in", async () => {
@@ -164,7 +165,7 @@ describe("the code flow", () => {
     const login = await browser.follow(authorizeUrl(server.url, clientId, { prompt: "login" }));
     expect(login.url.pathname).toMatch(/^\/auth\/login\//);
     const consent = await signInAt(browser, login, other);
-    expect(await consent.answer.text()).toContain(idOf(other));
+    expect(await consent.answer.text()).toContain(keyId(other));
   });
 
   it("answers prompt=none with an error instead of a page", async () => {
@@ -183,7 +184,7 @@ describe("refresh tokens", () => {
     expect(next.status).toBe(200);
     expect(next.body.refresh_token).not.toBe(tokens.refresh_token);
     const who = await server.authority.authenticate(next.body.access_token);
-    expect(who).toMatchObject({ clientId, keyId: idOf(key), principal: { owner: idOf(key) } });
+    expect(who).toMatchObject({ clientId, keyId: keyId(key), principal: { owner: keyId(key) } });
     expect((await refresh(clientId, next.body.refresh_token)).status).toBe(200);
   });
 
@@ -227,7 +228,7 @@ describe("refresh tokens", () => {
   it("give less once the account has less", async () => {
     const key = await server.admit("secp256k1");
     const { tokens, clientId } = await obtainTokens(server.url, key, { scope: "vm:read vm:write" });
-    await server.authority.admit({ id: idOf(key) }, new Set(["vm:read"]));
+    await server.authority.admit({ id: keyId(key) }, new Set(["vm:read"]));
     expect((await refresh(clientId, tokens.refresh_token)).body.scope).toBe("vm:read");
   });
 
@@ -235,7 +236,7 @@ describe("refresh tokens", () => {
     const key = await server.admit("secp256k1");
     const { tokens } = await obtainTokens(server.url, key);
     for (const kind of ["oidc:RefreshToken", "oidc:AuthorizationCode"]) {
-      const { items } = await server.store.documents.list({ kind, owner: idOf(key), limit: 50 });
+      const { items } = await server.store.documents.list({ kind, owner: keyId(key), limit: 50 });
       expect(items.length).toBeGreaterThan(0);
       expect(JSON.stringify(items)).not.toContain(tokens.refresh_token);
     }
@@ -280,20 +281,20 @@ describe("taking back", () => {
   it("a key ends its sign-ins: tokens, renewal and the browser's session", async () => {
     const key = await server.admit("secp256k1");
     const { tokens, clientId, browser } = await obtainTokens(server.url, key);
-    await server.authority.revokeKey(idOf(key), idOf(key));
+    await server.authority.revokeKey(keyId(key), keyId(key));
     expect((await refresh(clientId, tokens.refresh_token)).status).toBe(400);
     expect(await openTwinAuthority(tokens.access_token)).toBe("unauthenticated");
     const again = await browser.follow(authorizeUrl(server.url, clientId));
     expect(again.url.pathname).toMatch(/^\/auth\/login\//);
     // The key itself is still the account's: who has it can sign in again, in the same second.
     const fresh = await obtainTokens(server.url, key, { browser, clientId });
-    expect((await server.authority.authenticate(fresh.tokens.access_token)).principal.owner).toBe(idOf(key));
+    expect((await server.authority.authenticate(fresh.tokens.access_token)).principal.owner).toBe(keyId(key));
   });
 
   it("an owner ends everything of the account", async () => {
     const key = await server.admit("secp256k1");
     const { tokens, clientId, browser } = await obtainTokens(server.url, key);
-    await server.authority.revokeOwner(idOf(key));
+    await server.authority.revokeOwner(keyId(key));
     expect((await refresh(clientId, tokens.refresh_token)).status).toBe(400);
     const again = await browser.follow(authorizeUrl(server.url, clientId));
     expect(again.url.pathname).toMatch(/^\/auth\/login\//);
@@ -301,16 +302,16 @@ describe("taking back", () => {
 
   it("a key that is removed from its account ends what it began, and nothing of its fellows", async () => {
     const [first, second] = [await server.admit("secp256k1"), await server.admit("secp256k1", [])];
-    const owner = idOf(first);
-    const third = (await import("@formation-mcp/auth/keys")).generateKey("secp256k1");
-    await server.authority.addKey(owner, { id: idOf(third) });
+    const owner = keyId(first);
+    const third = generateKey("secp256k1");
+    await server.authority.addKey(owner, { id: keyId(third) });
     const mine = await obtainTokens(server.url, first);
     const theirs = await obtainTokens(server.url, third);
     expect((await server.authority.authenticate(theirs.tokens.access_token)).principal.owner).toBe(owner);
-    await server.authority.removeKey(owner, idOf(third));
+    await server.authority.removeKey(owner, keyId(third));
     expect((await refresh(theirs.clientId, theirs.tokens.refresh_token)).status).toBe(400);
     expect((await refresh(mine.clientId, mine.tokens.refresh_token)).status).toBe(200);
-    expect(idOf(second)).not.toBe(owner);
+    expect(keyId(second)).not.toBe(owner);
   });
 });
 
@@ -337,7 +338,7 @@ describe("several processes, one server", () => {
       redirect_uri: REDIRECT,
       code_verifier: verifier,
     });
-    expect((await server.authority.authenticate(body.access_token)).principal.owner).toBe(idOf(key));
+    expect((await server.authority.authenticate(body.access_token)).principal.owner).toBe(keyId(key));
     await server.restart();
     const again = await browser.follow(authorizeUrl(server.url, clientId));
     expect(again.away?.searchParams.get("code")).toBeTruthy();
@@ -354,7 +355,7 @@ describe("several processes, one server", () => {
       JSON.parse(Buffer.from(token.split(".")[0] ?? "", "base64url").toString()).kid;
     expect(kid(next.body.access_token)).not.toBe(kid(tokens.access_token));
     for (const { access_token } of [tokens, next.body]) {
-      expect((await server.authority.authenticate(access_token)).principal.owner).toBe(idOf(key));
+      expect((await server.authority.authenticate(access_token)).principal.owner).toBe(keyId(key));
     }
     const { keys } = (await (await fetch(`${server.url}/oauth/jwks`)).json()) as { keys: object[] };
     expect(keys).toHaveLength(2);

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { allScopes, type Scope } from "@formation-mcp/auth";
 import { type Authority, createAuthority } from "@formation-mcp/auth/authority";
-import { generateKey, type KeyPair } from "@formation-mcp/auth/keys";
+import { generateKey, type KeyPair, keyId } from "@formation-mcp/auth/keys";
 import { type Clock, systemClock } from "@formation-mcp/contract";
 import { createOAuth, type OAuthDeps } from "@formation-mcp/gateway/oauth";
 import type { Store } from "@formation-mcp/operations";
@@ -75,7 +75,15 @@ export async function openOAuthServer(
       which()
         .oauth.handle(request, response)
         .then((handled) => {
-          if (!handled) response.writeHead(418).end();
+          // What the rest of the HTTP door says of the resource (RFC 9728).
+          if (!handled && request.url?.startsWith("/.well-known/oauth-protected-resource")) {
+            const resource = {
+              resource: audience,
+              authorization_servers: [url],
+              scopes_supported: ["vm:read"],
+            };
+            response.setHeader("content-type", "application/json").end(JSON.stringify(resource));
+          } else if (!handled) response.writeHead(418).end();
         })
         .catch((error: unknown) => logged.push(`handle rejected: ${String(error)}`));
     });
@@ -93,7 +101,9 @@ export async function openOAuthServer(
     audited,
     async admit(kind, scopes = allScopes()) {
       const key = generateKey(kind);
-      const given = kind === "ed25519" ? { publicKey: key.publicJwk() } : { id: key.address ?? "" };
+      const given = {
+        [kind === "ed25519" ? "publicKey" : "id"]: kind === "ed25519" ? key.publicJwk() : keyId(key),
+      };
       await made.authority.admit(given, new Set(scopes));
       return key;
     },
@@ -128,19 +138,4 @@ export function listen(server: Server, port: number): Promise<void> {
 export function close(server: Server): Promise<void> {
   server.closeAllConnections();
   return new Promise((done) => server.close(() => done()));
-}
-
-/** The id of a key as accounts have it. */
-export function idOf(key: KeyPair): string {
-  return key.address ?? `key:${key.thumbprint}`;
-}
-
-/** Signs a challenge's message as wallets and the command line do. */
-export function signMessage(
-  key: KeyPair,
-  message: string,
-): { message: string; signature: string; publicKey?: object } {
-  const signature = key.sign(new TextEncoder().encode(message));
-  if (key.kind === "secp256k1") return { message, signature: `0x${Buffer.from(signature).toString("hex")}` };
-  return { message, signature: Buffer.from(signature).toString("base64url"), publicKey: key.publicJwk() };
 }
