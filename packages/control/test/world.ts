@@ -40,13 +40,23 @@ export interface World extends AsyncDisposable {
 
 export const ALICE: Principal = { owner: "alice", scopes: allScopes(), local: true };
 export const BOB: Principal = { owner: "bob", scopes: allScopes(), local: true };
+export const ROOT: Principal = { owner: "root", scopes: new Set(["admin"]), local: false };
 
-export async function openWorld(options: Partial<ControlOptions> = {}): Promise<World> {
+type Drivers = Pick<ControlOptions, "store" | "queue" | "artifacts">;
+
+/** `options` may need the drivers: what is made over them is closed by who made it. */
+export async function openWorld(
+  options: Partial<ControlOptions> | ((drivers: Drivers) => Partial<ControlOptions>) = {},
+): Promise<World> {
   const dir = await mkdtemp(join(tmpdir(), "formation-control-"));
   const store = await openSqliteStore({ path: join(dir, "store.db") });
   const queue = await openEmbeddedQueue({ path: join(dir, "queue.db") });
   const artifacts = await openDirectoryArtifacts({ path: join(dir, "artifacts") });
-  const control = createControl({ store, queue, artifacts, ...options });
+  const drivers = { store, queue, artifacts };
+  const control = createControl({
+    ...drivers,
+    ...(typeof options === "function" ? options(drivers) : options),
+  });
   const worker = new Worker(store, queue, artifacts);
   await worker.register();
   const call: World["call"] = (tool, input = {}, principal = ALICE) =>

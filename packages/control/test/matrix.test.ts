@@ -1,0 +1,193 @@
+// Every tool × every scope × every owner × every kind of bounds, generated from the table: a tool that is not in CASES
+// does not compile, and one that answers what it should not fails.
+
+import { type Principal, SCOPES } from "@formation-mcp/auth";
+import { newId } from "@formation-mcp/contract";
+import { createControl } from "@formation-mcp/control";
+import { TOOLS, type ToolName } from "@formation-mcp/tools";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { HELLO } from "./formfiles.ts";
+import { ALICE, BOB, type Json, openWorld, ROOT, type World } from "./world.ts";
+
+/** The ids of what belongs to Alice: a build and an instance named `web`, both of team red. */
+interface Ids {
+  build: string;
+  vm: string;
+  op: string;
+}
+
+interface Case {
+  /** What is asked for, about these records or with that name. */
+  input(ids: Ids, name: string): Json;
+  /**
+   * `names`: it names a record, which may not be there for the caller. `lists`: it lists what the caller sees.
+   * `makes`: it makes something new of its own.
+   */
+  kind: "names" | "lists" | "makes";
+}
+
+const CASES: { [N in ToolName]: Case } = {
+  pack_build: { kind: "makes", input: (_, name) => ({ formfile: { ...HELLO, name } }) },
+  pack_ship: {
+    kind: "names",
+    input: ({ build }) => ({ build_id: build, instance_name: "web", replace: true }),
+  },
+  build_list: { kind: "lists", input: () => ({}) },
+  build_get: { kind: "names", input: ({ build }) => ({ build_id: build }) },
+  vm_create: { kind: "makes", input: (_, name) => ({ image: "busybox", instance_name: name }) },
+  vm_list: { kind: "lists", input: () => ({}) },
+  vm_status: { kind: "names", input: ({ vm }) => ({ instance: vm }) },
+  vm_control: { kind: "names", input: ({ vm }) => ({ instance: vm, action: "stop" }) },
+  vm_delete: { kind: "names", input: ({ vm }) => ({ instance: vm, confirm: "web" }) },
+  vm_logs: { kind: "names", input: ({ vm }) => ({ instance: vm }) },
+  operation_get: { kind: "names", input: ({ op }) => ({ id: op }) },
+  operation_list: { kind: "lists", input: () => ({}) },
+  operation_cancel: { kind: "names", input: ({ op }) => ({ operation_id: op }) },
+};
+
+const METADATA = { team: "red" };
+/** The last name that bounds leave is free; `fits` is whether they leave what is there. */
+const BOUNDS: Record<string, { bounds?: Principal["bounds"]; fits: boolean }> = {
+  "no bounds": { fits: true },
+  "its name": { bounds: { instances: ["web", "free-1"] }, fits: true },
+  "its metadata": { bounds: { metadata: METADATA }, fits: true },
+  "its name and metadata": { bounds: { instances: ["web", "free-2"], metadata: METADATA }, fits: true },
+  "another name": { bounds: { instances: ["free-3"] }, fits: false },
+  "no name at all": { bounds: { instances: [] }, fits: false },
+  "another value": { bounds: { metadata: { team: "blue" } }, fits: false },
+  "another key": { bounds: { metadata: { crew: "red" } }, fits: false },
+  "a key of every object": { bounds: { metadata: { constructor: "red" } }, fits: false },
+  "its name and another value": {
+    bounds: { instances: ["web", "free-4"], metadata: { team: "blue" } },
+    fits: false,
+  },
+  "another name and its metadata": { bounds: { instances: ["free-5"], metadata: METADATA }, fits: false },
+};
+
+const WHO: Record<string, { principal: Principal; sees: boolean }> = {
+  "the owner": { principal: ALICE, sees: true },
+  "another owner": { principal: BOB, sees: false },
+  "an admin": { principal: ROOT, sees: true },
+};
+
+async function withRed(world: World): Promise<Ids> {
+  const formfile = { ...HELLO, name: "web", metadata: METADATA };
+  const { build_id } = await world.call("pack_build", { formfile });
+  await world.worker.step();
+  const ship = await world.call("pack_ship", { build_id });
+  await world.worker.step();
+  return {
+    build: String(build_id),
+    vm: String(ship["instance_id"]),
+    op: String(ship["operation_id"]),
+  };
+}
+
+const plain = (text: string | undefined) => text?.replace(/(op|bld|dep|vm)_\w{36}/g, "ID");
+const nobodys = (): Ids => ({ build: newId("bld"), vm: newId("vm"), op: newId("op") });
+
+/** Everything that a call could have changed. */
+async function everything(world: World): Promise<string> {
+  const all = { owner: null, limit: 1000 };
+  return JSON.stringify([
+    await world.store.operations(all),
+    await world.store.builds(all),
+    await world.store.instances(all),
+    await world.store.deployments(all),
+  ]);
+}
+
+test("the matrix has every tool of the table, and every tool is of one kind", () => {
+  expect(Object.keys(CASES)).toEqual(TOOLS.map(({ name }) => name));
+});
+
+describe.each(TOOLS.map((tool) => [tool.name, tool] as const))("%s", (name, tool) => {
+  const { input, kind } = CASES[name];
+  const reads = tool.annotations.readOnlyHint;
+  let world: World;
+  let ids: Ids;
+
+  beforeAll(async () => {
+    world = await openWorld();
+    ids = await withRed(world);
+  });
+  afterAll(async () => {
+    await world[Symbol.asyncDispose]();
+  });
+
+  test("a single scope opens it if it is its own or admin; listings say the same; nothing changes", async () => {
+    const before = await everything(world);
+    for (const scope of [null, ...SCOPES]) {
+      const principal: Principal = { ...ALICE, scopes: new Set(scope === null ? [] : [scope]) };
+      const allowed = scope === tool.scope || scope === "admin";
+      expect(world.control.offers(principal, name), String(scope)).toBe(allowed);
+      const error = await world.refused(name, { ...input(ids, "web"), nonsense: 1 }, principal);
+      expect(error.code, String(scope)).toBe(allowed ? "invalid" : "forbidden");
+    }
+    expect(await everything(world)).toBe(before);
+  });
+
+  test.each([
+    [{ readOnly: true }, reads ? "invalid" : "forbidden"],
+    [{ denyTools: [name] }, "not_found"],
+    [{ allowTools: [] }, "not_found"],
+    [{ allowTools: [name], denyTools: [name] }, "not_found"],
+    [{ allowTools: [name] }, "invalid"],
+  ])("the operator's bound %j holds for everybody, admin included", async (bound, code) => {
+    const control = createControl({ ...world, ...bound });
+    for (const principal of [ALICE, ROOT]) {
+      expect(control.offers(principal, name)).toBe(code === "invalid");
+      await expect(control.call(principal, name, { nonsense: 1 })).rejects.toMatchObject({ code });
+    }
+  });
+
+  for (const [who, { principal, sees }] of Object.entries(WHO)) {
+    for (const [which, { bounds, fits }] of Object.entries(BOUNDS)) {
+      const caller: Principal = bounds ? { ...principal, bounds } : principal;
+      // Who is fenced in sees no other owner's records, whatever its scopes.
+      const visible = sees && fits && (principal.owner === ALICE.owner || bounds === undefined);
+      const law = `${who} with ${which}`;
+
+      if (kind === "lists") {
+        test(law, async () => {
+          const said = JSON.stringify(await world.call(name, input(ids, "web"), caller));
+          expect([ids.build, ids.vm, ids.op].some((id) => said.includes(id))).toBe(visible);
+        });
+      } else if (kind === "names" && visible) {
+        test(law, async () => {
+          await using own = reads ? null : await openWorld();
+          const [where, what] = own ? [own, await withRed(own)] : [world, ids];
+          const said = JSON.stringify(await where.call(name, input(what, "web"), caller));
+          expect(Object.values(what).some((id) => said.includes(id))).toBe(true);
+        });
+      } else if (kind === "names") {
+        test(law, async () => {
+          const before = await everything(world);
+          const error = await world.refused(name, input(ids, "web"), caller);
+          const absent = await world.refused(name, input(nobodys(), "web"), caller);
+          expect(error.code).toBe("not_found");
+          expect(plain(JSON.stringify(error.toRecord()))).toBe(plain(JSON.stringify(absent.toRecord())));
+          expect(await everything(world)).toBe(before);
+        });
+      } else {
+        test(law, async () => {
+          const before = await everything(world);
+          if (bounds?.instances) {
+            const error = await world.refused(name, input(ids, "stranger"), caller);
+            expect(error.code).toBe("forbidden");
+            expect(await everything(world)).toBe(before);
+          }
+          const free = bounds?.instances ? bounds.instances.at(-1) : `free-${law.length}`;
+          if (free === undefined) return;
+          const made = await world.call(name, input(ids, free), caller);
+          const pairs = bounds?.metadata ?? {};
+          const build = await world.store.build(principal.owner, made["build_id"] as `bld_${string}`);
+          expect([build.name, build.metadata]).toEqual([free, pairs]);
+          if (made["instance_id"] === undefined) return;
+          const vm = await world.store.instance(principal.owner, made["instance_id"] as `vm_${string}`);
+          expect([vm.name, vm.config.metadata]).toEqual([free, pairs]);
+        });
+      }
+    }
+  }
+});
