@@ -26,13 +26,14 @@ export function statusOf({ code, details: { field } }: FormationError): number {
   return STATUS[code];
 }
 
-/** An error in the envelope `{status, data, message, error}`. */
+/** An error in the envelope `{status, data, message, code, error}`. */
 export function errorBody(error: FormationError): Record<string, unknown> {
   const { code, message, remedy, field } = error.toRecord();
   return {
     status: "error",
     data: null,
     message,
+    code,
     error: { code, message, ...(remedy ? { remedy } : {}), ...(field ? { field } : {}) },
   };
 }

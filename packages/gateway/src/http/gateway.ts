@@ -66,9 +66,13 @@ interface Visit {
 export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
   const { settings = {}, ...given } = options;
   const rates = { ...DEFAULT_RATES, ...settings.rates };
-  const deps: GatewayDeps = { limits: createLimits(given.counters, rates, given.clock), ...given };
+  const metrics = createMetrics(given.version);
+  const deps: GatewayDeps = {
+    limits: createLimits(given.counters, rates, given.clock),
+    ...given,
+    control: metrics.counted(given.control),
+  };
   const front = createFront(deps, settings);
-  const metrics = createMetrics(deps.version);
   const mcp = createMcpDoor(deps);
   const always = securityHeaders(deps.publicUrl);
   const app = routes(deps, mcp, metrics);

@@ -41,7 +41,10 @@ export function createMcpDoor(deps: GatewayDeps): McpDoor {
     createMcpServerFactory({
       control: deps.control,
       version: deps.version,
-      principalFor: (context) => knownOf(context).caller.principal,
+      principalFor: (context) => {
+        const { tokenId, principal } = knownOf(context).caller;
+        return { credential: tokenId, ...principal };
+      },
       hooksFor: (context) => {
         const { address, traceId } = knownOf(context);
         return { address, traceId };

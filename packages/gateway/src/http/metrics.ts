@@ -1,13 +1,16 @@
 // Numbers for Prometheus. Labels come from closed lists, so that no caller can make series without end.
 
+import { FormationError } from "@formation-mcp/contract";
+import type { Control } from "@formation-mcp/control";
+import { LISTING } from "@formation-mcp/tools/listing";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 export interface Metrics {
   /** Counts one answered request; `route` is a pattern. */
   answered(request: { method: string; route: string; status: number; seconds: number }): void;
   began(): void;
-  /** A request that the guards turned away. */
-  refused(why: "host" | "origin" | "rate" | "token" | "scope"): void;
+  /** The same control, its calls counted. */
+  counted(control: Control): Control;
   /** The text for `/metrics`, and its media type. */
   render(): Promise<{ text: string; type: string }>;
 }
@@ -42,12 +45,15 @@ export function createMetrics(version: string): Metrics {
     help: "Requests whose answer has not begun.",
     registers,
   });
-  const refusals = new Counter({
-    name: "formation_http_refusals_total",
-    help: "Requests that the guards turned away.",
-    labelNames: ["why"],
+  const calls = new Counter({
+    name: "formation_tool_calls_total",
+    help: "Calls of tools, by how they ended.",
+    labelNames: ["tool", "outcome"],
     registers,
   });
+  const tools = new Set(LISTING.map(({ name }) => name));
+  const call = (tool: string, outcome: string) =>
+    calls.inc({ tool: tools.has(tool) ? tool : "(unknown)", outcome });
   return {
     began: () => running.inc(),
     answered({ method, route, status, seconds: took }) {
@@ -55,7 +61,19 @@ export function createMetrics(version: string): Metrics {
       requests.inc({ method: METHODS.has(method) ? method : "OTHER", route, status });
       seconds.observe({ route }, took);
     },
-    refused: (why) => refusals.inc({ why }),
+    counted: (control) => ({
+      offers: (principal, tool) => control.offers(principal, tool),
+      async call(principal, tool, input, hooks) {
+        try {
+          const result = await control.call(principal, tool, input, hooks);
+          call(tool, "ok");
+          return result;
+        } catch (error) {
+          call(tool, FormationError.from(error).code);
+          throw error;
+        }
+      },
+    }),
     render: async () => ({ text: await registry.metrics(), type: registry.contentType }),
   };
 }
