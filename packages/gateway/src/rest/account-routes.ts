@@ -2,14 +2,14 @@
 // signed in with a key, with all that the account may do: a stolen or narrowed token must not become a key.
 
 import { type Bounds, SCOPES } from "@formation-mcp/auth";
-import type { Account, ApiToken, Authenticated } from "@formation-mcp/auth/authority";
+import type { Account, ApiToken } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
 import { z } from "zod";
 import { asSignedIn, scopeSet, signedIn } from "./auth-routes.ts";
 import { type Exchange, type Route, route } from "./table.ts";
 
-/** `clientId` of a token that a signature of ours gave, and not an OAuth client. */
-const OWN_CLIENT = "formation";
+/** A token that a signature gave: neither an OAuth client's, nor an API token, nor made with another token. */
+const SIGNED_IN = /^ses_[^~]*$/;
 
 export const scope = z.enum(SCOPES);
 const scopes = z.array(scope).min(1).max(SCOPES.length);
@@ -84,14 +84,11 @@ async function signedInAccount({ deps, caller }: Exchange): Promise<Account> {
   const own = await deps.authority.account(principal.owner);
   const whole =
     own !== null && (principal.scopes.has("admin") || own.scopes.every((one) => principal.scopes.has(one)));
-  if (whole && principal.bounds === undefined && clientId === OWN_CLIENT && !isApiToken(tokenId)) return own;
+  if (whole && principal.bounds === undefined && clientId === "formation" && SIGNED_IN.test(tokenId))
+    return own;
   throw new FormationError("forbidden", "This token can't manage keys and tokens.", {
     remedy: "Sign in with a key at POST /api/auth/login, for all scopes, and use that token.",
   });
-}
-
-function isApiToken(tokenId: string): boolean {
-  return tokenId.startsWith("tok_") || tokenId.startsWith("fmt_");
 }
 
 function tokenView(token: ApiToken): z.output<typeof apiToken> {
@@ -279,16 +276,12 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
       const { deps, caller, params, note } = exchange;
       const { id = "" } = params;
       note.target = id;
-      if (!isItself(caller, id)) await signedInAccount(exchange);
+      if (caller.tokenId !== id) await signedInAccount(exchange);
       if (!(await deps.authority.revokeToken(caller.principal.owner, id))) throw noSuch("token");
       return { data: { revoked: true } };
     },
   }),
 ];
-
-function isItself(caller: Authenticated, id: string): boolean {
-  return caller.tokenId === id;
-}
 
 export function noSuch(what: string): FormationError {
   return new FormationError("not_found", `There is no such ${what}.`, { field: "id" });

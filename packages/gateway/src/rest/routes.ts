@@ -8,12 +8,47 @@ import { ACCOUNT_ROUTES } from "./account-routes.ts";
 import { ADMIN_ROUTES } from "./admin-routes.ts";
 import { AUTH_ROUTES } from "./auth-routes.ts";
 import { CONTEXT_ROUTES } from "./context-routes.ts";
+import { openApi } from "./openapi.ts";
 import { OPERATION_ROUTES } from "./operation-routes.ts";
-import { failure } from "./replies.ts";
+import { REFERENCE_POLICY, referencePage } from "./page.ts";
+import { failure, json } from "./replies.ts";
 import { serve } from "./serve.ts";
 import { STREAM_ROUTES } from "./stream-routes.ts";
-import type { RestRoute, Route } from "./table.ts";
+import { type RestRoute, type Route, route } from "./table.ts";
 import { TOOL_ROUTES } from "./tool-routes.ts";
+
+const ABOUT_ROUTES: readonly Route[] = [
+  route({
+    method: "GET",
+    path: "/api",
+    access: "public",
+    tag: "about",
+    id: "reference",
+    summary: "This reference, as a page",
+    answer: "page",
+    audited: false,
+    handle: async ({ deps }) => {
+      const headers = {
+        "content-type": "text/html; charset=utf-8",
+        "content-security-policy": REFERENCE_POLICY,
+        "cache-control": "no-cache",
+        "x-content-type-options": "nosniff",
+      };
+      return new Response(described(deps).page, { headers });
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/openapi.json",
+    access: "public",
+    tag: "about",
+    id: "openapi",
+    summary: "This reference, as an OpenAPI 3.1 document",
+    answer: "document",
+    audited: false,
+    handle: async ({ deps }) => json(described(deps).document, 200, { "cache-control": "no-cache" }),
+  }),
+];
 
 const ROUTES: readonly Route[] = [
   ...AUTH_ROUTES,
@@ -23,7 +58,22 @@ const ROUTES: readonly Route[] = [
   ...CONTEXT_ROUTES,
   ...ACCOUNT_ROUTES,
   ...ADMIN_ROUTES,
+  ...ABOUT_ROUTES,
 ];
+
+/** Made when somebody asks for the first time: most servers are never asked. */
+const descriptions = new WeakMap<GatewayDeps, { document: Record<string, unknown>; page: string }>();
+
+function described(deps: GatewayDeps): { document: Record<string, unknown>; page: string } {
+  let made = descriptions.get(deps);
+  if (!made) {
+    const { publicUrl, version } = deps;
+    const document = openApi({ routes: ROUTES, publicUrl, version });
+    made = { document, page: referencePage(document) };
+    descriptions.set(deps, made);
+  }
+  return made;
+}
 
 /** Every route there is, for whoever checks them all. */
 export const REST_ROUTES: readonly RestRoute[] = ROUTES.map(({ method, path, access, answer }) => ({
