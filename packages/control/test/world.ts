@@ -9,6 +9,7 @@ import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import { allScopes, type Principal } from "@formation-mcp/auth";
 import {
   type Build,
+  type Clock,
   controlSubject,
   type ErrorRecord,
   FormationError,
@@ -47,9 +48,10 @@ type Drivers = Pick<ControlOptions, "store" | "queue" | "artifacts">;
 /** `options` may need the drivers: what is made over them is closed by who made it. */
 export async function openWorld(
   options: Partial<ControlOptions> | ((drivers: Drivers) => Partial<ControlOptions>) = {},
+  { clock }: { clock?: Clock } = {},
 ): Promise<World> {
   const dir = await mkdtemp(join(tmpdir(), "formation-control-"));
-  const store = await openSqliteStore({ path: join(dir, "store.db") });
+  const store = await openSqliteStore({ path: join(dir, "store.db"), ...(clock ? { clock } : {}) });
   const queue = await openEmbeddedQueue({ path: join(dir, "queue.db") });
   const artifacts = await openDirectoryArtifacts({ path: join(dir, "artifacts") });
   const drivers = { store, queue, artifacts };

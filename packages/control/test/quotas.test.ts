@@ -1,0 +1,107 @@
+import type { Quota } from "@formation-mcp/contract";
+import { createQuotas } from "@formation-mcp/control";
+import { expect, test } from "vitest";
+import { HELLO, live } from "./formfiles.ts";
+import { ALICE, BOB, openWorld, ROOT } from "./world.ts";
+
+const NONE: Quota = {
+  vcpus: null,
+  memory_mb: null,
+  disk_gb: null,
+  instances: null,
+  builds: null,
+  operations_per_minute: null,
+};
+
+const limited = (limits: Partial<Quota>, at = { now: () => Date.UTC(2026, 0, 1) }) =>
+  openWorld(
+    ({ store }) => ({
+      quotas: createQuotas({ documents: store.documents, defaults: { ...NONE, ...limits } }),
+      clock: at,
+    }),
+    { clock: at },
+  );
+
+const box = (name: string, more = {}) => ({ image: "busybox", instance_name: name, ...more });
+
+test("an owner has the defaults, but for what was set; null gives the defaults back", async () => {
+  await using world = await openWorld();
+  const quotas = createQuotas({ documents: world.store.documents, defaults: { ...NONE, vcpus: 4 } });
+  expect(await quotas.of("alice")).toEqual({ ...NONE, vcpus: 4 });
+  expect(await quotas.set("alice", { instances: 2 })).toEqual({ ...NONE, vcpus: 4, instances: 2 });
+  expect(await quotas.set("alice", { vcpus: null })).toEqual({ ...NONE, instances: 2 });
+  expect(await quotas.of("alice")).toEqual({ ...NONE, instances: 2 });
+  expect(await quotas.of("bob")).toEqual({ ...NONE, vcpus: 4 });
+  expect(await quotas.set("alice", null)).toEqual({ ...NONE, vcpus: 4 });
+});
+
+test("another server's change shows within five seconds, and changes at the same time are both kept", async () => {
+  await using world = await openWorld();
+  let now = Date.now();
+  const make = () =>
+    createQuotas({ documents: world.store.documents, defaults: NONE, clock: { now: () => now } });
+  const [one, other] = [make(), make()];
+  expect(await one.of("alice")).toEqual(NONE);
+  await Promise.all([other.set("alice", { vcpus: 1 }), make().set("alice", { builds: 2 })]);
+  expect(await one.of("alice")).toEqual(NONE);
+  now += 5000;
+  expect(await one.of("alice")).toEqual({ ...NONE, vcpus: 1, builds: 2 });
+});
+
+test("what is no quota is refused", async () => {
+  await using world = await openWorld();
+  const quotas = createQuotas({ documents: world.store.documents, defaults: NONE });
+  for (const wrong of [{ vcpus: -1 }, { vcpus: 1.5 }, { vcpus: "9" }, { cpus: 1 }, { vcpus: Number.NaN }])
+    await expect(quotas.set("alice", wrong as Partial<Quota>)).rejects.toMatchObject({ code: "invalid" });
+  expect(await quotas.of("alice")).toEqual(NONE);
+});
+
+test("each limit is held, whichever tool meets it, and nothing is written beyond it", async () => {
+  await using world = await limited({ vcpus: 3, memory_mb: 2048, disk_gb: 12, instances: 2, builds: 1 });
+  await world.call("vm_create", box("one", { vm_config: { vcpus: 2 } }));
+  for (const vm_config of [{ vcpus: 2 }, { memory_mb: 4096 }, { disk_gb: 100 }]) {
+    const error = await world.refused("vm_create", box("two", { vm_config }));
+    expect([error.code, Boolean(error.details.remedy)]).toEqual(["limit", true]);
+  }
+  await world.call("vm_create", box("two"));
+  expect((await world.refused("vm_create", box("three"))).code).toBe("limit");
+  await world.call("pack_build", { formfile: HELLO });
+  expect((await world.refused("pack_build", { formfile: HELLO })).code).toBe("limit");
+  expect((await world.call("vm_list"))["instances"]).toHaveLength(2);
+  expect((await world.call("build_list"))["builds"]).toHaveLength(3);
+  await world.call("vm_create", box("one"), BOB);
+});
+
+test("calls at the same time do not share the last place", async () => {
+  await using world = await limited({ instances: 3 });
+  const made = await Promise.allSettled(
+    Array.from({ length: 8 }, (_, i) => world.call("vm_create", box(`box-${i}`))),
+  );
+  expect(made.filter(({ status }) => status === "fulfilled")).toHaveLength(3);
+});
+
+test("so many operations a minute, with the seconds to wait; a repeated call is none", async () => {
+  let now = Date.UTC(2026, 0, 1) + 45_000;
+  await using world = await limited({ operations_per_minute: 3 }, { now: () => now });
+  await live(world);
+  const input = { instance: "web", action: "stop", idempotency_key: "k" };
+  const first = await world.call("vm_control", input);
+  await world.worker.step();
+  expect((await world.call("vm_control", input))["operation_id"]).toBe(first["operation_id"]);
+  const error = await world.refused("vm_control", { instance: "web", action: "start" });
+  expect(error.code).toBe("limit");
+  expect(error.details.remedy).toMatch(/\b15 s/);
+  await world.call("pack_build", { formfile: HELLO, dry_run: true });
+  await world.call("vm_create", box("web"), BOB);
+  now += 15_000;
+  await world.call("vm_control", { instance: "web", action: "start" });
+});
+
+test("what an admin does to another owner's VM is within that owner's quota, and not among its operations", async () => {
+  await using world = await limited({ operations_per_minute: 2, vcpus: 2 });
+  const { instance_id, build_id } = await live(world);
+  const grown = { build_id, instance_name: "web", replace: true, vm_config: { vcpus: 4 } };
+  expect((await world.refused("pack_ship", grown, ROOT)).code).toBe("limit");
+  await world.call("vm_control", { instance: instance_id, action: "stop" }, ROOT);
+  expect((await world.refused("vm_delete", { instance: "web", confirm: "web" }, ALICE)).code).toBe("limit");
+});
