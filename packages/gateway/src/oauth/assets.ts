@@ -29,10 +29,12 @@ h1 { font-size: 1.4rem; line-height: 1.25; margin: 0 0 .5rem; letter-spacing: -.
 h2 { font-size: 1rem; margin: 0 0 .35rem; }
 p { margin: 0 0 .75rem; overflow-wrap: anywhere; }
 .soft { color: var(--soft); font-size: .925rem; }
+.after { margin-top: .9rem; }
 .soft:last-child, .note p:last-child { margin-bottom: 0; }
 section { border-top: 1px solid var(--line); margin-top: 1.25rem; padding-top: 1.25rem; }
 dl { margin: 1rem 0 0; border: 1px solid var(--line); border-radius: .75rem; }
-dl div { display: grid; grid-template-columns: 7.5rem 1fr; gap: .75rem; padding: .6rem .85rem; }
+dl div { display: grid; gap: 0 .75rem; align-items: baseline; padding: .6rem .85rem; }
+@media (min-width: 28rem) { dl div { grid-template-columns: 7.5rem 1fr; } }
 dl div + div { border-top: 1px solid var(--line); }
 dt { color: var(--soft); font-size: .925rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -71,9 +73,14 @@ if (page) {
   const status = document.getElementById("status");
   const say = (text) => { status.textContent = text; status.hidden = text === ""; };
 
-  const offer = () => { if (window.ethereum) wallet.hidden = false; };
+  // EIP-1193, and EIP-6963 for wallets that announce themselves instead.
+  let announced;
+  const provider = () => window.ethereum || announced;
+  const offer = () => { if (provider()) wallet.hidden = false; };
   offer();
   window.addEventListener("ethereum#initialized", offer, { once: true });
+  window.addEventListener("eip6963:announceProvider", ({ detail }) => { announced = announced || detail.provider; offer(); });
+  window.dispatchEvent(new Event("eip6963:requestProvider"));
 
   const hex = (text) => "0x" + Array.from(new TextEncoder().encode(text), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
@@ -92,10 +99,10 @@ if (page) {
     button.disabled = true;
     try {
       say("Waiting for your wallet: choose an account.");
-      const [address] = await window.ethereum.request({ method: "eth_requestAccounts" });
+      const [address] = await provider().request({ method: "eth_requestAccounts" });
       const { message } = await post("/challenge", { address });
       say("Waiting for your wallet: read the message and sign it. Nothing is sent to any chain.");
-      form.elements.signature.value = await window.ethereum.request({ method: "personal_sign", params: [hex(message), address] });
+      form.elements.signature.value = await provider().request({ method: "personal_sign", params: [hex(message), address] });
       form.elements.message.value = message;
       say("Signing in.");
       form.submit();

@@ -154,7 +154,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
     if (rest.length > 0) throw nothingHere();
     if (room === "assets" && below === undefined && isRead(asked.method))
       return sendAsset(asked.response, id);
-    if (room === "codes") return await codesRoom(asked, id, below);
+    if (room === "codes") return await codesRoom(asked, decoded(id), below);
     if (!["GET", "HEAD", "POST"].includes(asked.method)) throw nothingHere();
     const visit = {
       provider: await newest(),
@@ -172,7 +172,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   /** What `formation-mcp login <code>` talks to. Whoever guesses is slowed down by address. */
   async function codesRoom(asked: Request, code: string, below: string | undefined): Promise<void> {
     const { method, original, response, body } = asked;
-    const subject = await codes.read(decodeURIComponent(code)).catch(async (error: unknown) => {
+    const subject = await codes.read(code).catch(async (error: unknown) => {
       await limits.take("failure", addressKey(asked.address));
       throw error;
     });
@@ -201,7 +201,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
       sendJson(response, 200, await signIn.challenge(subject.uid, address, face, scopes));
     } else if (method === "POST" && below === undefined) {
       const by = await signIn.verify(subject.uid, jsonObject(original, body));
-      await codes.sign(decodeURIComponent(code), by);
+      await codes.sign(code, by);
       sendJson(response, 200, {
         status: "signed",
         owner: by.owner,
@@ -335,6 +335,15 @@ function sendAsset(response: ServerResponse, name: string): void {
     "content-type": asset.type,
     "cache-control": "public, max-age=31536000, immutable",
   });
+}
+
+/** A part of a path; what is no encoding of anything is nothing. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return "";
+  }
 }
 
 function isRead(method: string): boolean {

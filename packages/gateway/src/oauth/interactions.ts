@@ -49,7 +49,7 @@ export interface Interactions {
 
 export function createInteractions(options: InteractionOptions): Interactions {
   const { authority, clock, secrets, codes, signIn, record } = options;
-  const server = new URL(authority.issuer).host;
+  const origin = authority.issuer;
 
   /** The interaction of this browser, if it is the one that the address names. */
   async function interactionOf(visit: Visit, uid: string, prompt: string): Promise<Interaction> {
@@ -83,8 +83,8 @@ export function createInteractions(options: InteractionOptions): Interactions {
   }
 
   function fromOurPage({ headers }: IncomingMessage, uid: string, token: unknown): void {
-    const { origin = authority.issuer, "sec-fetch-site": site = "same-origin" } = headers;
-    if (origin !== authority.issuer || site !== "same-origin") throw forged();
+    const { origin: from = origin, "sec-fetch-site": site = "same-origin" } = headers;
+    if (from !== origin || site !== "same-origin") throw forged();
     if (!secrets.isFormToken(uid, token)) throw forged();
   }
 
@@ -94,7 +94,7 @@ export function createInteractions(options: InteractionOptions): Interactions {
     const formToken = secrets.formToken(uid);
     show(
       visit.response,
-      loginPage({ uid, formToken, server, face, code, ...(problem === undefined ? {} : { problem }) }),
+      loginPage({ uid, formToken, origin, face, code, ...(problem === undefined ? {} : { problem }) }),
       problem === undefined ? 200 : 403,
     );
   }
@@ -160,7 +160,7 @@ export function createInteractions(options: InteractionOptions): Interactions {
       const face = await faceIn(visit, interaction);
       const withheld = asked.filter((scope) => !scopes.includes(scope));
       const formToken = secrets.formToken(uid);
-      show(response, consentPage({ uid, formToken, server, face, owner, scopes, withheld }), 200);
+      show(response, consentPage({ uid, formToken, origin, face, owner, scopes, withheld }), 200);
       return;
     }
     const decision = formOf(visit, uid).get("decision");

@@ -18,7 +18,8 @@ export interface Page {
 export interface LoginView {
   uid: string;
   formToken: string;
-  server: string;
+  /** This server's, as clients know it. */
+  origin: string;
   face: ClientFace;
   code: string;
   /** What went wrong with the last try. */
@@ -28,7 +29,8 @@ export interface LoginView {
 export interface ConsentView {
   uid: string;
   formToken: string;
-  server: string;
+  /** This server's, as clients know it. */
+  origin: string;
   face: ClientFace;
   owner: string;
   scopes: readonly Scope[];
@@ -37,7 +39,8 @@ export interface ConsentView {
 }
 
 export function loginPage(view: LoginView): Page {
-  const { uid, formToken, server, face, code, problem } = view;
+  const { uid, formToken, origin, face, code, problem } = view;
+  const server = new URL(origin).host;
   const base = `/auth/login/${uid}`;
   return page({
     title: "Sign in",
@@ -47,7 +50,7 @@ export function loginPage(view: LoginView): Page {
     attributes: html` data-page="login" data-base="${base}" data-csrf="${formToken}"`,
     content: html`
 <h1>Sign in with your key</h1>
-<p class="soft">to go on to <strong>${nameOf(face)}</strong>. Your key signs one message; it never leaves your wallet or your computer.</p>
+<p class="soft">to go on to <strong>${nameOf(face)}</strong>. Your key signs one message and never leaves your wallet or your computer.</p>
 ${who(face)}
 ${problem === undefined ? "" : html`<p class="note bad" role="alert">${problem}</p>`}
 <section id="wallet" hidden aria-labelledby="wallet-title">
@@ -58,7 +61,7 @@ ${problem === undefined ? "" : html`<p class="note bad" role="alert">${problem}<
 <h2 id="code-title">With a key file, in a terminal</h2>
 <p class="soft">Run this on the computer that has your key, and compare what it shows. The code is good once, for five minutes.</p>
 <p class="code">${showCode(code)}</p>
-<pre tabindex="0" aria-label="Command to run"><code>formation-mcp login ${showCode(code)}</code></pre>
+<pre tabindex="0"><code>formation-mcp login ${showCode(code)} --server ${origin}</code></pre>
 <p class="soft">Never sign a code that somebody else sent you: it would let them in as you.</p>
 </section>
 <p class="note" id="status" role="status" hidden></p>
@@ -74,7 +77,8 @@ ${problem === undefined ? "" : html`<p class="note bad" role="alert">${problem}<
 }
 
 export function consentPage(view: ConsentView): Page {
-  const { uid, formToken, server, face, owner, scopes, withheld } = view;
+  const { uid, formToken, origin, face, owner, scopes, withheld } = view;
+  const server = new URL(origin).host;
   const list = scopes.map((scope) => {
     const { title, detail, strong } = SCOPE_WORDS[scope];
     return html`<li${strong ? new Markup(' class="strong"') : ""}><span class="mark" aria-hidden="true">${strong ? "!" : "✓"}</span><div><b>${title}</b><span>${detail}</span></div></li>`;
@@ -93,7 +97,7 @@ ${who(face, owner)}
 <section aria-labelledby="scopes-title">
 <h2 id="scopes-title">${scopes.length > 0 ? "It will be able to" : "It asks for what your account may not do"}</h2>
 <ul class="scopes">${list}</ul>
-${withheld.length === 0 ? "" : html`<p class="soft">It also asked for ${withheld.join(", ")}, which your account does not have and it will not get.</p>`}
+${withheld.length === 0 ? "" : html`<p class="soft after">It also asked for ${withheld.join(", ")}, which your account does not have and it will not get.</p>`}
 </section>
 ${warning(face)}
 <form method="post" action="${action}">${csrf}
@@ -120,13 +124,12 @@ export function errorPage(code: string, description?: string): Page {
 }
 
 /** How a person is told which client it is: by what it calls itself, or by its host. */
-export function nameOf(face: ClientFace): string {
+function nameOf(face: ClientFace): string {
   return face.name ?? face.verifiedHost ?? face.redirect.label;
 }
 
 function who(face: ClientFace, owner?: string): Markup {
   return html`<dl>
-<div><dt>App</dt><dd>${nameOf(face)}</dd></div>
 ${face.verifiedHost === null ? "" : html`<div><dt>Published by</dt><dd>${face.verifiedHost}</dd></div>`}
 <div><dt>Returns to</dt><dd>${face.redirect.label}</dd></div>
 ${owner === undefined ? "" : html`<div><dt>Your account</dt><dd class="key">${owner}</dd></div>`}

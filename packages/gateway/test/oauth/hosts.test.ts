@@ -22,7 +22,9 @@ afterAll(async () => {
 /** A host's side of OAuth: it keeps what it is told and sends its person to the page. */
 function host(options: { redirectUrl?: string; clientMetadataUrl?: string; scope?: string } = {}) {
   const { redirectUrl = REDIRECT, clientMetadataUrl, scope } = options;
-  const kept: { client?: never; tokens?: never; discovery?: never; verifier: string; went?: URL } = { verifier: "" };
+  const kept: { client?: never; tokens?: never; discovery?: never; verifier: string; went?: URL } = {
+    verifier: "",
+  };
   const provider: OAuthClientProvider = {
     redirectUrl,
     ...(clientMetadataUrl === undefined ? {} : { clientMetadataUrl }),
