@@ -64,6 +64,6 @@ function explain(error: unknown): string {
 }
 
 /** Whether the command line itself is wrong, as `parseArgs` says. */
-function isUsage(error: unknown): error is Error {
+function isUsage(error: unknown): boolean {
   return error instanceof Error && String((error as { code?: unknown }).code).startsWith("ERR_PARSE_ARGS");
 }

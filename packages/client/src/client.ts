@@ -5,7 +5,7 @@ import { FormationError } from "@formation-mcp/contract";
 import type { ToolArguments, ToolName, ToolOutput } from "@formation-mcp/tools";
 import { askerOf, fixedToken, type Waiting } from "./asker.ts";
 import { type CallOptions, callTool } from "./call.ts";
-import { type LoginCode, loginCodes } from "./codes.ts";
+import { type LoginCode, loginCode } from "./codes.ts";
 import { isObject } from "./errors.ts";
 import { createSessions, type SessionStorage, scopesOf, signIn } from "./session.ts";
 import { keySource, type Signer, signerFor } from "./signer.ts";
@@ -68,7 +68,7 @@ export interface Client {
   tools(options?: Waiting): Promise<ListedTool[]>;
   /** What an operation does, from now to its end: the last one has `done: true`. Takes op_, bld_, dep_ and vm_ ids. */
   watch(id: string, options?: Waiting): AsyncGenerator<Watched, void, void>;
-  /** What an instance prints, the last lines first; goes on until the signal says so. */
+  /** What an instance prints, or a build (bld_…), from the last lines on: until it ends or the signal says so. */
   logs(instance: string, options?: LogOptions): AsyncGenerator<LogLine, void, void>;
   /** Stores a tar or tar.gz as a build's context. A stream is sent once, bytes and blobs again if the connection breaks. */
   upload(
@@ -113,7 +113,7 @@ export function createClient(options: ClientOptions): Client {
     logs: (instance, more = {}) => readLogs(asker, instance, more),
     whoami,
     tokens: tokensOf(asker),
-    loginCode: (code, more = {}) => loginCodes(wire, key, code, more, now),
+    loginCode: (code, more = {}) => loginCode(wire, key, code, more, now),
     async tools({ signal } = {}) {
       const said = await asker.send({ method: "GET", path: "/api/tools", repeatable: true, signal });
       const list = isObject(said) && Array.isArray(said["tools"]) ? said["tools"] : [];
@@ -133,7 +133,7 @@ export function createClient(options: ClientOptions): Client {
         method: "PUT",
         path: "/api/contexts",
         body: body as NonNullable<RequestInit["body"]>,
-        headers: { "content-type": "application/x-tar" },
+        headers: { "content-type": "application/x-tar", ...(await digestOf(content)) },
         repeatable: whole,
         timeoutMs: UPLOAD_MS,
         signal,
@@ -176,6 +176,13 @@ function identityOf(said: unknown): Identity {
     token_id: String(token_id ?? ""),
     expires_at: Number(expires_at) * 1000,
   };
+}
+
+/** Bytes that are there whole say what they are (RFC 9530), so that nothing is stored that broke on the way. */
+async function digestOf(content: unknown): Promise<Record<string, string>> {
+  if (!(content instanceof Uint8Array) || !globalThis.crypto?.subtle) return {};
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", Uint8Array.from(content)));
+  return { "content-digest": `sha-256=:${btoa(String.fromCharCode(...digest))}:` };
 }
 
 function streamOf(parts: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {

@@ -142,6 +142,7 @@ async function answerChallenge(wire: Wire, key: Signer, now: () => number): Prom
 /**
  * Signs a challenge of a server, if it is one: for this server and this key. Whoever signed one that is meant for another
  * place would let this server sign in there.
+ * @param statement what its sentence must be.
  * @throws FormationError `invalid`
  */
 export async function signFor(
@@ -149,10 +150,17 @@ export async function signFor(
   key: Signer,
   message: unknown,
   now: () => number,
+  statement?: string,
 ): Promise<{ signature: string; publicKey?: object }> {
   const { readChallenge } = await import("@formation-mcp/auth/keys"); // who has a token needs no curves
   if (typeof message !== "string") throw strange(url);
-  readChallenge(message, { issuer: url, keyId: key.id, now: now() });
+  const read = readChallenge(message, { issuer: url, keyId: key.id, now: now() });
+  if (statement !== undefined && read.statement !== statement) {
+    throw new FormationError("invalid", `${url} asks to sign something else than it showed.`, {
+      remedy: "Do not sign it.",
+      field: "message",
+    });
+  }
   return key.sign(message);
 }
 

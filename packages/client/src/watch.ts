@@ -9,11 +9,11 @@ import { follow, type Open } from "./follow.ts";
 /** An operation as `operation_get` tells it; the last one has `done: true`, with `error` if it failed. */
 export type Watched = ToolOutput<"operation_get">;
 
-/** A line that an instance printed: untrusted text. */
+/** A line that was printed by a build or a VM: untrusted text. */
 export interface LogLine {
   /** Milliseconds since the epoch. */
   at: number;
-  /** `stdout`, `stderr`, `console`. */
+  /** `stdout`, `stderr`, `console`, `build`. */
   stream: string;
   text: string;
 }
@@ -21,22 +21,31 @@ export interface LogLine {
 export interface LogOptions extends Waiting {
   /** Begin with so many lines from before. Default: 100. */
   tail?: number;
+  /** Default: stdout and stderr. */
   streams?: readonly ("stdout" | "stderr" | "console")[];
+  /** Whether to go on with what comes later. Default: true. */
+  follow?: boolean;
 }
 
+/** So many streams in a row may end without an event, before an operation is asked for instead. */
+const FRUITLESS = 3;
 const ASK_AGAIN_SECONDS = 15;
 
+/** The states of an operation. Where streams do not get through, they are asked for again and again. */
 export async function* watchOperation(
   asker: Asker,
   id: string,
   { signal }: Waiting,
 ): AsyncGenerator<Watched, void, void> {
   const path = `/api/operations/${encodeURIComponent(id)}/events`;
-  for await (const { data } of follow(opener(asker), { path, signal })) {
-    if (typeof data["state"] !== "string") continue;
-    const watched = data as Watched;
-    yield watched;
-    if (watched.done) return;
+  try {
+    for await (const { data } of follow(opener(asker), { path, signal }, FRUITLESS)) {
+      const watched = data as Watched;
+      yield watched;
+      if (watched.done) return;
+    }
+  } catch (error) {
+    if (!(error instanceof FormationError) || error.code !== "unavailable") throw error;
   }
   for (let last = ""; ; ) {
     const watched = (await asker.send({
@@ -54,33 +63,26 @@ export async function* watchOperation(
   }
 }
 
-/** Lines come as events; where these do not get through there is no following, and `unavailable` says so. */
+/** The lines of an instance (by id or name) or of a build (bld_…). Ends with what printed them. */
 export async function* readLogs(
   asker: Asker,
-  instance: string,
-  { signal, tail, streams }: LogOptions,
+  id: string,
+  { signal, tail, streams, follow: on = true }: LogOptions,
 ): AsyncGenerator<LogLine, void, void> {
-  const path = `/api/instances/${encodeURIComponent(instance)}/logs`;
-  const query = { tail, streams: streams?.join(",") };
-  for await (const { data } of follow(opener(asker), { path, query, signal })) {
-    for (const line of Array.isArray(data["lines"]) ? data["lines"] : [data]) {
-      if (isObject(line) && typeof line["text"] === "string") yield lineOf(line);
+  const build = id.startsWith("bld_");
+  const path = `/api/${build ? "builds" : "instances"}/${encodeURIComponent(id)}/logs`;
+  const query = { tail, streams: build ? undefined : streams?.join(","), follow: on ? 1 : 0 };
+  for await (const { data } of follow(opener(asker), { path, query, signal, finite: !on }, 1)) {
+    for (const line of Array.isArray(data["lines"]) ? data["lines"] : []) {
+      if (isObject(line)) yield lineOf(line);
     }
   }
-  throw new FormationError("unavailable", `Streams from ${asker.url} do not get through.`, {
-    remedy: "Call vm_logs with its cursor instead.",
-  });
 }
 
 function lineOf({ at, stream, text }: Record<string, unknown>): LogLine {
-  return {
-    at: typeof at === "string" ? Date.parse(at) : Number(at),
-    stream: String(stream),
-    text: String(text),
-  };
+  return { at: Number(at), stream: String(stream), text: String(text) };
 }
 
-/** Opens a stream of events. */
 function opener(asker: Asker): Open {
   return ({ query = {}, ...ask }) => asker.open({ method: "GET", repeatable: true, query, ...ask });
 }

@@ -65,12 +65,15 @@ async function signCode(
 ): Promise<number> {
   const client = connect(settings, true);
   const asked = await client.loginCode(code);
+  const { name, id, verifiedHost, local } = asked.client;
+  const place = local ? `${asked.returnsTo} (a program on the browser's machine)` : asked.returnsTo;
   process.stderr.write(
     [
       `A browser asks to be signed in to ${client.url} with your key.`,
-      `  client    ${printable(asked.client)} (what it calls itself)`,
-      `  leads to  ${printable(asked.redirectHost ?? "unknown")}`,
-      `  may use   ${printable(asked.scopes.join(" ") || "nothing yet")}`,
+      `  app       ${name === null ? printable(id) : `calls itself ${printable(name)}`}`,
+      ...(verifiedHost === null ? [] : [`  vouched   by ${printable(verifiedHost)}`]),
+      `  leads to  ${printable(place)}`,
+      ...asked.scopes.map(({ scope, title }) => `  may       ${printable(title)} (${printable(scope)})`),
       "",
     ].join("\n"),
   );
