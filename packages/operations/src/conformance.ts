@@ -3,9 +3,13 @@
 import type { Clock } from "@formation-mcp/contract";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { anyHistory } from "./conformance/anything.ts";
+import { auditLaws } from "./conformance/auditing.ts";
 import { cancelLaws } from "./conformance/cancelling.ts";
+import { counterLaws } from "./conformance/counters.ts";
+import { documentLaws } from "./conformance/documents.ts";
 import { leaseLaws } from "./conformance/leases.ts";
 import { pageLaws } from "./conformance/pages.ts";
+import { quotaLaws } from "./conformance/quotas.ts";
 import { requestLaws } from "./conformance/requests.ts";
 import { sweepLaws } from "./conformance/sweeping.ts";
 import { type Opened, refused, testClock, type World, world } from "./conformance/world.ts";
@@ -27,12 +31,17 @@ export function describeStore(name: string, open: (clock: Clock) => Promise<Open
     });
     afterEach(() => opened.close());
     const current = () => here;
+    const another = async () => await opened.reopen?.();
 
     describe("requests", () => requestLaws(current));
     describe("leases", () => leaseLaws(current));
     describe("cancelling", () => cancelLaws(current));
     describe("pages", () => pageLaws(current));
     describe("sweeping", () => sweepLaws(current));
+    describe("documents", () => documentLaws(current, another));
+    describe("counters", () => counterLaws(current, another));
+    describe("audit log", () => auditLaws(current));
+    describe("quotas", () => quotaLaws(current, another));
     describe("any history", () =>
       anyHistory(async () => {
         const clock = testClock();

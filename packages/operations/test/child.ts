@@ -1,5 +1,5 @@
-// One of several processes on the same file: `open`, `submit` without end, or `claim` until nothing is left. It prints an
-// id only after the store acknowledged it.
+// One of several processes on the same file: `open`, `submit` without end, or one of those below, until nothing is left. It
+// prints what it got only after the store acknowledged it.
 
 import { readSync, writeSync } from "node:fs";
 import { newId } from "@formation-mcp/contract";
@@ -24,6 +24,35 @@ if (role === "claim") {
     await store.renew(lease, 60_000);
     await store.settle(lease, { state: "failed", error: { code: "invalid", message: "No." } });
     say(`${operation.id} ${operation.attempt}`);
+  }
+}
+if (role === "take") {
+  for (let id = 0; id < 500; id++) if (await store.documents.take("challenge", `${id}`)) say(`${id}`);
+}
+if (role === "count") {
+  for (let done = 0; done < 100; ) {
+    const there = await store.documents.get<number>("number", "1");
+    const next = { kind: "number", id: "1", doc: (there?.doc ?? 0) + 1 };
+    const written = await store.documents.put(next, there?.version ?? 0).catch(() => null);
+    if (written) say(`${++done}`);
+  }
+}
+if (role === "spend") {
+  const request = { key: "k", limit: 1000, windowMs: 1e12, amount: 3 };
+  for (;;) {
+    const { granted } = await store.counters.spend(request);
+    if (granted === 0) break;
+    say(`${granted}`);
+  }
+}
+if (role === "quota") {
+  const none = { vcpus: null, memory_mb: null, disk_gb: null, instances: null, operations_per_minute: null };
+  for (;;) {
+    const made = await store.submit({ ...buildRequest(), quota: { ...none, builds: 300 } }).catch((error) => {
+      if (error.code !== "limit") throw error;
+    });
+    if (!made) break;
+    say(made.operation.id);
   }
 }
 await store.close();

@@ -23,6 +23,8 @@ afterEach(async () => {
   await rm(directory, { recursive: true, maxRetries: 5 });
 });
 
+type Role = "open" | "claim" | "submit" | "take" | "count" | "spend" | "quota";
+
 interface Child {
   lines(): string[];
   isUp(): boolean;
@@ -33,14 +35,14 @@ interface Child {
 }
 
 /** Starts several and lets them begin when all are up. */
-async function startAll(count: number, role: "open" | "claim" | "submit"): Promise<Child[]> {
+async function startAll(count: number, role: Role): Promise<Child[]> {
   const all = Array.from({ length: count }, () => start(role));
   await expect.poll(() => all.every((child) => child.isUp()), { timeout: 90_000 }).toBe(true);
   for (const child of all) child.begin();
   return all;
 }
 
-function start(role: "open" | "claim" | "submit"): Child {
+function start(role: Role): Child {
   const child = spawn(process.execPath, ["--conditions=formation-source", CHILD, role, path], {
     stdio: "pipe",
   });
@@ -112,6 +114,46 @@ describe("several processes on one file", () => {
       cursor = page.cursor;
       if (cursor === null) break;
     }
+    await store.close();
+  }, 120_000);
+
+  it("each of 500 documents is taken by exactly one", async () => {
+    const store = await openSqliteStore({ path });
+    for (let id = 0; id < 500; id++) await store.documents.put({ kind: "challenge", id: `${id}`, doc: {} });
+    const takers = await startAll(4, "take");
+    await Promise.all(takers.map((child) => child.ended));
+    const taken = takers.flatMap((child) => child.lines()).map(Number);
+    expect(taken.sort((a, b) => a - b)).toEqual(Array.from({ length: 500 }, (_, id) => id));
+    await store.close();
+  }, 120_000);
+
+  it("nobody writes over a version that he did not read", async () => {
+    const writers = await startAll(4, "count");
+    await Promise.all(writers.map((child) => child.ended));
+    const store = await openSqliteStore({ path });
+    expect(await store.documents.get("number", "1")).toMatchObject({ doc: 400, version: 400 });
+    await store.close();
+  }, 120_000);
+
+  it("together they are granted the limit, and not one more", async () => {
+    const spenders = await startAll(4, "spend");
+    await Promise.all(spenders.map((child) => child.ended));
+    const granted = spenders.flatMap((child) => child.lines()).map(Number);
+    expect(granted.reduce((sum, each) => sum + each, 0)).toBe(1000);
+  }, 120_000);
+
+  it("a quota is filled to its last place and no further, also when one is killed meanwhile", async () => {
+    const builders = await startAll(4, "quota");
+    const all = () => builders.flatMap((child) => child.lines());
+    await expect.poll(() => all().length, { timeout: 60_000, interval: 5 }).toBeGreaterThan(50);
+    builders[0]?.kill();
+    await Promise.all(builders.map((child) => child.ended));
+    const store = await openSqliteStore({ path });
+    expect((await store.usage("owner")).builds).toBe(300);
+    const written = await store.operations({ owner: "owner", limit: 1000 });
+    const ids = written.items.map(({ id }) => id);
+    expect(ids).toHaveLength(300);
+    expect(ids).toEqual(expect.arrayContaining(all()));
     await store.close();
   }, 120_000);
 });

@@ -1,0 +1,70 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { fileURLToPath } from "node:url";
+import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { buildRequest } from "./request.ts";
+
+/** A database as version 1 left it: a build, an instance that runs, a build that waits under an idempotency key. */
+const VERSION_1 = fileURLToPath(new URL("./version-1.sql", import.meta.url));
+const NOW = 1_700_000_000_000;
+
+let directory: string;
+let path: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "operations-"));
+  path = join(directory, "operations.db");
+  const raw = new DatabaseSync(path);
+  raw.exec(await readFile(VERSION_1, "utf8"));
+  raw.close();
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+/** Every row, as far as its columns were there in version 1. */
+function dump(): Record<string, unknown[]> {
+  const raw = new DatabaseSync(path);
+  try {
+    const tables = ["operations", "builds", "deployments", "instances", "instance_metadata", "nodes"];
+    return Object.fromEntries(
+      [...tables, "idempotency"].map((table) => [
+        table,
+        raw
+          .prepare(`select * from ${table}`)
+          .all()
+          .map(({ ...row }) => {
+            if (table === "instances") for (const own of ["vcpus", "memory_mb", "disk_gb"]) delete row[own];
+            return row;
+          }),
+      ]),
+    );
+  } finally {
+    raw.close();
+  }
+}
+
+it("a database of version 1 keeps every record, and can do what version 2 can", async () => {
+  const before = dump();
+  const store = await openSqliteStore({ path, clock: { now: () => NOW } });
+  expect(dump()).toEqual(before);
+  const vm = await store.instanceByName("owner", "web");
+  expect(vm).toMatchObject({ state: "running", config: { metadata: { team: "blue" } } });
+  expect(vm).not.toHaveProperty("vcpus");
+  expect(await store.artifactRoots()).toEqual([`sha256:${"ab".repeat(32)}`]);
+  const idempotency = { key: "once", inputDigest: "d".repeat(64) };
+  expect((await store.submit({ ...buildRequest(), idempotency })).replayed).toBe(true);
+  const used = { vcpus: 2, memory_mb: 1024, disk_gb: 10, instances: 1, builds: 1 };
+  expect(await store.usage("owner")).toEqual(used);
+  await store.documents.put({ kind: "a", id: "1", doc: {} });
+  await store.close();
+  const again = await openSqliteStore({ path });
+  expect(await again.documents.get("a", "1")).toMatchObject({ version: 1 });
+  await again.close();
+});
+
+it("several that open it at once migrate it once", async () => {
+  const stores = await Promise.all(Array.from({ length: 8 }, () => openSqliteStore({ path })));
+  for (const store of stores) expect(await store.usage("owner")).toMatchObject({ instances: 1 });
+  for (const store of stores) await store.close();
+});
