@@ -20,8 +20,8 @@ const STYLE = `
 }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
-body { margin: 0; background: var(--page); color: var(--ink); min-height: 100vh; display: grid; place-items: start center; padding: 1rem; }
-main { width: 100%; max-width: 30rem; background: var(--card); border: 1px solid var(--line); border-radius: 1rem; padding: 1.5rem; box-shadow: 0 1px 3px rgb(0 0 0 / .06), 0 12px 32px rgb(0 0 0 / .06); }
+body { margin: 0; background: var(--page); color: var(--ink); min-height: 100vh; display: grid; grid-template-columns: minmax(0, 30rem); place-content: start center; padding: 1rem; }
+main { background: var(--card); border: 1px solid var(--line); border-radius: 1rem; padding: 1.5rem; box-shadow: 0 1px 3px rgb(0 0 0 / .06), 0 12px 32px rgb(0 0 0 / .06); }
 @media (min-width: 40rem) { body { padding: 3.5rem 1rem; } main { padding: 2rem; } }
 .brand { display: flex; align-items: center; gap: .6rem; color: var(--soft); font-size: .9rem; margin: 0 0 1.25rem; overflow-wrap: anywhere; }
 .brand img { display: block; border-radius: .4rem; }
@@ -49,7 +49,7 @@ button.link { width: auto; min-height: 2.75rem; border: 0; padding: .25rem .1rem
 .pair { display: grid; gap: .65rem; margin-top: 1.25rem; }
 @media (min-width: 24rem) { .pair { grid-template-columns: 1fr 1fr; } }
 .code { font: 700 1.85rem/1.2 ui-monospace, SFMono-Regular, Menlo, monospace; letter-spacing: .06em; text-align: center; background: var(--tint); border-radius: .75rem; padding: .8rem .5rem; margin: .5rem 0 .75rem; user-select: all; }
-pre { margin: 0 0 .75rem; padding: .7rem .85rem; background: var(--page); border: 1px solid var(--line); border-radius: .6rem; font: .9rem/1.4 ui-monospace, SFMono-Regular, Menlo, monospace; overflow-x: auto; user-select: all; }
+pre { margin: 0 0 .75rem; padding: .7rem .85rem; background: var(--page); border: 1px solid var(--line); border-radius: .6rem; font: .9rem/1.4 ui-monospace, SFMono-Regular, Menlo, monospace; white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; }
 ul.scopes { list-style: none; margin: .5rem 0 0; padding: 0; display: grid; gap: .6rem; }
 ul.scopes li { display: grid; grid-template-columns: 1.5rem 1fr; gap: .6rem; }
 ul.scopes .mark { color: var(--good); font-weight: 700; text-align: center; }

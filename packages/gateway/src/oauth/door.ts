@@ -273,7 +273,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
       );
     }
     if (/^\/auth\/(login|consent)\/[^/]*$/.test(path)) {
-      const page = errorPage(error.code, [error.message, error.details.remedy].filter(Boolean).join(" "));
+      const page = errorPage(error.code, error.message, error.details.remedy);
       send(response, statusOf(error), page.body, page.headers);
     } else if (path.startsWith("/oauth/")) {
       const code = error.retryable || error.code === "limit" ? "temporarily_unavailable" : "invalid_request";

@@ -61,7 +61,7 @@ ${problem === undefined ? "" : html`<p class="note bad" role="alert">${problem}<
 <h2 id="code-title">With a key file, in a terminal</h2>
 <p class="soft">Run this on the computer that has your key, and compare what it shows. The code is good once, for five minutes.</p>
 <p class="code">${showCode(code)}</p>
-<pre tabindex="0"><code>formation-mcp login ${showCode(code)} --server ${origin}</code></pre>
+<pre><code>formation-mcp login ${showCode(code)} --server ${origin}</code></pre>
 <p class="soft">Never sign a code that somebody else sent you: it would let them in as you.</p>
 </section>
 <p class="note" id="status" role="status" hidden></p>
@@ -108,7 +108,7 @@ ${warning(face)}
 }
 
 /** A page that says that it can't go on. */
-export function errorPage(code: string, description?: string): Page {
+export function errorPage(code: string, description?: string, remedy?: string): Page {
   return page({
     title: "This did not work",
     server: "",
@@ -118,7 +118,7 @@ export function errorPage(code: string, description?: string): Page {
     content: html`
 <h1>This did not work</h1>
 <p>${plainText(description, 300) || "The request could not be understood."}</p>
-<p class="soft">Go back to the app that sent you here and start again there.</p>
+<p class="soft">${remedy ?? "Go back to the app that sent you here and start again there."}</p>
 <dl><div><dt>Error</dt><dd class="key">${plainText(code, 60)}</dd></div></dl>`,
   });
 }
