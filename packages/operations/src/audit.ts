@@ -72,7 +72,8 @@ export function* auditPage(q: Query, query: AuditQuery): Script<Page<AuditRecord
     outcome: outcome ?? "ok",
     chain: chain ?? "",
     since,
-    until,
+    // Where the page begins bounds the index too: a later page costs what the first does.
+    until: Math.min(until, at + 1),
     at,
     id,
     limit: limit + 1,
