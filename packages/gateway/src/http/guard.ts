@@ -26,7 +26,10 @@ export function bearer(deps: GatewayDeps): MiddlewareHandler<Env> {
   };
 }
 
-/** The bearer gate's check: sets `caller`, or returns the refusal to answer with. */
+/**
+ * The bearer gate's check: sets `caller`, or returns the refusal to answer with.
+ * @throws FormationError what the authority throws beside refusals: `unavailable`, `internal`.
+ */
 export async function identify(deps: GatewayDeps, c: Context<Env>): Promise<Response | null> {
   const header = c.req.header("authorization");
   let caller: Authenticated;
@@ -34,7 +37,7 @@ export async function identify(deps: GatewayDeps, c: Context<Env>): Promise<Resp
     caller = await authenticate(deps, header);
   } catch (thrown) {
     const error = FormationError.from(thrown);
-    if (error.code !== "unauthenticated" && error.code !== "forbidden") return fail(error);
+    if (error.code !== "unauthenticated" && error.code !== "forbidden") throw error;
     return refuseToken(deps, c, error, header !== undefined);
   }
   try {

@@ -1,0 +1,162 @@
+import { SCOPES } from "@formation-mcp/auth";
+import { FormationError } from "@formation-mcp/contract";
+import { expect, test } from "vitest";
+import { bearing, message, openDoor, rpc } from "./door.ts";
+
+test("the resource's metadata names the resource, its authorization server and what to ask for first (RFC 9728)", async () => {
+  await using door = await openDoor();
+  for (const path of ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"]) {
+    expect(await (await door.ask(path)).json()).toMatchObject({
+      resource: "https://vm.example.org/mcp",
+      authorization_servers: ["https://vm.example.org"],
+      scopes_supported: ["pack:read", "vm:read", "operation:read"],
+      bearer_methods_supported: ["header"],
+    });
+  }
+});
+
+test("it lives as long as it answers, under whatever name", async () => {
+  await using door = await openDoor();
+  const response = await door.ask("/health/live", { headers: { host: "10.0.0.8:3010" } });
+  expect([response.status, await response.json()]).toEqual([200, { status: "ok" }]);
+});
+
+const BREAK = () => Promise.reject(new FormationError("unavailable", "/var/lib/secret.db is gone."));
+
+test("it is ready when every part works, and names the part that does not, without a word about how", async () => {
+  await using well = await openDoor();
+  const ready = await well.ask("/health/ready");
+  expect([ready.status, await ready.json()]).toEqual([
+    200,
+    { status: "ok", parts: { store: "ok", queue: "ok", artifacts: "ok", signing_key: "ok" } },
+  ]);
+  const parts = {
+    store: { counters: { spend: BREAK } },
+    queue: { queue: { deadLetters: BREAK } as never },
+    artifacts: { artifacts: { put: BREAK } as never },
+    signing_key: { authority: { ...well.authority, ready: BREAK } },
+  };
+  for (const [name, broken] of Object.entries(parts)) {
+    await using door = await openDoor({ parts: broken });
+    const response = await door.ask("/health/ready");
+    expect(response.status, name).toBe(503);
+    const text = await response.text();
+    expect(JSON.parse(text)).toMatchObject({ status: "unavailable", parts: { [name]: "failed" } });
+    expect(text).not.toContain("secret.db");
+  }
+});
+
+test("it is not ready any more when it leaves, and lives on", async () => {
+  await using door = await openDoor();
+  door.leave();
+  expect((await door.ask("/health/ready")).status).toBe(503);
+  expect((await door.ask("/health/live")).status).toBe(200);
+});
+
+test("metrics are for this machine and for admins", async () => {
+  await using door = await openDoor({ publicUrl: "http://127.0.0.1:3010" });
+  const far = { from: "203.0.113.7" };
+  const near = { from: "127.0.0.1" };
+  expect((await door.ask("/metrics", near)).status).toBe(200);
+  expect((await door.ask("/metrics", far)).status).toBe(401);
+  const proxied = { ...near, headers: { "x-forwarded-for": "203.0.113.7" } };
+  expect((await door.ask("/metrics", proxied)).status).toBe(401);
+  const user = await door.signIn();
+  expect((await door.ask("/metrics", { ...far, ...bearing(user.token) })).status).toBe(403);
+  const admin = await door.signIn(SCOPES);
+  expect((await door.ask("/metrics", { ...far, ...bearing(admin.token) })).status).toBe(200);
+});
+
+test("metrics count requests by pattern and tools by outcome; no caller makes a series", async () => {
+  await using door = await openDoor({ publicUrl: "http://127.0.0.1:3010" });
+  const { token } = await door.signIn();
+  await message(await door.ask("/mcp", rpc(token, "tools/call", { name: "vm_list", arguments: {} })));
+  await message(
+    await door.ask(
+      "/mcp",
+      rpc(token, "tools/call", { name: "vm_status", arguments: { instance: "nobody" } }),
+    ),
+  );
+  for (let i = 0; i < 50; i++) await door.ask(`/nothing/${i}`, { method: i % 2 ? "BREW" : "GET" });
+  const text = await (await door.ask("/metrics", { from: "127.0.0.1" })).text();
+  expect(text).toContain('formation_tool_calls_total{tool="vm_list",outcome="ok"} 1');
+  expect(text).toContain('formation_tool_calls_total{tool="vm_status",outcome="not_found"} 1');
+  expect(text).toContain('formation_http_requests_total{method="POST",route="/mcp",status="200"} 2');
+  const series = text.split("\n").filter((line) => line.startsWith("formation_http_requests_total{"));
+  expect(series.length).toBeLessThanOrEqual(4);
+  expect(text).not.toMatch(/nothing|BREW/);
+});
+
+test("an unknown path is told so in the envelope", async () => {
+  await using door = await openDoor();
+  const response = await door.ask("/wp-login.php");
+  expect([response.status, await response.json()]).toMatchObject([
+    404,
+    { status: "error", data: null, code: "not_found" },
+  ]);
+});
+
+test("what breaks inside is told to the operator with the trace, to the caller without a word about how", async () => {
+  const parts = {
+    authority: {
+      authenticate: () => Promise.reject(new TypeError("SELECT token FROM secrets")),
+      audience: "https://vm.example.org/mcp",
+    } as never,
+  };
+  await using door = await openDoor({ parts });
+  const response = await door.ask("/mcp", bearing("abc"));
+  expect(response.status).toBe(500);
+  const trace = response.headers.get("x-trace-id");
+  const text = await response.text();
+  expect(text).not.toMatch(/SELECT|secrets|\.ts:/);
+  const told = door.logged.find(({ level }) => level === "error");
+  expect(told?.fields).toMatchObject({ trace_id: trace });
+});
+
+test("each request is one line in the log, without query, token or a character that is not seen", async () => {
+  await using door = await openDoor();
+  const { token, owner } = await door.signIn();
+  await door.ask("/api/tools?secret=s3cret", {
+    ...bearing(token, { "user-agent": "curl\u009b31m\u00ad" }),
+  });
+  await door.ask("/auth/codes/ABCD-EFGH");
+  const lines = door.logged.filter((line) => line.message === "request");
+  expect(lines[0]?.fields).toMatchObject({
+    method: "GET",
+    path: "/api/tools",
+    status: 200,
+    owner,
+    agent: "curl?31m?",
+  });
+  expect(lines[1]?.fields["path"]).toBe("/auth/codes/…");
+  expect(JSON.stringify(door.logged)).not.toMatch(/s3cret|ABCD/);
+  expect(JSON.stringify(door.logged)).not.toContain(token);
+});
+
+test("a trace id is the caller's if it is one, else ours", async () => {
+  await using door = await openDoor();
+  const trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const of = async (traceparent: string) =>
+    (await door.ask("/", { headers: { traceparent } })).headers.get("x-trace-id");
+  expect(await of(`00-${trace}-00f067aa0ba902b7-01`)).toBe(trace);
+  for (const broken of [
+    "",
+    "00-x-y-01",
+    `00-${"0".repeat(32)}-00f067aa0ba902b7-01`,
+    `ff-${trace}-00f067aa0ba902b7-01`,
+  ]) {
+    expect(await of(broken)).toMatch(/^[0-9a-f]{32}$/);
+    expect(await of(broken)).not.toBe(trace);
+  }
+});
+
+test("the page at / says what this is, and runs nothing", async () => {
+  await using door = await openDoor();
+  const response = await door.ask("/");
+  const text = await response.text();
+  expect(text).toContain("https://vm.example.org/mcp");
+  expect(text).not.toMatch(/<script|https?:\/\/(?!vm\.example\.org)/);
+  expect(response.headers.get("content-security-policy")).toMatch(
+    /^default-src 'none'; style-src 'sha256-[^']+';/,
+  );
+});
