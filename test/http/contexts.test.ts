@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
+import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { bomb, type Entry, pax, tar, tarGz } from "../support/http/archives.ts";
 import { type Ground, openGround } from "../support/http/ground.ts";
@@ -48,11 +49,9 @@ describe("An archive is refused that has", () => {
     ["a path that climbs from inside", () => tar([file("a/../../b")]), [400]],
     ["a path that climbs, by an extended header", () => tar([pax("path", "../../b"), file("a")]), [400]],
     ["an absolute path, by an extended header", () => tar([pax("path", "/b"), file("a")]), [400]],
-    ["a path that climbs, for all that follow", () => tar([pax("path", "../b", "g"), file("a")]), [400]],
     ["a path with a NUL", () => tar([pax("path", "a\0b"), file("a")]), [400]],
     ["a path with a line feed", () => tar([pax("path", "a\nb"), file("a")]), [400]],
     ["a path of 5,000 letters", () => tar([pax("path", "a/".repeat(2500)), file("a")]), [400]],
-    ["a backslash that climbs", () => tar([file("..\\..\\b")]), [400]],
     ["an empty path", () => tar([file("")]), [400]],
     ["a link to outside", () => tar([{ name: "l", type: "2", link: "/etc" }]), [400]],
     ["a link that climbs", () => tar([{ name: "d/l", type: "2", link: "../../x" }]), [400]],
@@ -94,18 +93,25 @@ describe("An archive is refused that has", () => {
   });
 });
 
+test("what looks like a way out and is none is taken for what it is: a name", async () => {
+  for (const entries of [[file("..\\..\\b")], [pax("path", "../b", "g"), file("a")]]) {
+    const reply = await upload(tar(entries));
+    expect(reply?.status, reply?.body).toBe(200);
+    expect(JSON.parse(reply?.body ?? "").data).toMatchObject({ files: 1, bytes: 1 });
+  }
+});
+
 test("a digest that does not fit is refused, and the blob is not kept", async () => {
   const before = blobs();
   const other = createHash("sha256").update("other").digest();
-  for (const headers of [
-    [["Content-Digest", `sha-256=:${other.toString("base64")}:`]],
-    [["Digest", `sha-256=${other.toString("base64")}`]],
-  ] as [string, string][][]) {
-    const reply = await upload(tar([file("a")]), headers);
-    if (reply?.status !== 200) ground.refused(reply, [400, 409]);
-    else expect(headers[0]?.[0], "only the header that is in use is checked").not.toBe("Content-Digest");
+  for (const header of [
+    ["Content-Digest", `sha-256=:${other.toString("base64")}:`],
+    ["Digest", `sha-256=${other.toString("base64")}`],
+    ["Content-Digest", "sha-256=:AAAA:"],
+  ] as [string, string][]) {
+    ground.refused(await upload(tar([file("digested")]), [header]), 400);
   }
-  expect(blobs().length).toBeLessThanOrEqual(before.length + 1);
+  expect(blobs()).toEqual(before);
 });
 
 test("an upload that breaks off leaves nothing", async () => {
@@ -123,7 +129,16 @@ test("an upload that breaks off leaves nothing", async () => {
     );
     wire.close();
   }
+  const left = join(ground.server.stateDir, "artifacts", "tmp");
+  await waitFor(() => readdirSync(left).length === 0, {
+    timeoutMs: 10_000,
+    what: "what was begun to be gone",
+  });
   expect(blobs()).toEqual(before);
+  await waitFor(async () => (await upload(tar([file("next")])))?.status === 200, {
+    timeoutMs: 10_000,
+    what: "room for the next upload",
+  });
 });
 
 describe("A context is its owner's:", () => {

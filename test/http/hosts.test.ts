@@ -36,8 +36,8 @@ let documents: Documents;
 beforeAll(async () => {
   documents = await serveDocuments();
   ground = await openGround({
-    FORMATION_OAUTH_PRIVATE_CLIENTS: documents.host,
-    FORMATION_OAUTH_CA: documents.certificate,
+    FORMATION_CLIENT_HOSTS: documents.host,
+    FORMATION_CLIENT_CA: documents.certificate,
   });
   browser = await openChromium();
 });

@@ -57,15 +57,18 @@ function authorize(changes: Record<string, string | undefined>): Promise<Reply> 
   return ask(ground.url, { path: `/oauth/authorize?${query}` });
 }
 
+/** What anybody may read from anywhere: it is the same for all. */
+const PUBLIC = [
+  "/.well-known/oauth-protected-resource/mcp",
+  "/.well-known/oauth-authorization-server",
+  "/oauth/jwks",
+];
 const PLACES: [string, string][] = [
   ["GET", "/"],
   ["POST", "/mcp"],
   ["GET", "/api/tools"],
   ["POST", "/api/auth/login"],
   ["GET", "/api/openapi.json"],
-  ["GET", "/.well-known/oauth-protected-resource/mcp"],
-  ["GET", "/.well-known/oauth-authorization-server"],
-  ["GET", "/oauth/jwks"],
   ["POST", "/oauth/token"],
   ["POST", "/oauth/register"],
   ["GET", "/metrics"],
@@ -88,7 +91,7 @@ describe("A name that is not the server's own gets nothing (DNS rebinding):", ()
     "xn--127-.0.0.1",
   ];
   test.each(hosts)("Host: %s", async (host) => {
-    for (const [method, path] of PLACES) {
+    for (const [method, path] of [...PLACES, ...PUBLIC.map((each) => ["GET", each] as const)]) {
       const reply = await send(ground.url, {
         method,
         path,
@@ -126,6 +129,21 @@ describe("A name that is not the server's own gets nothing (DNS rebinding):", ()
       });
       ground.refused(reply, 403);
       expect(reply?.headers).not.toHaveProperty("access-control-allow-origin");
+    }
+  });
+
+  test("what is public may be read from anywhere, and knows nobody", async () => {
+    for (const path of PUBLIC) {
+      const headers = [
+        ["Origin", "https://evil.example"],
+        ["Cookie", "_session=x"],
+      ] as const;
+      const reply = await ask(ground.url, { path, headers });
+      expect(reply.status).toBe(200);
+      expect(reply.headers["access-control-allow-origin"]).toBe("*");
+      expect(reply.headers).not.toHaveProperty("access-control-allow-credentials");
+      expect(reply.headers).not.toHaveProperty("set-cookie");
+      expect(reply.body).not.toMatch(/"d":|evil\.example/);
     }
   });
 
@@ -271,7 +289,12 @@ describe("Nobody is sent to a place that the client did not register:", () => {
     if (reply.status === 303) {
       const back = new URL(reply.headers["location"] ?? "");
       expect(`${back.origin}${back.pathname}`).toBe(BACK);
-      expect(back.searchParams.get("iss")).toBe(ground.url);
+      const said = new URLSearchParams(back.search === "" ? back.hash.slice(1) : back.search);
+      expect(Object.fromEntries(said)).toMatchObject({
+        iss: ground.url,
+        state: "s",
+        error: expect.any(String),
+      });
     } else ground.refused(reply, 400);
   });
 });

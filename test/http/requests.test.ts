@@ -44,7 +44,7 @@ describe("What is no HTTP/1.1 request is answered 400, or not at all, and its co
     ["a path with a space", list("GET /a b HTTP/1.1"), [400]],
     ["a path with a NUL", list("GET /a\0b HTTP/1.1"), [400]],
     ["no host", () => "GET / HTTP/1.1\r\n\r\n", [400]],
-    ["two hosts", () => `GET / HTTP/1.1\r\n${host()}Host: evil.example\r\n\r\n`, [400]],
+    ["two hosts", () => `GET / HTTP/1.1\r\n${host()}Host: evil.example\r\n\r\n`, [403]],
     ["a header without a colon", list("GET / HTTP/1.1", "Broken\r\n"), [400]],
     ["a header without a name", list("GET / HTTP/1.1", ": x\r\n"), [400]],
     ["a header name with a space", list("GET / HTTP/1.1", "X Y: z\r\n"), [400]],
@@ -266,7 +266,6 @@ describe("JSON that means harm is refused:", () => {
     ["10,000 parameters", `{"parameters":${many(10_000)}}`],
     ["lists 100,000 deep", `{"parameters":${deep(100_000, "[", "]")}}`],
     ["objects 100,000 deep", `{"parameters":{"metadata":${deep(100_000, '{"a":', "}")}}}`],
-    ["__proto__ beside the parameters", '{"parameters":{},"__proto__":{"admin":true}}'],
     ["__proto__ among the parameters", '{"parameters":{"__proto__":{"limit":1}}}'],
     ["__proto__ in a map", '{"parameters":{"metadata":{"__proto__":"x"}}}'],
     ["a prototype through constructor", '{"parameters":{"constructor":{"prototype":{"polluted":1}}}}'],
@@ -295,10 +294,10 @@ describe("JSON that means harm is refused:", () => {
     [
       "objects 100,000 deep",
       `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":${deep(100_000, '{"a":', "}")}}`,
-      400,
+      200,
     ],
     ["10,000 keys", many(10_000), 400],
-    ["a method of an object's own", '{"jsonrpc":"2.0","id":1,"method":"__proto__"}', 400],
+    ["a method of an object's own", '{"jsonrpc":"2.0","id":1,"method":"__proto__"}', 200],
   ];
   test.each(messages)("to /mcp: %s", async (_, body, status) => {
     const reply = await send(ground.url, {
@@ -308,6 +307,7 @@ describe("JSON that means harm is refused:", () => {
       body,
     });
     ground.refused(reply, status);
+    expect(reply?.body, "also with 200, as the 2025 protocol has it").toMatch(/"error":\{"code":-32\d{3},/);
     await expectAlive();
   });
 
@@ -344,6 +344,9 @@ describe("JSON that means harm is refused:", () => {
   });
 
   test("and nobody's prototype was changed", async () => {
+    const body = '{"parameters":{},"__proto__":{"limit":7,"admin":true}}';
+    const headers = [bearer(), JSON_TYPE];
+    await send(ground.url, { method: "POST", path: "/api/tools/vm_list", headers, body });
     expect(({} as Record<string, unknown>)["polluted"]).toBeUndefined();
     const reply = await rest(ground.url, "GET", "/api/auth/whoami", { token: ground.user.token });
     expect(reply.json.data).not.toHaveProperty("admin");
@@ -370,7 +373,6 @@ describe("A path leads nowhere but to a route:", () => {
     "/api/operations/%zz",
     "/api/operations/..%2faccounts",
     "/api/operations/op_..%2f..%2fetc%2fpasswd",
-    `/api/operations/${"a".repeat(4000)}`,
     "/api/tools/__proto__",
     "/api/tools/constructor",
     "/api/tools/vm_list%00",

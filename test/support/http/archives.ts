@@ -34,9 +34,15 @@ export function pax(key: string, value: string, type = "x"): Entry {
   return { name: "pax", type, body: `${length} ${key}=${value}\n` };
 }
 
-/** An archive of few bytes that unpacks to so many MiB of zeros. */
+/** An archive of few bytes that unpacks to so many MiB of zeros: gzip members one after the other are one stream. */
 export function bomb(mebibytes: number): Buffer {
-  return gzipSync(tar([{ name: "zeros", body: Buffer.alloc(mebibytes * 1024 * 1024) }]), { level: 9 });
+  const head = gzipSync(block({ name: "zeros" }, mebibytes * 1024 * 1024));
+  const zeros = gzipSync(Buffer.alloc(1024 * 1024), { level: 9 });
+  return Buffer.concat([
+    head,
+    ...Array.from({ length: mebibytes }, () => zeros),
+    gzipSync(Buffer.alloc(1024)),
+  ]);
 }
 
 function block(entry: Entry, bytes: number): Buffer {

@@ -96,7 +96,7 @@ export async function newUser(
 
 /** Opens an account for a key, or changes what it may do. */
 export async function admit(url: string, admin: Person, key: KeyPair, scopes: string): Promise<void> {
-  const named = key.kind === "secp256k1" ? { address: keyId(key) } : { public_key: key.publicJwk() };
+  const named = key.kind === "secp256k1" ? { id: keyId(key) } : { public_key: key.publicJwk() };
   const body = { ...named, scopes: scopes.split(" ") };
   await restData(url, "POST", "/api/accounts", { token: admin.token, body });
 }

@@ -20,12 +20,12 @@ export interface HttpServerOptions {
 
 /** One process that serves. */
 export interface HttpServer {
-  /** Its origin, without a slash at its end. */
+  /** Where it listens: an origin without a slash at its end. Its public URL, unless another was set. */
   url: string;
   pid: number;
   stateDir: string;
-  /** The one-time token of a fresh server's first admin, or null. */
-  bootstrapToken: string | null;
+  /** The one-time token of a fresh server's first admin, as it was printed. */
+  bootstrapToken(): Promise<string>;
   /** All that it wrote so far, on both streams. */
   output(): string;
   /** Resident memory in MiB. */
@@ -74,18 +74,23 @@ export async function startHttp({ stateDir, env = {}, args = [] }: HttpServerOpt
       output += chunk;
     });
   }
-  const url = await waitFor(
+  const address = await waitFor(
     () => {
       if (child.exitCode !== null) throw new Error(`The server ended with ${child.exitCode}:\n${output}`);
-      return /listening[^\n]*?(https?:\/\/[^\s"\\]+)/i.exec(output)?.[1];
+      return /"message":"listening".*"address":"([^"]+)"/.exec(output)?.[1];
     },
     { timeoutMs: 60_000, everyMs: 20, what: "the server to listen" },
   );
   return {
-    url: url.replace(/\/$/, ""),
+    url: `http://${address}`,
     pid: child.pid ?? 0,
     stateDir,
-    bootstrapToken: /\bfmb_[A-Za-z0-9_-]+/.exec(output)?.[0] ?? null,
+    bootstrapToken: () =>
+      waitFor(() => /--bootstrap (fmb_\S+)\n/.exec(output)?.[1], {
+        timeoutMs: 20_000,
+        everyMs: 20,
+        what: "the bootstrap token",
+      }),
     output: () => output,
     rss: () =>
       Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1] ?? 0) / 1024,
