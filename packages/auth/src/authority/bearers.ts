@@ -44,8 +44,8 @@ interface Known {
 
 export interface Bearers {
   authenticate(bearer: string): Promise<Authenticated>;
-  /** Forgets what is remembered here, so that a change made by this process is effective in it at once. */
-  forget(): void;
+  /** Forgets what is remembered of an owner, so that a change made by this process is effective in it at once. */
+  forget(owner: string): void;
 }
 
 export function bearersOf(parts: {
@@ -93,7 +93,7 @@ export function bearersOf(parts: {
       tokenId: id,
       clientId,
       expiresAt: Math.floor(endsAt / 1000),
-      issuedAt: Math.floor(issuedAt / 1000),
+      issuedAt: issuedAt / 1000,
       ...(key === undefined ? {} : { keyId: key }),
       ...(family === undefined ? {} : { family }),
     };
@@ -124,9 +124,9 @@ export function bearersOf(parts: {
   };
 
   return {
-    forget: () => {
-      known.clear();
-      seen.clear();
+    forget: (owner) => {
+      known.deleteWhere(({ who }) => who.principal.owner === owner);
+      seen.deleteWhere(() => true);
     },
     authenticate: async (bearer) => {
       if (typeof bearer !== "string" || bearer.length > MAX_TOKEN_BYTES) throw refused();

@@ -2,42 +2,42 @@
 // through, however many processes print tokens and however many keys come at once.
 
 import { type Clock, type Documents, FormationError } from "@formation-mcp/contract";
-import { type Accounts, isConflict } from "./accounts.ts";
+import { isConflict } from "./accounts.ts";
 import { hashOf, type Secrets, sameSecret } from "./secrets.ts";
 
 const KIND = "bootstrap";
 const GATE = "admin";
 const TOKEN = /^fmb_([0-9a-f]{16})_([A-Za-z0-9_-]{43})$/;
 const TOKEN_MS = 24 * 60 * 60_000;
-/** Who passed the gate opens the account within this time, or another may pass. */
+/** Who passed the gate becomes admin within this time, or another may pass. */
 const CLAIM_MS = 60_000;
 
 export interface Bootstrap {
-  isOpen(): Promise<boolean>;
   /** A new token, or null once there is or was an admin. */
   token(): Promise<string | null>;
   /** @throws FormationError `unauthenticated` unless it is a token of ours and the gate is open. */
   check(token: string): Promise<void>;
-  /** Closes the gate behind an account that becomes admin; true for the one who closed it. */
+  /** Closes the gate behind an account that is about to become admin; true for the one who closed it. */
   close(owner: string): Promise<boolean>;
+  /** Notes that it has become admin: the gate stays closed for ever. */
+  confirm(owner: string): Promise<void>;
 }
 
-export function bootstrapIn(
-  documents: Documents,
-  accounts: Accounts,
-  secrets: Secrets,
-  clock: Clock,
-): Bootstrap {
-  const gate = () => documents.get<{ owner: string }>(KIND, GATE);
-  const abandoned = async (passed: { doc: { owner: string }; updated_at: number }) =>
-    clock.now() - passed.updated_at > CLAIM_MS && (await accounts.get(passed.doc.owner)) === null;
+interface Gate {
+  owner: string;
+  at: number;
+  confirmed: boolean;
+}
+
+export function bootstrapIn(documents: Documents, secrets: Secrets, clock: Clock): Bootstrap {
+  const gate = () => documents.get<Gate>(KIND, GATE);
+  const isClosed = ({ doc }: { doc: Gate }) => doc.confirmed || clock.now() - doc.at <= CLAIM_MS;
   const isOpen = async () => {
     const passed = await gate();
-    return passed === null || (await abandoned(passed));
+    return passed === null || !isClosed(passed);
   };
 
   return {
-    isOpen,
     token: async () => {
       if (!(await isOpen())) return null;
       const id = Buffer.from(secrets.random(8)).toString("hex");
@@ -54,15 +54,25 @@ export function bootstrapIn(
     },
     close: async (owner) => {
       const passed = await gate();
-      if (passed && !(await abandoned(passed))) return false;
+      if (passed && isClosed(passed)) return false;
       try {
-        await documents.put({ kind: KIND, id: GATE, doc: { owner } }, passed?.version ?? 0);
+        const doc: Gate = { owner, at: clock.now(), confirmed: false };
+        await documents.put({ kind: KIND, id: GATE, doc }, passed?.version ?? 0);
       } catch (error) {
         if (isConflict(error)) return false;
         throw error;
       }
       await documents.removeAll({ kinds: [KIND], group: KIND });
       return true;
+    },
+    confirm: async (owner) => {
+      const passed = await gate();
+      if (passed?.doc.confirmed === false && passed.doc.owner === owner) {
+        await documents.put<Gate>(
+          { kind: KIND, id: GATE, doc: { ...passed.doc, confirmed: true } },
+          passed.version,
+        );
+      }
     },
   };
 }

@@ -10,7 +10,7 @@ import { bootstrapIn, notOpen } from "./bootstrap.ts";
 import { shrinkBounds, shrinkScopes } from "./bounds.ts";
 import { challengesIn } from "./challenges.ts";
 import { childId, depthOf, lineage, minting, OWN_CLIENT } from "./minting.ts";
-import { revocationsIn, standsBehind } from "./revocations.ts";
+import { lastRevoked, revocationsIn, standsBehind } from "./revocations.ts";
 import { refused, secretsOf } from "./secrets.ts";
 import { sessionsIn } from "./sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
@@ -54,7 +54,7 @@ export function createAuthority(options: AuthorityOptions): Authority {
   const mint = minting(tokens);
   const sessions = sessionsIn(documents, { accounts, revocations, mint, secrets, clock, logger });
   const bearers = bearersOf({ tokens, apiTokens, accounts, revocations, clock, logger });
-  const bootstrap = bootstrapIn(documents, accounts, secrets, clock);
+  const bootstrap = bootstrapIn(documents, secrets, clock);
 
   const verify = async (signed: SignedMessage): Promise<{ account: Account; key: AccountKey }> => {
     const key = await challenges.redeem(signed);
@@ -90,22 +90,31 @@ export function createAuthority(options: AuthorityOptions): Authority {
     return sessions.begin(account, key.id, allowed(account, scopes ?? new Set(account.scopes)), now);
   };
 
-  const admit: Authority["admit"] = async (given, scopes) => {
-    const known = given.id === undefined ? null : await accounts.ofKey(given.id);
-    if (scopes.has("admin") && known) await bootstrap.close(known.owner);
-    if (known && given.publicKey === undefined) return await settled(accounts.setScopes(known.owner, scopes));
-    const key = knownKey(given);
-    if (scopes.has("admin")) await bootstrap.close((await accounts.ofKey(key.id))?.owner ?? key.id);
-    const account = await accounts.open(key, scopes);
-    return await settled(accounts.setScopes(account.owner, scopes));
+  /** The key's account with these scopes, made if there is none. */
+  const give = async (key: KeyKnown, scopes: ReadonlySet<Scope>): Promise<Account> => {
+    const { owner } = await accounts.open(key, scopes);
+    return await settled(owner, accounts.setScopes(owner, scopes));
   };
 
+  const admit: Authority["admit"] = async (given, scopes) => {
+    const known = given.id === undefined ? null : await accounts.ofKey(given.id);
+    const key = known && given.publicKey === undefined ? null : knownKey(given);
+    const owner = known?.owner ?? (key ? await ownerOf(key) : "");
+    if (scopes.has("admin")) await bootstrap.close(owner);
+    const account = await (key ? give(key, scopes) : settled(owner, accounts.setScopes(owner, scopes)));
+    if (scopes.has("admin")) await bootstrap.confirm(owner);
+    return account;
+  };
+
+  /** The account that a key has, or would open. */
+  const ownerOf = async (key: KeyKnown) => (await accounts.ofKey(key.id))?.owner ?? key.id;
+
   /** What this process itself changed is effective in it at once. */
-  const settled = async <T>(change: Promise<T>): Promise<T> => {
+  const settled = async <T>(owner: string, change: Promise<T>): Promise<T> => {
     try {
       return await change;
     } finally {
-      bearers.forget();
+      bearers.forget(owner);
     }
   };
 
@@ -127,11 +136,12 @@ export function createAuthority(options: AuthorityOptions): Authority {
     if (token.startsWith("fmr_")) return await sessions.endBy(token);
     if (isApiToken(token)) {
       const found = await apiTokens.find(token);
-      if (found) await apiTokens.remove(found.owner, found.id);
+      if (found) await settled(found.owner, apiTokens.remove(found.owner, found.id));
       return;
     }
     const { principal, tokenId } = await bearers.authenticate(token);
-    if (!(await revokeToken(principal.owner, tokenId))) await revocations.add(principal.owner, tokenId);
+    const { owner } = principal;
+    if (!(await settled(owner, revokeToken(owner, tokenId)))) await revocations.add(owner, tokenId);
   };
 
   return {
@@ -182,35 +192,36 @@ export function createAuthority(options: AuthorityOptions): Authority {
         scopes: allowed(account, shrinkScopes(by.principal, scopes)),
         bounds: shrinkBounds(by.principal.bounds, bounds),
         expiresInSeconds,
-        now,
+        // What was revoked within this millisecond must not void what is made after it.
+        now: Math.max(now, lastRevoked(account, by.keyId) + 1),
       });
     },
     apiTokens: apiTokens.list,
-    revokeToken: (owner, id) => settled(revokeToken(owner, id)),
+    revokeToken: (owner, id) => settled(owner, revokeToken(owner, id)),
     revokeBearer: async (token) => {
       try {
-        if (typeof token === "string" && token.length <= 8192) await settled(ended(token));
+        if (typeof token === "string" && token.length <= 8192) await ended(token);
       } catch (error) {
         // A token that is not valid is what the caller wanted (RFC 7009 §2.2).
         if (!(error instanceof FormationError && error.code === "unauthenticated")) throw error;
       }
     },
     revokeKey: async (owner, keyId) => {
-      await settled(accounts.revoke(owner, keyId));
+      await settled(owner, accounts.revoke(owner, keyId));
       await sessions.endOfKey(owner, keyId);
       await apiTokens.removeOfKey(owner, keyId);
     },
     revokeOwner: async (owner) => {
-      await settled(accounts.revoke(owner));
+      await settled(owner, accounts.revoke(owner));
       await documents.removeAll({ kinds: KINDS_OF_OWNER, owner });
     },
     account: accounts.get,
     accountOfKey: accounts.ofKey,
     accounts: accounts.list,
     admit,
-    addKey: async (owner, given) => await settled(accounts.addKey(owner, knownKey(given))),
+    addKey: async (owner, given) => await settled(owner, accounts.addKey(owner, knownKey(given))),
     removeKey: async (owner, keyId) => {
-      const account = await settled(accounts.removeKey(owner, keyId));
+      const account = await settled(owner, accounts.removeKey(owner, keyId));
       await sessions.endOfKey(owner, keyId);
       await apiTokens.removeOfKey(owner, keyId);
       return account;
@@ -220,12 +231,12 @@ export function createAuthority(options: AuthorityOptions): Authority {
     bootstrap: async (token, signed) => {
       await bootstrap.check(token);
       const key = await challenges.redeem(signed);
-      const owner = (await accounts.ofKey(key.id))?.owner ?? key.id;
+      const owner = await ownerOf(key);
       if (!(await bootstrap.close(owner))) throw notOpen();
       const now = clock.now();
       const all = new Set<Scope>(SCOPES);
-      await accounts.open(key, all);
-      const account = await settled(accounts.setScopes(owner, all));
+      const account = await give(key, all);
+      await bootstrap.confirm(owner);
       return await sessions.begin(account, key.id, all, now);
     },
     jwks: async () => ({

@@ -31,7 +31,7 @@ export class Recent<V> {
     this.#values.delete(key);
   }
 
-  clear(): void {
-    this.#values.clear();
+  deleteWhere(matches: (value: V) => boolean): void {
+    for (const [key, value] of this.#values) if (matches(value)) this.#values.delete(key);
   }
 }

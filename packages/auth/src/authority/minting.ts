@@ -1,7 +1,7 @@
 // How our own access tokens are made and named. A token's id tells its descent: `ses_F.a` belongs to session F, and
 // `ses_F.a~b` was made with it, so whoever reads the id knows every name under which it may have been revoked.
 
-import { type Clock, LIMITS } from "@formation-mcp/contract";
+import { LIMITS } from "@formation-mcp/contract";
 import type { Bounds, Scope } from "../principal.ts";
 import type { AccessTokens } from "./access-tokens.ts";
 import { inOrder } from "./accounts.ts";
@@ -66,9 +66,4 @@ export function depthOf(jti: string): number {
 
 export function childId(jti: string, secrets: Secrets): string {
   return `${jti}~${Buffer.from(secrets.random(12)).toString("base64url")}`;
-}
-
-/** The second that now falls into, for comparing with a token's times. */
-export function secondsNow(clock: Clock): number {
-  return Math.floor(clock.now() / 1000);
 }

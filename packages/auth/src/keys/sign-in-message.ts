@@ -43,11 +43,6 @@ const PATTERNS = {
   requestId: /^[A-Za-z0-9\-._~!$&'()*+,;=:@%]*$/,
 } as const;
 
-/** What a statement may hold; anything else is to be left out or replaced before. */
-export function isStatement(text: string): boolean {
-  return PATTERNS.statement.test(text);
-}
-
 /**
  * Spells a message.
  * @throws FormationError `invalid` for a field that the grammar does not allow.
