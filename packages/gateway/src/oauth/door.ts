@@ -12,7 +12,7 @@ import { createLimits, DEFAULT_RATES, type Rates, retryAfter } from "../http/lim
 import { assetOf } from "./assets.ts";
 import { CHALLENGE_GRANT, faceOf, normalizeClient, OWN_CLIENT, RedirectError } from "./clients.ts";
 import { createCodes } from "./codes.ts";
-import { createSafeFetch, type OutsideOptions } from "./fetch.ts";
+import { createSafeFetch, type OutsideOptions, rememberingFailures } from "./fetch.ts";
 import { createInteractions, type Decision } from "./interactions.ts";
 import { serverMetadata } from "./metadata.ts";
 import { errorPage } from "./pages.ts";
@@ -74,7 +74,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   const limits = createLimits(counters, { ...DEFAULT_RATES, ...deps.rates }, clock);
   const codes = createCodes({ documents, clock, random, secrets });
   const signIn = createSignIn(authority, secrets);
-  const fetch = createSafeFetch(deps.outside);
+  const fetch = rememberingFailures(createSafeFetch(deps.outside), clock);
   const { cookieKeys } = secrets;
   const newest = createProviders({ authority, documents, clock, logger, cookieKeys, fetch });
   const document = JSON.stringify(serverMetadata(authority.issuer));
@@ -110,6 +110,8 @@ export function createOAuth(deps: OAuthDeps): OAuth {
     if (path === "/oauth/jwks" && isRead(method)) {
       sendPublic(response, JSON.stringify(await authority.jwks()), "application/jwk-set+json; charset=utf-8");
     } else if (path === "/oauth/authorize" && isRead(method)) {
+      // It may make this server read a document of somebody's choice.
+      await limits.take("signIn", addressKey(asked.address));
       await forward(asked, { url: `${path}?${authorizeQuery(asked.query)}` });
     } else if (/^\/oauth\/authorize\/[\w-]{10,64}$/.test(path) && isRead(method)) {
       await forward(asked);
@@ -216,6 +218,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   async function serve(asked: Request): Promise<void> {
     const { path, method, original, response, address } = asked;
     for (const [name, value] of Object.entries(SAFE_HEADERS)) response.setHeader(name, value);
+    response.removeHeader("cross-origin-opener-policy");
     if (`${path}${asked.query}`.length > URL_LENGTH)
       throw new FormationError("invalid", "The address is too long.");
     await limits.take("address", addressKey(address));
@@ -292,8 +295,8 @@ function authorizeQuery(query: string): string {
     params.set("scope", (known.length > 0 ? known : DEFAULT_SCOPES).join(" "));
   }
   // `fragment` and `form_post` are for flows that this server does not have; an unknown mode is refused by redirect.
-  if (params.has("response_mode") && params.get("response_mode") !== "query")
-    params.set("response_mode", "none");
+  if (!params.has("response_mode")) params.set("response_mode", "query");
+  else if (params.get("response_mode") !== "query") params.set("response_mode", "none");
   return params.toString();
 }
 

@@ -2,9 +2,10 @@
 // itself, so that no name can mean a public machine when it is looked at and an inner one when it is called.
 
 import type { LookupAddress, LookupOptions } from "node:dns";
-import { lookup } from "node:dns/promises";
+import { lookup as systemLookup } from "node:dns/promises";
 import { request } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
+import type { Clock } from "@formation-mcp/contract";
 import { isPublicAddress } from "./addresses.ts";
 
 /** What may be read beside the public internet. */
@@ -13,6 +14,8 @@ export interface OutsideOptions {
   privateHosts?: readonly string[];
   /** PEM certificates of the authority that signed theirs. */
   ca?: string;
+  /** How names become addresses. Default: as the machine does it. */
+  lookup?: (name: string) => Promise<LookupAddress[]>;
 }
 
 const TIME_MS = 5_000;
@@ -31,34 +34,65 @@ export type Fetch = (
  */
 export function createSafeFetch(options: OutsideOptions = {}): Fetch {
   const privateHosts = new Set(options.privateHosts ?? []);
+  const find = options.lookup ?? ((name: string) => systemLookup(name, { all: true, verbatim: true }));
+
+  /** All addresses of a name; throws unless each of them may be dialled. */
+  async function resolve(name: string, privately: boolean): Promise<LookupAddress[]> {
+    const found = await find(name);
+    if (found.length === 0 || (!privately && !found.every(({ address }) => isPublicAddress(address)))) {
+      throw new Error("the name leads to an address that is not public");
+    }
+    return found;
+  }
+
   return async (input, init) => {
     const url = new URL(input);
     if (url.protocol !== "https:" || url.username !== "" || url.password !== "") {
       throw new Error("only https addresses without credentials are read");
     }
     if ((init?.method ?? "GET") !== "GET") throw new Error("documents are only read");
-    const host = `${url.hostname}:${url.port === "" ? "443" : url.port}`;
-    const lookup = pinned(privateHosts.has(host));
+    const privately = privateHosts.has(`${url.hostname}:${url.port === "" ? "443" : url.port}`);
     // A literal address is never looked up, so it is checked here.
     const literal = url.hostname.replace(/^\[|\]$/g, "");
-    if (isIP(literal) !== 0) await resolve(literal, privateHosts.has(host));
+    if (isIP(literal) !== 0 && !privately && !isPublicAddress(literal)) {
+      throw new Error("the address is not public");
+    }
+    const lookup = pinned((name) => resolve(name, privately));
     return read(url, new Headers(init?.headers), lookup, options.ca);
   };
 }
 
-/** All addresses of a name; throws unless each of them may be dialled. */
-async function resolve(name: string, privately: boolean): Promise<LookupAddress[]> {
-  const found = await lookup(name, { all: true, verbatim: true });
-  if (found.length === 0 || (!privately && !found.every(({ address }) => isPublicAddress(address)))) {
-    throw new Error("the name leads to an address that is not public");
-  }
-  return found;
+const FAILURES = 500;
+const FAILED_MS = 10_000;
+
+/** The same, but what could not be read is not tried again for ten seconds, however often it is asked for. */
+export function rememberingFailures(fetch: Fetch, clock: Clock): Fetch {
+  const failed = new Map<string, number>();
+  const remember = (url: string) => {
+    failed.delete(url);
+    failed.set(url, clock.now() + FAILED_MS);
+    for (const oldest of failed.keys()) {
+      if (failed.size <= FAILURES) break;
+      failed.delete(oldest);
+    }
+  };
+  return async (url, init) => {
+    if (clock.now() < (failed.get(url) ?? 0)) throw new Error("the document could not be read a moment ago");
+    try {
+      const response = await fetch(url, init);
+      if (response.status !== 200) remember(url);
+      return response;
+    } catch (error) {
+      remember(url);
+      throw error;
+    }
+  };
 }
 
 /** A look-up for one connection: what it returns is what was checked, and is what the socket dials. */
-function pinned(privately: boolean): LookupFunction {
+function pinned(resolve: (name: string) => Promise<LookupAddress[]>): LookupFunction {
   return (name: string, options: LookupOptions, done) => {
-    resolve(name, privately).then(
+    resolve(name).then(
       (found) => {
         const [first] = found;
         if (options.all) done(null, found);
