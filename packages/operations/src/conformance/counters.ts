@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { Store } from "../port.ts";
-import { MINUTE, refused, type World } from "./world.ts";
+import { MINUTE, refused, SWEEP, type World } from "./world.ts";
 
 export function counterLaws(open: () => World, reopen: () => Promise<Store | undefined>): void {
   it("a limit is spent in parts, and is there again in the next window", async () => {
@@ -22,6 +22,23 @@ export function counterLaws(open: () => World, reopen: () => Promise<Store | und
     expect(await spend(1)).toEqual({ granted: 1, resets_at: resets_at + MINUTE });
     const other = { key: "other", limit: 5, windowMs: MINUTE, amount: 5 };
     expect((await store.counters.spend(other)).granted).toBe(5);
+  });
+
+  it("the sweep removes what was counted in windows that are over", async () => {
+    const { store, clock } = open();
+    const spend = (key: string, windowMs: number) =>
+      store.counters.spend({ key, limit: 1, windowMs, amount: 1 });
+    await spend("long", 1e12);
+    for (let i = 0; i < 1100; i++) await spend(`short ${i}`, 10);
+    await store.sweep(SWEEP);
+    clock.pass(10);
+    const before = store.revision();
+    await store.sweep(SWEEP);
+    const after = store.revision();
+    expect(after).toBeGreaterThan(before);
+    await store.sweep(SWEEP);
+    expect(store.revision()).toBe(after);
+    expect((await spend("long", 1e12)).granted).toBe(0);
   });
 
   it("what can't be counted with is refused", async () => {

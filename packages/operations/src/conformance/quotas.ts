@@ -128,6 +128,17 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     expect(await store.usage(OWNER)).toMatchObject({ memory_mb: 2048, vcpus: 2 });
   });
 
+  it("what is gone takes nothing, though a replacement of it still waits", async () => {
+    const { store, ready, live, ship } = open();
+    const bld = await ready();
+    const vm = await live(bld);
+    await store.submit(sized(ship(bld, { instance_id: vm }), { vcpus: 4, memory_mb: 4096, disk_gb: 40 }));
+    expect(await store.usage(OWNER)).toMatchObject({ vcpus: 4, memory_mb: 4096, disk_gb: 40 });
+    const { version } = await store.instance(OWNER, vm);
+    await store.observe(vm, version, { state: "deleted" });
+    expect(await store.usage(OWNER)).toEqual(IDLE);
+  });
+
   it("who is beyond a lowered limit may still shrink, stop and delete", async () => {
     const { store, ready, live, ship, control, remove } = open();
     const bld = await ready();
