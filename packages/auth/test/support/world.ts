@@ -25,14 +25,14 @@ export interface World {
   founded(options?: Partial<AuthorityOptions>): Promise<{ authority: Authority; admin: KeyPair }>;
 }
 
-/** A fresh database, gone when the test is over. */
-export async function world(): Promise<World> {
+/** A fresh database, gone when the test is over, or when what `atEnd` is given is called. */
+export async function world(atEnd: (close: () => Promise<void>) => void = onTestFinished): Promise<World> {
   const directory = mkdtempSync(join(tmpdir(), "authority-"));
   const path = join(directory, "formation.db");
   const clock = { time: Date.UTC(2026, 10, 23, 12), now: () => clock.time };
   const first = await openSqliteStore({ path, clock });
   const stores = [first];
-  onTestFinished(async () => {
+  atEnd(async () => {
     for (const store of stores) await store.close();
     rmSync(directory, { recursive: true, force: true });
   });
