@@ -1,6 +1,12 @@
 // Operations over REST, in the ancestor's vocabulary.
 
-import { FormationError, LIMITS, OPERATION_STATES, type OperationState } from "@formation-mcp/contract";
+import {
+  FormationError,
+  idKind,
+  LIMITS,
+  OPERATION_STATES,
+  type OperationState,
+} from "@formation-mcp/contract";
 import { z } from "zod";
 import { asListedOperation, asOperation } from "./alias-results.ts";
 import { type Exchange, type Route, route } from "./table.ts";
@@ -52,12 +58,24 @@ export const OPERATION_ROUTES: readonly Route[] = [
     data: operation,
     errors: [400, 404],
     async handle(exchange) {
-      const { id = "" } = exchange.params;
+      const id = knownId(exchange.params["id"]);
       const told = await exchange.tool("operation_get", { id, wait_seconds: exchange.query.wait_seconds });
       return { data: asOperation(told, await deploymentOf(exchange, told)) };
     },
   }),
 ];
+
+/**
+ * An id of ours. What is none is not there, as for the ancestor, whose ids were of another kind.
+ * @throws FormationError `not_found`
+ */
+export function knownId(id = ""): string {
+  if (idKind(id) !== undefined) return id;
+  throw new FormationError("not_found", `There is no operation ${JSON.stringify(id.slice(0, 60))}.`, {
+    field: "id",
+    remedy: "Give the operation_id that a tool returned.",
+  });
+}
 
 /** Whose operations a list shows. @throws FormationError `forbidden` for another's, but for an admin. */
 function readerOf({ caller, note }: Exchange, user: string | undefined) {

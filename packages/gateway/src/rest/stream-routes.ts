@@ -5,6 +5,7 @@ import type { LogPage } from "@formation-mcp/artifacts";
 import { LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
 import { type EventSink, eventStream } from "./events.ts";
+import { knownId } from "./operation-routes.ts";
 import { type Exchange, type Route, route } from "./table.ts";
 
 /** How long an unheard event can delay a line. */
@@ -42,7 +43,7 @@ export const STREAM_ROUTES: readonly Route[] = [
     answer: "events",
     errors: [400, 404],
     async handle(exchange) {
-      const { id = "" } = exchange.params;
+      const id = knownId(exchange.params["id"]);
       const first = await exchange.tool("operation_get", { id, wait_seconds: 0 });
       return eventStream(exchange, (sink) => watch(exchange, sink, id, first));
     },
