@@ -12,6 +12,9 @@ import type { Page } from "./port.ts";
 import type { DocumentRow, Tables } from "./schema.ts";
 import { all, atMost, count, first, numbered, type Query, type Script, values } from "./script.ts";
 
+/** What a document is found by, beside its id. */
+const NAMED = ["owner", "group", "alias", "artifact", "expires_at"] as const;
+
 /** `expected` as in {@link Documents.put}. */
 export function* put(q: Query, document: NewDocument, expected?: number): Script<StoredDocument> {
   const row = rowOf(q, document);
@@ -20,7 +23,7 @@ export function* put(q: Query, document: NewDocument, expected?: number): Script
     q.cached("document.any", { kind, id }, (db, p) =>
       db
         .selectFrom("documents")
-        .select(["seq", "version", "created_at", "expires_at"])
+        .select(["seq", "version", "created_at", ...NAMED])
         .where("kind", "=", p.kind)
         .where("id", "=", p.id),
     ),
@@ -33,13 +36,21 @@ export function* put(q: Query, document: NewDocument, expected?: number): Script
   }
   if (alias !== null) yield* freeAlias(q, kind, id, alias);
   if (before) {
-    const set = { ...row, version: before.version + 1, created_at: before.created_at };
+    const version = before.version + 1;
+    // Each column that is written costs its index, changed or not.
+    const changed = NAMED.filter((name) => row[name] !== before[name]);
+    const set = {
+      ...Object.fromEntries(changed.map((name) => [name, row[name]])),
+      doc: row.doc,
+      version,
+      updated_at: q.now,
+    };
     yield* count(
-      q.cached("document.replace", { ...set, _seq: before.seq }, (db, { _seq, ...p }) =>
+      q.cached(`document.replace ${changed}`, { ...set, _seq: before.seq }, (db, { _seq, ...p }) =>
         db.updateTable("documents").set(p).where("seq", "=", _seq),
       ),
     );
-    return toDocument(set);
+    return toDocument({ ...row, version, created_at: before.created_at });
   }
   if (found) yield* count(bySeq(q, found.seq));
   yield* count(q.cached("document.add", row, (db, p) => db.insertInto("documents").values(p)));
