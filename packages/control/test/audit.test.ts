@@ -154,7 +154,11 @@ describe("a store that fails", () => {
   });
 
   test("what waits to be stored is bounded: then nobody goes on unrecorded", async () => {
-    const audit = open({ store: broken(() => "before") });
+    const lost: unknown[] = [];
+    const logger = {
+      log: (_: string, __: string, fields: Record<string, unknown> = {}) => void lost.push(fields["lines"]),
+    };
+    const audit = open({ store: broken(() => "before"), logger });
     const all = await Promise.allSettled(
       Array.from({ length: 11_000 }, () => audit.record(event(), { wait: false })),
     );
@@ -162,6 +166,7 @@ describe("a store that fails", () => {
     expect(refused).toBeGreaterThanOrEqual(9000);
     await expect(audit.record(event(), { wait: false })).rejects.toMatchObject({ code: "unavailable" });
     await audit.close();
+    expect(lost.at(-1), "what was never stored is told at the end").toBe(10_000);
   });
 
   test("a line that somebody else put into the chain is told, and the log goes on in another", async () => {

@@ -1,4 +1,5 @@
 import type { Principal } from "@formation-mcp/auth";
+import { newId } from "@formation-mcp/contract";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { HELLO, live, ready } from "./formfiles.ts";
@@ -66,6 +67,36 @@ test("lists show exactly what bounds leave, in order, on full pages, however sma
     }),
     { numRuns: 30 },
   );
+});
+
+test("a list looks at so many records, and the cursor goes on from there", async () => {
+  await using world = await openWorld();
+  const { build_id, operation_id } = await world.call("pack_build", { formfile: HELLO });
+  const {
+    version: _,
+    created_at: __,
+    updated_at: ___,
+    ...build
+  } = await world.store.build("alice", build_id as `bld_${string}`);
+  const operation = await world.store.operation("alice", operation_id as `op_${string}`);
+  for (let i = 0; i < 2000; i += 1) {
+    const [id, made] = [newId("op"), newId("bld")];
+    await world.store.submit({
+      build: { ...build, id: made, operation_id: id },
+      operation: {
+        ...operation,
+        id,
+        target_id: made,
+        input: { kind: "build", build_id: made, no_cache: false },
+      },
+    });
+  }
+  const first = await world.call("build_list", {}, RED);
+  expect([first["builds"], first["cursor"]]).toEqual([[], expect.any(String)]);
+  expect(await world.call("build_list", { cursor: first["cursor"] }, RED)).toEqual({
+    builds: [],
+    cursor: null,
+  });
 });
 
 describe("what a bounded token makes lies within its bounds", () => {

@@ -2,23 +2,25 @@
 // does not compile, and one that answers what it should not fails.
 
 import { type Principal, SCOPES } from "@formation-mcp/auth";
-import { newId } from "@formation-mcp/contract";
+import { type FormationError, newId } from "@formation-mcp/contract";
 import { createControl } from "@formation-mcp/control";
 import { TOOLS, type ToolName } from "@formation-mcp/tools";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { HELLO } from "./formfiles.ts";
 import { ALICE, BOB, type Json, openWorld, ROOT, type World } from "./world.ts";
 
-/** The ids of what belongs to Alice: a build and an instance named `web`, both of team red. */
+/** What belongs to Alice: a build and an instance named `web`, both of team red. */
 interface Ids {
+  name: string;
   build: string;
+  dep: string;
   vm: string;
   op: string;
 }
 
 interface Case {
-  /** What is asked for, about these records or with that name. */
-  input(ids: Ids, name: string): Json;
+  /** What is asked for, about these records or with that name; each way to name a record. */
+  inputs(ids: Ids, name: string): Json[];
   /**
    * `names`: it names a record, which may not be there for the caller. `lists`: it lists what the caller sees.
    * `makes`: it makes something new of its own.
@@ -26,23 +28,28 @@ interface Case {
   kind: "names" | "lists" | "makes";
 }
 
+const instance = ({ name, vm }: Ids, rest: Json = {}) => [vm, name].map((it) => ({ instance: it, ...rest }));
+
 const CASES: { [N in ToolName]: Case } = {
-  pack_build: { kind: "makes", input: (_, name) => ({ formfile: { ...HELLO, name } }) },
+  pack_build: { kind: "makes", inputs: (_, name) => [{ formfile: { ...HELLO, name } }] },
   pack_ship: {
     kind: "names",
-    input: ({ build }) => ({ build_id: build, instance_name: "web", replace: true }),
+    inputs: ({ build }) => [{ build_id: build, instance_name: "web", replace: true }],
   },
-  build_list: { kind: "lists", input: () => ({}) },
-  build_get: { kind: "names", input: ({ build }) => ({ build_id: build }) },
-  vm_create: { kind: "makes", input: (_, name) => ({ image: "busybox", instance_name: name }) },
-  vm_list: { kind: "lists", input: () => ({}) },
-  vm_status: { kind: "names", input: ({ vm }) => ({ instance: vm }) },
-  vm_control: { kind: "names", input: ({ vm }) => ({ instance: vm, action: "stop" }) },
-  vm_delete: { kind: "names", input: ({ vm }) => ({ instance: vm, confirm: "web" }) },
-  vm_logs: { kind: "names", input: ({ vm }) => ({ instance: vm }) },
-  operation_get: { kind: "names", input: ({ op }) => ({ id: op }) },
-  operation_list: { kind: "lists", input: () => ({}) },
-  operation_cancel: { kind: "names", input: ({ op }) => ({ operation_id: op }) },
+  build_list: { kind: "lists", inputs: () => [{}] },
+  build_get: { kind: "names", inputs: ({ build }) => [{ build_id: build }] },
+  vm_create: { kind: "makes", inputs: (_, name) => [{ image: "busybox", instance_name: name }] },
+  vm_list: { kind: "lists", inputs: () => [{}] },
+  vm_status: { kind: "names", inputs: (ids) => instance(ids) },
+  vm_control: { kind: "names", inputs: (ids) => instance(ids, { action: "stop" }) },
+  vm_delete: { kind: "names", inputs: (ids) => instance(ids, { confirm: "web" }) },
+  vm_logs: { kind: "names", inputs: (ids) => instance(ids) },
+  operation_get: {
+    kind: "names",
+    inputs: ({ op, build, vm, dep }) => [op, build, vm, dep].map((id) => ({ id })),
+  },
+  operation_list: { kind: "lists", inputs: () => [{}] },
+  operation_cancel: { kind: "names", inputs: ({ op }) => [{ operation_id: op }] },
 };
 
 const METADATA = { team: "red" };
@@ -77,14 +84,24 @@ async function withRed(world: World): Promise<Ids> {
   const ship = await world.call("pack_ship", { build_id });
   await world.worker.step();
   return {
+    name: "web",
     build: String(build_id),
+    dep: String(ship["deployment_id"]),
     vm: String(ship["instance_id"]),
     op: String(ship["operation_id"]),
   };
 }
 
-const plain = (text: string | undefined) => text?.replace(/(op|bld|dep|vm)_\w{36}/g, "ID");
-const nobodys = (): Ids => ({ build: newId("bld"), vm: newId("vm"), op: newId("op") });
+/** An error without what was asked for. */
+const plain = (error: FormationError) =>
+  JSON.stringify(error.toRecord()).replace(/(op|bld|dep|vm)_\w{36}|\\"(web|gone)\\"/g, "IT");
+const nobodys = (): Ids => ({
+  name: "gone",
+  build: newId("bld"),
+  dep: newId("dep"),
+  vm: newId("vm"),
+  op: newId("op"),
+});
 
 /** Everything that a call could have changed. */
 async function everything(world: World): Promise<string> {
@@ -102,7 +119,8 @@ test("the matrix has every tool of the table, and every tool is of one kind", ()
 });
 
 describe.each(TOOLS.map((tool) => [tool.name, tool] as const))("%s", (name, tool) => {
-  const { input, kind } = CASES[name];
+  const { inputs, kind } = CASES[name];
+  const input = (of: Ids, free: string) => inputs(of, free)[0] ?? {};
   const reads = tool.annotations.readOnlyHint;
   let world: World;
   let ids: Ids;
@@ -163,10 +181,12 @@ describe.each(TOOLS.map((tool) => [tool.name, tool] as const))("%s", (name, tool
       } else if (kind === "names") {
         test(law, async () => {
           const before = await everything(world);
-          const error = await world.refused(name, input(ids, "web"), caller);
-          const absent = await world.refused(name, input(nobodys(), "web"), caller);
-          expect(error.code).toBe("not_found");
-          expect(plain(JSON.stringify(error.toRecord()))).toBe(plain(JSON.stringify(absent.toRecord())));
+          const absent = inputs(nobodys(), "web");
+          for (const [way, asked] of inputs(ids, "web").entries()) {
+            const error = await world.refused(name, asked, caller);
+            expect(error.code).toBe("not_found");
+            expect(plain(error)).toBe(plain(await world.refused(name, absent[way], caller)));
+          }
           expect(await everything(world)).toBe(before);
         });
       } else {
