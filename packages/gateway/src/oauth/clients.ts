@@ -2,7 +2,8 @@
 // real hosts and can't hurt, and which clients exist without having registered (agents are their keys).
 
 import type { Authority } from "@formation-mcp/auth/authority";
-import type { AdapterPayload, Client } from "oidc-provider";
+import { FormationError } from "@formation-mcp/contract";
+import type { AdapterPayload, Client, Provider } from "oidc-provider";
 
 /** The grant for keys that cannot make a JWT: a signature over a challenge (secp256k1 or Ed25519). */
 export const CHALLENGE_GRANT = "urn:formation:grant-type:signed-challenge";
@@ -86,6 +87,27 @@ export function normalizeClient(given: Readonly<Record<string, unknown>>): Recor
   return kept;
 }
 
+/** A client's own document in the shape that registration has; what the provider must refuse it still sees. */
+export async function tidyDocument(url: string, response: Response): Promise<Response> {
+  if (response.status !== 200) return response;
+  const text = await response.text();
+  let body = text;
+  try {
+    const document: unknown = JSON.parse(text);
+    if (typeof document === "object" && document !== null && "client_id" in document) {
+      const given = document as Record<string, unknown>;
+      const secret = ["client_secret", "client_secret_expires_at"].some((name) => name in given);
+      const method = String(given["token_endpoint_auth_method"] ?? "none");
+      if (given["client_id"] === url && !secret && ["none", "private_key_jwt"].includes(method)) {
+        body = JSON.stringify(normalizeClient(given));
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  return new Response(body, { status: 200, headers: response.headers });
+}
+
 /** Says that a client named no place, or one that nobody is sent to. */
 export class RedirectError extends Error {
   override readonly name = "RedirectError";
@@ -123,11 +145,25 @@ export interface ClientFace {
 }
 
 /** How a client is shown that asked to be redirected somewhere. */
-export function faceOf(client: Pick<Client, "clientId" | "clientName">, redirectUri: unknown): ClientFace {
+function faceOf(client: Pick<Client, "clientId" | "clientName">, redirectUri: unknown): ClientFace {
   const redirect = redirectPlace(redirectUri);
   if (!redirect) throw new RedirectError();
   const url = client.clientId.startsWith("https://") ? URL.parse(client.clientId) : null;
   return { name: plainText(client.clientName, 80) || null, verifiedHost: url?.host ?? null, redirect };
+}
+
+/**
+ * How a client of a provider is shown.
+ * @throws FormationError `not_found` if it is not registered any more, or its document can't be read now.
+ */
+export async function findFace(
+  provider: Provider,
+  clientId: string,
+  redirectUri: unknown,
+): Promise<ClientFace> {
+  const client = await provider.Client.find(clientId).catch(() => undefined);
+  if (!client) throw new FormationError("not_found", "The app that asked is not known any more.");
+  return faceOf(client, redirectUri);
 }
 
 /** Clients that exist because a key does: `key:<thumbprint>`, with private_key_jwt, and the one of the challenge grant. */

@@ -4,23 +4,32 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { FormationError } from "@formation-mcp/contract";
-import type { Provider } from "oidc-provider";
 import { addressKey, plainAddress } from "../http/address.ts";
 import type { GatewayDeps } from "../http/deps.ts";
 import { statusOf } from "../http/errors.ts";
 import { createLimits, DEFAULT_RATES, type Rates, retryAfter } from "../http/limits.ts";
 import { assetOf } from "./assets.ts";
-import { CHALLENGE_GRANT, faceOf, normalizeClient, OWN_CLIENT, RedirectError } from "./clients.ts";
+import { normalizeClient, RedirectError } from "./clients.ts";
 import { createCodes } from "./codes.ts";
+import { createCodesRoom, isGuess } from "./codes-room.ts";
 import { createSafeFetch, type OutsideOptions, rememberingFailures } from "./fetch.ts";
 import { createInteractions, type Decision } from "./interactions.ts";
 import { serverMetadata } from "./metadata.ts";
 import { errorPage } from "./pages.ts";
 import { createProviders } from "./provider.ts";
-import { jsonObject, readBody, remake, SAFE_HEADERS, send, sendError, sendJson } from "./request.ts";
+import {
+  jsonObject,
+  nothingHere,
+  readBody,
+  remake,
+  SAFE_HEADERS,
+  send,
+  sendError,
+  sendJson,
+} from "./request.ts";
+import { authorizeQuery, formOf, tokenBody } from "./rewriting.ts";
 import { deriveSecrets } from "./secrets.ts";
-import { createSignIn, statementFor } from "./sign-in.ts";
-import { DEFAULT_SCOPES, knownScopes, SCOPE_WORDS } from "./words.ts";
+import { createSignIn } from "./sign-in.ts";
 
 export interface OAuthDeps
   extends Pick<
@@ -74,6 +83,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   const limits = createLimits(counters, { ...DEFAULT_RATES, ...deps.rates }, clock);
   const codes = createCodes({ documents, clock, random, secrets });
   const signIn = createSignIn(authority, secrets);
+  const codesRoom = createCodesRoom({ issuer: authority.issuer, clock, codes, signIn });
   const fetch = rememberingFailures(createSafeFetch(deps.outside), clock);
   const { cookieKeys } = secrets;
   const newest = createProviders({ authority, documents, clock, logger, cookieKeys, fetch });
@@ -118,7 +128,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
     } else if (path === "/oauth/register" && method === "POST") {
       await register(asked);
     } else if (path === "/oauth/token" && method === "POST") {
-      await forward(asked, { body: tokenBody(asked) });
+      await forward(asked, { body: tokenBody(asked.original, asked.body) });
     } else if (path === "/oauth/revoke" && method === "POST") {
       await revoke(asked);
     } else if (["/oauth/token", "/oauth/revoke"].includes(path) && method === "OPTIONS") {
@@ -142,7 +152,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
 
   /** A token that carries its own meaning is the authority's to revoke: who has it may end it (RFC 7009 §2.1). */
   async function revoke(asked: Request): Promise<void> {
-    const token = formOf(asked)?.get("token") ?? "";
+    const token = formOf(asked.original, asked.body)?.get("token") ?? "";
     if (!/^[\w-]+\.[\w-]+\.[\w-]*$/.test(token)) return await forward(asked);
     await authority.revokeBearer(token).catch((error: unknown) => {
       // A token that is none is as good as revoked (RFC 7009 §2.2).
@@ -156,7 +166,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
     if (rest.length > 0) throw nothingHere();
     if (room === "assets" && below === undefined && isRead(asked.method))
       return sendAsset(asked.response, id);
-    if (room === "codes") return await codesRoom(asked, decoded(id), below);
+    if (room === "codes") return await atCode(asked, decoded(id), below);
     if (!["GET", "HEAD", "POST"].includes(asked.method)) throw nothingHere();
     const visit = {
       provider: await newest(),
@@ -171,47 +181,14 @@ export function createOAuth(deps: OAuthDeps): OAuth {
     else throw nothingHere();
   }
 
-  /** What `formation-mcp login <code>` talks to. Whoever guesses is slowed down by address. */
-  async function codesRoom(asked: Request, code: string, below: string | undefined): Promise<void> {
-    const { method, original, response, body } = asked;
-    const subject = await codes.read(code).catch(async (error: unknown) => {
-      await limits.take("failure", addressKey(asked.address));
+  /** Whoever guesses codes is slowed down by address. */
+  async function atCode(asked: Request, code: string, below: string | undefined): Promise<void> {
+    const { original, response, body, address } = asked;
+    try {
+      await codesRoom({ provider: await newest(), original, response, body, code, below });
+    } catch (error) {
+      if (isGuess(error)) await limits.take("failure", addressKey(address));
       throw error;
-    });
-    const face = await faceOfSubject(await newest(), subject);
-    const scopes = knownScopes(subject.scope);
-    if (method === "GET" && below === undefined) {
-      sendJson(response, 200, {
-        server: authority.issuer,
-        client: {
-          id: subject.clientId,
-          name: face.name,
-          verified_host: face.verifiedHost,
-          returns_to: face.redirect.label,
-          local: face.redirect.kind !== "web",
-        },
-        scopes: scopes.map((scope) => ({
-          scope,
-          title: SCOPE_WORDS[scope].title,
-          detail: SCOPE_WORDS[scope].detail,
-        })),
-        statement: statementFor(face, scopes),
-        expires_in: Math.max(0, Math.floor((subject.expiresAt - clock.now()) / 1000)),
-      });
-    } else if (method === "POST" && below === "challenge") {
-      const { address } = jsonObject(original, body);
-      sendJson(response, 200, await signIn.challenge(subject.uid, address, face, scopes));
-    } else if (method === "POST" && below === undefined) {
-      const by = await signIn.verify(subject.uid, jsonObject(original, body));
-      await codes.sign(code, by);
-      sendJson(response, 200, {
-        status: "signed",
-        owner: by.owner,
-        key: by.key,
-        returns_to: face.redirect.label,
-      });
-    } else {
-      throw nothingHere();
     }
   }
 
@@ -287,41 +264,6 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   }
 }
 
-/** Of a request for access: only scopes that exist, all but `admin` if none is named, and one way to answer. */
-function authorizeQuery(query: string): string {
-  const params = new URLSearchParams(query);
-  if (params.getAll("scope").length <= 1) {
-    const known = knownScopes(params.get("scope"));
-    params.set("scope", (known.length > 0 ? known : DEFAULT_SCOPES).join(" "));
-  }
-  // `fragment` and `form_post` are for flows that this server does not have; an unknown mode is refused by redirect.
-  if (!params.has("response_mode")) params.set("response_mode", "query");
-  else if (params.get("response_mode") !== "query") params.set("response_mode", "none");
-  return params.toString();
-}
-
-/** A token request; agents that name no client or no scope get the ones meant for them. */
-function tokenBody(asked: Request): Buffer {
-  const form = formOf(asked);
-  if (!form) return asked.body;
-  const grant = form.get("grant_type");
-  if (grant === CHALLENGE_GRANT && !form.has("client_id")) form.set("client_id", OWN_CLIENT);
-  if (grant === "client_credentials" && !form.get("scope"))
-    form.set("scope", [...DEFAULT_SCOPES, "admin"].join(" "));
-  return Buffer.from(form.toString());
-}
-
-function formOf({ original, body }: Request): URLSearchParams | null {
-  const type = original.headers["content-type"]?.split(";")[0]?.trim().toLowerCase();
-  return type === "application/x-www-form-urlencoded" ? new URLSearchParams(body.toString("utf8")) : null;
-}
-
-async function faceOfSubject(provider: Provider, subject: { clientId: string; redirectUri: string }) {
-  const client = await provider.Client.find(subject.clientId).catch(() => undefined);
-  if (!client) throw new FormationError("not_found", "The app that asked is not known any more.");
-  return faceOf(client, subject.redirectUri);
-}
-
 /** What anybody may read from anywhere. */
 function sendPublic(response: ServerResponse, body: string, type: string): void {
   send(response, 200, body, {
@@ -351,10 +293,4 @@ function decoded(part: string): string {
 
 function isRead(method: string): boolean {
   return method === "GET" || method === "HEAD";
-}
-
-function nothingHere(): FormationError {
-  return new FormationError("not_found", "There is nothing here.", {
-    remedy: "Look at the server's metadata.",
-  });
 }

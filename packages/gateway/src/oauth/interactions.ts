@@ -5,13 +5,14 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Authority } from "@formation-mcp/auth/authority";
 import { type Clock, FormationError } from "@formation-mcp/contract";
 import { errors, type Interaction, type Provider } from "oidc-provider";
-import { type ClientFace, faceOf } from "./clients.ts";
+import { type ClientFace, findFace } from "./clients.ts";
 import type { Codes, Signer } from "./codes.ts";
 import { consentPage, loginPage, type Page } from "./pages.ts";
-import { lastRevoked } from "./provider.ts";
-import { jsonObject, send, sendJson } from "./request.ts";
+import { jsonObject, nothingHere, send, sendJson } from "./request.ts";
+import { formOf } from "./rewriting.ts";
 import type { Secrets } from "./secrets.ts";
 import type { SignIn } from "./sign-in.ts";
+import { lastRevoked } from "./tokens.ts";
 import { knownScopes, scopesOf } from "./words.ts";
 
 /** One request to a page. */
@@ -62,10 +63,8 @@ export function createInteractions(options: InteractionOptions): Interactions {
     return found;
   }
 
-  async function faceIn({ provider }: Visit, { params }: Interaction): Promise<ClientFace> {
-    const client = await provider.Client.find(String(params["client_id"])).catch(() => undefined);
-    if (!client) throw new FormationError("not_found", "The app that asked is not known any more.");
-    return faceOf(client, params["redirect_uri"]);
+  function faceIn({ provider }: Visit, { params }: Interaction): Promise<ClientFace> {
+    return findFace(provider, String(params["client_id"]), params["redirect_uri"]);
   }
 
   function subjectOf({ uid, params }: Interaction) {
@@ -74,10 +73,9 @@ export function createInteractions(options: InteractionOptions): Interactions {
   }
 
   /** The fields of a form of ours. */
-  function formOf({ request, body }: Visit, uid: string): URLSearchParams {
-    const type = request.headers["content-type"]?.split(";")[0]?.trim().toLowerCase();
-    if (type !== "application/x-www-form-urlencoded") throw forged();
-    const form = new URLSearchParams(body.toString("utf8"));
+  function ourForm({ request, body }: Visit, uid: string): URLSearchParams {
+    const form = formOf(request, body);
+    if (!form) throw forged();
     fromOurPage(request, uid, form.get("csrf"));
     return form;
   }
@@ -128,11 +126,11 @@ export function createInteractions(options: InteractionOptions): Interactions {
       const scopes = knownScopes(interaction.params["scope"]);
       sendJson(response, 200, await signIn.challenge(uid, address, face, scopes));
     } else if (below !== undefined) {
-      throw new FormationError("not_found", "There is nothing here.");
+      throw nothingHere();
     } else if (!posted) {
       await showLogin(visit, interaction);
     } else {
-      const form = formOf(visit, uid);
+      const form = ourForm(visit, uid);
       if (form.get("decision") === "cancel") {
         await provider.interactionFinished(request, response, denied("Nobody signed in."));
         return;
@@ -163,7 +161,7 @@ export function createInteractions(options: InteractionOptions): Interactions {
       show(response, consentPage({ uid, formToken, origin, face, owner, scopes, withheld }), 200);
       return;
     }
-    const decision = formOf(visit, uid).get("decision");
+    const decision = ourForm(visit, uid).get("decision");
     const clientId = String(interaction.params["client_id"]);
     const told = (action: string) => record({ action, owner, target: clientId.slice(0, 200) });
     if (decision === "allow" && scopes.length > 0) {

@@ -125,3 +125,10 @@ export function jsonObject(request: IncomingMessage, body: Buffer): Record<strin
     remedy: "Send a JSON object with content-type: application/json.",
   });
 }
+
+/** What is said of a path that leads nowhere. */
+export function nothingHere(): FormationError {
+  return new FormationError("not_found", "There is nothing here.", {
+    remedy: "Look at the server's metadata.",
+  });
+}

@@ -186,3 +186,14 @@ export async function obtainTokens(
   if (status !== 200) throw new Error(`token endpoint: ${status} ${JSON.stringify(body)}`);
   return { tokens: body, clientId, browser };
 }
+
+/** Asks for access and says how that ended: a page, an error page, or an error for the client. */
+export async function asked(url: URL): Promise<{ status: number; location: URL | null; body: string }> {
+  const answer = await fetch(url, { redirect: "manual", headers: { accept: "text/html" } });
+  const location = answer.headers.get("location");
+  return {
+    status: answer.status,
+    location: location === null ? null : new URL(location, url),
+    body: await answer.text(),
+  };
+}

@@ -1,0 +1,35 @@
+// Requests for the provider, put right before it sees them: what real clients leave out, and what nobody is to ask for.
+
+import type { IncomingMessage } from "node:http";
+import { CHALLENGE_GRANT, OWN_CLIENT } from "./clients.ts";
+import { DEFAULT_SCOPES, knownScopes } from "./words.ts";
+
+/** Of a request for access: only scopes that exist, all but `admin` if none is named, and one way to answer. */
+export function authorizeQuery(query: string): string {
+  const params = new URLSearchParams(query);
+  if (params.getAll("scope").length <= 1) {
+    const known = knownScopes(params.get("scope"));
+    params.set("scope", (known.length > 0 ? known : DEFAULT_SCOPES).join(" "));
+  }
+  // `fragment` and `form_post` are for flows that this server does not have; an unknown mode is refused by redirect.
+  if (!params.has("response_mode")) params.set("response_mode", "query");
+  else if (params.get("response_mode") !== "query") params.set("response_mode", "none");
+  return params.toString();
+}
+
+/** A token request; agents that name no client or no scope get the ones meant for them. */
+export function tokenBody(request: IncomingMessage, body: Buffer): Buffer {
+  const form = formOf(request, body);
+  if (!form) return body;
+  const grant = form.get("grant_type");
+  if (grant === CHALLENGE_GRANT && !form.has("client_id")) form.set("client_id", OWN_CLIENT);
+  if (grant === "client_credentials" && !form.get("scope"))
+    form.set("scope", [...DEFAULT_SCOPES, "admin"].join(" "));
+  return Buffer.from(form.toString());
+}
+
+/** The fields of a form, or null if the body is none. */
+export function formOf({ headers }: IncomingMessage, body: Buffer): URLSearchParams | null {
+  const type = headers["content-type"]?.split(";")[0]?.trim().toLowerCase();
+  return type === "application/x-www-form-urlencoded" ? new URLSearchParams(body.toString("utf8")) : null;
+}

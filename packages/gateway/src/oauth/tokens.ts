@@ -1,0 +1,113 @@
+// What a token says and for whom: whose account, which key, which scopes. The secret is that this is decided anew at every
+// token, from the account as it is then, so that nothing outlives what it was made from.
+
+import { SCOPES, type Scope } from "@formation-mcp/auth";
+import type { Account, Authority } from "@formation-mcp/auth/authority";
+import { LIMITS } from "@formation-mcp/contract";
+import {
+  type AccessToken,
+  type ClientCredentials,
+  type Configuration,
+  errors,
+  type KoaContextWithOIDC,
+  type ResourceServer,
+} from "oidc-provider";
+import { SIGNER } from "./grants.ts";
+import { accountScopes } from "./policy.ts";
+import { scopesOf } from "./words.ts";
+
+/** The algorithm of every token, by its name of RFC 8037. */
+export const ALGORITHM = "EdDSA";
+
+/** The one resource that tokens are for, with the scopes that may be had for it now. */
+export function resourceServer(
+  audience: string,
+  kid: string | undefined,
+  scopes: readonly Scope[],
+): ResourceServer {
+  return {
+    audience,
+    scope: scopes.join(" "),
+    accessTokenFormat: "jwt",
+    accessTokenTTL: LIMITS.accessTokenMs / 1000,
+    jwt: { sign: { alg: ALGORITHM, ...(kid === undefined ? {} : { kid }) } },
+  };
+}
+
+/** The parts of the provider's configuration that make tokens. */
+export function tokenRules(
+  authority: Authority,
+): Required<Pick<Configuration, "findAccount" | "extraTokenClaims" | "formats">> {
+  return {
+    async findAccount(ctx, sub, token) {
+      const account = await authority.account(sub);
+      const signed = signatureOf(token) ?? signatureOf(ctx.oidc.session);
+      const key = account?.keys.find(({ id }) => id === signed?.key);
+      if (!account || !key || !signed) return undefined;
+      // What a revocation ended stays ended, whatever documents are left of it.
+      if (signed.at <= lastRevoked(account, key.id)) return undefined;
+      return { accountId: sub, claims: () => ({ sub }), scopes: scopesOf(account) };
+    },
+    async extraTokenClaims(ctx, token) {
+      if (!token.scope) throw new errors.InvalidScope("the account has none of these scopes", "");
+      const key = keyOf(ctx, token);
+      const family = token.kind === "AccessToken" && token.grantId ? { family: token.grantId } : {};
+      return { ...(key === undefined ? {} : { key }), ...family };
+    },
+    formats: {
+      customizers: {
+        async jwt(_ctx, token, { payload }) {
+          if (!payload) return;
+          const { sub, key, iat } = payload as { sub: string; key?: string; iat: number };
+          const agent = token.kind === "ClientCredentials";
+          const account = await (agent ? authority.accountOfKey(sub) : authority.account(sub));
+          if (!account) throw new errors.InvalidGrant({ detail: "the key has no account" });
+          // An agent is its key; the subject is whose key it is.
+          payload["sub"] = account.owner;
+          // What was revoked within this second must not void what is made after it.
+          payload["iat"] = Math.max(iat, Math.floor(lastRevoked(account, key) / 1000) + 1);
+        },
+      },
+    },
+  };
+}
+
+/** When something of an account, or of one of its keys, was last taken back, in milliseconds; -1 if never. */
+export function lastRevoked(account: Account, keyId: string | undefined): number {
+  const key = account.keys.find(({ id }) => id === keyId);
+  return Math.max(account.revoked_at ?? -1, key?.revoked_at ?? -1);
+}
+
+/** What the token of this request may hold at most: SCOPES while nobody signed in yet, because the policy asks later. */
+export async function heldScopes(
+  ctx: KoaContextWithOIDC,
+  authority: Authority,
+  clientId: string,
+): Promise<readonly Scope[]> {
+  if (ctx.oidc.route === "authorization" || ctx.oidc.route === "resume") return SCOPES;
+  if (ctx.oidc.account) return accountScopes(ctx.oidc.account);
+  const account = await authority.accountOfKey(clientId);
+  return account ? scopesOf(account) : [];
+}
+
+/** Which key signed in for a session, a code or a refresh token, and when (milliseconds). */
+function signatureOf(by: unknown): { key: string; at: number } | undefined {
+  const { amr, authTime, loginTs } = (by ?? {}) as {
+    amr?: readonly string[];
+    authTime?: unknown;
+    loginTs?: number;
+  };
+  const key = amr?.[0];
+  const at = typeof authTime === "number" ? authTime : loginTs;
+  return key === undefined || at === undefined ? undefined : { key, at: at * 1000 };
+}
+
+/** The key behind a token: the agent itself, who signed the challenge, or who signed in when the grant was made. */
+function keyOf(ctx: KoaContextWithOIDC, token: AccessToken | ClientCredentials): string | undefined {
+  if (token.kind === "ClientCredentials") return token.clientId;
+  const { entities } = ctx.oidc;
+  const direct = entities[SIGNER];
+  return typeof direct === "string"
+    ? direct
+    : signatureOf(entities.RefreshToken ?? entities.AuthorizationCode)?.key;
+}
