@@ -52,14 +52,15 @@ async function walk(context: BrowserContext, url: URL, seen: string[], asked: st
   if (isAt(page, "/auth/login/")) {
     seen.push(await page.title());
     await page.getByRole("button", { name: "Sign with wallet" }).click(LIMIT);
-    await page.waitForURL((at) => !at.pathname.startsWith("/auth/login/"), LIMIT);
+    await page.waitForURL((at) => !at.pathname.startsWith("/auth/login/"), { ...LIMIT, waitUntil: "commit" });
   }
   if (isAt(page, "/auth/consent/")) {
     seen.push(await page.title());
     asked.push((await page.getByRole("listitem").allInnerTexts()).join("\n"));
     await page.getByRole("button", { name: "Allow", exact: true }).click(LIMIT);
   }
-  await page.waitForURL((at) => at.href.startsWith(back), LIMIT);
+  // Whoever waits there may close as soon as it has the code.
+  await page.waitForURL((at) => at.href.startsWith(back), { ...LIMIT, waitUntil: "commit" });
   await page.close();
   if (complaints.length > 0) throw new Error(`The pages complained:\n${complaints.join("\n")}`);
 }
