@@ -2,6 +2,7 @@
 // a time; an upload may be long but must not stand still.
 
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 
 export interface PatienceOptions {
   /** For a whole body. */
@@ -50,4 +51,29 @@ export function watchBodies(server: Server, { bodyMs, uploadMs }: PatienceOption
 function giveUp(request: IncomingMessage, response: ServerResponse): void {
   if (!response.headersSent) response.writeHead(408, { connection: "close" }).end();
   request.socket.destroySoon();
+}
+
+/**
+ * Watches every connection of a server.
+ * @returns what closes those on which no request runs, also those that never sent one.
+ */
+export function watchConnections(server: Server): () => void {
+  const running = new Map<Socket, number>();
+  const count = (socket: Socket, change: number) => {
+    const requests = running.get(socket);
+    if (requests !== undefined) running.set(socket, requests + change);
+  };
+  const opened = (socket: Socket) => {
+    running.set(socket, 0);
+    socket.once("close", () => running.delete(socket));
+  };
+  // Over TLS a request's socket is the secure one, not the one below it.
+  server.on("setSecureContext" in server ? "secureConnection" : "connection", opened);
+  server.prependListener("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
+    count(socket, 1);
+    response.once("close", () => count(socket, -1));
+  });
+  return () => {
+    for (const [socket, requests] of running) if (requests === 0) socket.destroySoon();
+  };
 }

@@ -14,7 +14,7 @@ import { jsonLogger } from "@formation-mcp/assembly";
 import { type HttpConfiguration, type HttpServer, openHttpServer } from "@formation-mcp/assembly/http";
 import { createListener } from "../listener.ts";
 import { settingsFrom, usualUrl } from "../options.ts";
-import { watchBodies } from "../patience.ts";
+import { watchBodies, watchConnections } from "../patience.ts";
 import { VERSION } from "../version.ts";
 
 type Logger = ReturnType<typeof jsonLogger>;
@@ -28,6 +28,7 @@ const LIMITS: ServerOptions = {
   connectionsCheckingInterval: 1000,
   insecureHTTPParser: false,
 };
+const HANDSHAKE_MS = 10_000;
 const BODY_MS = 30_000;
 const UPLOAD_MS = 20_000;
 /** A connection on which nothing moves; streams send something every 15 s, and no call waits for longer than 45 s. */
@@ -43,6 +44,7 @@ export async function serve(args: string[]): Promise<number> {
       .end('{"status":"starting"}');
   };
   const server = createServer(configuration, (request, response) => listener(request, response));
+  const closeIdle = watchConnections(server);
   const left = toldToLeave();
   const port = await listen(server, configuration);
   const publicUrl = configuration.publicUrl ?? usualUrl(configuration, port);
@@ -61,6 +63,7 @@ export async function serve(args: string[]): Promise<number> {
   }
   listener = createListener(system, publicUrl);
   if (configuration.tls) reloadOnHangup(server as TlsServer, configuration.tls, logger);
+  await tellBootstrapToken(system, publicUrl);
   logger.log("info", "listening", {
     url: publicUrl,
     address: `${configuration.host}:${port}`,
@@ -69,11 +72,10 @@ export async function serve(args: string[]): Promise<number> {
     state_dir: configuration.stateDir,
   });
   process.stdout.write(`formation-mcp-http ${VERSION} listens: ${publicUrl}\n`);
-  await tellBootstrapToken(system, publicUrl);
 
   const signal = await left.first;
   logger.log("info", "leaving", { signal });
-  await finish(server, system, left.second);
+  await finish(server, closeIdle, system, left.second);
   await system.close();
   logger.log("info", "left", {});
   return 0;
@@ -81,7 +83,10 @@ export async function serve(args: string[]): Promise<number> {
 
 function createServer({ tls, connections }: HttpConfiguration, listener: RequestListener): Server {
   const server = tls
-    ? createTlsServer({ ...LIMITS, ...readTls(tls), minVersion: "TLSv1.2" }, listener)
+    ? createTlsServer(
+        { ...LIMITS, ...readTls(tls), minVersion: "TLSv1.2", handshakeTimeout: HANDSHAKE_MS },
+        listener,
+      )
     : createPlainServer(LIMITS, listener);
   server.maxConnections = connections;
   server.maxHeadersCount = 100;
@@ -126,10 +131,15 @@ async function tellBootstrapToken(system: HttpServer, publicUrl: string): Promis
 }
 
 /** No new requests; those that run end, at the latest after 25 s or at the second signal. */
-async function finish(server: Server, system: HttpServer, hurry: Promise<unknown>): Promise<void> {
+async function finish(
+  server: Server,
+  closeIdle: () => void,
+  system: HttpServer,
+  hurry: Promise<unknown>,
+): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   system.drain();
-  const idle = setInterval(() => server.closeIdleConnections(), 50);
+  const idle = setInterval(closeIdle, 50);
   let late: NodeJS.Timeout | undefined;
   const patience = new Promise<void>((resolve) => {
     late = setTimeout(resolve, LEAVE_MS);
@@ -138,7 +148,6 @@ async function finish(server: Server, system: HttpServer, hurry: Promise<unknown
   clearInterval(idle);
   clearTimeout(late);
   server.closeAllConnections();
-  await closed;
 }
 
 function toldToLeave(): { first: Promise<string>; second: Promise<string> } {
