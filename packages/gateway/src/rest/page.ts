@@ -7,7 +7,7 @@ type Json = Record<string, unknown>;
 
 const STYLE = `:root{color-scheme:light dark;font:1rem/1.55 system-ui,sans-serif;--line:color-mix(in srgb,currentColor 16%,transparent);--soft:color-mix(in srgb,currentColor 6%,transparent);--dim:color-mix(in srgb,currentColor 72%,transparent);--accent:light-dark(#0b5cad,#7cb7f5)}
 *{box-sizing:border-box}
-html{scroll-padding-top:1rem}
+html{scroll-padding-top:1rem;background:light-dark(#fff,#131416);color:light-dark(#15171a,#e9eaec)}
 body{margin:0;display:grid;grid-template-columns:minmax(15rem,19rem) minmax(0,1fr);min-height:100vh}
 nav{position:sticky;top:0;height:100vh;overflow-y:auto;padding:1.5rem 1rem 2rem 1.5rem;border-right:1px solid var(--line);font-size:.875rem}
 nav h2{font-size:.75rem;letter-spacing:.06em;text-transform:uppercase;color:var(--dim);margin:1.4rem 0 .3rem}
@@ -84,7 +84,7 @@ export function referencePage(document: Json): string {
 <p>REST reference, version ${html(String(info["version"]))} · <a href="/api/openapi.json">OpenAPI 3.1</a></p>
 <h1>${html(String(info["title"]))}</h1>
 ${paragraphs(String(info["description"] ?? ""))}
-<h4>For example</h4>
+<p><strong>For example</strong></p>
 <pre tabindex="0"><code>curl ${html(url)}/api/tools/vm_list \\
   -H "authorization: Bearer $TOKEN" -H "content-type: application/json" \\
   -d '{"parameters": {}}'</code></pre>
@@ -120,7 +120,7 @@ function article({ anchor, method, path, operation }: Shown): string {
   }));
   return `<article id="${anchor}"><h3><span class="method ${method.toLowerCase()}">${method}</span><code>${html(path)}</code><span class="access">${accessWord(access)}</span>${old}</h3>
 <p><strong>${html(String(operation["summary"]))}.</strong>${operation["description"] === undefined ? "" : ` ${text(String(operation["description"]))}`}</p>
-${table("Parameters", parameters)}${requestOf(operation)}${answerOf(operation)}</article>`;
+${table("Parameters", parameters, `${method} ${path}`)}${requestOf(operation, `${method} ${path}`)}${answerOf(operation)}</article>`;
 }
 
 function accessWord(access: string): string {
@@ -135,17 +135,17 @@ interface Row {
   schema: Json;
 }
 
-function table(title: string, rows: readonly Row[]): string {
+function table(title: string, rows: readonly Row[], of: string): string {
   if (rows.length === 0) return "";
   const lines = rows.map(({ name, where, required, schema }) => {
     const place = where === undefined || where === "path" ? "" : ` <span class="old">${where}</span>`;
     const must = required ? ' <span class="must">required</span>' : "";
     return `<tr><td><code>${html(name)}</code>${place}${must}</td><td>${html(typeOf(schema))}</td><td>${text(told(schema))}</td></tr>`;
   });
-  return `<h4>${title}</h4><div class="table" tabindex="0" role="region" aria-label="${title}"><table><thead><tr><th scope="col">Name</th><th scope="col">Type</th><th scope="col">Meaning</th></tr></thead><tbody>${lines.join("")}</tbody></table></div>`;
+  return `<h4>${title}</h4><div class="table" tabindex="0" role="region" aria-label="${title} of ${html(of)}"><table><thead><tr><th scope="col">Name</th><th scope="col">Type</th><th scope="col">Meaning</th></tr></thead><tbody>${lines.join("")}</tbody></table></div>`;
 }
 
-function requestOf(operation: Json): string {
+function requestOf(operation: Json, of: string): string {
   const content = object(object(operation["requestBody"])["content"]);
   const [type, media] = Object.entries(content)[0] ?? [];
   if (type === undefined) return "";
@@ -154,15 +154,24 @@ function requestOf(operation: Json): string {
   const schema = object(object(media)["schema"]);
   const inner = object(object(schema["properties"])["parameters"]);
   const fields = inner["properties"] === undefined ? schema : inner;
-  return table(inner["properties"] === undefined ? "Body (JSON)" : "Body: {parameters: {…}}", rowsOf(fields));
+  return table(
+    inner["properties"] === undefined ? "Body (JSON)" : "Body: {parameters: {…}}",
+    rowsOf(fields),
+    of,
+  );
 }
 
 function answerOf(operation: Json): string {
   const ok = object(object(operation["responses"])["200"]);
   const [type, media] = Object.entries(object(ok["content"]))[0] ?? [];
   if (type === "text/event-stream") return "<h4>Answer</h4><p>A stream of server-sent events.</p>";
-  const data = object(object(object(object(media)["schema"])["properties"])["data"]);
-  return table("Answer: data", rowsOf(data));
+  const rows = rowsOf(object(object(object(object(media)["schema"])["properties"])["data"]));
+  if (rows.length === 0) return "";
+  const lines = rows.map(({ name, required, schema }) => {
+    const comment = typeof schema["description"] === "string" ? `  // ${schema["description"]}` : "";
+    return `  ${name}${required ? "" : "?"}: ${typeOf(schema)},${comment}`;
+  });
+  return `<h4>Answer: data</h4><pre tabindex="0"><code>{\n${html(lines.join("\n"))}\n}</code></pre>`;
 }
 
 function rowsOf(schema: Json): Row[] {

@@ -100,7 +100,7 @@ describe("an old name", () => {
     await fc.assert(
       fc.asyncProperty(parameters, async (given) => {
         const said = await alias("form_pack_ship", given);
-        const options = given.deployment_options ?? {};
+        const options: Partial<NonNullable<typeof given.deployment_options>> = given.deployment_options ?? {};
         const replicas = options.replica_count ?? 1;
         const refused = given.target_node === "node-123" || replicas !== 1;
         expect(said.status).toBe(refused ? 400 : 200);
