@@ -133,7 +133,11 @@ export function createAuthority(options: AuthorityOptions): Authority {
   };
 
   const ended = async (token: string): Promise<void> => {
-    if (token.startsWith("fmr_")) return await sessions.endBy(token);
+    if (token.startsWith("fmr_")) {
+      const owner = await sessions.endBy(token);
+      if (owner !== null) bearers.forget(owner);
+      return;
+    }
     if (isApiToken(token)) {
       const found = await apiTokens.find(token);
       if (found) await settled(found.owner, apiTokens.remove(found.owner, found.id));

@@ -36,8 +36,8 @@ export interface Sessions {
   refresh(token: string): Promise<TokenPair>;
   /** Ends a session with all its tokens. False if the owner has no such session. */
   end(owner: string, family: string): Promise<boolean>;
-  /** Ends the session of a refresh token, if it is one. */
-  endBy(token: string): Promise<void>;
+  /** Ends the session of a refresh token, and says whose it was; null if the text is none. */
+  endBy(token: string): Promise<string | null>;
   /** Ends those that a key began. */
   endOfKey(owner: string, keyId: string): Promise<void>;
 }
@@ -156,6 +156,7 @@ export function sessionsIn(
     endBy: async (token) => {
       const found = await find(token);
       if (found) await end(found.owner, found.stored.id);
+      return found?.owner ?? null;
     },
     endOfKey: async (owner, keyId) => {
       for (const { id, doc } of await everyOf<Session>(documents, KIND, owner)) {

@@ -18,20 +18,42 @@ export interface SignedText {
 }
 
 /**
- * A key's id: the EIP-55 address of a secp256k1 key, `key:<RFC 7638 thumbprint>` of an Ed25519 one.
+ * A key's id: the EIP-55 address of a secp256k1 key, `key:<RFC 7638 thumbprint>` of an Ed25519 one. It is always computed
+ * from the key's own bytes: what an object says that its address or thumbprint were is not looked at.
  * @throws FormationError `invalid` if it is no such public key, or no point of the curve.
  */
 export function keyId(key: PublicKey | PublicJwk): string {
-  if ("public_key" in key) return key.address ?? `key:${key.thumbprint}`;
-  const thumbprint = jwkThumbprint(key);
-  if (key.kty === "OKP") return `key:${thumbprint}`;
+  const jwk = isPublicKey(key) ? jwkOf(key) : key;
+  const thumbprint = jwkThumbprint(jwk);
+  if (jwk.kty === "OKP") return `key:${thumbprint}`;
+  const point = concatBytes(Uint8Array.of(4), fromBase64Url(jwk.x, "x"), fromBase64Url(jwk.y, "y"));
+  return addressOf(pointOf(point).toBytes(true));
+}
+
+function isPublicKey(key: PublicKey | PublicJwk): key is PublicKey {
+  return typeof key === "object" && key !== null && !("kty" in key);
+}
+
+function jwkOf({ kind, public_key }: PublicKey): PublicJwk {
+  if (kind === "ed25519") {
+    return { kty: "OKP", crv: "Ed25519", x: toBase64Url(fromHex(public_key, 32, "public key")) };
+  }
+  const point = pointOf(fromHex(public_key, 33, "public key")).toBytes(false);
+  return {
+    kty: "EC",
+    crv: "secp256k1",
+    x: toBase64Url(point.slice(1, 33)),
+    y: toBase64Url(point.slice(33)),
+  };
+}
+
+function pointOf(bytes: Uint8Array) {
   try {
-    const point = concatBytes(Uint8Array.of(4), fromBase64Url(key.x, "x"), fromBase64Url(key.y, "y"));
-    return addressOf(secp256k1.Point.fromBytes(point).toBytes(true));
+    return secp256k1.Point.fromBytes(bytes);
   } catch (cause) {
     throw new FormationError("invalid", "The coordinates are no point of secp256k1.", {
       cause,
-      field: "jwk",
+      field: "public key",
     });
   }
 }
@@ -58,11 +80,11 @@ export function verifyMessage(
 ): boolean {
   const bytes = utf8ToBytes(message);
   if (id.startsWith("0x")) {
+    const raw = fromHex(signature, 65, "signature");
     try {
-      return recoverAddress(bytes, fromHex(signature, 65, "signature")) === id;
-    } catch (error) {
-      if (signature.length >= 130) return false;
-      throw error;
+      return recoverAddress(bytes, raw) === id;
+    } catch {
+      return false;
     }
   }
   if (jwk?.kty !== "OKP" || keyId(jwk) !== id) return false;
