@@ -9,7 +9,7 @@ export const REMOTE_VARIABLES = {
   FORMATION_KEY_FILE: "the key that signs in there (default: $XDG_CONFIG_HOME/formation-mcp/key.json)",
   FORMATION_KEY_PASSPHRASE: "opens the key file if it is sealed (default: asked for on the terminal)",
   FORMATION_TOKEN: "an API token of the server, instead of a key",
-  FORMATION_ALLOW_HTTP: "1 sends tokens over plain HTTP beyond this machine too (default: refused)",
+  FORMATION_ALLOW_HTTP: "yes: send tokens over plain HTTP beyond this machine too (default: no)",
 } as const;
 
 export interface RemoteConfiguration {
@@ -46,7 +46,7 @@ export function readRemoteConfiguration(
     keyFile,
     keyFileNamed: named !== null,
     passphrase: read("FORMATION_KEY_PASSPHRASE"),
-    allowHttp: read("FORMATION_ALLOW_HTTP") === "1",
+    allowHttp: /^(yes|true|1|on)$/.test(read("FORMATION_ALLOW_HTTP") ?? ""),
     credentialsFile: join(directory, "credentials.json"),
     privatePaths: [directory, keyFile],
   };
