@@ -32,7 +32,9 @@ function start(dir: string): Server {
   return { process: child, answers: () => out.split("\n").slice(0, -1), trouble: () => trouble };
 }
 
-test("whatever was answered by servers that are killed in the middle of it is in the log, and every chain holds", async () => {
+test("whatever was answered by servers that are killed in the middle of it is in the log, and every chain holds", {
+  timeout: 120_000,
+}, async () => {
   const dir = await mkdtemp(join(tmpdir(), "formation-audit-"));
   const servers = [20, 60, 150].map((answers) => ({ ...start(dir), answersBefore: answers }));
   try {
@@ -41,7 +43,7 @@ test("whatever was answered by servers that are killed in the middle of it is in
         await until(() => {
           if (server.process.exitCode !== null) throw new Error(server.trouble());
           return server.answers().length >= server.answersBefore;
-        }, 50_000);
+        }, 90_000);
         const closed = once(server.process, "close");
         server.process.kill("SIGKILL");
         await closed;

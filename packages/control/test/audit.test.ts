@@ -55,10 +55,10 @@ describe("what is recorded is there", () => {
   test("lines nobody waits for are gathered, and stored when their time is over, when they are many, or at the end", async () => {
     const audit = open({ gatherMs: 20 });
     await audit.record(event(), { wait: false });
-    await until(async () => (await lines()).length === 1);
+    await until(async () => (await lines()).length === 1, 30_000);
     const many = open();
     for (let i = 0; i < 200; i += 1) await many.record(event(), { wait: false });
-    await until(async () => (await lines()).length === 201);
+    await until(async () => (await lines()).length === 201, 30_000);
     await many.record(event(), { wait: false });
     await many.close();
     expect(await lines()).toHaveLength(202);
@@ -202,7 +202,7 @@ test("a chain is sealed again and again while it grows, and at its end", async (
   const audit = open({ sealEveryMs: 20, logger });
   const seals = async () => (await store.audit.chains())[0]?.seals ?? [];
   await audit.record(event(), { wait: true });
-  await until(async () => (await seals()).length === 1);
+  await until(async () => (await seals()).length === 1, 30_000);
   await audit.record(event(), { wait: true });
   await audit.close();
   const all = await seals();
