@@ -34,11 +34,13 @@ const lazyBuiltins: NonNullable<Options["esbuildPlugins"]>[number] = {
   },
 };
 
-const START = [
-  "#!/usr/bin/env node",
-  'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
-  "if (!process.getBuiltinModule) { console.error('Node 22.18 or later is needed; this is ' + process.version + '.'); process.exit(1); }",
-].join("\n");
+/** What a program begins with: its words for a Node that is too old for its first line. */
+const start = (node: string) =>
+  [
+    "#!/usr/bin/env node",
+    'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+    `if (!process.getBuiltinModule) { console.error('Node ${node} or later is needed; this is ' + process.version + '.'); process.exit(1); }`,
+  ].join("\n");
 
 /** A program: everything in one minified .mjs that runs anywhere Node runs. */
 export function application(entry: Record<string, string>): Options {
@@ -54,11 +56,14 @@ export function application(entry: Record<string, string>): Options {
       options.conditions = ["formation-source"];
     },
     outExtension: () => ({ js: ".mjs" }),
-    banner: { js: START },
+    banner: { js: start("22.18") },
   };
 }
 
-/** A program that starts fast: what it imports dynamically stays text in its one file until then. No top-level await. */
+/**
+ * A program that starts fast: what it imports dynamically stays text in its one file until then. No top-level await. It
+ * runs on Node 20 as well, as far as what it does there needs no more.
+ */
 export function fastApplication(entry: Record<string, string>): Options {
   const { banner: _, ...options } = application(entry);
   let pack = async () => {};
@@ -69,12 +74,14 @@ export function fastApplication(entry: Record<string, string>): Options {
         const outDir = initialOptions.outdir ?? "dist";
         const files = Object.keys(metafile?.outputs ?? {}).map((path) => basename(path));
         const transform = esbuild.transform as Transform;
-        pack = () => intoOneFile({ outDir, files, names: Object.keys(entry), start: START, transform });
+        pack = () =>
+          intoOneFile({ outDir, files, names: Object.keys(entry), start: start("20.19"), transform });
       });
     },
   };
   return {
     ...options,
+    target: "node20",
     splitting: true,
     esbuildPlugins: [lazyBuiltins, packing],
     onSuccess: () => pack(),

@@ -68,7 +68,7 @@ async function packed(
     const { code, warnings } = await transform(textOf(id), {
       format: "cjs",
       platform: "node",
-      target: "node22",
+      target: "node20",
       minify: true,
       charset: "ascii",
       supported: { "dynamic-import": false },

@@ -6,6 +6,7 @@ export default defineProject({
   test: {
     name: "formation-mcp",
     include: ["test/**/*.test.ts"],
+    globalSetup: "./test/bundle.ts",
     environment: "node",
     testTimeout: 60_000,
     hookTimeout: 60_000,

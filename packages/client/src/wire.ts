@@ -155,7 +155,7 @@ export function originOf(text: string, allowHttp: boolean): string {
   if (url.protocol === "http:" && !here && !allowHttp) {
     throw refuse(
       `${url.origin} is plain HTTP: keys' signatures and tokens could be read on the way.`,
-      "Use https://, or allow plain HTTP if the network between is yours alone (allowHttp, FORMATION_ALLOW_HTTP=1).",
+      "Use https://, or allow plain HTTP if the network between is yours alone (allowHttp, FORMATION_ALLOW_HTTP=yes).",
     );
   }
   return url.origin;

@@ -37,7 +37,7 @@ export function remoteContexts({ client, allow, apart }: ContextsOptions) {
     if (!isAbsolute(dir) || dir.includes("\0")) {
       throw new FormationError("invalid", "context_dir must be an absolute path.", {
         field: "context_dir",
-        remedy: "Write the whole path.",
+        remedy: "Write the path from / on.",
       });
     }
     const parsed = parseFormfile(input["formfile"]);
