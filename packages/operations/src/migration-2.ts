@@ -45,12 +45,13 @@ function documents(db: Kysely<Tables>): Compilable[] {
 }
 
 function counters(db: Kysely<Tables>): Compilable[] {
+  const on = indexer(db, "counters");
   return [
     columns(
       db.schema.createTable("counters").addColumn("key", text, (c) => c.primaryKey()),
       { window_start: integer, spent: integer, expires_at: integer },
     ),
-    indexer(db, "counters")("expires", ["expires_at"]),
+    on("expires", ["expires_at"]),
   ];
 }
 
@@ -86,6 +87,7 @@ function audit(db: Kysely<Tables>): Compilable[] {
 /** What an instance's configuration asks for, as columns made of it, so that a sum over an owner is read from an index. */
 function resources(db: Kysely<Tables>): Compilable[] {
   const names = ["vcpus", "memory_mb", "disk_gb"];
+  const [onInstances, onDeployments] = [indexer(db, "instances"), indexer(db, "deployments")];
   return [
     ...names.map((name) =>
       db.schema
@@ -94,8 +96,8 @@ function resources(db: Kysely<Tables>): Compilable[] {
           c.generatedAlwaysAs(sql`json_extract(config, ${sql.lit(`$.resources.${name}`)})`),
         ),
     ),
-    indexer(db, "instances")("usage", ["owner", ...names], sql`state <> 'deleted'`),
-    indexer(db, "deployments")(
+    onInstances("usage", ["owner", ...names], sql`state <> 'deleted'`),
+    onDeployments(
       "replacing",
       ["owner", "instance_id"],
       sql`replace = 1 and state in ('queued', 'deploying')`,

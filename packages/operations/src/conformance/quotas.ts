@@ -43,14 +43,14 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     expect(await store.usage(OWNER)).toEqual({ ...IDLE, builds: 1 });
   });
 
-  it.each([
+  const limits = [
     ["vcpus", 1, "vm_config.vcpus"],
     ["memory_mb", 512 + 511, "vm_config.memory_mb"],
     ["disk_gb", 9, "vm_config.disk_gb"],
     ["instances", 1, undefined],
-  ] as const)(
-    "a ship beyond the quota of %s is refused, says what is there, and writes nothing",
-    async (name, limit, field) => {
+  ] as const;
+  for (const [name, limit, field] of limits) {
+    it(`a ship beyond the quota of ${name} is refused, says what is there, and writes nothing`, async () => {
       const { store, ready, live, ship } = open();
       const bld = await ready();
       await live(bld);
@@ -66,8 +66,8 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
       expect(await store.instanceByName(OWNER, "second")).toBeNull();
       expect(await store.usage(OWNER)).toEqual(ONE);
       await store.submit({ ...request, quota: { ...NONE, [name]: ONE[name] * 2 } });
-    },
-  );
+    });
+  }
 
   it("so many builds may wait and run at once", async () => {
     const { store, build, claim, lease } = open();
