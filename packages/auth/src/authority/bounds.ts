@@ -14,10 +14,7 @@ const label = z.string().min(1).max(LIMITS.metadataBytes);
 export const boundsShape = z.strictObject({
   instances: z.array(label).min(1).max(MAX_INSTANCES).optional(),
   metadata: z
-    .record(
-      label.refine((key) => key !== "__proto__"),
-      z.string().max(LIMITS.metadataBytes),
-    )
+    .record(label, z.string().max(LIMITS.metadataBytes))
     .refine((pairs) => Object.keys(pairs).length <= LIMITS.metadataKeys)
     .optional(),
 }) as z.ZodType<Bounds>;
@@ -49,7 +46,9 @@ export function shrinkScopes(by: Principal, asked: ReadonlySet<Scope> | undefine
  */
 export function shrinkBounds(by: Bounds | undefined, asked: Bounds | undefined): Bounds | undefined {
   const wanted = asked === undefined ? undefined : boundsShape.safeParse(asked);
-  if (wanted && !wanted.success) {
+  // A pair that parsing leaves out (`__proto__`) would be a fence less than was asked for.
+  const kept = countOf(wanted?.data?.metadata) === countOf(asked?.metadata);
+  if (wanted && !(wanted.success && kept)) {
     throw new FormationError("invalid", "The bounds are not of the right shape.", {
       remedy: `Give instances (1 to ${MAX_INSTANCES} names), metadata (pairs of text), or both.`,
       field: "bounds",
@@ -63,6 +62,10 @@ export function shrinkBounds(by: Bounds | undefined, asked: Bounds | undefined):
     });
   }
   return bounds.instances || bounds.metadata ? bounds : undefined;
+}
+
+function countOf(pairs: unknown): number {
+  return typeof pairs === "object" && pairs !== null ? Object.keys(pairs).length : 0;
 }
 
 function meet(one: Bounds, other: Bounds): Bounds {
