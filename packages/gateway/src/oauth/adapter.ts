@@ -16,7 +16,7 @@ export interface AdapterOptions {
 
 const DAY_MS = 86_400_000;
 /** A client that registered and never came back is forgotten; one that got a token is kept for a year after it. */
-const UNUSED_CLIENT_MS = 7 * DAY_MS;
+const UNUSED_CLIENT_MS = DAY_MS;
 const USED_CLIENT_MS = 365 * DAY_MS;
 
 /** Models whose name is a secret that a client holds. Cookies need no such care: they are signed. */

@@ -6,7 +6,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { FormationError } from "@formation-mcp/contract";
 import { addressKey, plainAddress } from "../http/address.ts";
 import type { GatewayDeps } from "../http/deps.ts";
-import { statusOf } from "../http/errors.ts";
+import { BODY_FIELD, statusOf } from "../http/errors.ts";
 import { createLimits, DEFAULT_RATES, type Rates, retryAfter } from "../http/limits.ts";
 import { assetOf } from "./assets.ts";
 import { normalizeClient, RedirectError } from "./clients.ts";
@@ -65,6 +65,7 @@ interface Request {
 }
 
 const URL_LENGTH = 8 * 1024;
+const REGISTRATION_BYTES = 16 * 1024;
 const METADATA: readonly string[] = [
   "/.well-known/oauth-authorization-server",
   "/.well-known/openid-configuration",
@@ -80,7 +81,10 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   }
   const origin = new URL(authority.issuer);
   const secrets = deriveSecrets(deps.secret);
-  const limits = createLimits(counters, { ...DEFAULT_RATES, ...deps.rates }, clock);
+  const rates = { ...DEFAULT_RATES, ...deps.rates };
+  const limits = createLimits(counters, rates, clock);
+  // As many an hour as sign-ins a minute.
+  const registrations = rates.signIn;
   const codes = createCodes({ documents, clock, random, secrets });
   const signIn = createSignIn(authority, secrets);
   const codesRoom = createCodesRoom({ issuer: authority.issuer, clock, codes, signIn });
@@ -138,16 +142,30 @@ export function createOAuth(deps: OAuthDeps): OAuth {
     }
   }
 
+  /** What is registered is stored, and nobody had to prove anything: little of it, and not often. */
   async function register(asked: Request): Promise<void> {
-    const given = jsonObject(asked.original, asked.body);
+    const { original, response, address } = asked;
+    let stored: Buffer;
     try {
-      await forward(asked, {
-        body: Buffer.from(JSON.stringify({ ...normalizeClient(given), client_id: undefined })),
-      });
+      const { client_id: _, ...client } = normalizeClient(jsonObject(original, asked.body));
+      stored = Buffer.from(JSON.stringify(client));
     } catch (error) {
       if (!(error instanceof RedirectError)) throw error;
-      sendJson(asked.response, 400, { error: "invalid_redirect_uri", error_description: error.message });
+      return sendJson(response, 400, { error: "invalid_redirect_uri", error_description: error.message });
     }
+    if (stored.length > REGISTRATION_BYTES) {
+      throw new FormationError("limit", "A registration has at most 16 KiB.", { field: BODY_FIELD });
+    }
+    if (registrations > 0) {
+      const key = `oauth:register:${addressKey(address)}`;
+      const hour = { key, limit: registrations, windowMs: 3_600_000, amount: 1 };
+      const { granted, resets_at } = await counters.spend(hour);
+      if (granted === 0) {
+        response.setHeader("retry-after", String(Math.ceil((resets_at - clock.now()) / 1000)));
+        throw new FormationError("limit", "Too many clients were registered from your address this hour.");
+      }
+    }
+    await forward(asked, { body: stored });
   }
 
   /** A token that carries its own meaning is the authority's to revoke: who has it may end it (RFC 7009 §2.1). */

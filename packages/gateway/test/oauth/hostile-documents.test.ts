@@ -185,7 +185,13 @@ describe("registration", () => {
     ["a list", "[]", 400],
     ["nothing", "null", 400],
     ["a text", '"x"', 400],
-    ["more than 48 KiB", JSON.stringify({ redirect_uris: [REDIRECT], client_name: "x".repeat(50_000) }), 413],
+    [
+      "more than 16 KiB",
+      JSON.stringify({
+        redirect_uris: Array.from({ length: 20 }, (_, at) => `${REDIRECT}/${at}/${"x".repeat(1000)}`),
+      }),
+      413,
+    ],
     [
       "keys that are no keys",
       JSON.stringify({

@@ -307,17 +307,6 @@ describe("whatever a request says,", () => {
   });
 });
 
-it("whoever asks too often waits", async () => {
-  const strict = await openOAuthServer({ rates: { signIn: 3, address: 0, failure: 0 } });
-  const answers = [];
-  for (let tries = 0; tries < 5; tries++) {
-    answers.push(await fetch(`${strict.url}/oauth/register`, json({ redirect_uris: [REDIRECT] })));
-  }
-  expect(answers.map(({ status }) => status)).toEqual([201, 201, 201, 429, 429]);
-  expect(Number(answers[4]?.headers.get("retry-after"))).toBeGreaterThan(0);
-  await strict[Symbol.asyncDispose]();
-});
-
 it("after all that the server still works, and said nothing in its log", async () => {
   const { tokens } = await obtainTokens(server.url, key);
   expect((await server.authority.authenticate(tokens.access_token)).principal.owner).toBe(keyId(key));

@@ -30,7 +30,7 @@ export interface OAuthServer extends AsyncDisposable {
 }
 
 export async function openOAuthServer(
-  options: Partial<OAuthDeps> & { clock?: Clock } = {},
+  options: Partial<OAuthDeps> & { clock?: Clock; issuer?: string } = {},
 ): Promise<OAuthServer> {
   const dir = await mkdtemp(join(tmpdir(), "formation-oauth-"));
   const store = await openSqliteStore({ path: join(dir, "store.db") });
@@ -41,12 +41,13 @@ export async function openOAuthServer(
   await listen(http, 0);
   const { port } = http.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;
-  const audience = `${url}/mcp`;
+  const { issuer = url, ...deps } = options;
+  const audience = `${issuer}/mcp`;
   const masterKey = crypto.getRandomValues(new Uint8Array(32));
   const secret = crypto.getRandomValues(new Uint8Array(32));
 
   const assemble = async () => {
-    const parts = { documents: store.documents, issuer: url, audience, masterKey, clock };
+    const parts = { documents: store.documents, issuer, audience, masterKey, clock };
     const authority = createAuthority(parts);
     const oauth = createOAuth({
       authority,
@@ -65,7 +66,7 @@ export async function openOAuthServer(
       random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
       secret,
       rates: { signIn: 0, address: 0, failure: 0 },
-      ...options,
+      ...deps,
     });
     return { authority, oauth };
   };
