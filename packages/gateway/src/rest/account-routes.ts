@@ -162,9 +162,8 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
     data: z.object({ keys: z.array(key) }),
     errors: [404, 409],
     async handle(exchange) {
-      const { deps, params, note } = exchange;
+      const { deps, params } = exchange;
       const { id = "" } = params;
-      note.target = id;
       const { owner } = await signedInAccount(exchange);
       return { data: { keys: accountView(await deps.authority.removeKey(owner, id)).keys } };
     },
@@ -179,9 +178,8 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
     data: z.object({ revoked: z.literal(true) }),
     errors: [404],
     async handle(exchange) {
-      const { deps, params, note } = exchange;
+      const { deps, params } = exchange;
       const { id = "" } = params;
-      note.target = id;
       const own = await signedInAccount(exchange);
       if (!own.keys.some((one) => one.id === id)) throw noSuch("key");
       await deps.authority.revokeKey(own.owner, id);
@@ -273,9 +271,8 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
     data: z.object({ revoked: z.literal(true) }),
     errors: [404],
     async handle(exchange) {
-      const { deps, caller, params, note } = exchange;
+      const { deps, caller, params } = exchange;
       const { id = "" } = params;
-      note.target = id;
       if (caller.tokenId !== id) await signedInAccount(exchange);
       if (!(await deps.authority.revokeToken(caller.principal.owner, id))) throw noSuch("token");
       return { data: { revoked: true } };

@@ -88,7 +88,6 @@ export const ADMIN_ROUTES: readonly Route[] = [
     errors: [404],
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      exchange.note.target = id;
       return { data: accountView(await existing(exchange, id)) };
     },
   }),
@@ -106,7 +105,6 @@ export const ADMIN_ROUTES: readonly Route[] = [
     errors: [400, 404, 409],
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      exchange.note.target = id;
       await existing(exchange, id);
       const changed = await exchange.deps.authority.admit({ id }, new Set(exchange.body.scopes));
       return { data: accountView(changed) };
@@ -123,7 +121,6 @@ export const ADMIN_ROUTES: readonly Route[] = [
     errors: [404],
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      exchange.note.target = id;
       await existing(exchange, id);
       await exchange.deps.authority.revokeOwner(id);
       return { data: { revoked: true } };
@@ -151,7 +148,6 @@ export const ADMIN_ROUTES: readonly Route[] = [
     data: quotaView,
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      exchange.note.target = id;
       return { data: await quotaOf(exchange, id) };
     },
   }),
@@ -168,7 +164,6 @@ export const ADMIN_ROUTES: readonly Route[] = [
     errors: [400],
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      exchange.note.target = id;
       const given = Object.entries(exchange.body).filter(([, value]) => value !== undefined);
       await exchange.deps.quotas.set(id, Object.fromEntries(given) as Partial<Quota>);
       return { data: await quotaOf(exchange, id) };
@@ -184,7 +179,6 @@ export const ADMIN_ROUTES: readonly Route[] = [
     data: quotaView,
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      exchange.note.target = id;
       await exchange.deps.quotas.set(id, null);
       return { data: await quotaOf(exchange, id) };
     },

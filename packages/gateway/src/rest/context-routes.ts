@@ -5,6 +5,7 @@ import type { Digest } from "@formation-mcp/artifacts";
 import { repackContext } from "@formation-mcp/artifacts/context";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
+import type { GatewayDeps } from "../http/deps.ts";
 import { iso } from "./account-routes.ts";
 import { tooLarge } from "./body.ts";
 import { type Route, route } from "./table.ts";
@@ -15,6 +16,11 @@ const KIND = "context";
 const UPLOAD_MS = 60 * 60_000;
 /** Uploads that one owner may have under way in this process: each holds a connection and a file. */
 const AT_ONCE = 4;
+
+/** What one owner may upload in a day (UTC), in MiB; an upload counts for one at least. */
+const A_DAY_MIB = 16_384;
+const DAY_MS = 86_400_000;
+const MiB = 1024 * 1024;
 
 const underway = new Map<string, number>();
 
@@ -51,6 +57,7 @@ export const CONTEXT_ROUTES: readonly Route[] = [
         throw tooLarge(LIMITS.contextBytes);
       const release = admit(owner);
       try {
+        await takeShare(deps, owner, 1);
         const signals = [c.req.raw.signal, AbortSignal.timeout(UPLOAD_MS)];
         if (deps.closing) signals.push(deps.closing);
         const signal = AbortSignal.any(signals);
@@ -61,11 +68,12 @@ export const CONTEXT_ROUTES: readonly Route[] = [
           signal,
           ...(expected === undefined ? {} : { expected }),
         });
-        const { digest } = await deps.artifacts.put(context.stream, {
+        const { digest, bytes: kept } = await deps.artifacts.put(context.stream, {
           maxBytes: 2 * LIMITS.contextBytes,
           signal,
         });
         const { bytes, files } = context.summary();
+        await takeShare(deps, owner, Math.floor(kept / MiB));
         const context_id = `ctx_${Buffer.from(deps.random(16)).toString("hex")}`;
         const expires_at = deps.clock.now() + LIMITS.uploadedContextKeptMs;
         const doc = { bytes, files };
@@ -81,6 +89,23 @@ export const CONTEXT_ROUTES: readonly Route[] = [
 
 async function* bodyOf(request: Request): AsyncIterable<Uint8Array> {
   if (request.body) yield* request.body;
+}
+
+/**
+ * Counts what an owner uploads, in all server processes: what is put stays on disk until it is swept.
+ * @throws FormationError `limit`
+ */
+async function takeShare(
+  { counters }: Pick<GatewayDeps, "counters">,
+  owner: string,
+  amount: number,
+): Promise<void> {
+  if (amount === 0) return;
+  const request = { key: `upload:${owner}`, limit: A_DAY_MIB, windowMs: DAY_MS, amount };
+  if ((await counters.spend(request)).granted === amount) return;
+  throw new FormationError("limit", `More than ${A_DAY_MIB} MiB were uploaded today.`, {
+    remedy: "Use the contexts that are uploaded, or go on tomorrow.",
+  });
 }
 
 /** Takes a place among the owner's uploads; to be given back. @throws FormationError `limit` */

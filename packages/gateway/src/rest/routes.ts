@@ -26,7 +26,7 @@ const ABOUT_ROUTES: readonly Route[] = [
     id: "reference",
     summary: "This reference, as a page",
     answer: "page",
-    audited: false,
+    audited: "not at all",
     handle: async ({ deps }) => {
       const headers = {
         "content-type": "text/html; charset=utf-8",
@@ -45,7 +45,7 @@ const ABOUT_ROUTES: readonly Route[] = [
     id: "openapi",
     summary: "This reference, as an OpenAPI 3.1 document",
     answer: "document",
-    audited: false,
+    audited: "not at all",
     handle: async ({ deps }) => json(described(deps).document, 200, { "cache-control": "no-cache" }),
   }),
 ];

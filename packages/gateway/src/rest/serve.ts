@@ -3,6 +3,7 @@
 
 import { type Principal, requireScope, type Scope } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
+import type { Audited } from "@formation-mcp/control";
 import { LISTING } from "@formation-mcp/tools/listing";
 import type { Context, Handler } from "hono";
 import type { Env, GatewayDeps } from "../http/deps.ts";
@@ -17,27 +18,54 @@ const SCOPES = new Map(LISTING.map(({ name, scope }) => [name, scope]));
 export function serve(deps: GatewayDeps, route: Route): Handler<Env> {
   return async (c) => {
     const state: State = { note: {}, byControl: false, needed: undefined };
+    let response: Response;
     try {
-      const response = await answer(deps, route, c, state);
+      response = await answer(deps, route, c, state);
+    } catch (thrown) {
+      return refuse(deps, route, c, state, FormationError.from(thrown));
+    }
+    try {
       await audit(deps, route, c, state, "ok");
       return response;
-    } catch (thrown) {
-      const error = FormationError.from(thrown);
-      if (error.code === "internal") {
-        deps.logger.log("error", "A request failed inside the server.", {
-          route: `${route.method} ${route.path}`,
-          trace_id: c.get("traceId") ?? null,
-          cause: String(error.cause),
-        });
-      }
-      try {
-        await audit(deps, route, c, state, error.code);
-      } catch (unrecorded) {
-        return failure(deps, unrecorded);
-      }
-      return failure(deps, error, { scopes: state.needed });
+    } catch (unrecorded) {
+      await response.body?.cancel();
+      return failure(deps, isWrite(route) ? untold(unrecorded) : unrecorded);
     }
   };
+}
+
+async function refuse(
+  deps: GatewayDeps,
+  route: Route,
+  c: Context<Env>,
+  state: State,
+  error: FormationError,
+): Promise<Response> {
+  if (error.code === "internal") {
+    deps.logger.log("error", "A request failed inside the server.", {
+      route: `${route.method} ${route.path}`,
+      trace_id: c.get("traceId") ?? null,
+      cause: String(error.cause),
+    });
+  }
+  try {
+    await audit(deps, route, c, state, error.code);
+  } catch (unrecorded) {
+    return failure(deps, unrecorded);
+  }
+  return failure(deps, error, { scopes: state.needed });
+}
+
+/** Whether a change is made by the route itself, for somebody known: a line stands in the log before it. */
+function isWrite(route: Route): boolean {
+  return route.method !== "GET" && route.access !== "public" && route.audited === undefined;
+}
+
+function untold(cause: unknown): FormationError {
+  return new FormationError("unavailable", "It was done, but the audit log could not be told how it ended.", {
+    remedy: "Look how it is now before you repeat it.",
+    cause,
+  });
 }
 
 interface State {
@@ -51,10 +79,12 @@ interface State {
 async function answer(deps: GatewayDeps, route: Route, c: Context<Env>, state: State): Promise<Response> {
   if (route.access !== "public") allow(c.get("caller").principal, route, state);
   const { query, body } = route;
+  const params = parameters(c);
+  if (params["id"] !== undefined) state.note.target = params["id"];
   const exchange: Exchange = {
     deps,
     c,
-    params: parameters(c),
+    params,
     query: query === undefined ? undefined : checked(query, c.req.query()),
     body: body === undefined || body === "bytes" ? undefined : checked(body, await readJson(c.req.raw)),
     get caller() {
@@ -77,6 +107,7 @@ async function answer(deps: GatewayDeps, route: Route, c: Context<Env>, state: S
     },
     note: state.note,
   };
+  if (isWrite(route)) await audit(deps, route, c, state, "begun");
   const said = await route.handle(exchange);
   return said instanceof Response ? said : success(said.data, said.message ?? null);
 }
@@ -113,12 +144,12 @@ async function audit(
   route: Route,
   c: Context<Env>,
   { note, byControl }: State,
-  outcome: "ok" | FormationError["code"],
+  outcome: Audited["outcome"],
 ): Promise<void> {
-  if (byControl || route.audited === false) return;
+  if (byControl || route.audited === "not at all") return;
   const action = `${route.method} ${route.path}`;
   const caller = route.access === "public" ? undefined : c.get("caller");
-  if (!caller && outcome !== "ok") {
+  if (!caller && outcome !== "ok" && outcome !== "begun") {
     return recordRefusal(deps, { outcome, action, address: c.get("address"), traceId: c.get("traceId") });
   }
   await deps.audit.record(

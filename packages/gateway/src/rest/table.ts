@@ -35,8 +35,11 @@ export interface Route extends RestRoute {
   readonly data?: z.ZodType;
   /** Codes of errors beside those that every route has. */
   readonly errors?: readonly (400 | 404 | 409 | 413)[];
-  /** Whether its use is told to the audit log; what goes through control is told there. Default: true. */
-  readonly audited?: boolean;
+  /**
+   * Who tells the audit log of its use, if not the door itself: `control`, which is called for it, or nobody, for what
+   * is no secret and changes nothing.
+   */
+  readonly audited?: "by control" | "not at all";
   readonly handle: (exchange: Exchange) => Promise<Answer | Response>;
 }
 

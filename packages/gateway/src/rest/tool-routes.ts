@@ -79,6 +79,7 @@ export const TOOL_ROUTES: readonly Route[] = [
     access: "any",
     tag: "tools",
     id: "executeTool",
+    audited: "by control",
     summary: "Call a tool",
     description:
       "The body is {parameters: {…}} or the tool's input itself; an Idempotency-Key header is idempotency_key. Under one of the ancestor's names the call answers at once with an operation to follow.",

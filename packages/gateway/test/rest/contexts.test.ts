@@ -177,4 +177,16 @@ describe("an uploaded context", () => {
     expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
     expect((await upload(whole)).status).toBe(200);
   });
+
+  it("is one of so many bytes a day, whichever server process takes it", async () => {
+    const bob = await world.someone(EVERYTHING);
+    const body = await pack({ a: "b" });
+    const day = { key: `upload:${bob.owner}`, limit: 16_384, windowMs: 86_400_000 };
+    await world.deps.counters.spend({ ...day, amount: 16_383 });
+    expect((await upload(body, { token: bob.token })).status).toBe(200);
+    const refused = await upload(body, { token: bob.token });
+    expect(refused.status).toBe(429);
+    expect(refused.body).toMatchObject({ error: { code: "limit", remedy: expect.any(String) } });
+    expect((await upload(body)).status).toBe(200);
+  });
 });

@@ -1,4 +1,5 @@
 import { SCOPES } from "@formation-mcp/auth";
+import { FormationError } from "@formation-mcp/contract";
 import { REST_ROUTES, type RestRoute } from "@formation-mcp/gateway/http";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -182,5 +183,34 @@ describe("a call of a tool", () => {
     expect(added.map(({ action, outcome, owner }) => ({ action, outcome, owner }))).toEqual([
       { action: "vm_status", outcome: "not_found", owner: alice.owner },
     ]);
+  });
+
+  it("that changes something is in the audit log before it is made and once it is done, nothing of it in between", async () => {
+    const json = { name: "hidden words", scopes: ["vm:read"] };
+    const made = await world.ask("POST", "/api/tokens", { token: alice.token, json });
+    expect(made.status).toBe(200);
+    const { items } = await world.store.audit.page({ limit: 2 });
+    expect(items).toMatchObject([
+      { action: "POST /api/tokens", outcome: "ok", owner: alice.owner, target: made.data["id"] },
+      { action: "POST /api/tokens", outcome: "begun", owner: alice.owner },
+    ]);
+    expect(JSON.stringify(items)).not.toContain("hidden");
+    expect(JSON.stringify(items)).not.toContain(made.data["token"]);
+  });
+
+  it("that changes something is not made while the audit log can't be written", async () => {
+    const { record } = world.audit;
+    world.audit.record = async () => {
+      throw new FormationError("unavailable", "The log can't be written.");
+    };
+    try {
+      const before = (await world.authority.apiTokens(alice.owner)).length;
+      const said = await world.ask("POST", "/api/tokens", { token: alice.token, json: { name: "unseen" } });
+      expect(said.status).toBe(503);
+      expect(said.headers.get("retry-after")).toMatch(/^\d+$/);
+      expect(await world.authority.apiTokens(alice.owner)).toHaveLength(before);
+    } finally {
+      world.audit.record = record;
+    }
   });
 });
