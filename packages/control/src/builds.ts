@@ -49,6 +49,7 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
   const operation = await start(deps, { principal, owner, tool: "pack_build", input, hooks }, async () => {
     const operationId = newId("op", deps.clock, deps.random);
     const { store, warnings } = await prepare();
+    await spendContext(deps, owner);
     const digest = await store();
     const build = newBuild(deps, {
       owner,
@@ -75,6 +76,27 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
   });
   return built(deps, operation);
 };
+
+/**
+ * A context is stored before the store can say whether the build is within the quota: so that refused builds fill no disk,
+ * there are no more of them than there may be operations.
+ * @throws FormationError `limit`
+ */
+async function spendContext({ store, quotas, clock }: Deps, owner: string): Promise<void> {
+  const limit = (await quotas?.of(owner))?.operations_per_minute ?? null;
+  if (limit === null) return;
+  const { granted, resets_at } = await store.counters.spend({
+    key: `contexts of ${owner}`,
+    limit,
+    windowMs: 60_000,
+    amount: 1,
+  });
+  if (granted > 0) return;
+  const seconds = Math.max(1, Math.ceil((resets_at - clock.now()) / 1000));
+  throw new FormationError("limit", `The quota of ${limit} operations a minute is used up.`, {
+    remedy: `Try again in ${seconds} seconds, or ask the operator for a larger quota.`,
+  });
+}
 
 /** A build as it is before anybody took it up. */
 export function newBuild(

@@ -97,6 +97,21 @@ test("so many operations a minute, with the seconds to wait; a repeated call is 
   await world.call("vm_control", { instance: "web", action: "start" });
 });
 
+test("builds that are refused leave no more contexts behind than there may be operations", async () => {
+  await using world = await limited({ operations_per_minute: 3, builds: 1 });
+  let stored = 0;
+  const put = world.artifacts.put.bind(world.artifacts);
+  world.artifacts.put = (...all) => {
+    stored += 1;
+    return put(...all);
+  };
+  const build = (text: string) =>
+    world.call("pack_build", { formfile: { ...HELLO, include: ["."] }, context_files: { a: text } });
+  await build("first");
+  for (let i = 0; i < 6; i += 1) await expect(build(`${i}`)).rejects.toMatchObject({ code: "limit" });
+  expect(stored).toBe(3);
+});
+
 test("what an admin does to another owner's VM is within that owner's quota, and not among its operations", async () => {
   await using world = await limited({ operations_per_minute: 2, vcpus: 2 });
   const { instance_id, build_id } = await live(world);
