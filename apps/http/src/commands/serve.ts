@@ -21,16 +21,11 @@ type Logger = ReturnType<typeof jsonLogger>;
 
 const LIMITS: ServerOptions = {
   maxHeaderSize: 16 * 1024,
-  headersTimeout: 15_000,
   // Bodies have their own time: see patience.ts.
   requestTimeout: 0,
-  keepAliveTimeout: 30_000,
-  connectionsCheckingInterval: 1000,
   insecureHTTPParser: false,
 };
 const HANDSHAKE_MS = 10_000;
-const BODY_MS = 30_000;
-const UPLOAD_MS = 20_000;
 /** A connection on which nothing moves; streams send something every 15 s, and no call waits for longer than 45 s. */
 const SILENT_MS = 120_000;
 const LEAVE_MS = 25_000;
