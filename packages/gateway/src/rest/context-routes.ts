@@ -6,6 +6,7 @@ import { repackContext } from "@formation-mcp/artifacts/context";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
 import type { GatewayDeps } from "../http/deps.ts";
+import { BODY_FIELD } from "../http/errors.ts";
 import { iso } from "./account-routes.ts";
 import { tooLarge } from "./body.ts";
 import { type Route, route } from "./table.ts";
@@ -68,10 +69,9 @@ export const CONTEXT_ROUTES: readonly Route[] = [
           signal,
           ...(expected === undefined ? {} : { expected }),
         });
-        const { digest, bytes: kept } = await deps.artifacts.put(context.stream, {
-          maxBytes: 2 * LIMITS.contextBytes,
-          signal,
-        });
+        const { digest, bytes: kept } = await deps.artifacts
+          .put(context.stream, { maxBytes: 2 * LIMITS.contextBytes, signal })
+          .catch(aboutBody);
         const { bytes, files } = context.summary();
         await takeShare(deps, owner, Math.floor(kept / MiB));
         const context_id = `ctx_${Buffer.from(deps.random(16)).toString("hex")}`;
@@ -86,6 +86,12 @@ export const CONTEXT_ROUTES: readonly Route[] = [
     },
   }),
 ];
+
+/** What is too much of a context is too much of a body (413): sending it again later helps nobody. */
+function aboutBody(thrown: unknown): never {
+  if (!(thrown instanceof FormationError) || thrown.code !== "limit") throw thrown;
+  throw new FormationError("limit", thrown.message, { ...thrown.details, field: BODY_FIELD, cause: thrown });
+}
 
 async function* bodyOf(request: Request): AsyncIterable<Uint8Array> {
   if (request.body) yield* request.body;

@@ -35,7 +35,8 @@ export function failure(
 ): Response {
   const error = FormationError.from(thrown);
   const { code, message } = error;
-  const status = how.status ?? statusOf(error);
+  const tooMuch = code === "limit" && error.details.field === "context_files";
+  const status = how.status ?? (tooMuch ? 413 : statusOf(error));
   const headers: Record<string, string> = { ...how.headers };
   if (status === 401) headers["www-authenticate"] = challengeHeader(deps.publicUrl, { scopes: BASIC_SCOPES });
   if (status === 403 && how.scopes !== undefined) {

@@ -45,6 +45,19 @@ async function upload(
   return { status: response.status, body: said, data: (said["data"] ?? {}) as Json };
 }
 
+/** An archive of one file of so many MiB of zeros, its end left out. */
+function rawFile(name: string, mib: number): Buffer {
+  const header = Buffer.alloc(512);
+  header.write(name);
+  header.write("0000644\0", 100);
+  header.write(`${(mib * 1024 * 1024).toString(8).padStart(11, "0")}\0`, 124);
+  header.write("        0", 148);
+  header.write("ustar\0" + "00", 257);
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  return Buffer.concat([header, Buffer.alloc(4096)]);
+}
+
 const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes);
 const stored = async () => (await world.store.artifactRoots()).length;
 
@@ -117,6 +130,7 @@ describe("an uploaded context", () => {
     ["half an archive", async () => (await pack({ a: "x".repeat(5000) })).subarray(0, 3000), 400],
     ["an archive and more", async () => Buffer.concat([await pack({ a: "b" }), Buffer.from("more")]), 400],
     ["half a gzip file", async () => gzipSync(await pack({ a: "b" })).subarray(0, -5), 400],
+    ["a bomb", async () => gzipSync(rawFile("bomb", 600)), 413],
     ["more than it may say", async () => "x", 413, { "content-length": String(LIMITS.contextBytes + 1) }],
   ])("is refused as %s, and nothing is left", async (_, body, status, headers = {}) => {
     const before = await stored();
