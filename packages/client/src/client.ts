@@ -1,7 +1,6 @@
 // One server, one user: every request of a client goes out from here with a good token, and a token that the server takes
 // no more is renewed once before anybody hears of it.
 
-import { FormationError } from "@formation-mcp/contract";
 import type { ToolArguments, ToolName, ToolOutput } from "@formation-mcp/tools";
 import { askerOf, fixedToken, type Waiting } from "./asker.ts";
 import { type CallOptions, callTool } from "./call.ts";
@@ -10,6 +9,7 @@ import { isObject } from "./errors.ts";
 import { createSessions, type SessionStorage, scopesOf, signIn } from "./session.ts";
 import { keySource, type Signer, signerFor } from "./signer.ts";
 import { type Tokens, tokensOf } from "./tokens.ts";
+import { type Content, type UploadedContext, upload } from "./upload.ts";
 import { type LogLine, type LogOptions, readLogs, type Watched, watchOperation } from "./watch.ts";
 import { createWire, type Fetch, originOf } from "./wire.ts";
 
@@ -52,13 +52,6 @@ export interface ListedTool {
   scope: string;
 }
 
-/** An uploaded context, for `pack_build`. */
-export interface UploadedContext {
-  context_id: string;
-  bytes: number;
-  files: number;
-}
-
 /** Every method throws FormationError alone; `unavailable` names the URL where nothing answers. */
 export interface Client {
   readonly url: string;
@@ -71,10 +64,7 @@ export interface Client {
   /** What an instance prints, or a build (bld_…), from the last lines on: until it ends or the signal says so. */
   logs(instance: string, options?: LogOptions): AsyncGenerator<LogLine, void, void>;
   /** Stores a tar or tar.gz as a build's context. A stream is sent once, bytes and blobs again if the connection breaks. */
-  upload(
-    content: Uint8Array | Blob | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>,
-    options?: Waiting,
-  ): Promise<UploadedContext>;
+  upload(content: Content, options?: Waiting): Promise<UploadedContext>;
   whoami(options?: Waiting): Promise<Identity>;
   readonly tokens: Tokens;
   /** Looks at a login code of a browser, and signs it. */
@@ -86,8 +76,6 @@ export interface Client {
   /** Ends the session here and on the server. */
   signOut(): Promise<void>;
 }
-
-const UPLOAD_MS = 30 * 60_000;
 
 /** @throws FormationError `invalid` for a URL that is none, or plain HTTP beyond this machine. */
 export function createClient(options: ClientOptions): Client {
@@ -126,24 +114,7 @@ export function createClient(options: ClientOptions): Client {
         scope: String(scope ?? ""),
       }));
     },
-    async upload(content, { signal } = {}) {
-      const whole = content instanceof Uint8Array || content instanceof Blob;
-      const body = whole ? content : content instanceof ReadableStream ? content : streamOf(content);
-      const said = await asker.send({
-        method: "PUT",
-        path: "/api/contexts",
-        body: body as NonNullable<RequestInit["body"]>,
-        headers: { "content-type": "application/x-tar", ...(await digestOf(content)) },
-        repeatable: whole,
-        timeoutMs: UPLOAD_MS,
-        signal,
-      });
-      const { context_id, bytes, files } = isObject(said) ? said : {};
-      if (typeof context_id !== "string") {
-        throw new FormationError("unavailable", `${url} did not say how it calls the uploaded context.`);
-      }
-      return { context_id, bytes: Number(bytes), files: Number(files) };
-    },
+    upload: (content, { signal } = {}) => upload(asker, content, signal),
     async signIn() {
       const more = scopes ? { scopes } : {};
       await sessions.keep(await signIn(wire, await signerFor(url, key), now, "/api/auth/login", more));
@@ -176,25 +147,4 @@ function identityOf(said: unknown): Identity {
     token_id: String(token_id ?? ""),
     expires_at: Number(expires_at) * 1000,
   };
-}
-
-/** Bytes that are there whole say what they are (RFC 9530), so that nothing is stored that broke on the way. */
-async function digestOf(content: unknown): Promise<Record<string, string>> {
-  if (!(content instanceof Uint8Array) || !globalThis.crypto?.subtle) return {};
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", Uint8Array.from(content)));
-  return { "content-digest": `sha-256=:${btoa(String.fromCharCode(...digest))}:` };
-}
-
-function streamOf(parts: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
-  const iterator = parts[Symbol.asyncIterator]();
-  return new ReadableStream({
-    async pull(controller) {
-      const { done, value } = await iterator.next();
-      if (done) controller.close();
-      else controller.enqueue(value);
-    },
-    async cancel() {
-      await iterator.return?.();
-    },
-  });
 }

@@ -3,7 +3,8 @@
 
 import { packDirectory } from "@formation-mcp/artifacts/context";
 import { LIMITS } from "@formation-mcp/contract";
-import type { Client, UploadedContext } from "./client.ts";
+import type { Client } from "./client.ts";
+import type { UploadedContext } from "./upload.ts";
 
 export interface UploadDirectoryOptions {
   dir: string;

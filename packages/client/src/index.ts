@@ -8,11 +8,11 @@ export {
   createClient,
   type Identity,
   type ListedTool,
-  type UploadedContext,
 } from "./client.ts";
 export type { LoginCode } from "./codes.ts";
 export type { Session, SessionStorage } from "./session.ts";
 export { keySigner, type Signature, type Signer, type Wallet, walletSigner } from "./signer.ts";
 export type { TokenRecord, TokenRequest, Tokens } from "./tokens.ts";
+export type { Content, UploadedContext } from "./upload.ts";
 export type { LogLine, LogOptions, Watched } from "./watch.ts";
 export type { Fetch } from "./wire.ts";
