@@ -9,6 +9,10 @@ const BENCHES: Record<string, { what: string; run: () => Promise<(scope: Scope) 
     what: "stdio server: spawn → tools/list",
     run: () => import("./stdio.ts").then((module) => module.benchStdio),
   },
+  serve: {
+    what: "HTTP server: authenticated vm_list at 32 connections",
+    run: () => import("./serve.ts").then((module) => module.benchServe),
+  },
   store: {
     what: "operations: create, list and cleanup at 1 k, 100 k and 1 M",
     run: () => import("./store.ts").then((module) => module.benchStore),

@@ -7,7 +7,7 @@ import { lineAt } from "./lexer.ts";
 import type { Offence } from "./offence.ts";
 import type { SourceFile, Tree } from "./tree.ts";
 
-/** Imports go strictly downward; neighbours on a floor never meet. */
+/** Imports go strictly downward; neighbours on a floor never meet, but in tests, where the real one beats a stand-in. */
 export function floors({ files, rooms }: Tree): Offence[] {
   const homeless = rooms
     .filter((room) => levelOf(room) === undefined)
@@ -17,26 +17,28 @@ export function floors({ files, rooms }: Tree): Offence[] {
       advice:
         "This room stands on no floor: give it one in test/support/tidy/house.ts and in ARCHITECTURE.md.",
     }));
-  const upward = eachImport(files, ({ room }, name) => upwardFrom(room, roomOf(name)));
+  const upward = eachImport(files, ({ room, part }, name) => upwardFrom(room, roomOf(name), part === "test"));
   const declared = files
     .filter((file) => file.room !== "" && file.path === `${file.room}/package.json`)
-    .flatMap(({ path, room, text }) =>
-      text.split("\n").flatMap((line, index) => {
-        const advice = upwardFrom(
-          room,
-          roomOf(/^\s*"(@formation-mcp\/[\w-]+)": "workspace/.exec(line)?.[1] ?? ""),
-        );
+    .flatMap(({ path, room, text }) => {
+      let forTests = false;
+      return text.split("\n").flatMap((line, index) => {
+        const section = /^ {2}"(\w+)": \{$/.exec(line)?.[1];
+        if (section !== undefined) forTests = section === "devDependencies";
+        const target = roomOf(/^\s*"(@formation-mcp\/[\w-]+)": "workspace/.exec(line)?.[1] ?? "");
+        const advice = upwardFrom(room, target, forTests);
         return advice === undefined ? [] : [{ path, line: index + 1, advice }];
-      }),
-    );
+      });
+    });
   return [...homeless, ...upward, ...declared];
 }
 
 /** What is wrong with an arrow from one room to another, if anything is. */
-function upwardFrom(room: string, target: string | undefined): string | undefined {
+function upwardFrom(room: string, target: string | undefined, inTests: boolean): string | undefined {
   const from = levelOf(room);
   const to = target === undefined ? undefined : levelOf(target);
   if (target === room || from === undefined || to === undefined || to < from) return undefined;
+  if (inTests && to === from) return undefined;
   const relation = to === from ? "is its neighbour on" : "stands above it, on";
   return `${target} ${relation} ${FLOORS[to]?.floor}: take what you need from a lower floor, or let the caller pass it in.`;
 }

@@ -6,6 +6,9 @@ import type { SourceFile, Tree } from "./tree.ts";
 
 const README_LINES = 40;
 const NODE = ">=22.18";
+/** The program that also serves a remote server's tools, for which an older Node will do. */
+const REMOTE = "apps/stdio";
+const NODE_REMOTE = ">=20.19";
 
 type Entry = Record<string, string>;
 
@@ -35,14 +38,14 @@ export function manifests({ files, rooms }: Tree): Offence[] {
     const text = files.find((file) => file.path === path)?.text ?? "{}";
     const manifest = JSON.parse(text) as Manifest;
     const wrong = [
-      ...common(manifest),
+      ...common(room, manifest),
       ...(room.startsWith("packages/") ? library(room, manifest, files) : program(manifest)),
     ];
     return wrong.map((advice) => ({ path, line: 0, advice }));
   });
 }
 
-function common(manifest: Manifest): string[] {
+function common(room: string, manifest: Manifest): string[] {
   const wrong: string[] = [];
   const say = (right: boolean, advice: string) => {
     if (!right) wrong.push(advice);
@@ -51,7 +54,8 @@ function common(manifest: Manifest): string[] {
   say(manifest.license === "Apache-2.0", '"license" is "Apache-2.0".');
   say(manifest.type === "module", '"type" is "module".');
   say(/^\d+\.\d+\.\d+/.test(manifest.version ?? ""), '"version" is there for changesets to raise.');
-  say(manifest.engines?.node === NODE, `"engines.node" is "${NODE}".`);
+  const node = room === REMOTE ? NODE_REMOTE : NODE;
+  say(manifest.engines?.node === node, `"engines.node" is "${node}".`);
   say(
     manifest.private === true || manifest.publishConfig?.access === "public",
     '"publishConfig.access" is "public".',
