@@ -8,9 +8,7 @@ import { ask, bytesOf, Wire } from "../support/http/wire.ts";
 let ground: Ground;
 beforeAll(async () => {
   ground = await openGround({
-    FORMATION_HTTP_HEADER_SECONDS: "1",
-    FORMATION_HTTP_REQUEST_SECONDS: "2",
-    FORMATION_HTTP_IDLE_SECONDS: "1",
+    FORMATION_HTTP_PATIENCE_SECONDS: "2",
     FORMATION_HTTP_CONNECTIONS: "64",
   });
 });

@@ -49,6 +49,8 @@ export const HTTP_VARIABLES = {
   FORMATION_RATE_SIGN_IN: "sign-ins, registrations and token requests of one address a minute (default: 60)",
   FORMATION_RATE_FAILURE: "refused tokens of one address a minute (default: 60)",
   FORMATION_HTTP_CONNECTIONS: "connections at the same time (default: 1024)",
+  FORMATION_HTTP_PATIENCE_SECONDS:
+    "how long a client may take to send a request's head, or the next 16 KiB of an upload; twice as long for another body, or between two requests (default: 15)",
   FORMATION_WORKER:
     "auto: start the background worker of this machine when needed; none: others work (default: auto)",
 } as const;
@@ -115,6 +117,7 @@ const schema = z.object({
   FORMATION_RATE_SIGN_IN: rate(60),
   FORMATION_RATE_FAILURE: rate(60),
   FORMATION_HTTP_CONNECTIONS: z.coerce.number().int().min(1).max(1_000_000).default(1024),
+  FORMATION_HTTP_PATIENCE_SECONDS: z.coerce.number().min(0.1).max(3600).default(15),
   FORMATION_WORKER: z.enum(["auto", "none"]).default("auto"),
 });
 
@@ -138,6 +141,8 @@ export interface HttpConfiguration extends Configuration {
   quota: Quota;
   rates: Rates;
   connections: number;
+  /** How long a client may take for a request's head. */
+  patienceMs: number;
   startsWorker: boolean;
   /** The environment that the settings came from, those of the file included: what a worker is started with. */
   environment: Record<string, string>;
@@ -199,6 +204,7 @@ export function readHttpConfiguration(
       failure: env.FORMATION_RATE_FAILURE,
     },
     connections: env.FORMATION_HTTP_CONNECTIONS,
+    patienceMs: env.FORMATION_HTTP_PATIENCE_SECONDS * 1000,
     startsWorker: env.FORMATION_WORKER === "auto",
     environment: given,
   };

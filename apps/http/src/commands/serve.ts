@@ -76,17 +76,26 @@ export async function serve(args: string[]): Promise<number> {
   return 0;
 }
 
-function createServer({ tls, connections }: HttpConfiguration, listener: RequestListener): Server {
+function createServer(
+  { tls, connections, patienceMs }: HttpConfiguration,
+  listener: RequestListener,
+): Server {
+  const limits: ServerOptions = {
+    ...LIMITS,
+    headersTimeout: patienceMs,
+    keepAliveTimeout: 2 * patienceMs,
+    connectionsCheckingInterval: Math.min(1000, patienceMs / 2),
+  };
   const server = tls
     ? createTlsServer(
-        { ...LIMITS, ...readTls(tls), minVersion: "TLSv1.2", handshakeTimeout: HANDSHAKE_MS },
+        { ...limits, ...readTls(tls), minVersion: "TLSv1.2", handshakeTimeout: HANDSHAKE_MS },
         listener,
       )
-    : createPlainServer(LIMITS, listener);
+    : createPlainServer(limits, listener);
   server.maxConnections = connections;
   server.maxHeadersCount = 100;
   server.setTimeout(SILENT_MS);
-  watchBodies(server, { bodyMs: BODY_MS, uploadMs: UPLOAD_MS });
+  watchBodies(server, { bodyMs: 2 * patienceMs, uploadMs: patienceMs });
   return server;
 }
 
