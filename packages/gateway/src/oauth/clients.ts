@@ -42,7 +42,7 @@ export interface RedirectPlace {
 }
 
 /** Reads a redirect URI; null if nobody may be sent there. */
-export function redirectPlace(uri: unknown): RedirectPlace | null {
+function redirectPlace(uri: unknown): RedirectPlace | null {
   const url = typeof uri === "string" && uri.length <= 2000 ? URL.parse(uri) : null;
   if (url?.username !== "" || url.password !== "" || url.href.includes("#")) return null;
   if (url.protocol === "https:" || url.protocol === "http:") {

@@ -252,6 +252,8 @@ export function createOAuth(deps: OAuthDeps): OAuth {
     { method, path, original, response, address }: Request,
     thrown: unknown,
   ): Promise<void> {
+    // Who hung up in the middle of a request is told nothing.
+    if (original.destroyed && !original.complete) return void response.destroy();
     const error = FormationError.from(thrown);
     if (error.code === "internal") {
       logger.log("error", "oauth: internal error", { path: path.slice(0, 100), error: error.message });

@@ -8,6 +8,7 @@ import { errors, type Interaction, type Provider } from "oidc-provider";
 import { type ClientFace, findFace } from "./clients.ts";
 import type { Codes, Signer } from "./codes.ts";
 import { consentPage, loginPage, type Page } from "./pages.ts";
+import { grantable } from "./policy.ts";
 import { jsonObject, nothingHere, send, sendJson } from "./request.ts";
 import { formOf } from "./rewriting.ts";
 import type { Secrets } from "./secrets.ts";
@@ -152,10 +153,10 @@ export function createInteractions(options: InteractionOptions): Interactions {
     const owner = interaction.session?.accountId ?? "";
     const account = await authority.account(owner);
     if (!account) throw gone();
-    const asked = knownScopes(interaction.params["scope"]);
-    const scopes = asked.filter((scope) => scopesOf(account).includes(scope));
+    const scopes = grantable(interaction.params["scope"], scopesOf(account));
     if (request.method !== "POST") {
       const face = await faceIn(visit, interaction);
+      const asked = knownScopes(interaction.params["scope"]);
       const withheld = asked.filter((scope) => !scopes.includes(scope));
       const formToken = secrets.formToken(uid);
       show(response, consentPage({ uid, formToken, origin, face, owner, scopes, withheld }), 200);

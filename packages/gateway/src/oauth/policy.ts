@@ -8,8 +8,8 @@ import { knownScopes } from "./words.ts";
 const { Check, Prompt } = interactionPolicy;
 
 /** What was asked for and the account has: what a grant is about. */
-export function grantable(asked: unknown, account: { scopes: readonly Scope[] }): Scope[] {
-  return knownScopes(asked).filter((scope) => account.scopes.includes(scope));
+export function grantable(asked: unknown, held: readonly Scope[]): Scope[] {
+  return knownScopes(asked).filter((scope) => held.includes(scope));
 }
 
 /** The scopes that `findAccount` put into an account. */
@@ -44,7 +44,7 @@ export function createPolicy(audience: string): Policy.DefaultPolicy {
       ),
       new Check("scopes_missing", "scopes were not granted before", (ctx: KoaContextWithOIDC) => {
         const { account, grant, params, result } = ctx.oidc;
-        const asked = grantable(params?.["scope"], { scopes: accountScopes(account) });
+        const asked = grantable(params?.["scope"], accountScopes(account));
         if (asked.length === 0) return !result?.consent;
         const granted = new Set(grant?.getResourceScope(audience).split(" "));
         return asked.some((scope) => !granted.has(scope));

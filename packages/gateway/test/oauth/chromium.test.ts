@@ -140,6 +140,21 @@ describe("a person with a wallet", () => {
     expect(complaints).toEqual([]);
   });
 
+  it("may have one that announces itself instead (EIP-6963)", async () => {
+    const key = await server.admit("secp256k1");
+    await using person = await visit({ wallet: key });
+    const { context, page } = person;
+    await context.addInitScript(`{
+      const provider = window.ethereum;
+      delete window.ethereum;
+      window.addEventListener("eip6963:requestProvider", () =>
+        window.dispatchEvent(new CustomEvent("eip6963:announceProvider", { detail: { info: {}, provider } })));
+    }`);
+    await page.goto((await client()).url);
+    await page.getByRole("button", { name: "Sign with wallet" }).click();
+    await page.waitForURL(/\/auth\/consent\//);
+  });
+
   it("steps up: the page asks again, for more, without another sign-in", async () => {
     const key = await server.admit("secp256k1");
     await using person = await visit({ wallet: key });

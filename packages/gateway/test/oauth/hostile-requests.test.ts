@@ -307,6 +307,18 @@ describe("whatever a request says,", () => {
   });
 });
 
+it("who hangs up in the middle leaves no trace", async () => {
+  const { port } = new URL(server.url);
+  for (const path of ["/oauth/token", "/oauth/register", "/auth/codes/x"]) {
+    await new Promise<void>((done) => {
+      const headers = { "content-type": "application/json", "content-length": "1000" };
+      const sent = httpRequest({ host: "127.0.0.1", port, path, method: "POST", headers });
+      sent.on("error", () => undefined).on("close", () => done());
+      sent.write("{", () => setImmediate(() => sent.destroy()));
+    });
+  }
+});
+
 it("after all that the server still works, and said nothing in its log", async () => {
   const { tokens } = await obtainTokens(server.url, key);
   expect((await server.authority.authenticate(tokens.access_token)).principal.owner).toBe(keyId(key));
