@@ -2,9 +2,11 @@
 // the key. What a crash leaves half done is therefore nobody's, and is completed or taken over by the next who comes.
 
 import { type Clock, type Documents, FormationError, type StoredDocument } from "@formation-mcp/contract";
+import { fromBase64Url } from "../keys/bytes.ts";
 import { checksumAddress } from "../keys/ethereum.ts";
 import { keyId as idOf } from "../keys/identity.ts";
 import type { PublicJwk } from "../keys/jwk.ts";
+import { isEd25519Key } from "../keys/pair.ts";
 import { SCOPES, type Scope } from "../principal.ts";
 import type { Account, AccountKey } from "./types.ts";
 
@@ -193,6 +195,7 @@ export function knownKey({ id, publicKey, label }: KeyGiven): KeyKnown {
   if (given !== undefined && given !== keyId) throw invalid("The key and its id do not belong together.");
   if (keyId.startsWith("0x")) return { id: keyId, kind: "secp256k1", jwk: null, ...about };
   const { x } = publicKey as { x: string };
+  if (!isEd25519Key(fromBase64Url(x, "x"))) throw invalid("These bytes are no Ed25519 key.");
   return { id: keyId, kind: "ed25519", jwk: { kty: "OKP", crv: "Ed25519", x }, ...about };
 }
 

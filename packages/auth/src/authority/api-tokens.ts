@@ -47,6 +47,8 @@ export interface ApiTokens {
   list(owner: string): Promise<ApiToken[]>;
   /** The record of a token that is genuine and has not ended. */
   find(token: string): Promise<ApiTokenFound | null>;
+  /** The record of a token that was found before, if it has not ended since. */
+  again(id: string): Promise<ApiTokenFound | null>;
   /** Notes that it was used, at most once a minute. */
   note(id: string): Promise<void>;
   remove(owner: string, id: string): Promise<boolean>;
@@ -70,6 +72,12 @@ export function apiTokensIn(
     // What was made with it must end too.
     await revocations.add(owner, id);
     return documents.remove(KIND, id);
+  };
+
+  const foundOf = ({ id, owner, doc }: StoredDocument<Stored>): ApiTokenFound | null => {
+    const { scopes, bounds, key, created_at, expires_at } = doc;
+    if (owner === null || expires_at === null || expires_at <= clock.now()) return null;
+    return { id, owner, scopes, bounds, key, createdAt: created_at, expiresAt: expires_at };
   };
 
   return {
@@ -106,11 +114,11 @@ export function apiTokensIn(
     find: async (token) => {
       const [, bare, secret = ""] = (token.length < 128 && TOKEN.exec(token)) || [];
       const stored = bare === undefined ? null : await documents.get<Stored>(KIND, `tok_${bare}`);
-      if (!stored || stored.owner === null || !sameSecret(hashOf(secret), stored.doc.hash)) return null;
-      const { scopes, bounds, key, created_at, expires_at } = stored.doc;
-      if (expires_at === null || expires_at <= clock.now()) return null;
-      const times = { createdAt: created_at, expiresAt: expires_at };
-      return { id: stored.id, owner: stored.owner, scopes, bounds, key, ...times };
+      return stored && sameSecret(hashOf(secret), stored.doc.hash) ? foundOf(stored) : null;
+    },
+    again: async (id) => {
+      const stored = await documents.get<Stored>(KIND, id);
+      return stored && foundOf(stored);
     },
     note: async (id) => {
       const stored = await documents.get<Stored>(KIND, id);

@@ -36,7 +36,6 @@ interface Credential {
 
 interface Known {
   credential: Credential;
-  token: string;
   checkedAt: number;
   who: Authenticated;
   checking: Promise<Authenticated> | null;
@@ -99,12 +98,8 @@ export function bearersOf(parts: {
     };
   };
 
-  const verify = async (bearer: string): Promise<Credential> => {
-    if (!isApiToken(bearer)) return fromClaims(await tokens.read(bearer));
-    const found = await apiTokens.find(bearer);
-    if (!found) throw refused();
-    return fromApiToken(found);
-  };
+  const verify = async (bearer: string): Promise<Credential> =>
+    isApiToken(bearer) ? fromApiToken(await apiTokens.find(bearer)) : fromClaims(await tokens.read(bearer));
 
   const note = async (id: string): Promise<void> => {
     try {
@@ -116,10 +111,10 @@ export function bearersOf(parts: {
 
   const recheck = async (entry: Known): Promise<Authenticated> => {
     const at = clock.now();
-    const credential = entry.credential.api ? await verify(entry.token) : entry.credential;
-    entry.who = await check(credential);
+    const { id, api } = entry.credential;
+    entry.who = await check(api ? fromApiToken(await apiTokens.again(id)) : entry.credential);
     entry.checkedAt = at;
-    if (credential.api) await note(credential.id);
+    if (api) await note(id);
     return entry.who;
   };
 
@@ -152,8 +147,7 @@ export function bearersOf(parts: {
       const credential = await verify(bearer);
       const who = await check(credential);
       if (credential.api) await note(credential.id);
-      const token = credential.api ? bearer : "";
-      known.set(name, { credential, token, checkedAt, who, checking: null });
+      known.set(name, { credential, checkedAt, who, checking: null });
       return who;
     },
   };
@@ -177,7 +171,9 @@ function fromClaims(claims: AccessClaims): Credential {
   };
 }
 
-function fromApiToken({ id, owner, scopes, bounds, key, createdAt, expiresAt }: ApiTokenFound): Credential {
+function fromApiToken(found: ApiTokenFound | null): Credential {
+  if (!found) throw refused();
+  const { id, owner, scopes, bounds, key, createdAt, expiresAt } = found;
   return {
     id,
     clientId: OWN_CLIENT,

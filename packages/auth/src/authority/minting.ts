@@ -12,7 +12,7 @@ import type { Account, TokenPair } from "./types.ts";
 /** The client of a token that no OAuth client asked for. */
 export const OWN_CLIENT = "formation";
 
-export interface Grant {
+interface Grant {
   account: Account;
   jti: string;
   scopes: ReadonlySet<Scope>;

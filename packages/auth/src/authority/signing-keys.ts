@@ -99,6 +99,18 @@ export function signingKeys(documents: Documents, secrets: Secrets, clock: Clock
     return keys.sort((a, b) => b.generation - a.generation);
   };
 
+  /** Those whose last token may still be good. */
+  const verifying = (all: readonly SigningKey[]): SigningKey[] =>
+    all.filter((_, index) => {
+      const successor = all[index - 1];
+      return !successor || clock.now() < successor.createdAt + VERIFIES_ON_MS;
+    });
+
+  const prune = async (all: readonly SigningKey[]): Promise<void> => {
+    const alive = new Set(verifying(all));
+    for (const key of all) if (!alive.has(key)) await documents.remove(KIND, String(key.generation));
+  };
+
   const load = async (): Promise<SigningKey[]> => {
     const at = clock.now();
     let keys = await read();
@@ -106,6 +118,7 @@ export function signingKeys(documents: Documents, secrets: Secrets, clock: Clock
     if (!newest || at - newest.createdAt >= SIGNS_MS) {
       await make((newest?.generation ?? 0) + 1);
       keys = await read();
+      await prune(keys);
     }
     loaded = { keys, at };
     return keys;
@@ -118,17 +131,16 @@ export function signingKeys(documents: Documents, secrets: Secrets, clock: Clock
     return loading;
   };
 
+  /** As they are now: a reading that began before the question may have missed the answer. */
+  const reread = async (): Promise<SigningKey[]> => {
+    await loading?.catch(() => undefined);
+    return await reload();
+  };
+
   const keys = async (): Promise<SigningKey[]> => {
     const fresh = loaded && Math.abs(clock.now() - loaded.at) < RELOAD_MS ? loaded.keys : null;
     return fresh ?? (await reload());
   };
-
-  /** Those whose last token may still be good. */
-  const verifying = (all: readonly SigningKey[]): SigningKey[] =>
-    all.filter((_, index) => {
-      const successor = all[index - 1];
-      return !successor || clock.now() < successor.createdAt + VERIFIES_ON_MS;
-    });
 
   return {
     current: async () => {
@@ -141,17 +153,13 @@ export function signingKeys(documents: Documents, secrets: Secrets, clock: Clock
       if (known) return known;
       // Another process may have made it a moment ago. One look at an index, so that made-up names cost no more.
       if (!(await documents.byAlias(KIND, kid))) return null;
-      return verifying(await reload()).find((key) => key.kid === kid) ?? null;
+      return verifying(await reread()).find((key) => key.kid === kid) ?? null;
     },
     all: async () => verifying(await keys()),
     rotate: async () => {
       const before = await read();
       await make((before[0]?.generation ?? 0) + 1);
-      const after = await reload();
-      const alive = new Set(verifying(after).map(({ kid }) => kid));
-      for (const { kid, generation } of after) {
-        if (!alive.has(kid)) await documents.remove(KIND, String(generation));
-      }
+      await prune(await reread());
     },
   };
 }

@@ -80,6 +80,15 @@ export function verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signat
   }
 }
 
+/** Whether 32 bytes are a public key: a point of the curve, and none of the few with which any signature fits. */
+export function isEd25519Key(bytes: Uint8Array): boolean {
+  try {
+    return !ed25519.Point.fromBytes(bytes).isSmallOrder();
+  } catch {
+    return false;
+  }
+}
+
 const CURVES = {
   ed25519: {
     isPrivate: (bytes: Uint8Array): boolean => bytes.length === 32,
