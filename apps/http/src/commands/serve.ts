@@ -13,6 +13,7 @@ import type { AddressInfo } from "node:net";
 import { jsonLogger } from "@formation-mcp/assembly";
 import { type HttpConfiguration, type HttpServer, openHttpServer } from "@formation-mcp/assembly/http";
 import { createListener } from "../listener.ts";
+import { gatheredLines } from "../log.ts";
 import { settingsFrom, usualUrl } from "../options.ts";
 import { watchBodies, watchConnections } from "../patience.ts";
 import { VERSION } from "../version.ts";
@@ -32,7 +33,7 @@ const LEAVE_MS = 25_000;
 
 export async function serve(args: string[]): Promise<number> {
   const configuration = settingsFrom(args);
-  const logger = jsonLogger(configuration.logLevel);
+  const logger = jsonLogger(configuration.logLevel, gatheredLines());
   let listener: RequestListener = (_, response) => {
     response
       .writeHead(503, { "retry-after": "1", "content-type": "application/json" })

@@ -77,11 +77,11 @@ export function createMcpDoor(deps: GatewayDeps): McpDoor {
       const type = c.req.header("content-type")?.split(";")[0]?.trim().toLowerCase();
       if (type !== "application/json")
         return refuse(415, -32_000, "Unsupported Media Type: send application/json.");
-      const body = await readRequestBody(c.req.raw, LIMITS.mcpBodyBytes);
-      if (body.tooLarge) return refuse(413, -32_600, `The body is larger than ${LIMITS.mcpBodyBytes} bytes.`);
+      const body = await bodyOf(c.req.raw);
+      if (body === null) return refuse(413, -32_600, `The body is larger than ${LIMITS.mcpBodyBytes} bytes.`);
       let message: unknown;
       try {
-        message = JSON.parse(body.text);
+        message = JSON.parse(body);
       } catch {
         return refuse(400, -32_700, "The body is not JSON.");
       }
@@ -90,6 +90,16 @@ export function createMcpDoor(deps: GatewayDeps): McpDoor {
       return handler.fetch(c.req.raw, { authInfo, parsedBody: message });
     },
   };
+}
+
+/** A body's text, or null if it is too large. One that says its length is no longer than that: it is read at once. */
+async function bodyOf(request: Request): Promise<string | null> {
+  const length = request.headers.get("content-length");
+  if (length !== null && /^\d{1,9}$/.test(length)) {
+    return Number(length) > LIMITS.mcpBodyBytes ? null : await request.text();
+  }
+  const read = await readRequestBody(request, LIMITS.mcpBodyBytes);
+  return read.tooLarge ? null : read.text;
 }
 
 function knownOf({ authInfo }: McpRequestContext): Known {
