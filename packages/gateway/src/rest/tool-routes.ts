@@ -87,11 +87,14 @@ export const TOOL_ROUTES: readonly Route[] = [
     data: z.record(z.string(), z.unknown()),
     errors: [400, 404, 409, 413],
     async handle(exchange) {
-      const { params, body } = exchange;
+      const { deps, caller, params, body } = exchange;
       const name = params["name"] ?? "";
+      const alias = findAlias(name);
+      const tool = alias?.tool ?? name;
+      // Who may not use it is told so by control, whatever the input is.
+      if (!deps.control.offers(caller.principal, tool)) await exchange.tool(tool, {});
       const { input, notes } = parametersOf(body);
       const keyed = withKey(exchange, name, input);
-      const alias = findAlias(name);
       if (!alias) {
         const data = await exchange.tool(name, keyed);
         return { data, message: notes.join(" ") || null };
@@ -159,7 +162,8 @@ async function callAlias(
     return { result: await exchange.tool(tool, input), warnings };
   } catch (error) {
     if (!wantsOtherName(error, alias, input)) throw error;
-    const build = await exchange.tool("build_get", { build_id: input["build_id"], log_tail: 0 });
+    const as = reading(exchange.caller.principal, "pack:read");
+    const build = await exchange.tool("build_get", { build_id: input["build_id"], log_tail: 0 }, { as });
     const name = String(build["name"]).slice(0, 56);
     const other = `${name}-${Buffer.from(exchange.deps.random(3)).toString("hex")}`;
     const result = await exchange.tool(tool, { ...input, instance_name: other });
@@ -172,7 +176,13 @@ async function callAlias(
 async function nameOf(exchange: Exchange, input: Json): Promise<string> {
   const reference = String(input["instance"]);
   if (idKind(reference) !== "vm") return reference;
-  return String((await exchange.tool("vm_status", { instance: reference }))["name"]);
+  const as = reading(exchange.caller.principal, "vm:read");
+  return String((await exchange.tool("vm_status", { instance: reference }, { as }))["name"]);
+}
+
+/** For a name that a call needs and the caller is not shown: it must not take another scope than its own. */
+function reading(principal: Principal, scope: Scope): Principal {
+  return { ...principal, scopes: new Set([...principal.scopes, scope]) };
 }
 
 /**

@@ -85,6 +85,28 @@ describe("every route", () => {
     },
   );
 
+  it("of an old name: 403 whatever the input is, and no other scope is needed than the tool's own", async () => {
+    const token = await tokenWith(SCOPES.filter((one) => one !== "vm:write" && one !== "admin"));
+    for (const name of ["form_pack_ship", "vm.create", "vm.control", "vm.delete"]) {
+      for (const json of [{}, { parameters: [] }, { parameters: { nonsense: 1 } }]) {
+        expect((await world.ask("POST", `/api/tools/${name}`, { token, json })).status).toBe(403);
+      }
+    }
+    const made = await world.ask("POST", "/api/tools/vm.create", {
+      token: alice.token,
+      json: { name: "short-lived" },
+    });
+    const only = await world.ask("POST", "/api/tokens", {
+      token: alice.token,
+      json: { name: "deleter", scopes: ["vm:write"] },
+    });
+    const deleted = await world.ask("POST", "/api/tools/vm.delete", {
+      token: String(only.data["token"]),
+      json: { id: made.data["instance_id"] },
+    });
+    expect(deleted.data).toMatchObject({ success: true, name: "short-lived" });
+  });
+
   it("answers other methods with 405 and Allow, other paths with 404, both in the envelope", async () => {
     const wrong = await world.ask("DELETE", "/api/tools", { token: alice.token });
     expect(wrong.status).toBe(405);
