@@ -92,12 +92,13 @@ describe("every route", () => {
         expect((await world.ask("POST", `/api/tools/${name}`, { token, json })).status).toBe(403);
       }
     }
+    const carol = await world.someone(EVERYTHING);
     const made = await world.ask("POST", "/api/tools/vm.create", {
-      token: alice.token,
+      token: carol.token,
       json: { name: "short-lived" },
     });
     const only = await world.ask("POST", "/api/tokens", {
-      token: alice.token,
+      token: carol.token,
       json: { name: "deleter", scopes: ["vm:write"] },
     });
     const deleted = await world.ask("POST", "/api/tools/vm.delete", {
