@@ -205,3 +205,73 @@ describe("every command", () => {
     expect(stderr).toContain("Unknown option '--nonsense'");
   });
 });
+
+describe("a browser's login code", () => {
+  it("is shown with who asks and where it leads, signed with --yes, and the browser's page knows", async () => {
+    const browser = await signInPage();
+    const silent = await admin.run(["login", browser.code]);
+    expect(silent).toMatchObject({ code: 1, stderr: expect.stringContaining("--yes") });
+    expect(await browser.state()).toBe("waiting");
+    const { code, stdout, stderr } = await admin.run(["login", browser.code.toLowerCase(), "--yes"]);
+    expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: "" });
+    expect(stderr).toContain("A client of tests");
+    expect(stderr).toMatch(/leads to +the browser's computer \(127\.0\.0\.1:4711\)/);
+    expect(stderr).toContain("vm:read");
+    expect(await browser.state()).toBe("signed");
+    expect(await admin.run(["login", browser.code, "--yes"])).toMatchObject({ code: 1 });
+  });
+
+  it("is not signed by a key without an account", async () => {
+    const stranger = world.person();
+    const closed = await startWorld();
+    try {
+      await stranger.run(["keygen"]);
+      const browser = await signInPage(closed.url);
+      const refused = await stranger.run(["login", browser.code, "--yes", "--server", closed.url]);
+      expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining("account") });
+      expect(await browser.state()).toBe("waiting");
+    } finally {
+      await closed.close();
+    }
+  });
+
+  /** A page that waits for a sign-in, as an OAuth client's browser gets it. */
+  async function signInPage(url = world.url) {
+    const redirect = "http://127.0.0.1:4711/back";
+    const registered = await fetch(`${url}/oauth/register`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({
+        client_name: "A client of tests",
+        redirect_uris: [redirect],
+        token_endpoint_auth_method: "none",
+      }),
+    });
+    const { client_id } = (await registered.json()) as { client_id: string };
+    const asked = new URLSearchParams({
+      client_id,
+      redirect_uri: redirect,
+      response_type: "code",
+      scope: "vm:read",
+      resource: `${url}/mcp`,
+      code_challenge: "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+      code_challenge_method: "S256",
+      state: "x",
+    });
+    const started = await fetch(`${url}/oauth/authorize?${asked}`, { redirect: "manual" });
+    const cookie = started.headers
+      .getSetCookie()
+      .map((line) => line.split(";")[0])
+      .join("; ");
+    const page = new URL(started.headers.get("location") ?? "", url);
+    const html = await (await fetch(page, { headers: { cookie } })).text();
+    const [code = ""] = /\b[0-9A-Z]{4}-[0-9A-Z]{4}\b/.exec(html) ?? [];
+    return {
+      code,
+      async state() {
+        const said = await fetch(`${page.href}/state`, { headers: { cookie } });
+        return ((await said.json()) as { state: string }).state;
+      },
+    };
+  }
+});

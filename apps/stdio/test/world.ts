@@ -12,7 +12,7 @@ import { inject } from "vitest";
 const MAIN = join(inject("bundle"), "formation-mcp.mjs");
 const SERVER = join(dirname(dirname(import.meta.dirname)), "http/src/main.ts");
 
-export interface Ran {
+interface Ran {
   code: number;
   stdout: string;
   stderr: string;

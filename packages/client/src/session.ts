@@ -165,7 +165,7 @@ export async function signFor(
 }
 
 /** Reads what a sign-in or a renewal answers. */
-export function sessionOf(said: unknown, now: () => number): Session {
+function sessionOf(said: unknown, now: () => number): Session {
   const data = isObject(said) ? said : {};
   const token = data["access_token"] ?? data["token"];
   const refresh = data["refresh_token"];

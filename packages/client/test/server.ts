@@ -11,7 +11,7 @@ import {
 } from "@formation-mcp/auth/keys";
 import { FormationError } from "@formation-mcp/contract";
 
-export interface Seen {
+interface Seen {
   method: string;
   path: string;
   headers: IncomingMessage["headers"];

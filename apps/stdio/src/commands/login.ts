@@ -66,7 +66,8 @@ async function signCode(
   const client = connect(settings, true);
   const asked = await client.loginCode(code);
   const { name, id, verifiedHost, local } = asked.client;
-  const place = local ? `${asked.returnsTo} (a program on the browser's machine)` : asked.returnsTo;
+  // The server's words are for the browser's page; this may be another computer.
+  const place = local ? asked.returnsTo.replace(/^this computer/, "the browser's computer") : asked.returnsTo;
   process.stderr.write(
     [
       `A browser asks to be signed in to ${client.url} with your key.`,

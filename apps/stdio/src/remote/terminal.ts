@@ -10,7 +10,7 @@ export interface Terminal {
   output: NodeJS.WritableStream;
 }
 
-export const terminal: Terminal = { input: process.stdin, output: process.stderr };
+const terminal: Terminal = { input: process.stdin, output: process.stderr };
 
 export function isInteractive({ input }: Terminal = terminal): boolean {
   return input.isTTY === true && input.setRawMode !== undefined;
