@@ -50,6 +50,8 @@ button.link { width: auto; min-height: 2.75rem; border: 0; padding: .25rem .1rem
 @media (min-width: 24rem) { .pair { grid-template-columns: 1fr 1fr; } }
 .code { font: 700 1.85rem/1.2 ui-monospace, SFMono-Regular, Menlo, monospace; letter-spacing: .06em; text-align: center; background: var(--tint); border-radius: .75rem; padding: .8rem .5rem; margin: .5rem 0 .75rem; user-select: all; }
 pre { margin: 0 0 .75rem; padding: .7rem .85rem; background: var(--page); border: 1px solid var(--line); border-radius: .6rem; font: .9rem/1.4 ui-monospace, SFMono-Regular, Menlo, monospace; white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; }
+.one { white-space: nowrap; }
+.note + #reload { margin: .75rem 0 0; }
 ul.scopes { list-style: none; margin: .5rem 0 0; padding: 0; display: grid; gap: .6rem; }
 ul.scopes li { display: grid; grid-template-columns: 1.5rem 1fr; gap: .6rem; }
 ul.scopes .mark { color: var(--good); font-weight: 700; text-align: center; }

@@ -1,7 +1,6 @@
 // The OAuth server's door: which of its rooms a request belongs to, how often who may ask, and what of the request goes on.
 // The secret is that oidc-provider serves only what is named here, in the form that this server wants it.
 
-import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { FormationError } from "@formation-mcp/contract";
 import { addressKey, plainAddress } from "../http/address.ts";
@@ -13,7 +12,8 @@ import { normalizeClient, RedirectError } from "./clients.ts";
 import { createCodes } from "./codes.ts";
 import { createCodesRoom, isGuess } from "./codes-room.ts";
 import { createSafeFetch, type OutsideOptions, rememberingFailures } from "./fetch.ts";
-import { createInteractions, type Decision } from "./interactions.ts";
+import { createInteractions } from "./interactions.ts";
+import { createJournal } from "./journal.ts";
 import { serverMetadata } from "./metadata.ts";
 import { errorPage } from "./pages.ts";
 import { createProviders } from "./provider.ts";
@@ -73,7 +73,7 @@ const METADATA: readonly string[] = [
 
 /** @throws FormationError `invalid` if the secret is too short. */
 export function createOAuth(deps: OAuthDeps): OAuth {
-  const { authority, audit, documents, counters, clock, logger, random } = deps;
+  const { authority, documents, counters, clock, logger, random } = deps;
   if (deps.secret.length < 32) {
     throw new FormationError("invalid", "The OAuth server's secret has fewer than 32 bytes.", {
       field: "secret",
@@ -87,21 +87,13 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   const registrations = rates.signIn;
   const codes = createCodes({ documents, clock, random, secrets });
   const signIn = createSignIn(authority, secrets);
+  const journal = createJournal(deps);
+  const interactions = createInteractions({ authority, clock, secrets, codes, signIn, journal });
   const codesRoom = createCodesRoom({ issuer: authority.issuer, clock, codes, signIn });
   const fetch = rememberingFailures(createSafeFetch(deps.outside), clock);
   const { cookieKeys } = secrets;
-  const newest = createProviders({ authority, documents, clock, logger, cookieKeys, fetch });
+  const newest = createProviders({ authority, documents, clock, logger, cookieKeys, fetch, journal });
   const document = JSON.stringify(serverMetadata(authority.issuer));
-
-  const recordOf =
-    (address: string) => (decision: Decision & { outcome?: "ok" | FormationError["code"] }) => {
-      const { action, owner, target, outcome = "ok" } = decision;
-      const trace_id = randomBytes(16).toString("hex");
-      return audit.record(
-        { owner, credential: null, action, target, outcome, address, trace_id },
-        { wait: true },
-      );
-    };
 
   async function forward(
     asked: Request,
@@ -113,10 +105,10 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   }
 
   function remade(
-    { original, path, query, body }: Request,
+    { original, path, query, body, address }: Request,
     changes: Partial<{ url: string; body: Buffer }> = {},
   ) {
-    return remake(original, { origin, url: `${path}${query}`, body, ...changes });
+    return remake(original, { origin, address, url: `${path}${query}`, body, ...changes });
   }
 
   async function oauth(asked: Request): Promise<void> {
@@ -191,9 +183,8 @@ export function createOAuth(deps: OAuthDeps): OAuth {
       request: remade(asked),
       response: asked.response,
       body: asked.body,
+      address: asked.address,
     };
-    const record = recordOf(asked.address);
-    const interactions = createInteractions({ authority, clock, secrets, codes, signIn, record });
     if (room === "login") await interactions.login(visit, id, below);
     else if (room === "consent" && below === undefined) await interactions.consent(visit, id);
     else throw nothingHere();
@@ -267,10 +258,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
     // A body that was not read to its end would be taken for the next request.
     if (!original.complete) response.setHeader("connection", "close");
     if (["unauthenticated", "forbidden"].includes(error.code)) {
-      const action = `${method} ${path.split("/").slice(0, 3).join("/")}`;
-      await recordOf(address)({ action, owner: null, target: null, outcome: error.code }).catch(
-        () => undefined,
-      );
+      await journal.refuse(path, method, error.code, address);
     }
     if (/^\/auth\/(login|consent)\/[^/]*$/.test(path)) {
       const page = errorPage(error.code, error.message, error.details.remedy);

@@ -7,6 +7,7 @@ import { type Clock, FormationError } from "@formation-mcp/contract";
 import { errors, type Interaction, type Provider } from "oidc-provider";
 import { type ClientFace, findFace } from "./clients.ts";
 import type { Codes, Signer } from "./codes.ts";
+import type { Journal } from "./journal.ts";
 import { consentPage, loginPage, type Page } from "./pages.ts";
 import { grantable } from "./policy.ts";
 import { jsonObject, nothingHere, send, sendJson } from "./request.ts";
@@ -23,13 +24,8 @@ export interface Visit {
   request: IncomingMessage;
   response: ServerResponse;
   body: Buffer;
-}
-
-/** How a visit ended, for the audit log. */
-export interface Decision {
-  action: string;
-  owner: string | null;
-  target: string | null;
+  /** The client's. */
+  address: string;
 }
 
 export interface InteractionOptions {
@@ -38,8 +34,7 @@ export interface InteractionOptions {
   secrets: Secrets;
   codes: Codes;
   signIn: SignIn;
-  /** Stored before a decision takes effect. */
-  record: (decision: Decision) => Promise<void>;
+  journal: Journal;
 }
 
 export interface Interactions {
@@ -50,7 +45,7 @@ export interface Interactions {
 }
 
 export function createInteractions(options: InteractionOptions): Interactions {
-  const { authority, clock, secrets, codes, signIn, record } = options;
+  const { authority, clock, secrets, codes, signIn, journal } = options;
   const origin = authority.issuer;
 
   /** The interaction of this browser, if it is the one that the address names. */
@@ -99,8 +94,8 @@ export function createInteractions(options: InteractionOptions): Interactions {
   }
 
   async function finishLogin(visit: Visit, interaction: Interaction, by: Signer): Promise<void> {
-    const { provider, request, response } = visit;
-    await record({ action: "POST /auth/login", owner: by.owner, target: null });
+    const { provider, request, response, address } = visit;
+    await journal.tell({ action: "POST /auth/login", owner: by.owner, target: null, address });
     if (interaction.session && interaction.session.accountId !== by.owner) {
       await forgetSession(provider, interaction);
       delete interaction.session;
@@ -164,7 +159,8 @@ export function createInteractions(options: InteractionOptions): Interactions {
     }
     const decision = ourForm(visit, uid).get("decision");
     const clientId = String(interaction.params["client_id"]);
-    const told = (action: string) => record({ action, owner, target: clientId.slice(0, 200) });
+    const { address } = visit;
+    const told = (action: string) => journal.tell({ action, owner, target: clientId, address });
     if (decision === "allow" && scopes.length > 0) {
       await told("POST /auth/consent (allow)");
       const before = interaction.grantId ? await provider.Grant.find(interaction.grantId) : undefined;

@@ -53,6 +53,8 @@ export function loginPage(view: LoginView): Page {
 <p class="soft">to go on to <strong>${nameOf(face)}</strong>. Your key signs one message and never leaves your wallet or your computer.</p>
 ${who(face)}
 ${problem === undefined ? "" : html`<p class="note bad" role="alert">${problem}</p>`}
+<p class="note" id="status" role="status" hidden></p>
+<p id="reload" hidden><a href="${base}">Get a new code</a></p>
 <section id="wallet" hidden aria-labelledby="wallet-title">
 <h2 id="wallet-title">With your browser’s wallet</h2>
 <button type="button" class="main" id="wallet-button">Sign with wallet</button>
@@ -61,17 +63,15 @@ ${problem === undefined ? "" : html`<p class="note bad" role="alert">${problem}<
 <h2 id="code-title">With a key file, in a terminal</h2>
 <p class="soft">Run this on the computer that has your key, and compare what it shows. The code is good once, for five minutes.</p>
 <p class="code">${showCode(code)}</p>
-<pre><code>formation-mcp login ${showCode(code)} --server ${origin}</code></pre>
+<pre><code>formation-mcp login <span class="one">${showCode(code)}</span> --server ${origin}</code></pre>
 <p class="soft">Never sign a code that somebody else sent you: it would let them in as you.</p>
 </section>
-<p class="note" id="status" role="status" hidden></p>
 <form method="post" action="${base}" id="finish">
 <input type="hidden" name="csrf" value="${formToken}">
 <input type="hidden" name="message" value="">
 <input type="hidden" name="signature" value="">
 <noscript><div class="pair"><button class="main">I have signed: continue</button></div></noscript>
 </form>
-<p id="reload" hidden><a href="${base}">Get a new code</a></p>
 <form method="post" action="${base}"><input type="hidden" name="csrf" value="${formToken}"><button class="link" name="decision" value="cancel">Cancel and go back</button></form>`,
   });
 }

@@ -10,6 +10,7 @@ import { createAdapter, keepClient } from "./adapter.ts";
 import { agentClient, tidyDocument } from "./clients.ts";
 import type { Fetch } from "./fetch.ts";
 import { registerChallengeGrant } from "./grants.ts";
+import type { Journal } from "./journal.ts";
 import { errorPage } from "./pages.ts";
 import { createPolicy } from "./policy.ts";
 import { ALGORITHM, heldScopes, resourceServer, tokenRules } from "./tokens.ts";
@@ -21,6 +22,7 @@ export interface ProviderOptions {
   logger: Logger;
   cookieKeys: readonly string[];
   fetch: Fetch;
+  journal: Journal;
 }
 
 const DAY_SECONDS = 86_400;
@@ -39,7 +41,7 @@ export function createProviders(options: ProviderOptions): () => Promise<Provide
 }
 
 function createProvider(options: ProviderOptions, keys: readonly object[]): Provider {
-  const { authority, clock, documents, logger } = options;
+  const { authority, clock, documents, logger, journal } = options;
   const { audience, issuer } = authority;
   const signing = keys.map((key) => ({ ...key, use: "sig", alg: ALGORITHM }));
   const kid = (signing[0] as { kid?: string } | undefined)?.kid;
@@ -132,7 +134,7 @@ function createProvider(options: ProviderOptions, keys: readonly object[]): Prov
     clientBasedCORS: (_ctx, origin, client) =>
       client.clientAuthMethod === "none" &&
       (client.redirectUris ?? []).some((uri) => URL.parse(uri)?.origin === origin && origin !== "null"),
-    ...tokenRules(authority),
+    ...tokenRules(authority, journal),
     async assertJwtClientAuthClaimsAndHeader(_ctx, claims) {
       const until = Number(claims["exp"]);
       if (!Number.isSafeInteger(until) || until > clock.now() / 1000 + ASSERTION_SECONDS) {
@@ -167,6 +169,10 @@ function createProvider(options: ProviderOptions, keys: readonly object[]): Prov
       error: error.name,
       message: error.message,
     });
+  });
+  provider.on("grant.error", (ctx, error) => {
+    if (error.error !== "invalid_grant" && error.error !== "invalid_client") return;
+    journal.refuse(ctx.path, ctx.method, "unauthenticated", ctx.ip).catch(() => undefined);
   });
   provider.on("grant.success", (ctx) => {
     const id = ctx.oidc.client?.clientId;

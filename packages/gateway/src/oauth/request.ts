@@ -45,9 +45,9 @@ export async function readBody(request: IncomingMessage): Promise<Buffer> {
 /** The same request, remade for oidc-provider: see above. */
 export function remake(
   original: IncomingMessage,
-  changes: { origin: URL; url: string; body?: Buffer; headers?: Readonly<Record<string, string>> },
+  changes: { origin: URL; url: string; address: string; body?: Buffer },
 ): IncomingMessage {
-  const { origin, url, body = Buffer.alloc(0), headers = {} } = changes;
+  const { origin, url, address, body = Buffer.alloc(0) } = changes;
   const made = new IncomingMessage(original.socket);
   made.method = original.method ?? "GET";
   made.url = url;
@@ -63,10 +63,10 @@ export function remake(
     ...kept,
     host: origin.host,
     // The provider trusts its proxy, and its proxy is this.
+    "x-forwarded-for": address,
     "x-forwarded-host": origin.host,
     "x-forwarded-proto": origin.protocol.slice(0, -1),
     ...(made.method === "GET" || made.method === "HEAD" ? {} : { "content-length": String(body.length) }),
-    ...headers,
   };
   if (body.length > 0) made.push(body);
   made.push(null);

@@ -13,6 +13,7 @@ import {
   type ResourceServer,
 } from "oidc-provider";
 import { SIGNER } from "./grants.ts";
+import type { Journal } from "./journal.ts";
 import { accountScopes } from "./policy.ts";
 import { scopesOf } from "./words.ts";
 
@@ -37,6 +38,7 @@ export function resourceServer(
 /** The parts of the provider's configuration that make tokens. */
 export function tokenRules(
   authority: Authority,
+  journal: Journal,
 ): Required<Pick<Configuration, "findAccount" | "extraTokenClaims" | "formats">> {
   return {
     async findAccount(ctx, sub, token) {
@@ -51,6 +53,15 @@ export function tokenRules(
     async extraTokenClaims(ctx, token) {
       if (!token.scope) throw new errors.InvalidScope("the account has none of these scopes", "");
       const key = keyOf(ctx, token);
+      const owner = await ownerOf(authority, token);
+      const { clientId = null, jti: credential } = token;
+      await journal.tell({
+        action: "POST /oauth/token",
+        owner,
+        credential,
+        target: clientId,
+        address: ctx.ip,
+      });
       const family = token.kind === "AccessToken" && token.grantId ? { family: token.grantId } : {};
       return { ...(key === undefined ? {} : { key }), ...family };
     },
@@ -58,18 +69,29 @@ export function tokenRules(
       customizers: {
         async jwt(_ctx, token, { payload }) {
           if (!payload) return;
-          const { sub, key, iat } = payload as { sub: string; key?: string; iat: number };
-          const agent = token.kind === "ClientCredentials";
-          const account = await (agent ? authority.accountOfKey(sub) : authority.account(sub));
-          if (!account) throw new errors.InvalidGrant({ detail: "the key has no account" });
-          // An agent is its key; the subject is whose key it is.
-          payload["sub"] = account.owner;
+          const { key, iat } = payload as { key?: string; iat: number };
+          const owner = await ownerOf(authority, token);
+          const account = await authority.account(owner);
+          if (!account) throw noAccount();
+          payload["sub"] = owner;
           // What was revoked within this second must not void what is made after it.
           payload["iat"] = Math.max(iat, Math.floor(lastRevoked(account, key) / 1000) + 1);
         },
       },
     },
   };
+}
+
+/** Whose token it is. An agent is its key; the subject is whose key it is. */
+async function ownerOf(authority: Authority, token: AccessToken | ClientCredentials): Promise<string> {
+  if (token.kind === "AccessToken") return token.accountId;
+  const account = await authority.accountOfKey(token.clientId ?? "");
+  if (!account) throw noAccount();
+  return account.owner;
+}
+
+function noAccount(): Error {
+  return new errors.InvalidGrant({ detail: "the key has no account" });
 }
 
 /** When something of an account, or of one of its keys, was last taken back, in milliseconds; -1 if never. */

@@ -364,12 +364,17 @@ describe("several processes, one server", () => {
 });
 
 describe("what is left behind", () => {
-  it("nothing in the log, and every sign-in and decision in the audit log", () => {
+  it("nothing in the log, and every sign-in, decision, token and refusal in the audit log", () => {
     expect(server.logged).toEqual([]);
     const actions = new Set(server.audited.map(({ action }) => action));
-    for (const action of ["POST /auth/login", "POST /auth/consent (allow)", "POST /auth/consent (deny)"]) {
-      expect(actions).toContain(action);
-    }
+    const done = ["/auth/login", "/auth/consent (allow)", "/auth/consent (deny)", "/oauth/token"];
+    for (const path of done) expect(actions).toContain(`POST ${path}`);
+    const made = server.audited.filter(
+      ({ action, outcome }) => action.endsWith("/oauth/token") && outcome === "ok",
+    );
+    for (const { owner, target } of made) expect([owner, target]).not.toContain(null);
+    const refused = { action: "POST /oauth/token", outcome: "unauthenticated", owner: null, target: null };
+    expect(server.audited).toContainEqual(refused);
   });
 });
 
