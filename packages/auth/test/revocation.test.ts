@@ -79,6 +79,22 @@ describe("a token that is taken back", () => {
     }
   });
 
+  it.each([0.5, 1.5, 1.999, 2.5, 2.999])(
+    "ends in time also if it is first shown %f seconds later, where its account is remembered from before",
+    async (later) => {
+      const s = await scene();
+      const fresh = await s.one.signIn(await signed(s.one, s.second));
+      s.clock.time += 10 * SECOND;
+      expect(await takes(s.two, s.session.access_token)).toBe(true);
+      await s.one.revokeOwner(s.owner);
+      const until = s.clock.time + LIMITS.revocationMs;
+      s.clock.time += later * SECOND;
+      await takes(s.two, fresh.access_token);
+      s.clock.time = until;
+      expect(await takes(s.two, fresh.access_token)).toBe(false);
+    },
+  );
+
   it("does not hold up what is signed in after it, not even in the same millisecond", async () => {
     const s = await scene();
     for (const revoke of [() => s.one.revokeOwner(s.owner), () => s.one.revokeKey(s.owner, keyId(s.first))]) {

@@ -2,7 +2,6 @@
 // up in the store again every two seconds: its account as it is now, and whether it was taken back. Together with the two
 // seconds for which an account is remembered, a change made by any process is effective after four (LIMITS.revocationMs).
 
-import { createHash } from "node:crypto";
 import type { Clock, Logger } from "@formation-mcp/contract";
 import { type Bounds, parseScopes, SCOPES, type Scope } from "../principal.ts";
 import { type AccessClaims, type AccessTokens, MAX_TOKEN_BYTES } from "./access-tokens.ts";
@@ -11,7 +10,7 @@ import { type ApiTokenFound, type ApiTokens, isApiToken } from "./api-tokens.ts"
 import { Recent } from "./lru.ts";
 import { lineage, OWN_CLIENT } from "./minting.ts";
 import { type Revocations, standsBehind } from "./revocations.ts";
-import { refused } from "./secrets.ts";
+import { hashOf, refused } from "./secrets.ts";
 import type { Account, Authenticated } from "./types.ts";
 
 const RECHECK_MS = 2_000;
@@ -125,7 +124,7 @@ export function bearersOf(parts: {
     },
     authenticate: async (bearer) => {
       if (typeof bearer !== "string" || bearer.length > MAX_TOKEN_BYTES) throw refused();
-      const name = createHash("sha256").update(bearer).digest("base64url");
+      const name = hashOf(bearer);
       const entry = known.get(name);
       if (entry) {
         if (entry.credential.endsAt <= clock.now()) {

@@ -1,14 +1,7 @@
 // What the master key is used for, and how secrets are made, hashed and compared. Each use has a key of its own (HKDF,
 // RFC 5869), so that nothing made for one of them means anything to another.
 
-import {
-  createCipheriv,
-  createDecipheriv,
-  createHash,
-  createHmac,
-  hkdfSync,
-  timingSafeEqual,
-} from "node:crypto";
+import { createCipheriv, createDecipheriv, createHmac, hash, hkdfSync, timingSafeEqual } from "node:crypto";
 import { FormationError } from "@formation-mcp/contract";
 
 /** A text sealed with AES-256-GCM; all parts in base64url. */
@@ -69,7 +62,7 @@ export function secretsOf(masterKey: Uint8Array, random: (bytes: number) => Uint
 
 /** SHA-256 of a text, in base64url. */
 export function hashOf(text: string): string {
-  return createHash("sha256").update(text).digest("base64url");
+  return hash("sha256", text, "base64url");
 }
 
 /** Whether two texts are the same, in a time that says nothing about where they differ. */
