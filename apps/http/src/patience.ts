@@ -1,5 +1,5 @@
-// How long a client may take to send what it began to send. A body that trickles holds a connection and a handler, so it has
-// a time; an upload may be long but must not stand still.
+// What a client may hold of the server: how many connections, and for how long with a body that it began to send. A body
+// that trickles has a time; an upload may be long but must not stand still.
 
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
@@ -76,4 +76,31 @@ export function watchConnections(server: Server): () => void {
   return () => {
     for (const [socket, requests] of running) if (requests === 0) socket.destroySoon();
   };
+}
+
+/**
+ * Closes what an address opens beyond its share of all connections, so that nobody alone keeps everybody out.
+ * @param shareOf what stands for a peer where connections are counted; null for a proxy, which brings many clients.
+ */
+export function shareConnections(
+  server: Server,
+  most: number,
+  shareOf: (peer: string) => string | null,
+): void {
+  const open = new Map<string, number>();
+  server.on("connection", (socket: Socket) => {
+    const who = shareOf(socket.remoteAddress ?? "");
+    if (who === null) return;
+    const now = (open.get(who) ?? 0) + 1;
+    if (now > most) {
+      socket.destroy();
+      return;
+    }
+    open.set(who, now);
+    socket.once("close", () => {
+      const left = (open.get(who) ?? 1) - 1;
+      if (left > 0) open.set(who, left);
+      else open.delete(who);
+    });
+  });
 }

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { waitFor } from "@formation-mcp/os";
 import { expect, test } from "vitest";
-import { watchBodies, watchConnections } from "../src/patience.ts";
+import { shareConnections, watchBodies, watchConnections } from "../src/patience.ts";
 import { dial } from "./program.ts";
 
 /** A server that reads bodies whole and says how long they were. */
@@ -85,4 +85,30 @@ test("connections on which nothing runs are closed, those with a request are not
   busy.write("ab");
   await waitFor(() => busy.heard().endsWith("2"), { timeoutMs: 10_000, what: "the answer" });
   busy.destroy();
+});
+
+test("an address has its share of the connections, and gets a new one for each that it gives back", async () => {
+  const server = createServer((_, response) => response.end("ok"));
+  shareConnections(server, 3, (peer) => (peer === "127.0.0.1" ? peer : null));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const asked = async () => {
+    const socket = await dial(url);
+    socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    await waitFor(() => socket.closed || socket.heard() !== "", {
+      timeoutMs: 10_000,
+      what: "an answer or the end",
+    });
+    return socket;
+  };
+  const [first, ...others] = [await asked(), await asked(), await asked()];
+  expect([first, ...others].every((each) => each?.heard().startsWith("HTTP/1.1 200"))).toBe(true);
+  expect((await asked()).heard()).toBe("");
+  first?.destroy();
+  await waitFor(async () => (await asked()).heard() !== "", {
+    timeoutMs: 10_000,
+    what: "the place to be free",
+  });
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
 });

@@ -1,5 +1,6 @@
 // The HTTP door.
 
+export { addressKey, plainAddress, trustProxies } from "./http/address.ts";
 export type { Env, GatewayDeps } from "./http/deps.ts";
 export {
   type Admitted,

@@ -12,10 +12,11 @@ import { createServer as createTlsServer, type Server as TlsServer } from "node:
 import type { AddressInfo } from "node:net";
 import { jsonLogger } from "@formation-mcp/assembly";
 import { type HttpConfiguration, type HttpServer, openHttpServer } from "@formation-mcp/assembly/http";
+import { addressKey, plainAddress, trustProxies } from "@formation-mcp/gateway/http";
 import { createListener } from "../listener.ts";
 import { gatheredLines } from "../log.ts";
 import { settingsFrom, usualUrl } from "../options.ts";
-import { watchBodies, watchConnections } from "../patience.ts";
+import { shareConnections, watchBodies, watchConnections } from "../patience.ts";
 import { VERSION } from "../version.ts";
 
 type Logger = ReturnType<typeof jsonLogger>;
@@ -30,6 +31,8 @@ const HANDSHAKE_MS = 10_000;
 /** A connection on which nothing moves; streams send something every 15 s, and no call waits for longer than 45 s. */
 const SILENT_MS = 120_000;
 const LEAVE_MS = 25_000;
+/** Of all connections one address may have so many, unless it is a trusted proxy. */
+const SHARE = 0.5;
 
 export async function serve(args: string[]): Promise<number> {
   const configuration = settingsFrom(args);
@@ -78,7 +81,7 @@ export async function serve(args: string[]): Promise<number> {
 }
 
 function createServer(
-  { tls, connections, patienceMs }: HttpConfiguration,
+  { tls, connections, trustedProxies, patienceMs }: HttpConfiguration,
   listener: RequestListener,
 ): Server {
   const limits: ServerOptions = {
@@ -96,6 +99,10 @@ function createServer(
   server.maxConnections = connections;
   server.maxHeadersCount = 100;
   server.setTimeout(SILENT_MS);
+  const proxies = trustProxies(trustedProxies);
+  shareConnections(server, Math.ceil(connections * SHARE), (peer) =>
+    proxies.trusted(plainAddress(peer)) ? null : addressKey(plainAddress(peer)),
+  );
   watchBodies(server, { bodyMs: 2 * patienceMs, uploadMs: patienceMs });
   return server;
 }
