@@ -32,6 +32,7 @@ export function eventStream(exchange: Exchange, run: (sink: EventSink) => Promis
   const encoder = new TextEncoder();
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   let room = () => {};
+  signal.addEventListener("abort", () => room(), { once: true });
   const write = (text: string) => {
     if (!signal.aborted) controller?.enqueue(encoder.encode(text));
   };
@@ -42,7 +43,6 @@ export function eventStream(exchange: Exchange, run: (sink: EventSink) => Promis
       while (!signal.aborted && (controller?.desiredSize ?? 0) <= 0) {
         await new Promise<void>((resolve) => {
           room = resolve;
-          signal.addEventListener("abort", () => resolve(), { once: true });
         });
       }
     },

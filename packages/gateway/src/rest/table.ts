@@ -7,7 +7,7 @@ import type { Context } from "hono";
 import type { z } from "zod";
 import type { Env, GatewayDeps } from "../http/deps.ts";
 
-export type Method = "GET" | "POST" | "PUT" | "DELETE";
+type Method = "GET" | "POST" | "PUT" | "DELETE";
 
 /** Who may use a route: everybody, whoever shows a valid token, or a token with this scope (`admin` has every other). */
 export type Access = "public" | "any" | Scope;
@@ -69,7 +69,7 @@ export interface Exchange<Q = unknown, B = unknown> {
   readonly note: { owner?: string; target?: string };
 }
 
-export interface Progress {
+interface Progress {
   step: string;
   message: string;
   fraction: number | null;

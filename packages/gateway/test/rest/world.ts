@@ -25,7 +25,7 @@ export type Json = Record<string, unknown>;
 
 export const PUBLIC_URL = "https://vm.example.org";
 
-export interface Said {
+interface Said {
   status: number;
   headers: Headers;
   body: Json;
