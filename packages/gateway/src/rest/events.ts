@@ -31,8 +31,12 @@ export function eventStream(exchange: Exchange, run: (sink: EventSink) => Promis
   const signal = AbortSignal.any(signals);
   const encoder = new TextEncoder();
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
-  let room = () => {};
-  signal.addEventListener("abort", () => room(), { once: true });
+  const waiting = new Set<() => void>();
+  const room = () => {
+    for (const wake of waiting) wake();
+    waiting.clear();
+  };
+  signal.addEventListener("abort", room, { once: true });
   const write = (text: string) => {
     if (!signal.aborted) controller?.enqueue(encoder.encode(text));
   };
@@ -41,9 +45,7 @@ export function eventStream(exchange: Exchange, run: (sink: EventSink) => Promis
     async send({ event, data, id }) {
       write(`${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
       while (!signal.aborted && (controller?.desiredSize ?? 0) <= 0) {
-        await new Promise<void>((resolve) => {
-          room = resolve;
-        });
+        await new Promise<void>((resolve) => waiting.add(resolve));
       }
     },
   };
@@ -79,7 +81,7 @@ export function eventStream(exchange: Exchange, run: (sink: EventSink) => Promis
         controller = given;
         void fill();
       },
-      pull: () => room(),
+      pull: room,
       cancel: () => ended.abort(),
     },
     new CountQueuingStrategy({ highWaterMark: 16 }),
