@@ -33,3 +33,17 @@ it("./keys names no global that only Node has", () => {
   for (const text of KEYS.texts)
     expect(text).not.toMatch(/\b(Buffer|process|require|__dirname|setImmediate)\b/);
 });
+
+it("./key-file runs where there is no SQLite: on a laptop's Node 20 as well", () => {
+  const { outside } = closureOf(resolve(import.meta.dirname, "../src/key-file.ts"));
+  for (const name of outside) {
+    expect(name).toMatch(/^(node:(crypto|fs|fs\/promises|path)|zod|@noble\/.+|@formation-mcp\/contract)$/);
+  }
+});
+
+it("./authority knows the store as documents alone", () => {
+  const { outside } = closureOf(resolve(import.meta.dirname, "../src/authority.ts"));
+  for (const name of outside) {
+    expect(name).toMatch(/^(node:crypto|jose|zod|@noble\/.+|@formation-mcp\/contract)$/);
+  }
+});
