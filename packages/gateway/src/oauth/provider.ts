@@ -134,7 +134,7 @@ function createProvider(options: ProviderOptions, keys: readonly object[]): Prov
     clientBasedCORS: (_ctx, origin, client) =>
       client.clientAuthMethod === "none" &&
       (client.redirectUris ?? []).some((uri) => URL.parse(uri)?.origin === origin && origin !== "null"),
-    ...tokenRules(authority, journal),
+    ...tokenRules(authority, journal, clock),
     async assertJwtClientAuthClaimsAndHeader(_ctx, claims) {
       const until = Number(claims["exp"]);
       if (!Number.isSafeInteger(until) || until > clock.now() / 1000 + ASSERTION_SECONDS) {

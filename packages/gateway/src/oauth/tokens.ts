@@ -3,7 +3,7 @@
 
 import { SCOPES, type Scope } from "@formation-mcp/auth";
 import type { Account, Authority } from "@formation-mcp/auth/authority";
-import { LIMITS } from "@formation-mcp/contract";
+import { type Clock, LIMITS } from "@formation-mcp/contract";
 import {
   type AccessToken,
   type ClientCredentials,
@@ -35,20 +35,30 @@ export function resourceServer(
   };
 }
 
+/** How an account stood when it was let go on: when it was read, and when something of it was last revoked. */
+interface Standing {
+  readAt: number;
+  revokedAt: number;
+}
+
 /** The parts of the provider's configuration that make tokens. */
 export function tokenRules(
   authority: Authority,
   journal: Journal,
+  clock: Clock,
 ): Required<Pick<Configuration, "findAccount" | "extraTokenClaims" | "formats">> {
   return {
     async findAccount(ctx, sub, token) {
+      const readAt = clock.now();
       const account = await authority.account(sub);
       const signed = signatureOf(token) ?? signatureOf(ctx.oidc.session);
       const key = account?.keys.find(({ id }) => id === signed?.key);
       if (!account || !key || !signed) return undefined;
       // What a revocation ended stays ended, whatever documents are left of it.
-      if (signed.at <= lastRevoked(account, key.id)) return undefined;
-      return { accountId: sub, claims: () => ({ sub }), scopes: scopesOf(account) };
+      const revokedAt = lastRevoked(account, key.id);
+      if (signed.at <= revokedAt) return undefined;
+      const standing: Standing = { readAt, revokedAt };
+      return { accountId: sub, claims: () => ({ sub }), scopes: scopesOf(account), standing };
     },
     async extraTokenClaims(ctx, token) {
       if (!token.scope) throw new errors.InvalidScope("the account has none of these scopes", "");
@@ -67,15 +77,21 @@ export function tokenRules(
     },
     formats: {
       customizers: {
-        async jwt(_ctx, token, { payload }) {
+        async jwt(ctx, token, { payload }) {
           if (!payload) return;
-          const { key, iat } = payload as { key?: string; iat: number };
+          const { key, iat, exp } = payload as { key?: string; iat: number; exp: number };
           const owner = await ownerOf(authority, token);
+          payload["sub"] = owner;
           const account = await authority.account(owner);
           if (!account) throw noAccount();
-          payload["sub"] = owner;
-          // What was revoked within this second must not void what is made after it.
-          payload["iat"] = Math.max(iat, Math.floor(lastRevoked(account, key) / 1000) + 1);
+          // A revocation since the account was read must find the token older; one before it, newer.
+          const { readAt, revokedAt } = (ctx.oidc.account?.["standing"] as Standing | undefined) ?? {
+            readAt: iat * 1000,
+            revokedAt: lastRevoked(account, key),
+          };
+          const since = Math.max(Math.floor(readAt / 1000), Math.floor(revokedAt / 1000) + 1);
+          payload["iat"] = since;
+          payload["exp"] = Math.min(exp, since + LIMITS.accessTokenMs / 1000);
         },
       },
     },

@@ -1,6 +1,6 @@
-// How people and their apps get tokens, keep them, and lose them.
+// How people and their apps get tokens and keep them.
 
-import { generateKey, keyId } from "@formation-mcp/auth/keys";
+import { keyId } from "@formation-mcp/auth/keys";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   authorize,
@@ -240,78 +240,6 @@ describe("refresh tokens", () => {
       expect(items.length).toBeGreaterThan(0);
       expect(JSON.stringify(items)).not.toContain(tokens.refresh_token);
     }
-  });
-});
-
-describe("taking back", () => {
-  const revoke = (fields: Record<string, string>) => fetch(`${server.url}/oauth/revoke`, form(fields));
-
-  it("a refresh token ends its grant (RFC 7009)", async () => {
-    const key = await server.admit("secp256k1");
-    const { tokens, clientId } = await obtainTokens(server.url, key);
-    const answer = await revoke({ client_id: clientId, token: tokens.refresh_token ?? "" });
-    expect(answer.status).toBe(200);
-    expect((await refresh(clientId, tokens.refresh_token)).status).toBe(400);
-    expect(await openTwinAuthority(tokens.access_token)).toBe("unauthenticated");
-  });
-
-  it("an access token ends it at once", async () => {
-    const key = await server.admit("secp256k1");
-    const { tokens, clientId } = await obtainTokens(server.url, key);
-    expect((await revoke({ client_id: clientId, token: tokens.access_token })).status).toBe(200);
-    expect(await openTwinAuthority(tokens.access_token)).toBe("unauthenticated");
-  });
-
-  it("another client's token changes nothing and tells nothing", async () => {
-    const key = await server.admit("secp256k1");
-    const { tokens, clientId } = await obtainTokens(server.url, key);
-    const stranger = await register(server.url);
-    const answer = await revoke({ client_id: stranger, token: tokens.refresh_token ?? "" });
-    expect(answer.status).toBe(200);
-    expect((await refresh(clientId, tokens.refresh_token)).status).toBe(200);
-  });
-
-  it("a token that is none is as good as revoked", async () => {
-    const clientId = await register(server.url);
-    for (const token of ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.e30."]) {
-      expect((await revoke({ client_id: clientId, token })).status).toBe(200);
-    }
-  });
-
-  it("a key ends its sign-ins: tokens, renewal and the browser's session", async () => {
-    const key = await server.admit("secp256k1");
-    const { tokens, clientId, browser } = await obtainTokens(server.url, key);
-    await server.authority.revokeKey(keyId(key), keyId(key));
-    expect((await refresh(clientId, tokens.refresh_token)).status).toBe(400);
-    expect(await openTwinAuthority(tokens.access_token)).toBe("unauthenticated");
-    const again = await browser.follow(authorizeUrl(server.url, clientId));
-    expect(again.url.pathname).toMatch(/^\/auth\/login\//);
-    // The key itself is still the account's: who has it can sign in again, in the same second.
-    const fresh = await obtainTokens(server.url, key, { browser, clientId });
-    expect((await server.authority.authenticate(fresh.tokens.access_token)).principal.owner).toBe(keyId(key));
-  });
-
-  it("an owner ends everything of the account", async () => {
-    const key = await server.admit("secp256k1");
-    const { tokens, clientId, browser } = await obtainTokens(server.url, key);
-    await server.authority.revokeOwner(keyId(key));
-    expect((await refresh(clientId, tokens.refresh_token)).status).toBe(400);
-    const again = await browser.follow(authorizeUrl(server.url, clientId));
-    expect(again.url.pathname).toMatch(/^\/auth\/login\//);
-  });
-
-  it("a key that is removed from its account ends what it began, and nothing of its fellows", async () => {
-    const [first, second] = [await server.admit("secp256k1"), await server.admit("secp256k1", [])];
-    const owner = keyId(first);
-    const third = generateKey("secp256k1");
-    await server.authority.addKey(owner, { id: keyId(third) });
-    const mine = await obtainTokens(server.url, first);
-    const theirs = await obtainTokens(server.url, third);
-    expect((await server.authority.authenticate(theirs.tokens.access_token)).principal.owner).toBe(owner);
-    await server.authority.removeKey(owner, keyId(third));
-    expect((await refresh(theirs.clientId, theirs.tokens.refresh_token)).status).toBe(400);
-    expect((await refresh(mine.clientId, mine.tokens.refresh_token)).status).toBe(200);
-    expect(keyId(second)).not.toBe(owner);
   });
 });
 

@@ -30,7 +30,11 @@ export interface OAuthServer extends AsyncDisposable {
 }
 
 export async function openOAuthServer(
-  options: Partial<OAuthDeps> & { clock?: Clock; issuer?: string } = {},
+  options: Partial<OAuthDeps> & {
+    clock?: Clock;
+    issuer?: string;
+    wrap?: (authority: Authority) => Authority;
+  } = {},
 ): Promise<OAuthServer> {
   const dir = await mkdtemp(join(tmpdir(), "formation-oauth-"));
   const store = await openSqliteStore({ path: join(dir, "store.db") });
@@ -41,7 +45,7 @@ export async function openOAuthServer(
   await listen(http, 0);
   const { port } = http.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;
-  const { issuer = url, ...deps } = options;
+  const { issuer = url, wrap = (authority: Authority) => authority, ...deps } = options;
   const audience = `${issuer}/mcp`;
   const masterKey = crypto.getRandomValues(new Uint8Array(32));
   const secret = crypto.getRandomValues(new Uint8Array(32));
@@ -50,7 +54,7 @@ export async function openOAuthServer(
     const parts = { documents: store.documents, issuer, audience, masterKey, clock };
     const authority = createAuthority(parts);
     const oauth = createOAuth({
-      authority,
+      authority: wrap(authority),
       documents: store.documents,
       counters: store.counters,
       audit: {
