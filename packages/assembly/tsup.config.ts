@@ -7,5 +7,5 @@ export default library([
   "src/worker.ts",
   "src/doctor.ts",
   "src/purge.ts",
-  "src/remote-configuration.ts",
+  "src/remote.ts",
 ]);
