@@ -208,17 +208,20 @@ describe("every command", () => {
 
 describe("a browser's login code", () => {
   it("is shown with who asks and where it leads, signed with --yes, and the browser's page knows", async () => {
+    const person = world.person();
+    await person.run(["keygen"]);
+    await person.run(["login", "--server", world.url]);
     const browser = await signInPage();
-    const silent = await admin.run(["login", browser.code]);
+    const silent = await person.run(["login", browser.code]);
     expect(silent).toMatchObject({ code: 1, stderr: expect.stringContaining("--yes") });
     expect(await browser.state()).toBe("waiting");
-    const { code, stdout, stderr } = await admin.run(["login", browser.code.toLowerCase(), "--yes"]);
+    const { code, stdout, stderr } = await person.run(["login", browser.code.toLowerCase(), "--yes"]);
     expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: "" });
     expect(stderr).toContain("A client of tests");
     expect(stderr).toMatch(/leads to +the browser's computer \(127\.0\.0\.1:4711\)/);
     expect(stderr).toContain("vm:read");
     expect(await browser.state()).toBe("signed");
-    expect(await admin.run(["login", browser.code, "--yes"])).toMatchObject({ code: 1 });
+    expect(await person.run(["login", browser.code, "--yes"])).toMatchObject({ code: 1 });
   });
 
   it("is not signed by a key without an account", async () => {

@@ -72,8 +72,10 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
     },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  const [, url = ""] = await said(server, "stdout", /listens: (\S+)/);
-  const [bootstrap = ""] = await said(server, "stderr", /fmb_\S+/);
+  const [[, url = ""], [bootstrap = ""]] = await Promise.all([
+    said(server, "stdout", /listens: (\S+)/),
+    said(server, "stderr", /fmb_\S+/),
+  ]);
   let people = 0;
   return {
     url,

@@ -30,8 +30,9 @@ export async function remoteControl(options: RemoteControlOptions): Promise<Cont
   const offered = await client.tools({ signal: AbortSignal.timeout(START_MS) }).then(
     (tools) => new Set(tools.map(({ name }) => name)),
     (thrown: unknown) => {
-      const { message, details } = FormationError.from(thrown);
-      logger.log("warn", `The server's tools are not known: ${message}`, { remedy: details.remedy });
+      const { code, message, details } = FormationError.from(thrown);
+      const why = code === "cancelled" ? `${client.url} did not answer in ${START_MS / 1000} s.` : message;
+      logger.log("warn", `The server's tools are not known: ${why}`, { remedy: details.remedy });
       return null;
     },
   );
