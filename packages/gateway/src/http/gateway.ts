@@ -164,7 +164,9 @@ async function turnAway(
   method: string,
   path: string,
 ): Promise<Response | null> {
-  const { address, refused, readableBy } = visit.arrival;
+  const { address, direct, refused, readableBy } = visit.arrival;
+  // Who scrapes metrics on this machine calls it by a name of this machine.
+  if (refused === "host" && path === "/metrics" && direct && isLoopback(address)) return null;
   // What says who this server is anybody may read from anywhere.
   if (refused === "origin" && (method === "GET" || method === "HEAD") && PUBLIC.test(path)) return null;
   if (refused !== null) {

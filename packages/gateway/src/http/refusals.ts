@@ -1,5 +1,5 @@
-// What the guards turned away, told to the audit log. Nobody is recognised yet, so it is bounded: a flood of refusals is a
-// few lines, not a full disk.
+// What the guards turned away, told to the audit log. Where nobody is recognised it is bounded: a flood of refusals is a few
+// lines, not a full disk. An account's refusals are all stored; its rate bounds them.
 
 import type { ErrorCode } from "@formation-mcp/contract";
 import type { Context } from "hono";
@@ -28,7 +28,7 @@ const minutes = new WeakMap<object, { since: number; all: number; by: Map<string
 /** Stores a refusal before the answer goes out. A log that can't be written refuses no less. */
 export async function recordRefusal(deps: Deps, refusal: Refusal): Promise<void> {
   const { action, outcome, address, traceId, owner = null, credential = null } = refusal;
-  if (!mayStore(deps, address)) return;
+  if (owner === null && !mayStore(deps, address)) return;
   try {
     await deps.audit.record(
       { owner, credential, action, target: null, outcome, address, trace_id: traceId },

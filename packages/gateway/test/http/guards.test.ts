@@ -150,6 +150,15 @@ test("a flood of refusals is a few lines in the audit log, and is answered all t
   expect((await door.audited()).length).toBeLessThanOrEqual(11 + 60);
 });
 
+test("an account's refusals are all in the audit log", async () => {
+  await using door = await openDoor();
+  const { token, owner } = await door.signIn(["vm:read"]);
+  const call = rpc(token, "tools/call", { name: "vm_delete", arguments: {} });
+  for (let i = 0; i < 70; i++) expect((await door.ask("/mcp", call)).status).toBe(403);
+  const lines = (await door.audited()).filter((line) => line.owner === owner && line.outcome === "forbidden");
+  expect(lines).toHaveLength(70);
+});
+
 test("whoever is refused for one address keeps others welcome", async () => {
   await using door = await openDoor({ settings: { rates: { address: 5, owner: 0, signIn: 0, failure: 0 } } });
   const from = async (address: string) => (await door.ask("/health/live", { from: address })).status;

@@ -67,6 +67,17 @@ test("metrics are for this machine and for admins", async () => {
   expect((await door.ask("/metrics", { ...far, ...bearing(admin.token) })).status).toBe(200);
 });
 
+test("a process of this machine reads metrics by this machine's name, whatever the public one is; no page does", async () => {
+  await using door = await openDoor();
+  const status = async (from: string, headers: Record<string, string>) =>
+    (await door.ask("/metrics", { from, headers })).status;
+  expect(await status("127.0.0.1", { host: "127.0.0.1:3010" })).toBe(200);
+  expect(await status("::1", { host: "localhost:3010" })).toBe(200);
+  expect(await status("127.0.0.1", { host: "evil.example" })).toBe(403);
+  expect(await status("127.0.0.1", { host: "127.0.0.1:3010", "x-real-ip": "203.0.113.7" })).toBe(403);
+  expect(await status("203.0.113.7", { host: "127.0.0.1:3010" })).toBe(403);
+});
+
 test("metrics count requests by pattern and tools by outcome; no caller makes a series", async () => {
   await using door = await openDoor({ publicUrl: "http://127.0.0.1:3010" });
   const { token } = await door.signIn();
