@@ -75,7 +75,11 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
   const [[, url = ""], [bootstrap = ""]] = await Promise.all([
     said(server, "stdout", /listens: (\S+)/),
     said(server, "stderr", /fmb_\S+/),
-  ]);
+  ]).catch((error: unknown) => {
+    server.kill("SIGKILL");
+    rmSync(directory, { recursive: true, force: true });
+    throw error;
+  });
   let people = 0;
   return {
     url,
