@@ -5,7 +5,7 @@ import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/au
 import { auth, PrivateKeyJwtProvider } from "@modelcontextprotocol/client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { tokenRequest } from "./browser.ts";
-import { type OAuthServer, openOAuthServer } from "./server.ts";
+import { type OAuthServer, openOAuthServer, proofOf } from "./server.ts";
 
 let server: OAuthServer;
 beforeAll(async () => {
@@ -74,7 +74,7 @@ describe("client_credentials with private_key_jwt", () => {
   it("acts for the account that the key belongs to, with its scopes and no more", async () => {
     const owner = await server.admit("secp256k1", ["vm:read", "pack:read"]);
     const key = generateKey("ed25519");
-    await server.authority.addKey(keyId(owner), { publicKey: key.publicJwk() });
+    await server.authority.addKey(keyId(owner), await proofOf(server.authority, key));
     const { body } = await withAssertion(assertion(key), { scope: "vm:read vm:write admin" });
     expect(body.scope).toBe("vm:read");
     const who = await server.authority.authenticate(body.access_token);
@@ -103,7 +103,7 @@ describe("client_credentials with private_key_jwt", () => {
     const key = await server.admit("ed25519");
     const { body } = await withAssertion(assertion(key));
     const fellow = generateKey("secp256k1");
-    await server.authority.addKey(keyId(key), { id: keyId(fellow) });
+    await server.authority.addKey(keyId(key), await proofOf(server.authority, fellow));
     await server.authority.removeKey(keyId(key), keyId(key));
     await server.restart();
     await expect(server.authority.authenticate(body.access_token)).rejects.toMatchObject({

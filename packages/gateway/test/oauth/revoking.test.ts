@@ -1,6 +1,6 @@
 // How what was given is taken back: a token, a grant, a key, an account.
 
-import { generateKey, keyId } from "@formation-mcp/auth/keys";
+import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   authorize,
@@ -13,7 +13,7 @@ import {
   register,
   tokenRequest,
 } from "./browser.ts";
-import { type OAuthServer, openOAuthServer } from "./server.ts";
+import { type OAuthServer, openOAuthServer, proofOf } from "./server.ts";
 
 let server: OAuthServer;
 beforeAll(async () => {
@@ -132,7 +132,8 @@ describe("taking back", () => {
     const [first, second] = [await server.admit("secp256k1"), await server.admit("secp256k1", [])];
     const owner = keyId(first);
     const third = generateKey("secp256k1");
-    await server.authority.addKey(owner, { id: keyId(third) });
+    const { message } = await server.authority.challenge({ address: keyId(third) });
+    await server.authority.addKey(owner, signMessage(third, message));
     const mine = await obtainTokens(server.url, first);
     const theirs = await obtainTokens(server.url, third);
     expect((await server.authority.authenticate(theirs.tokens.access_token)).principal.owner).toBe(owner);

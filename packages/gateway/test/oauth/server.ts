@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { allScopes, type Scope } from "@formation-mcp/auth";
 import { type Authority, createAuthority } from "@formation-mcp/auth/authority";
-import { generateKey, type KeyPair, keyId } from "@formation-mcp/auth/keys";
+import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { type Clock, systemClock } from "@formation-mcp/contract";
 import { createOAuth, type OAuthDeps } from "@formation-mcp/gateway/oauth";
 import type { Store } from "@formation-mcp/operations";
@@ -143,4 +143,10 @@ export function listen(server: Server, port: number): Promise<void> {
 export function close(server: Server): Promise<void> {
   server.closeAllConnections();
   return new Promise((done) => server.close(() => done()));
+}
+
+/** A key's own word that it joins an account: a challenge, signed by it. */
+export async function proofOf(authority: Authority, key: KeyPair) {
+  const { message } = await authority.challenge({ address: keyId(key) });
+  return signMessage(key, message);
 }
