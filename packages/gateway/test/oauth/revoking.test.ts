@@ -13,7 +13,7 @@ import {
   register,
   tokenRequest,
 } from "./browser.ts";
-import { type OAuthServer, openOAuthServer, proofOf } from "./server.ts";
+import { type OAuthServer, openOAuthServer } from "./server.ts";
 
 let server: OAuthServer;
 beforeAll(async () => {
