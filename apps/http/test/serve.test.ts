@@ -113,7 +113,10 @@ test.each(NONSENSE)("%s is refused, and the next request is answered", async (_,
 
 test("a second server beside it shares its accounts, challenges and tokens", async () => {
   await using twin = await start(state.dir, { FORMATION_PUBLIC_URL: program.url });
-  const address = /"address":"([^"]+)"/.exec(twin.output())?.[1];
+  const address = await waitFor(() => /"address":"([^"]+)"/.exec(twin.output())?.[1], {
+    timeoutMs: 10_000,
+    what: "the line that says where it listens",
+  });
   const other = `http://${address}`;
   const key = generateKey("secp256k1");
   // Both are at their first start: the newest token is the good one.
