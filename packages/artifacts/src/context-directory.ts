@@ -2,7 +2,7 @@
 // walk; what is read is checked again on the open file, so that no link swapped in meanwhile leads us out.
 
 import { closeSync, statSync } from "node:fs";
-import { isAbsolute, relative } from "node:path";
+import { isAbsolute, relative, sep } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { byBytes } from "./context-files.ts";
 import { show } from "./context-names.ts";
@@ -86,7 +86,7 @@ function allowedRoot(dir: string, allow: string[]): string {
 /** Whether a directory is another, or above it. Both are real paths. */
 function holds(directory: string, other: string): boolean {
   const way = relative(directory, other);
-  return way === "" || !(way === ".." || way.startsWith("../") || isAbsolute(way));
+  return way === "" || !(way === ".." || way.startsWith(`..${sep}`) || isAbsolute(way));
 }
 
 function ownDirectory(dir: string): FormationError {

@@ -229,7 +229,7 @@ describe("accounts", () => {
       scopes: ["pack:read", "vm:read"],
       keys: [{ id: keyId(first), kind: "ed25519", label: "laptop", revoked_at: null }],
     });
-    await authority.addKey(keyId(first), { id: keyId(second).toLowerCase() });
+    await authority.addKey(keyId(first), await signed(authority, second));
     const pair = await authority.signIn(await signed(authority, second));
     expect(pair).toMatchObject({ owner: keyId(first), scope: "pack:read vm:read" });
     expect(await authority.accountOfKey(keyId(second))).toMatchObject({ owner: keyId(first) });
@@ -243,8 +243,8 @@ describe("accounts", () => {
     const { authority, admin } = await founded();
     const key = generateKey("ed25519");
     await authority.admit(told(key), READ);
-    expect(await outcome(authority.addKey(keyId(admin), told(key)))).toBe("conflict");
-    expect(await outcome(authority.addKey(keyId(key), told(key)))).toBe("ok");
+    expect(await outcome(authority.addKey(keyId(admin), await signed(authority, key)))).toBe("conflict");
+    expect(await outcome(authority.addKey(keyId(key), await signed(authority, key)))).toBe("ok");
   });
 
   it("a key that is claimed for two accounts at once ends in one of them", async () => {
@@ -256,9 +256,10 @@ describe("accounts", () => {
     await authority.admit(told(two), READ);
     for (let round = 0; round < 10; round++) {
       const key = generateKey("secp256k1");
+      const [here, there] = [await signed(authority, key), await signed(other, key)];
       const ends = await Promise.all([
-        outcome(authority.addKey(keyId(one), { id: keyId(key) })),
-        outcome(other.addKey(keyId(two), { id: keyId(key) })),
+        outcome(authority.addKey(keyId(one), here)),
+        outcome(other.addKey(keyId(two), there)),
       ]);
       expect(ends.sort()).toEqual(["conflict", "ok"]);
       const holder = await authority.accountOfKey(keyId(key));
@@ -284,15 +285,15 @@ describe("accounts", () => {
     // Died between the claim and the account, while opening one.
     await documents.put({ kind: "key-of", id: keyId(key), doc: { owner: keyId(key), jwk } }, 0);
     expect(await authority.accountOfKey(keyId(key))).toBeNull();
-    expect(await outcome(authority.addKey(keyId(admin), told(key)))).toBe("conflict");
+    expect(await outcome(authority.addKey(keyId(admin), await signed(authority, key)))).toBe("conflict");
     expect((await authority.admit(told(key), READ)).owner).toBe(keyId(key));
     // Died while adding one to an account that never listed it.
     const second = generateKey("secp256k1");
     await documents.put({ kind: "key-of", id: keyId(second), doc: { owner: keyId(admin), jwk: null } }, 0);
     expect(await outcome(authority.signIn(await signed(authority, second)))).toBe("forbidden");
-    expect(await outcome(authority.addKey(keyId(key), { id: keyId(second) }))).toBe("conflict");
+    expect(await outcome(authority.addKey(keyId(key), await signed(authority, second)))).toBe("conflict");
     clock.time += MINUTE + 1;
-    expect((await authority.addKey(keyId(key), { id: keyId(second) })).keys).toHaveLength(2);
+    expect((await authority.addKey(keyId(key), await signed(authority, second))).keys).toHaveLength(2);
     expect((await authority.accountOfKey(keyId(second)))?.owner).toBe(keyId(key));
   });
 
@@ -303,7 +304,7 @@ describe("accounts", () => {
     const [first, second] = [generateKey("ed25519"), generateKey("ed25519")];
     await authority.admit(told(first), READ);
     expect(await outcome(authority.removeKey(keyId(first), keyId(first)))).toBe("conflict");
-    await authority.addKey(keyId(first), told(second));
+    await authority.addKey(keyId(first), await signed(authority, second));
     expect((await authority.removeKey(keyId(first), keyId(first))).keys).toHaveLength(1);
     expect(await outcome(authority.removeKey(keyId(first), keyId(first)))).toBe("not_found");
     expect(await outcome(open.signIn(await signed(open, first)))).toBe("forbidden");
@@ -331,7 +332,7 @@ describe("accounts", () => {
     ]) {
       expect(await outcome(authority.admit(bad, READ))).toBe("invalid");
     }
-    expect(await outcome(authority.addKey("0xnobody", told(key)))).toBe("not_found");
+    expect(await outcome(authority.addKey("0xnobody", await signed(authority, key)))).toBe("not_found");
   });
 
   it("are listed page by page, newest first", async () => {

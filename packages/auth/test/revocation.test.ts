@@ -13,7 +13,7 @@ async function scene() {
   const [first, second] = [generateKey("ed25519"), generateKey("secp256k1")];
   const owner = keyId(first);
   await one.admit(told(first), new Set<Scope>(["vm:read", "vm:write"]));
-  await one.addKey(owner, told(second));
+  await one.addKey(owner, await signed(one, second));
   const session = await one.signIn(await signed(one, first));
   const otherKeys = await one.signIn(await signed(one, second));
   const stranger = generateKey("ed25519");

@@ -361,7 +361,7 @@ describe("a token of the OAuth server, signed with the same keys", () => {
   it("of an agent that is its own client is the owner of the agent's key, while the account has that key", async () => {
     const f = await workshop();
     const key = generateKey("ed25519");
-    await f.authority.addKey(f.owner, { publicKey: key.publicJwk() });
+    await f.authority.addKey(f.owner, await signed(f.authority, key));
     const token = await foreign(f, { sub: keyId(key), client_id: keyId(key) });
     const who = await f.authority.authenticate(token);
     expect(who).toMatchObject({ keyId: keyId(key), clientId: keyId(key) });

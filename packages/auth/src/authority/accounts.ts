@@ -172,6 +172,12 @@ export function accountsIn(documents: Documents, clock: Clock): Accounts {
   };
 }
 
+/** @throws FormationError `invalid` */
+export function checkLabel(label: string | undefined): void {
+  if (label === undefined || (typeof label === "string" && /^[^\p{C}]{1,64}$/u.test(label))) return;
+  throw new FormationError("invalid", "A key's label is 1 to 64 printable characters.", { field: "label" });
+}
+
 /**
  * Checks a key as somebody gave it: an address, or an Ed25519 or secp256k1 JWK.
  * @throws FormationError `invalid`
@@ -182,9 +188,7 @@ export function knownKey({ id, publicKey, label }: KeyGiven): KeyKnown {
       remedy: "Give the address of a secp256k1 key, or the public JWK of an Ed25519 key.",
       field: "key",
     });
-  if (label !== undefined && (typeof label !== "string" || !/^[^\p{C}]{1,64}$/u.test(label))) {
-    throw new FormationError("invalid", "A key's label is 1 to 64 printable characters.", { field: "label" });
-  }
+  checkLabel(label);
   const about = { label: label ?? null };
   if (publicKey === undefined) {
     if (id?.startsWith("0x")) return { id: checksumAddress(id), kind: "secp256k1", jwk: null, ...about };

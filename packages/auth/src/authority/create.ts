@@ -3,7 +3,7 @@
 import { FormationError, LIMITS, silentLogger, systemClock } from "@formation-mcp/contract";
 import { allScopes, SCOPES, type Scope } from "../principal.ts";
 import { accessTokens } from "./access-tokens.ts";
-import { accountsIn, grantable, type KeyKnown, knownKey } from "./accounts.ts";
+import { accountsIn, checkLabel, grantable, type KeyKnown, knownKey } from "./accounts.ts";
 import { apiTokensIn, checkLife, isApiToken } from "./api-tokens.ts";
 import { bearersOf } from "./bearers.ts";
 import { bootstrapIn, notOpen } from "./bootstrap.ts";
@@ -223,7 +223,15 @@ export function createAuthority(options: AuthorityOptions): Authority {
     accountOfKey: accounts.ofKey,
     accounts: accounts.list,
     admit,
-    addKey: async (owner, given) => await settled(owner, accounts.addKey(owner, knownKey(given))),
+    addKey: async (owner, signed, label) => {
+      checkLabel(label);
+      const { id, jwk } = await challenges.redeem(signed);
+      const key = knownKey({
+        ...(jwk === null ? { id } : { publicKey: jwk }),
+        ...(label === undefined ? {} : { label }),
+      });
+      return await settled(owner, accounts.addKey(owner, key));
+    },
     removeKey: async (owner, keyId) => {
       const account = await settled(owner, accounts.removeKey(owner, keyId));
       await sessions.endOfKey(owner, keyId);

@@ -146,7 +146,8 @@ export interface Authority {
     key: { id?: string; publicKey?: object; label?: string },
     scopes: ReadonlySet<Scope>,
   ): Promise<Account>;
-  addKey(owner: string, key: { id?: string; publicKey?: object; label?: string }): Promise<Account>;
+  /** Lets another key into an account. It says so itself: with a signed challenge, which is used up. */
+  addKey(owner: string, signed: SignedMessage, label?: string): Promise<Account>;
   removeKey(owner: string, keyId: string): Promise<Account>;
   /** The JWK of an Ed25519 key that signs in by itself (private_key_jwt), or null. */
   publicKeyOf(keyId: string): Promise<object | null>;

@@ -5,7 +5,7 @@ import { type Bounds, SCOPES } from "@formation-mcp/auth";
 import type { Account, ApiToken } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
 import { z } from "zod";
-import { asSignedIn, scopeSet, signedIn } from "./auth-routes.ts";
+import { asSignedIn, scopeSet, signed, signedIn, signedMessage } from "./auth-routes.ts";
 import { type Exchange, type Route, route } from "./table.ts";
 
 /** A token that a signature gave: neither an OAuth client's, nor an API token, nor made with another token. */
@@ -140,16 +140,17 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
     tag: "auth",
     id: "addKey",
     summary: "Let another key into the account",
-    description: "Needs a token of a sign-in with a key, for all that the account may do.",
-    body: newKey,
+    description:
+      "Needs a token of a sign-in with a key, for all that the account may do, and the new key's own word: a challenge that it signed. Nobody is let into an account unasked.",
+    body: z.strictObject({ ...signed, label: z.string().max(100).optional() }),
     data: z.object({ keys: z.array(key) }),
     errors: [400, 409],
     async handle(exchange) {
       const { deps, body, note } = exchange;
-      const wanted = keyOf(body);
-      if (wanted.id !== undefined) note.target = wanted.id;
+      note.target = body.address;
       const { owner } = await signedInAccount(exchange);
-      return { data: { keys: accountView(await deps.authority.addKey(owner, wanted)).keys } };
+      const account = await deps.authority.addKey(owner, signedMessage(body), body.label);
+      return { data: { keys: accountView(account).keys } };
     },
   }),
   route({

@@ -13,7 +13,7 @@ const address = z
   .describe("The key's id: 0x… (secp256k1) or key:<RFC 7638 thumbprint> (Ed25519)");
 const token = z.string().min(1).max(8192);
 
-const signed = {
+export const signed = {
   address,
   signed_message: z
     .string()
@@ -74,7 +74,12 @@ interface Shown {
  * The second line of a sign-in message names its key (EIP-4361): who says to be another is not let in as this one.
  * @throws FormationError `unauthenticated`
  */
-function signedMessage({ address, signed_message: message, signature, public_key }: Shown): SignedMessage {
+export function signedMessage({
+  address,
+  signed_message: message,
+  signature,
+  public_key,
+}: Shown): SignedMessage {
   const named = message.split("\n")[1]?.trim() ?? "";
   if (named.toLowerCase() !== address.toLowerCase()) {
     throw new FormationError("unauthenticated", "The signed message is no challenge for this address.", {

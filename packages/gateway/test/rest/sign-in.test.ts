@@ -126,19 +126,23 @@ describe("keys and tokens", () => {
 
   it("an account has keys that are added, listed, and removed with their tokens", async () => {
     const second = generateKey("ed25519");
-    const added = await post("/api/keys", { public_key: second.publicJwk(), label: "laptop" }, alice.token);
+    const proof = async () => {
+      const message = await challenge(keyId(second));
+      const { signature } = signMessage(second, message);
+      const public_key = second.publicJwk();
+      return { address: keyId(second), signed_message: message, signature, public_key, label: "laptop" };
+    };
+    const word = await proof();
+    const { signature } = signMessage(generateKey("ed25519"), word.signed_message);
+    expect((await post("/api/keys", { ...word, signature }, alice.token)).status).toBe(401);
+    const added = await post("/api/keys", await proof(), alice.token);
     const keys = added.data["keys"] as { id: string; kind: string; label: string | null }[];
     expect(keys).toHaveLength(2);
     expect(keys).toContainEqual(
       expect.objectContaining({ id: keyId(second), kind: "ed25519", label: "laptop" }),
     );
-    const message = await challenge(keyId(second));
-    const { signature } = signMessage(second, message);
-    const login = await post("/api/auth/login", {
-      address: keyId(second),
-      signed_message: message,
-      signature,
-    });
+    const { label: _, ...login_ } = await proof();
+    const login = await post("/api/auth/login", login_);
     expect(login.data["user_id"]).toBe(alice.owner);
     const removed = await remove(`/api/keys/${encodeURIComponent(keyId(second))}`, alice.token);
     expect(removed.data["keys"]).toHaveLength(1);
@@ -194,7 +198,7 @@ describe("keys and tokens", () => {
       ["an API token", String(ci.data["token"])],
       ["fewer scopes", part],
     ];
-    const other = { id: keyId(generateKey("secp256k1")) };
+    const other = { address: keyId(generateKey("secp256k1")), signed_message: "a\nb", signature: "0x00" };
     for (const [what, token] of makers) {
       const statuses = await Promise.all([
         post("/api/keys", other, token),
