@@ -1,0 +1,111 @@
+// What stands at which path: the doors and what belongs to a server beside them.
+
+import { FormationError } from "@formation-mcp/contract";
+import { type Context, Hono } from "hono";
+import { restRoutes } from "../rest/routes.ts";
+import { isLoopback } from "./address.ts";
+import { BASIC_SCOPES } from "./challenge.ts";
+import type { Env, GatewayDeps } from "./deps.ts";
+import { fail } from "./errors.ts";
+import type { Arrival } from "./front.ts";
+import { identify } from "./guard.ts";
+import { createReadiness } from "./health.ts";
+import type { McpDoor } from "./mcp-door.ts";
+import type { Metrics } from "./metrics.ts";
+import { frontPage, PAGE_POLICY } from "./page.ts";
+import { actionOf, recordRefusal } from "./refusals.ts";
+import { failed, type Visit } from "./visit.ts";
+
+type Bound = Env & { Bindings: { visit: Visit } };
+
+/** The router behind the guards; its handlers find the visit in their bindings. */
+export function routes(deps: GatewayDeps, mcp: McpDoor, metrics: Metrics) {
+  const app = new Hono<Bound>();
+  const ready = createReadiness(deps);
+  app.use(async (c, next) => {
+    const { visit } = c.env;
+    c.set("address", visit.arrival.address);
+    c.set("traceId", visit.traceId);
+    await next();
+    visit.action = actionOf(c);
+    visit.owner = (c.get("caller") as Env["Variables"]["caller"] | undefined)?.principal.owner ?? null;
+  });
+  app.onError((error, c) => {
+    c.env.visit.action = actionOf(c);
+    return failed(deps.logger, c.env.visit, error);
+  });
+  app.notFound(() =>
+    fail(
+      new FormationError("not_found", "There is nothing here.", {
+        remedy: "The page at / says what there is.",
+      }),
+    ),
+  );
+
+  app.all("/mcp", async (c) => {
+    const context = c as unknown as Context<Env>;
+    return (await identify(deps, context)) ?? mcp.serve(context);
+  });
+  for (const path of ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"]) {
+    app.get(path, (c) => c.json(resourceMetadata(deps), 200, OPEN));
+  }
+  app.get("/health/live", (c) => c.json({ status: "ok" }));
+  app.get("/health/ready", async (c) => {
+    const { ready: is, parts } = await ready();
+    return c.json({ status: is ? "ok" : "unavailable", parts }, is ? 200 : 503);
+  });
+  app.get("/metrics", async (c) => {
+    const refused = await mayRead(deps, c as unknown as Context<Env>, c.env.visit.arrival);
+    if (refused) return refused;
+    const { text, type } = await metrics.render();
+    return c.body(text, 200, { "content-type": type });
+  });
+  const page = frontPage(deps.publicUrl, deps.version);
+  app.get("/", (c) =>
+    c.html(page, 200, { "content-security-policy": PAGE_POLICY, "cache-control": "no-cache" }),
+  );
+  app.route("/api", restRoutes(deps) as unknown as Hono<Bound>);
+  return app;
+}
+
+/** Metadata is for everybody, web pages of any origin included. */
+const OPEN = {
+  "cache-control": "public, max-age=300",
+  "access-control-allow-origin": "*",
+  "cross-origin-resource-policy": "cross-origin",
+};
+
+/** RFC 9728 §2. Scopes are those to begin with; a call that needs more says so. */
+function resourceMetadata({ publicUrl, authority }: GatewayDeps): Record<string, unknown> {
+  return {
+    resource: authority.audience,
+    authorization_servers: [publicUrl],
+    scopes_supported: BASIC_SCOPES,
+    bearer_methods_supported: ["header"],
+    resource_name: "Formation MCP",
+    resource_documentation: `${publicUrl}/`,
+  };
+}
+
+/** Metrics are for a process of this machine that asks directly, or for an admin. */
+async function mayRead(deps: GatewayDeps, c: Context<Env>, arrival: Arrival): Promise<Response | null> {
+  if (arrival.direct && isLoopback(arrival.address)) return null;
+  const refused = await identify(deps, c);
+  if (refused) return refused;
+  const { principal, tokenId } = c.get("caller");
+  if (principal.scopes.has("admin")) return null;
+  const { address, traceId, owner } = { ...arrival, traceId: c.get("traceId"), owner: principal.owner };
+  await recordRefusal(deps, {
+    action: "GET /metrics",
+    address,
+    traceId,
+    owner,
+    credential: tokenId,
+    outcome: "forbidden",
+  });
+  return fail(
+    new FormationError("forbidden", "Metrics are for admins.", {
+      remedy: "Use a token with the scope admin.",
+    }),
+  );
+}
