@@ -1,3 +1,6 @@
+import type { Options } from "tsup";
 import { fastApplication } from "../../tsup.base.ts";
 
-export default fastApplication({ "formation-mcp-http": "src/main.ts" });
+const options: Options = fastApplication({ "formation-mcp-http": "src/main.ts" });
+
+export default options;
