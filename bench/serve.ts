@@ -12,6 +12,7 @@ import { type Order, type Ready, SIDES, type Side } from "./serve/server.ts";
 import { median, pairs, ratioOfMedians } from "./statistics.ts";
 
 const PAIRS = 20;
+const PARTS = 8;
 const SECONDS = 2;
 const CONNECTIONS = 32;
 const INSTANCES = 5;
@@ -53,7 +54,7 @@ export async function benchServe(scope: Scope): Promise<void> {
       name: `  ${part}`,
       limit: null,
       judge: "ratio",
-      result: ratioOfMedians(await pairs(PAIRS / 2, rate(side), rate(without))),
+      result: ratioOfMedians(await pairs(PARTS, rate(side), rate(without))),
       against: "the same without that part",
     });
   }

@@ -1,7 +1,7 @@
 // Where the lines of the audit log are: appended, paged by their time, walked chain by chain.
 
 import { type AuditRecord, type AuditSeal, FormationError } from "@formation-mcp/contract";
-import { sql } from "kysely";
+import { type SqlBool, sql } from "kysely";
 import { clamped, cursorOf, readCursor } from "./listing.ts";
 import type { AuditQuery, AuditStore, Page } from "./port.ts";
 import type { AuditRow } from "./schema.ts";
@@ -9,30 +9,43 @@ import { all, atMost, count, type Query, type Script } from "./script.ts";
 
 type Chains = Awaited<ReturnType<AuditStore["chains"]>>;
 
+const COLUMNS = [
+  "chain",
+  "seq",
+  "hash",
+  "at",
+  "owner",
+  "credential",
+  "action",
+  "target",
+  "outcome",
+  "address",
+  "trace_id",
+] as const;
+/** So many lines go in with one statement; the rest one by one. */
+const MANY = 20;
+
 export function* append(q: Query, records: readonly AuditRecord[]): Script<void> {
-  for (const {
-    chain,
-    seq,
-    hash,
-    at,
-    owner,
-    credential,
-    action,
-    target,
-    outcome,
-    address,
-    trace_id,
-  } of records) {
-    const row = { chain, seq, hash, at, owner, credential, action, target, outcome, address, trace_id };
+  for (let from = 0; from < records.length; ) {
+    const size = records.length - from >= MANY ? MANY : 1;
+    const lines = records.slice(from, from + size);
+    const params = Object.fromEntries(
+      lines.flatMap((line, n) => COLUMNS.map((column) => [`${column}${n}`, line[column]])),
+    );
     const written = yield* count(
-      q.cached("audit.add", row, (db, p) =>
+      q.cached(`audit.add ${size}`, params, (db, p) =>
         db
           .insertInto("audit")
-          .values(p)
+          .values(
+            lines.map((_, n) =>
+              Object.fromEntries(COLUMNS.map((column) => [column, p[`${column}${n}`]])),
+            ) as never,
+          )
           .onConflict((conflict) => conflict.columns(["chain", "seq"]).doNothing()),
       ),
     );
-    if (written === 0) throw taken("line", seq);
+    if (written < size) throw taken("line", lines[0]?.seq ?? 0);
+    from += size;
   }
 }
 
@@ -66,6 +79,7 @@ export function* auditPage(q: Query, query: AuditQuery): Script<Page<AuditRecord
   const [at = 0, id = 0] = readCursor("aud", query.cursor, END);
   const given = { owner, action, outcome, chain };
   const key = Object.entries(given).filter(([, value]) => value !== undefined);
+  const refused = outcome !== undefined && outcome !== "ok" && outcome !== "begun";
   const params = {
     owner: owner ?? "",
     action: action ?? "",
@@ -79,7 +93,7 @@ export function* auditPage(q: Query, query: AuditQuery): Script<Page<AuditRecord
     limit: limit + 1,
   };
   const rows = yield* all(
-    q.cached(`audit.page ${key.map(([name]) => name)}`, params, (db, p) => {
+    q.cached(`audit.page ${key.map(([name]) => name)} ${refused}`, params, (db, p) => {
       let select = db
         .selectFrom("audit")
         .selectAll()
@@ -88,13 +102,10 @@ export function* auditPage(q: Query, query: AuditQuery): Script<Page<AuditRecord
         .where(sql<boolean>`(at, id) < (${p.at}, ${p.id})`);
       // One index leads, and ends in the order of the page; the rest only filters.
       if (owner !== undefined) select = select.where("owner", "=", p.owner);
-      if (action !== undefined) {
-        select = select.where(owner === undefined ? "action" : unindexed("action"), "=", p.action);
-      }
-      if (outcome !== undefined) {
-        const leads = owner === undefined && action === undefined;
-        select = select.where(leads ? "outcome" : unindexed("outcome"), "=", p.outcome);
-      }
+      if (action !== undefined) select = select.where("action", "=", p.action);
+      if (refused && owner === undefined) {
+        select = select.where(sql<SqlBool>`outcome not in ('ok', 'begun')`).where("outcome", "=", p.outcome);
+      } else if (outcome !== undefined) select = select.where(unindexed("outcome"), "=", p.outcome);
       if (chain !== undefined) select = select.where(unindexed("chain"), "=", p.chain);
       return select.orderBy("at", "desc").orderBy("id", "desc").limit(atMost(p.limit));
     }),

@@ -12,6 +12,7 @@ import {
 import { type Compilable, sql } from "kysely";
 import type { Page, Store } from "./port.ts";
 import { toBuild, toDeployment, toInstance, toOperation } from "./rows.ts";
+import { PLAIN_INSTANCE } from "./schema.ts";
 import { all, atMost, numbered, type Query, type Script, values } from "./script.ts";
 
 const MAX_LIMIT = 1000;
@@ -82,6 +83,8 @@ export function* deployments(q: Query, query: QueryOf<"deployments">): Script<Pa
   ]);
 }
 
+const COLUMNS = PLAIN_INSTANCE.map((column) => `i.${column}` as const);
+
 export function* instances(q: Query, query: QueryOf<"instances">): Script<Page<Instance>> {
   const { owner, states, node_id } = query;
   const pairs = Object.entries(query.metadata ?? {});
@@ -105,7 +108,7 @@ export function* instances(q: Query, query: QueryOf<"instances">): Script<Page<I
         (db, p) => {
           const keys = values(p, "key", pairs.length);
           const wanted = values(p, "value", pairs.length);
-          let select = db.selectFrom("instances as i").selectAll("i");
+          let select = db.selectFrom("instances as i").select(COLUMNS);
           if (state === null) select = select.where("i.state", "<>", sql.lit("deleted" as const));
           if (pairs.length > 0) {
             // The first pair drives: its index ends in the order of the page.

@@ -18,7 +18,14 @@ import type {
   NewDeployment,
   NewInstance,
 } from "./port.ts";
-import type { BuildRow, DeploymentRow, InstanceRow, NodeRow, OperationRow } from "./schema.ts";
+import type {
+  BuildRow,
+  DeploymentRow,
+  InstanceRow,
+  NodeRow,
+  OperationRow,
+  PlainInstanceRow,
+} from "./schema.ts";
 
 // Field by field because lists are hot, and taking a row apart with a rest pattern costs several times as much.
 export function toOperation(row: OperationRow): Operation {
@@ -51,32 +58,65 @@ export function toOperation(row: OperationRow): Operation {
   };
 }
 
+// Field by field: to spread a row with so many columns costs more than to read it.
+
 export function toBuild(row: BuildRow): Build {
-  const { seq, ...rest } = row;
   return {
-    ...rest,
+    id: row.id,
+    version: row.version,
+    created_at: row.created_at,
+    updated_at: row.updated_at,
+    owner: row.owner,
+    name: row.name,
+    state: row.state,
     formfile: JSON.parse(row.formfile),
+    context_digest: row.context_digest,
     image: read(row.image),
     warnings: JSON.parse(row.warnings),
     metadata: JSON.parse(row.metadata),
     error: read(row.error),
+    node_id: row.node_id,
+    used_at: row.used_at,
+    operation_id: row.operation_id,
+    started_at: row.started_at,
+    ended_at: row.ended_at,
   };
 }
 
 export function toDeployment(row: DeploymentRow): Deployment {
-  const { seq, ...rest } = row;
   return {
-    ...rest,
+    id: row.id,
+    version: row.version,
+    created_at: row.created_at,
+    updated_at: row.updated_at,
+    owner: row.owner,
+    build_id: row.build_id,
+    instance_id: row.instance_id,
+    instance_name: row.instance_name,
+    state: row.state,
     config: JSON.parse(row.config),
     replace: row.replace !== 0,
+    machine_id: row.machine_id,
     error: read(row.error),
+    operation_id: row.operation_id,
+    ended_at: row.ended_at,
   };
 }
 
-export function toInstance(row: InstanceRow): Instance {
-  const { seq, vcpus, memory_mb, disk_gb, ...rest } = row;
+export function toInstance(row: PlainInstanceRow): Instance {
   return {
-    ...rest,
+    id: row.id,
+    version: row.version,
+    created_at: row.created_at,
+    updated_at: row.updated_at,
+    owner: row.owner,
+    name: row.name,
+    desired: row.desired,
+    state: row.state,
+    node_id: row.node_id,
+    deployment_id: row.deployment_id,
+    machine_id: row.machine_id,
+    build_id: row.build_id,
     config: JSON.parse(row.config),
     warnings: JSON.parse(row.warnings),
     observed: read(row.observed),

@@ -205,6 +205,28 @@ export type OperationRow = Selectable<OperationTable>;
 export type BuildRow = Selectable<BuildTable>;
 export type DeploymentRow = Selectable<DeploymentTable>;
 export type InstanceRow = Selectable<InstanceTable>;
+
+/** An instance without the columns that are made of others, each time that they are read. */
+export type PlainInstanceRow = Omit<InstanceRow, "vcpus" | "memory_mb" | "disk_gb">;
+export const PLAIN_INSTANCE = [
+  "seq",
+  "id",
+  "version",
+  "created_at",
+  "updated_at",
+  "owner",
+  "name",
+  "desired",
+  "state",
+  "node_id",
+  "deployment_id",
+  "machine_id",
+  "build_id",
+  "config",
+  "warnings",
+  "observed",
+  "error",
+] as const satisfies readonly (keyof PlainInstanceRow)[];
 export type NodeRow = Selectable<NodeTable>;
 export type DocumentRow = Selectable<DocumentTable>;
 export type AuditRow = Selectable<AuditTable>;
