@@ -61,7 +61,8 @@ async function walk(context: BrowserContext, url: URL, seen: string[], asked: st
   }
   // Whoever waits there may close as soon as it has the code.
   await page.waitForURL((at) => at.href.startsWith(back), { ...LIMIT, waitUntil: "commit" });
-  await page.close();
+  // Not waited for: a page that just began to leave may take its time to close, and its context closes it anyway.
+  page.close().catch(() => {});
   if (complaints.length > 0) throw new Error(`The pages complained:\n${complaints.join("\n")}`);
 }
 
