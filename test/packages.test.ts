@@ -7,11 +7,11 @@ import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { publint } from "publint";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { filesIn, installPacked, type Packed, runWith, unpacked } from "./support/packed.ts";
+import { openGround } from "./support/http/ground.ts";
+import { filesIn, installPacked, type Packed, PROGRAMS, runWith, unpacked } from "./support/packed.ts";
 
 const ROOT = dirname(import.meta.dirname);
 const LIBRARIES = readdirSync(join(ROOT, "packages")).map((name) => `@formation-mcp/${name}`);
-const PROGRAMS = ["formation-mcp", "@formation-mcp/worker"];
 
 let packed: Packed;
 beforeAll(async () => {
@@ -95,28 +95,31 @@ describe.each([24, 22, 20] as const)("the programs on Node %i", (major) => {
   const bin = (name: string) => join(packed.programs, "node_modules/.bin", name);
   const program = (name: string, ...args: string[]) =>
     runWith(packed.node(major), packed.programs, bin(name), ...args);
-  const connect = async () => {
+  const connect = async (environment: Record<string, string> = {}) => {
     const client = new Client({ name: "packages", version: "1.0.0" });
     const transport = new StdioClientTransport({
       command: bin("formation-mcp"),
       args: ["--state-dir", join(packed.programs, `state-${major}`)],
-      env: { PATH: `${dirname(packed.node(major))}:/usr/bin:/bin`, HOME: packed.programs },
+      env: { PATH: `${dirname(packed.node(major))}:/usr/bin:/bin`, HOME: packed.programs, ...environment },
       stderr: "ignore",
     });
     await client.connect(transport);
     return client;
   };
 
-  it.each(["formation-mcp", "formation-mcp-worker"])("%s says its version and its usage", async (name) => {
-    expect(await program(name, "--version")).toMatchObject({
-      code: 0,
-      stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/),
-    });
-    expect(await program(name, "--help")).toMatchObject({
-      code: 0,
-      stdout: expect.stringContaining("FORMATION_STATE_DIR"),
-    });
-  });
+  it.each(["formation-mcp", "formation-mcp-worker", "formation-mcp-http"])(
+    "%s says its version and its usage",
+    async (name) => {
+      expect(await program(name, "--version")).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/),
+      });
+      expect(await program(name, "--help")).toMatchObject({
+        code: 0,
+        stdout: expect.stringContaining("FORMATION_STATE_DIR"),
+      });
+    },
+  );
 
   it("formation-mcp lists its tools over stdio, and answers a call or says what Node it needs", async () => {
     const client = await connect();
@@ -128,6 +131,20 @@ describe.each([24, 22, 20] as const)("the programs on Node %i", (major) => {
     else {
       expect(result.isError).toBe(true);
       expect(JSON.stringify(result.content)).toMatch(/Node 20\S+ has no node:sqlite.*Node 22\.18 or later/);
+    }
+  });
+
+  it("formation-mcp serves a server's tools and needs no more than Node 20 for that", async () => {
+    const ground = await openGround();
+    try {
+      const client = await connect({ FORMATION_URL: ground.url, FORMATION_TOKEN: ground.admin.token });
+      const { tools } = await client.listTools();
+      const result = await client.callTool({ name: "vm_list", arguments: {} });
+      await client.close();
+      expect(tools.map((tool) => tool.name)).toContain("pack_build");
+      expect(result.structuredContent).toEqual({ instances: [], cursor: null });
+    } finally {
+      await ground.close();
     }
   });
 });

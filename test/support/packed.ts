@@ -44,6 +44,9 @@ interface Manifest {
   exports?: Record<string, unknown>;
 }
 
+/** What is run, not imported. */
+export const PROGRAMS: readonly string[] = ["formation-mcp", "@formation-mcp/worker", "@formation-mcp/http"];
+
 /** The oldest Node that the packages promise to run on, and the last one that they don't. */
 const NODES = { 20: "20.20.2", 22: "22.18.0" } as const;
 
@@ -62,7 +65,7 @@ export async function installPacked(): Promise<Packed> {
       Object.fromEntries(
         [...tarballs].filter(([name]) => wanted(name)).map(([name, file]) => [name, `file:${file}`]),
       );
-    const isProgram = (name: string) => ["formation-mcp", "@formation-mcp/worker"].includes(name);
+    const isProgram = (name: string) => PROGRAMS.includes(name);
     await Promise.all([
       nodes,
       install(
