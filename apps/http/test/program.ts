@@ -19,7 +19,7 @@ export interface Program extends AsyncDisposable {
   ended(): Promise<number | null>;
 }
 
-export function environment(stateDir: string, more: Record<string, string> = {}): Record<string, string> {
+function environment(stateDir: string, more: Record<string, string> = {}): Record<string, string> {
   const { PATH = "", HOME = "/" } = process.env;
   return {
     PATH,

@@ -28,6 +28,8 @@ export const HTTP_VARIABLES = {
   FORMATION_TLS_KEY: "the certificate's key in PEM",
   FORMATION_TRUSTED_PROXIES:
     "networks of proxies whose X-Forwarded-* count, separated by ',' (default: none)",
+  FORMATION_METRICS_FROM:
+    "networks that may read /metrics directly without an admin's token, separated by ',' (default: none)",
   FORMATION_PLAIN_HTTP: "yes: serve plain HTTP beyond this machine without a proxy (default: no)",
   FORMATION_ALLOWED_HOSTS: "more names that clients may use for this server, separated by ','",
   FORMATION_CORS_ORIGINS: "origins of web pages that may use this server, separated by ',' (default: none)",
@@ -89,6 +91,7 @@ const schema = z.object({
   FORMATION_TLS_CERT: z.string().optional(),
   FORMATION_TLS_KEY: z.string().optional(),
   FORMATION_TRUSTED_PROXIES: words.pipe(z.array(z.union([z.cidrv4(), z.cidrv6()]))),
+  FORMATION_METRICS_FROM: words.pipe(z.array(z.union([z.cidrv4(), z.cidrv6()]))),
   FORMATION_PLAIN_HTTP: yes,
   FORMATION_ALLOWED_HOSTS: words.pipe(
     z.array(
@@ -130,6 +133,7 @@ export interface HttpConfiguration extends Configuration {
   /** Paths of PEM files. */
   tls: { cert: string; key: string } | null;
   trustedProxies: string[];
+  metricsFrom: string[];
   allowedHosts: string[];
   corsOrigins: string[];
   openRegistration: boolean;
@@ -179,6 +183,7 @@ export function readHttpConfiguration(
         ? { cert: env.FORMATION_TLS_CERT, key: env.FORMATION_TLS_KEY }
         : null,
     trustedProxies: env.FORMATION_TRUSTED_PROXIES,
+    metricsFrom: env.FORMATION_METRICS_FROM,
     allowedHosts: env.FORMATION_ALLOWED_HOSTS,
     corsOrigins: env.FORMATION_CORS_ORIGINS,
     openRegistration: env.FORMATION_OPEN_REGISTRATION,

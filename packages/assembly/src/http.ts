@@ -105,6 +105,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
       allowedHosts: configuration.allowedHosts,
       corsOrigins: configuration.corsOrigins,
       trustedProxies: configuration.trustedProxies,
+      metricsFrom: configuration.metricsFrom,
       rates: configuration.rates,
     },
   });

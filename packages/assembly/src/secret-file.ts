@@ -26,7 +26,7 @@ export function masterKeyOf(layout: Layout): Uint8Array {
  * Reads a secret, or makes it: of any number of processes that come at once, all read the same.
  * @throws FormationError `unavailable` if it can't be read or made, or is not what was made here; it is never made anew.
  */
-export function secretFile(path: string, bytes: number): Uint8Array {
+function secretFile(path: string, bytes: number): Uint8Array {
   try {
     return readIfMade(path, bytes) ?? make(path, bytes);
   } catch (error) {

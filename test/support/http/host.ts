@@ -34,7 +34,6 @@ export class HostProvider {
   registered: Registered | undefined;
   #verifier = "";
   #discovered: unknown;
-  #needsMore = false;
 
   private constructor(back: Loopback, answers: URLSearchParams[]) {
     this.#back = back;
@@ -82,20 +81,11 @@ export class HostProvider {
   saveClientInformation(registered: Registered): void {
     this.registered = registered;
   }
-  /** The SDK's 1.x line renews a token before it asks a person for more, and then gives up: what it can't see it leaves alone. */
   tokens(): Tokens | undefined {
-    const newest = this.taken.at(-1);
-    if (!newest || !this.#needsMore) return newest;
-    const { refresh_token: _, ...rest } = newest;
-    return rest;
+    return this.taken.at(-1);
   }
   saveTokens(tokens: Tokens): void {
     this.taken.push(tokens);
-    this.#needsMore = false;
-  }
-  /** To be told of each answer that asks for more scopes. */
-  needsMore(): void {
-    this.#needsMore = true;
   }
   saveDiscoveryState(state: unknown): void {
     this.#discovered = state;
@@ -146,13 +136,7 @@ function version2(url: string, provider: HostProvider): Sdk {
 }
 
 function version1(url: string, provider: HostProvider): Sdk {
-  const noticing: typeof fetch = async (...request) => {
-    const response = await fetch(...request);
-    const challenge = response.headers.get("www-authenticate") ?? "";
-    if (response.status === 403 && challenge.includes("insufficient_scope")) provider.needsMore();
-    return response;
-  };
-  const fresh = () => new HttpV1(new URL(url), { authProvider: provider as never, fetch: noticing });
+  const fresh = () => new HttpV1(new URL(url), { authProvider: provider as never });
   let transport = fresh();
   const client = new ClientV1({ name: "host", version: "1.0.0" });
   return {

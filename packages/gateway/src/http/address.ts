@@ -22,10 +22,6 @@ export function addressKey(address: string): string {
   return `${first.join(":")}::/64`;
 }
 
-export function isLoopback(address: string): boolean {
-  return address === "::1" || (isIP(address) === 4 && address.startsWith("127."));
-}
-
 export interface Proxies {
   /** Whether a peer is a proxy that the operator trusts. */
   trusted(peer: string): boolean;

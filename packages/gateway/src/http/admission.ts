@@ -1,7 +1,7 @@
 // The guards that need no token, in their order: the host that was meant, the origin that asks, how often an address may.
 
 import { FormationError } from "@formation-mcp/contract";
-import { addressKey, isLoopback } from "./address.ts";
+import { addressKey } from "./address.ts";
 import type { GatewayDeps } from "./deps.ts";
 import { fail } from "./errors.ts";
 import { preflight } from "./front.ts";
@@ -40,9 +40,7 @@ export async function turnAway(
   method: string,
   path: string,
 ): Promise<Response | null> {
-  const { address, direct, refused, readableBy } = visit.arrival;
-  // Who scrapes metrics on this machine calls it by a name of this machine.
-  if (refused === "host" && path === "/metrics" && direct && isLoopback(address)) return null;
+  const { address, refused, readableBy } = visit.arrival;
   // What says who this server is anybody may read from anywhere.
   if (refused === "origin" && (method === "GET" || method === "HEAD") && PUBLIC.test(path)) return null;
   if (refused !== null) {

@@ -9,8 +9,8 @@ import type { GatewaySettings } from "./settings.ts";
 export interface Arrival {
   /** The client's address: the socket's, or what a trusted proxy says. */
   address: string;
-  /** Whether the request came straight from a process of this machine, and says so. */
-  direct: boolean;
+  /** Whether the request came straight from where metrics may be read. */
+  scrapes: boolean;
   /** The Origin header, if it is one that may read answers. */
   readableBy: string | null;
   /** Why it is turned away, or null. */
@@ -38,6 +38,7 @@ export function createFront(deps: Pick<GatewayDeps, "publicUrl">, settings: Gate
   ]);
   const readers = new Set(settings.corsOrigins ?? []);
   const proxies: Proxies = trustProxies(settings.trustedProxies ?? []);
+  const scrapers = trustProxies(settings.metricsFrom ?? []);
 
   return {
     look({ headers }, peer) {
@@ -49,8 +50,7 @@ export function createFront(deps: Pick<GatewayDeps, "publicUrl">, settings: Gate
       const name = hostnameOf(host);
       return {
         address: proxies.clientOf(plain, headers.get("x-forwarded-for")),
-        direct:
-          !byProxy && !FORWARDED.some((each) => headers.has(each)) && LOOPBACK_NAMES.includes(name ?? ""),
+        scrapes: !byProxy && scrapers.trusted(plain) && !FORWARDED.some((each) => headers.has(each)),
         readableBy: readable ? origin : null,
         refused:
           name === null || !hosts.has(name)

@@ -5,7 +5,7 @@ import type { Authenticated } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
 import type { Context, MiddlewareHandler } from "hono";
 import { addressKey } from "./address.ts";
-import { BASIC_SCOPES, type Challenge, challengeHeader } from "./challenge.ts";
+import { BASIC_SCOPES, type Challenge, challengeHeader, firstScopes } from "./challenge.ts";
 import type { Env, GatewayDeps } from "./deps.ts";
 import { fail } from "./errors.ts";
 import { retryAfter } from "./limits.ts";
@@ -76,7 +76,7 @@ async function refuseToken(
   await recordRefusal(deps, { ...origin(c), outcome: error.code });
   const said: Challenge = {
     ...(shown ? { error: "invalid_token", description: error.message } : {}),
-    scopes: BASIC_SCOPES,
+    scopes: c.req.path === "/mcp" ? firstScopes(c.req.header("mcp-protocol-version")) : BASIC_SCOPES,
   };
   return fail(error, { "www-authenticate": challengeHeader(deps.publicUrl, said) });
 }

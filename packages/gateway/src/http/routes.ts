@@ -3,7 +3,6 @@
 import { FormationError } from "@formation-mcp/contract";
 import { type Context, Hono } from "hono";
 import { restRoutes } from "../rest/routes.ts";
-import { isLoopback } from "./address.ts";
 import { BASIC_SCOPES } from "./challenge.ts";
 import type { Env, GatewayDeps } from "./deps.ts";
 import { fail } from "./errors.ts";
@@ -87,9 +86,9 @@ function resourceMetadata({ publicUrl, authority }: GatewayDeps): Record<string,
   };
 }
 
-/** Metrics are for a process of this machine that asks directly, or for an admin. */
+/** Metrics are for an admin, and for networks that the operator names; a caller on loopback is like any other. */
 async function mayRead(deps: GatewayDeps, c: Context<Env>, arrival: Arrival): Promise<Response | null> {
-  if (arrival.direct && isLoopback(arrival.address)) return null;
+  if (arrival.scrapes) return null;
   const refused = await identify(deps, c);
   if (refused) return refused;
   const { principal, tokenId } = c.get("caller");
@@ -105,7 +104,8 @@ async function mayRead(deps: GatewayDeps, c: Context<Env>, arrival: Arrival): Pr
   });
   return fail(
     new FormationError("forbidden", "Metrics are for admins.", {
-      remedy: "Use a token with the scope admin.",
+      remedy:
+        "Use a token with the scope admin, or let the operator list your network in FORMATION_METRICS_FROM.",
     }),
   );
 }

@@ -9,6 +9,8 @@ export interface GatewaySettings {
   corsOrigins?: readonly string[];
   /** Networks of proxies whose X-Forwarded-For and X-Forwarded-Host count. Default: none. */
   trustedProxies?: readonly string[];
+  /** Networks from which metrics are read without a token, by whoever asks directly. Default: none. */
+  metricsFrom?: readonly string[];
   /** Requests a minute; 0 is no limit. Default: {@link DEFAULT_RATES}. */
   rates?: Partial<Rates>;
 }

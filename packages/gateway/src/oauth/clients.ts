@@ -33,7 +33,7 @@ const FORBIDDEN_SCHEMES: ReadonlySet<string> = new Set([
 const GRANTS: readonly unknown[] = ["authorization_code", "refresh_token"];
 
 /** Where a redirect goes, for a person and for a policy. */
-export interface RedirectPlace {
+interface RedirectPlace {
   /** For the content security policy: `https://host`, `http://127.0.0.1:*`, `cursor:`. */
   source: string;
   /** For people: the host, or the scheme of an app on this computer. */

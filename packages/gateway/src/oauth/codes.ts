@@ -17,7 +17,7 @@ export interface Signer {
 }
 
 /** What a code stands for. */
-export interface CodeSubject {
+interface CodeSubject {
   uid: string;
   clientId: string;
   redirectUri: string;

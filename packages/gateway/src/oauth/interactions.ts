@@ -18,7 +18,7 @@ import { lastRevoked } from "./tokens.ts";
 import { knownScopes, scopesOf } from "./words.ts";
 
 /** One request to a page. */
-export interface Visit {
+interface Visit {
   provider: Provider;
   /** Remade, with its body read. */
   request: IncomingMessage;

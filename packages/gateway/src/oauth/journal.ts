@@ -7,7 +7,7 @@ import type { GatewayDeps } from "../http/deps.ts";
 import { recordRefusal } from "../http/refusals.ts";
 
 /** Something that a person or an agent did. */
-export interface Deed {
+interface Deed {
   action: string;
   owner: string;
   /** The id of the token that was made. */

@@ -1,4 +1,4 @@
-import { SCOPES } from "@formation-mcp/auth";
+import { allScopes, SCOPES } from "@formation-mcp/auth";
 import { TOOLS } from "@formation-mcp/tools";
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { expect, test } from "vitest";
@@ -40,9 +40,20 @@ test.each(["modern", "legacy"] as const)(
 
 test("without a token the answer says where tokens are and what to ask for, and names no error", async () => {
   await using door = await openDoor();
-  const response = await door.ask("/mcp", rpc(null, "tools/list"));
-  expect(response.status).toBe(401);
-  expect(response.headers.get("www-authenticate")).toBe(`Bearer scope="${BASIC}", ${METADATA}`);
+  const asked = async (revision: string | null) => {
+    const request = rpc(null, "tools/list");
+    const headers = new Headers(request.headers);
+    headers.delete("mcp-protocol-version");
+    if (revision !== null) headers.set("mcp-protocol-version", revision);
+    const response = await door.ask("/mcp", { ...request, headers: Object.fromEntries(headers) });
+    expect(response.status).toBe(401);
+    return response.headers.get("www-authenticate");
+  };
+  expect(await asked("2026-07-28")).toBe(`Bearer scope="${BASIC}", ${METADATA}`);
+  // An older client can't ask for more later.
+  const all = [...allScopes()].join(" ");
+  for (const revision of [null, "2025-11-25"])
+    expect(await asked(revision)).toBe(`Bearer scope="${all}", ${METADATA}`);
 });
 
 test.each([
