@@ -80,6 +80,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     denyTools: configuration.denyTools,
     ...(configuration.allowTools ? { allowTools: configuration.allowTools } : {}),
     buildNeeds: { vcpus: 1, memory_mb: configuration.build.memoryMb, disk_gb: 1 },
+    knownAs: hostOf(publicUrl),
     ...(worker ? { ensureWorker: () => worker.ensure() } : {}),
   });
   const closing = new AbortController();
@@ -127,4 +128,9 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
       await closeAll(records);
     },
   };
+}
+
+/** A URL's host as other URLs have it: IPv6 addresses without brackets. */
+function hostOf(url: string): string {
+  return new URL(url).hostname.replace(/^\[(.*)\]$/, "$1");
 }

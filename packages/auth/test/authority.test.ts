@@ -318,7 +318,7 @@ describe("accounts", () => {
     const [key, other] = [generateKey("ed25519"), generateKey("ed25519")];
     for (const bad of [
       {},
-      { id: keyId(key) },
+      { id: `${keyId(key)}x` },
       { id: "root" },
       { id: keyId(other), publicKey: key.publicJwk() },
       { publicKey: { kty: "RSA", n: "x", e: "AQAB" } },
@@ -333,6 +333,18 @@ describe("accounts", () => {
       expect(await outcome(authority.admit(bad, READ))).toBe("invalid");
     }
     expect(await outcome(authority.addKey("0xnobody", await signed(authority, key)))).toBe("not_found");
+  });
+
+  it("an Ed25519 key that was admitted by its thumbprint shows itself when it signs, and no other is taken for it", async () => {
+    const { founded } = await world();
+    const { authority } = await founded();
+    const [key, other] = [generateKey("ed25519"), generateKey("ed25519")];
+    await authority.admit({ id: keyId(key) }, READ);
+    expect(await authority.publicKeyOf(keyId(key))).toBeNull();
+    const lie = { ...(await signed(authority, key)), publicKey: other.publicJwk() };
+    expect(await outcome(authority.signIn(lie))).toBe("unauthenticated");
+    expect((await authority.signIn(await signed(authority, key))).owner).toBe(keyId(key));
+    expect(await authority.publicKeyOf(keyId(key))).toMatchObject({ x: key.publicJwk().x });
   });
 
   it("are listed page by page, newest first", async () => {

@@ -56,7 +56,7 @@ export const vmControl: Handler<"vm_control"> = async (deps, { principal, input,
       tool: "vm_control",
     });
   });
-  return changed(await instanceOf(deps, operation), operation);
+  return changed(deps, await instanceOf(deps, operation), operation);
 };
 
 export const vmDelete: Handler<"vm_delete"> = async (deps, { principal, input, hooks }) => {
@@ -64,7 +64,7 @@ export const vmDelete: Handler<"vm_delete"> = async (deps, { principal, input, h
   const call = { principal, owner, tool: "vm_delete", input, hooks };
   if (idKind(input.instance) === "vm") {
     const gone = await findInstance(deps, principal, input.instance);
-    if (gone.state === "deleted" && gone.name === input.confirm) return changed(gone, null);
+    if (gone.state === "deleted" && gone.name === input.confirm) return changed(deps, gone, null);
   }
   const operation = await start(deps, call, async () => {
     const instance = await findInstance(deps, principal, input.instance);
@@ -84,7 +84,7 @@ export const vmDelete: Handler<"vm_delete"> = async (deps, { principal, input, h
       tool: "vm_delete",
     });
   });
-  return changed(await instanceOf(deps, operation), operation);
+  return changed(deps, await instanceOf(deps, operation), operation);
 };
 
 async function instanceOf(deps: Deps, { owner, input }: Operation): Promise<Instance> {
@@ -149,7 +149,7 @@ async function unfinishedDelete(deps: Deps, instance: Instance): Promise<Operati
   return newest && newest.input.kind === "delete" && !hasEnded(newest) ? newest : null;
 }
 
-function changed(instance: Instance, operation: Operation | null): ToolOutput<"vm_control"> {
+function changed(deps: Deps, instance: Instance, operation: Operation | null): ToolOutput<"vm_control"> {
   const done = operation === null || hasEnded(operation);
   return {
     ...(operation ? { operation_id: operation.id } : {}),
@@ -157,7 +157,7 @@ function changed(instance: Instance, operation: Operation | null): ToolOutput<"v
     instance_name: instance.name,
     state: instance.state,
     done,
-    urls: urlsOf(instance),
+    urls: urlsOf(instance, deps),
     ...(done ? {} : progressView(operation.progress)),
     next: afterChange(instance, operation),
   };

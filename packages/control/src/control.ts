@@ -42,6 +42,8 @@ export interface ControlOptions extends ToolBounds {
   contextDirs?: readonly string[];
   /** Directories of the program itself: no context comes from them or holds them. */
   ownDirs?: readonly string[];
+  /** The name or address under which callers reach this machine, for URLs of VMs whose ports are bound to every address. */
+  knownAs?: string;
   /** What a node must have free to take a build, which is also what the build may use. */
   buildNeeds?: Resources;
   random?: (bytes: number) => Uint8Array;
@@ -79,6 +81,7 @@ export function createControl(options: ControlOptions): Control {
     ensureWorker: options.ensureWorker ?? (async () => {}),
     contextDirs: options.contextDirs ?? [],
     ownDirs: options.ownDirs ?? [],
+    knownAs: options.knownAs ?? null,
     quotas: options.quotas ?? null,
     buildNeeds: options.buildNeeds ?? { vcpus: 1, memory_mb: LIMITS.buildMemoryMb, disk_gb: 1 },
   };

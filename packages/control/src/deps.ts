@@ -21,6 +21,8 @@ export interface Deps {
   contextDirs: readonly string[];
   ownDirs: readonly string[];
   buildNeeds: Resources;
+  /** The host that stands for "every address" in URLs, as callers know this machine; null if they sit on it. */
+  knownAs: string | null;
   quotas: Quotas | null;
 }
 

@@ -106,7 +106,7 @@ async function told(deps: Deps, operation: Operation, subject: Subject): Promise
     tool: operation.tool,
     state: operation.state,
     done,
-    ...aboutSubject(subject),
+    ...aboutSubject(deps, subject),
     ...(await progressOf(deps, operation)),
     ...(operation.error && done ? { error: errorView(operation.error) } : {}),
     cancel_requested: operation.cancel_requested_at !== null,
@@ -127,7 +127,7 @@ function lasting(deps: Deps, subject: Subject): Told {
     tool: null,
     state: state === "failed" || state === "cancelled" ? state : "completed",
     done: true,
-    ...aboutSubject(subject),
+    ...aboutSubject(deps, subject),
     ...(error ? { error: errorView(error) } : {}),
     cancel_requested: false,
     created_at: iso(record.created_at),
@@ -137,13 +137,16 @@ function lasting(deps: Deps, subject: Subject): Told {
   };
 }
 
-function aboutSubject(subject: Subject): Pick<Told, "record" | "urls"> {
+function aboutSubject(deps: Deps, subject: Subject): Pick<Told, "record" | "urls"> {
   if (subject.kind === "build") {
     const { id, name, state } = subject.build;
     return { record: { id, name, state }, urls: [] };
   }
   const { instance } = subject;
-  return { record: { id: instance.id, name: instance.name, state: instance.state }, urls: urlsOf(instance) };
+  return {
+    record: { id: instance.id, name: instance.name, state: instance.state },
+    urls: urlsOf(instance, deps),
+  };
 }
 
 function nameOf(subject: Subject): string {

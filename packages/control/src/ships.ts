@@ -184,7 +184,7 @@ async function shipped(deps: Deps, operation: Operation): Promise<Shipped> {
     deps.store.deployment(operation.owner, deployment_id),
     deps.store.instance(operation.owner, instance_id),
   ]);
-  const urls = urlsOf(instance);
+  const urls = urlsOf(instance, deps);
   const done = operation.state === "completed";
   return {
     operation_id: operation.id,

@@ -4,6 +4,7 @@
 import type { Build, Instance, InstanceConfig, Progress } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
+import type { Deps } from "./deps.ts";
 import { cleanText, jsonBytes } from "./untrusted.ts";
 
 /** What one long field of a result may hold, in bytes of JSON. */
@@ -83,16 +84,17 @@ export function progressView(progress: Progress | null): {
   return { progress: { step: cleanText(step, 80), message: cleanText(message, 300), fraction } };
 }
 
-/** A guest port as a URL on its node; an address that means "every address" is shown as loopback. */
-export function endpointUrl(address: string, port: number): string {
-  const host = address === "0.0.0.0" ? "127.0.0.1" : address === "::" ? "::1" : address;
+/** A guest port as a URL on its node; for "every address" stands the host that callers know, else loopback. */
+export function endpointUrl(address: string, port: number, { knownAs }: Pick<Deps, "knownAs">): string {
+  const every = address === "0.0.0.0" || address === "::";
+  const host = every ? (knownAs ?? (address === "::" ? "::1" : "127.0.0.1")) : address;
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
 /** Where a running instance answers. */
-export function urlsOf(instance: Instance): string[] {
+export function urlsOf(instance: Instance, deps: Pick<Deps, "knownAs">): string[] {
   if (instance.state !== "running") return [];
-  return (instance.observed?.endpoints ?? []).map(({ address, port }) => endpointUrl(address, port));
+  return (instance.observed?.endpoints ?? []).map(({ address, port }) => endpointUrl(address, port, deps));
 }
 
 export function networkView({ network, host_ports }: InstanceConfig): Record<string, unknown> {

@@ -16,6 +16,20 @@ test("a shipped build is live with its URLs, under the build's name unless anoth
   expect(ship["next"]).toContain("http://127.0.0.1:40080");
 });
 
+test.each([
+  ["0.0.0.0", undefined, "http://127.0.0.1:40080"],
+  ["::", undefined, "http://[::1]:40080"],
+  ["0.0.0.0", "vm.example.org", "http://vm.example.org:40080"],
+  ["::", "2001:db8::1", "http://[2001:db8::1]:40080"],
+  ["192.0.2.1", "vm.example.org", "http://192.0.2.1:40080"],
+] as const)("a port bound to %s of a machine known as %s answers at %s", async (bound, knownAs, url) => {
+  await using world = await openWorld(knownAs === undefined ? {} : { knownAs });
+  world.worker.bound = bound;
+  await live(world, "web");
+  expect((await world.call("vm_status", { instance: "web" }))["urls"]).toEqual([url]);
+  expect(await world.call("vm_list")).toMatchObject({ instances: [{ urls: [url] }] });
+});
+
 test("a build that is not ready is a conflict that says how to get there", async () => {
   await using world = await openWorld();
   const queued = await world.call("pack_build", { formfile: HELLO });

@@ -98,6 +98,8 @@ type Plan = (operation: Operation, lease: Lease) => Promise<{ outcome: Outcome; 
 /** Claims and settles, without building or running anything. */
 class Worker {
   readonly node = newId("node");
+  /** The address that its machines' ports are bound to. */
+  bound = "127.0.0.1";
   /** What happens to the operations claimed from now on. */
   plan: Plan = (operation) => this.complete(operation);
   readonly #store: Store;
@@ -230,7 +232,7 @@ class Worker {
                   accelerator: "tcg",
                   endpoints: build.formfile.expose.map((guest_port) => ({
                     guest_port,
-                    address: "127.0.0.1",
+                    address: this.bound,
                     port: deployment.config.host_ports[guest_port] ?? 40_000 + (guest_port % 1000),
                     listening: true,
                   })),

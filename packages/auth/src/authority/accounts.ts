@@ -34,6 +34,7 @@ const TRIES = 8;
 const MAX_KEYS = 32;
 /** Who claims a key completes it within this time, or somebody else may. */
 const CLAIM_MS = 60_000;
+const THUMBPRINT = /^key:[A-Za-z0-9_-]{43}$/;
 
 export interface Accounts {
   get(owner: string): Promise<Account | null>;
@@ -44,6 +45,8 @@ export interface Accounts {
   open(key: KeyKnown, scopes: ReadonlySet<Scope>): Promise<Account>;
   setScopes(owner: string, scopes: ReadonlySet<Scope>): Promise<Account>;
   addKey(owner: string, key: KeyKnown): Promise<Account>;
+  /** Keeps the public half of a key that was admitted by its thumbprint alone. */
+  learn(owner: string, key: KeyKnown): Promise<void>;
   removeKey(owner: string, keyId: string): Promise<Account>;
   /** Notes that everything made until now is void: of one key, or of the whole account. */
   revoke(owner: string, keyId?: string): Promise<Account | null>;
@@ -143,6 +146,7 @@ export function accountsIn(documents: Documents, clock: Clock): Accounts {
         has(latest, key.id) ? latest : { ...latest, keys: [...latest.keys, asListed(key, clock.now())] },
       );
     },
+    learn: (owner, key) => claim(key, owner),
     removeKey: async (owner, keyId) => {
       const account = await change(owner, (latest) => {
         if (!has(latest, keyId)) {
@@ -185,14 +189,16 @@ export function checkLabel(label: string | undefined): void {
 export function knownKey({ id, publicKey, label }: KeyGiven): KeyKnown {
   const invalid = (message: string) =>
     new FormationError("invalid", message, {
-      remedy: "Give the address of a secp256k1 key, or the public JWK of an Ed25519 key.",
+      remedy: "Give the address of a secp256k1 key, or the thumbprint or public JWK of an Ed25519 key.",
       field: "key",
     });
   checkLabel(label);
   const about = { label: label ?? null };
   if (publicKey === undefined) {
     if (id?.startsWith("0x")) return { id: checksumAddress(id), kind: "secp256k1", jwk: null, ...about };
-    throw invalid(id === undefined ? "There is no key." : "An Ed25519 key is told by its JWK.");
+    // A thumbprint is a hash of the key (RFC 7638): who signs with another is told from it.
+    if (id !== undefined && THUMBPRINT.test(id)) return { id, kind: "ed25519", jwk: null, ...about };
+    throw invalid(id === undefined ? "There is no key." : "This is no key's id.");
   }
   const keyId = idOf(publicKey as PublicJwk);
   const given = id?.startsWith("0x") ? checksumAddress(id) : id;

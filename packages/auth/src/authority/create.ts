@@ -64,6 +64,7 @@ export function createAuthority(options: AuthorityOptions): Authority {
         remedy: `Ask an admin of this server to admit ${key.id}.`,
       });
     }
+    if (known && key.jwk !== null) await accounts.learn(known.owner, key);
     const account = known ?? (await accounts.open(key, without(registrationScopes, "admin")));
     return { account, key: listed(account, key) };
   };
