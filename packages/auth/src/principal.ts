@@ -16,7 +16,7 @@ export const SCOPES = [
 export type Scope = (typeof SCOPES)[number];
 
 export interface Principal {
-  /** The account that every record of this call belongs to: `local:<uid>`, later a key's address. */
+  /** The account that every record of this call belongs to: `local:<uid>`, or the id of the account's first key. */
   readonly owner: string;
   readonly scopes: ReadonlySet<Scope>;
   /** What a narrowed token may touch beside its scopes; left out, all that the owner has. */
@@ -72,6 +72,8 @@ export function parseScopes(text: string): ReadonlySet<Scope> {
 export function requireScope(principal: Principal, scope: Scope): void {
   if (principal.scopes.has(scope) || principal.scopes.has("admin")) return;
   throw new FormationError("forbidden", `This call needs the scope ${scope}.`, {
-    remedy: `Ask the operator for ${scope}, or start the server without --read-only or a narrower --scopes.`,
+    remedy: principal.local
+      ? `Start the server without --read-only, and with ${scope} among its --scopes.`
+      : `Use a token that has ${scope}; if the account lacks it, an admin can grant it.`,
   });
 }

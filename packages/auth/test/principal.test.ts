@@ -31,6 +31,20 @@ it("a call goes on with its scope or with admin, and is forbidden without", () =
   );
 });
 
+it("what to do about a missing scope is said for the door at which the caller stands", () => {
+  const remedyFor = (local: boolean) => {
+    try {
+      requireScope({ owner: "x", scopes: new Set(), local }, "vm:write");
+    } catch (error) {
+      return String((error as FormationError).details.remedy);
+    }
+    return "";
+  };
+  expect(remedyFor(true)).toContain("--scopes");
+  expect(remedyFor(false)).toMatch(/token that has vm:write.*admin/);
+  expect(remedyFor(false)).not.toContain("--");
+});
+
 it("scopes are read from any list of them", () => {
   fc.assert(
     fc.property(fc.uniqueArray(scope), fc.constantFrom(",", " ", ", ", "\n"), (names, separator) => {

@@ -101,8 +101,16 @@ export function createAuthority(options: AuthorityOptions): Authority {
     const known = given.id === undefined ? null : await accounts.ofKey(given.id);
     const key = known && given.publicKey === undefined ? null : knownKey(given);
     const owner = known?.owner ?? (key ? await ownerOf(key) : "");
+    return await raised(owner, scopes, () => (key ? give(key, scopes) : changed(owner, scopes)));
+  };
+
+  const changed = (owner: string, scopes: ReadonlySet<Scope>) =>
+    settled(owner, accounts.setScopes(owner, scopes));
+
+  /** Where there is an admin, the bootstrap token is void. */
+  const raised = async (owner: string, scopes: ReadonlySet<Scope>, change: () => Promise<Account>) => {
     if (scopes.has("admin")) await bootstrap.close(owner);
-    const account = await (key ? give(key, scopes) : settled(owner, accounts.setScopes(owner, scopes)));
+    const account = await change();
     if (scopes.has("admin")) await bootstrap.confirm(owner);
     return account;
   };
@@ -224,6 +232,7 @@ export function createAuthority(options: AuthorityOptions): Authority {
     accountOfKey: accounts.ofKey,
     accounts: accounts.list,
     admit,
+    setScopes: (owner, scopes) => raised(owner, scopes, () => changed(owner, scopes)),
     addKey: async (owner, signed, label) => {
       checkLabel(label);
       const { id, jwk } = await challenges.redeem(signed);

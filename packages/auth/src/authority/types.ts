@@ -146,6 +146,11 @@ export interface Authority {
     key: { id?: string; publicKey?: object; label?: string },
     scopes: ReadonlySet<Scope>,
   ): Promise<Account>;
+  /**
+   * Changes what an account may do, whatever keys it has by now: its first key may have left it, for another account too.
+   * @throws FormationError `not_found`
+   */
+  setScopes(owner: string, scopes: ReadonlySet<Scope>): Promise<Account>;
   /** Lets another key into an account. It says so itself: with a signed challenge, which is used up. */
   addKey(owner: string, signed: SignedMessage, label?: string): Promise<Account>;
   removeKey(owner: string, keyId: string): Promise<Account>;
