@@ -14,6 +14,7 @@ import { masterKeyOf } from "./secret-file.ts";
 import { closeAll, openRecords } from "./system.ts";
 import { settleVersions, workerProcess } from "./worker-process.ts";
 
+export { isOAuthPath } from "@formation-mcp/gateway/oauth";
 export { type AuditVerdict, auditVerdict, newBootstrapToken } from "./http-admin.ts";
 export { HTTP_VARIABLES, type HttpConfiguration, readHttpConfiguration } from "./http-configuration.ts";
 
@@ -36,13 +37,6 @@ export interface HttpServer {
   drain(): void;
   /** Stores what is gathered and closes everything. */
   close(): Promise<void>;
-}
-
-/** Whether a path is the OAuth server's: its endpoints, its pages, its metadata. */
-export function isOAuthPath(path: string): boolean {
-  return /^\/(?:(?:oauth|auth)(?:[/?]|$)|\.well-known\/(?:oauth-authorization-server|openid-configuration)(?:\?|$))/.test(
-    path,
-  );
 }
 
 /**

@@ -6,14 +6,11 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
-import { openFakeBuilder } from "@formation-mcp/builder/fake";
-import { newId } from "@formation-mcp/contract";
 import { type Control, createControl } from "@formation-mcp/control";
-import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { createWorker } from "@formation-mcp/pack-manager";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import type { Json } from "./doors.ts";
+import { startWorker } from "./worker.ts";
 
 export interface House extends AsyncDisposable {
   control: Control;
@@ -30,32 +27,7 @@ export async function openHouse(): Promise<House> {
   return {
     control: createControl({ store, queue, artifacts }),
     async work() {
-      const builder = await openFakeBuilder({ stateDir: join(dir, "b") });
-      const hypervisor = await openFakeHypervisor({ stateDir: join(dir, "h") });
-      const worker = createWorker({
-        store,
-        queue,
-        artifacts,
-        builder,
-        hypervisor,
-        scratchDir: join(dir, "scratch"),
-        node: {
-          id: newId("node"),
-          name: "here",
-          labels: {},
-          capacity: { vcpus: 64, memory_mb: 65_536, disk_gb: 1000 },
-          engine: { builder: "fake", hypervisor: "fake", accelerator: "tcg", profile: "user" },
-          pid: process.pid,
-          program: "1.0.0",
-        },
-        settings: { stopMs: 500, batchMs: 20 },
-      });
-      closing.push(async () => {
-        for (const machine of await hypervisor.list()) await hypervisor.remove(machine.id);
-        await worker.stop();
-        await hypervisor.close();
-      });
-      await worker.start();
+      closing.push(await startWorker(dir, { store, queue, artifacts }));
     },
     async [Symbol.asyncDispose]() {
       for (const close of closing) await close();

@@ -1,6 +1,7 @@
 // The HTTP door as a whole: every request passes the same guards in the same order, and every answer leaves with the same
 // headers, one line in the log and one count in the metrics, whoever made it.
 
+import { getPath } from "hono/utils/url";
 import { guard, turnAway } from "./admission.ts";
 import type { GatewayDeps } from "./deps.ts";
 import { corsHeaders, createFront, NO_PAGE, securityHeaders } from "./front.ts";
@@ -76,7 +77,8 @@ export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
     close: () => mcp.close(),
     async fetch(request, info) {
       const visit = enter(request, info);
-      const path = pathOf(request);
+      // As the router reads it: a spelling of a path must not pass the guard of that path.
+      const path = getPath(request);
       let response: Response;
       try {
         response = (await guard(deps, visit, request.method, path)) ?? (await app.fetch(request, { visit }));

@@ -4,6 +4,7 @@
 import type { ErrorCode } from "@formation-mcp/contract";
 import type { Context } from "hono";
 import { matchedRoutes } from "hono/route";
+import { addressKey } from "./address.ts";
 import type { GatewayDeps } from "./deps.ts";
 
 export interface Refusal {
@@ -28,7 +29,7 @@ const minutes = new WeakMap<object, { since: number; all: number; by: Map<string
 /** Stores a refusal before the answer goes out. A log that can't be written refuses no less. */
 export async function recordRefusal(deps: Deps, refusal: Refusal): Promise<void> {
   const { action, outcome, address, traceId, owner = null, credential = null } = refusal;
-  if (owner === null && !mayStore(deps, address)) return;
+  if (owner === null && !mayStore(deps, addressKey(address))) return;
   try {
     await deps.audit.record(
       { owner, credential, action, target: null, outcome, address, trace_id: traceId },
@@ -48,16 +49,16 @@ export function actionOf(c: Context): string {
   return `${method} ${path === undefined ? "(unknown)" : path.replace(/:(\w+)(\{[^}]*\})?/g, "{$1}")}`;
 }
 
-function mayStore(deps: Deps, address: string): boolean {
+function mayStore(deps: Deps, from: string): boolean {
   const now = deps.clock.now();
   let minute = minutes.get(deps.audit);
   if (!minute || now - minute.since >= MINUTE || now < minute.since) {
     minute = { since: now, all: 0, by: new Map() };
     minutes.set(deps.audit, minute);
   }
-  const one = minute.by.get(address) ?? 0;
+  const one = minute.by.get(from) ?? 0;
   if (one >= FROM_ONE || minute.all >= FROM_ALL) return false;
-  minute.by.set(address, one + 1);
+  minute.by.set(from, one + 1);
   minute.all += 1;
   return true;
 }

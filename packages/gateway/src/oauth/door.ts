@@ -71,6 +71,15 @@ const METADATA: readonly string[] = [
   "/.well-known/openid-configuration",
 ];
 
+/**
+ * Whether a path is the OAuth server's: its endpoints, its pages, its metadata.
+ * @param target a path, with or without a query.
+ */
+export function isOAuthPath(target: string): boolean {
+  const [path = ""] = target.split("?");
+  return METADATA.includes(path) || /^\/(oauth|auth)(\/|$)/.test(path);
+}
+
 /** @throws FormationError `invalid` if the secret is too short. */
 export function createOAuth(deps: OAuthDeps): OAuth {
   const { authority, documents, counters, clock, logger, random } = deps;
@@ -225,8 +234,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   return {
     async handle(original, response, address = plainAddress(original.socket.remoteAddress)) {
       const [path = "", ...rest] = (original.url ?? "").split("?");
-      const ours = METADATA.includes(path) || /^\/(oauth|auth)(\/|$)/.test(path);
-      if (!ours) return false;
+      if (!isOAuthPath(path)) return false;
       const method = original.method ?? "GET";
       const query = rest.length > 0 ? `?${rest.join("?")}` : "";
       const asked = { method, path, query, original, response, address, body: Buffer.alloc(0) };

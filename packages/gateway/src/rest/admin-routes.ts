@@ -98,15 +98,14 @@ export const ADMIN_ROUTES: readonly Route[] = [
     tag: "admin",
     id: "setAccountScopes",
     summary: "Set what an account may do",
-    description:
-      "Tokens it has keep their scopes until they expire; end them with DELETE /api/accounts/{id}/tokens.",
+    description: "Tokens lose within five seconds what the account loses; what it gains, new ones have.",
     body: z.strictObject({ scopes }),
     data: account,
     errors: [400, 404, 409],
     async handle(exchange) {
       const { id = "" } = exchange.params;
       await existing(exchange, id);
-      const changed = await exchange.deps.authority.admit({ id }, new Set(exchange.body.scopes));
+      const changed = await exchange.deps.authority.setScopes(id, new Set(exchange.body.scopes));
       return { data: accountView(changed) };
     },
   }),

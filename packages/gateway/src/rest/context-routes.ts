@@ -9,6 +9,7 @@ import type { GatewayDeps } from "../http/deps.ts";
 import { BODY_FIELD } from "../http/errors.ts";
 import { iso } from "./account-routes.ts";
 import { tooLarge } from "./body.ts";
+import { createPlaces } from "./places.ts";
 import { type Route, route } from "./table.ts";
 
 /** The kind of the documents that name uploaded contexts, as control looks for them. */
@@ -23,7 +24,10 @@ const A_DAY_MIB = 16_384;
 const DAY_MS = 86_400_000;
 const MiB = 1024 * 1024;
 
-const underway = new Map<string, number>();
+const admit = createPlaces(AT_ONCE, {
+  message: `${AT_ONCE} uploads are under way already.`,
+  remedy: "Wait until one of them has ended.",
+});
 
 export const CONTEXT_ROUTES: readonly Route[] = [
   route({
@@ -112,22 +116,6 @@ async function takeShare(
   throw new FormationError("limit", `More than ${A_DAY_MIB} MiB were uploaded today.`, {
     remedy: "Use the contexts that are uploaded, or go on tomorrow.",
   });
-}
-
-/** Takes a place among the owner's uploads; to be given back. @throws FormationError `limit` */
-function admit(owner: string): () => void {
-  const now = underway.get(owner) ?? 0;
-  if (now >= AT_ONCE) {
-    throw new FormationError("limit", `${AT_ONCE} uploads are under way already.`, {
-      remedy: "Wait until one of them has ended.",
-    });
-  }
-  underway.set(owner, now + 1);
-  return () => {
-    const left = (underway.get(owner) ?? 1) - 1;
-    if (left > 0) underway.set(owner, left);
-    else underway.delete(owner);
-  };
 }
 
 /**

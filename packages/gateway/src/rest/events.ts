@@ -2,6 +2,7 @@
 // the token it was opened with, that a slow reader can't make grow, and of which one owner has only so many.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
+import { createPlaces } from "./places.ts";
 import type { Exchange } from "./table.ts";
 
 export interface EventSink {
@@ -15,7 +16,10 @@ const HEARTBEAT_MS = 15_000;
 /** Streams that one owner may have open at this process. */
 const AT_ONCE = 32;
 
-const open = new Map<string, number>();
+const admit = createPlaces(AT_ONCE, {
+  message: `${AT_ONCE} streams of events are open already.`,
+  remedy: "Close one of them, or ask with wait_seconds instead.",
+});
 
 /**
  * Answers with a stream and fills it with `run`; it ends when `run` does. What `run` throws is told as an `error` event.
@@ -97,9 +101,9 @@ export function eventStream(exchange: Exchange, run: (sink: EventSink) => Promis
   });
 }
 
-/** Asks now and then whether the token still holds; a revocation ends what is open as well. */
+/** Asks now and then whether the token still holds and can do as much; a revocation ends what is open as well. */
 function watchToken(
-  { deps, c }: Exchange,
+  { deps, c, caller }: Exchange,
   signal: AbortSignal,
   onVoid: (error: FormationError) => Promise<void>,
 ): { stop: () => void } {
@@ -110,7 +114,15 @@ function watchToken(
     if (asking || signal.aborted) return;
     asking = true;
     try {
-      await deps.authority.authenticate(token);
+      const { principal } = await deps.authority.authenticate(token);
+      // The stream goes on with the scopes that it was opened with.
+      if ([...caller.principal.scopes].some((scope) => !principal.scopes.has(scope))) {
+        await onVoid(
+          new FormationError("forbidden", "The account may do less than when this stream was opened.", {
+            remedy: "Open it again.",
+          }),
+        );
+      }
     } catch (thrown) {
       const error = FormationError.from(thrown);
       if (!error.retryable) await onVoid(error);
@@ -119,19 +131,4 @@ function watchToken(
     }
   }, LIMITS.revocationMs / 2);
   return { stop: () => clearInterval(timer) };
-}
-
-function admit(owner: string): () => void {
-  const now = open.get(owner) ?? 0;
-  if (now >= AT_ONCE) {
-    throw new FormationError("limit", `${AT_ONCE} streams of events are open already.`, {
-      remedy: "Close one of them, or ask with wait_seconds instead.",
-    });
-  }
-  open.set(owner, now + 1);
-  return () => {
-    const left = (open.get(owner) ?? 1) - 1;
-    if (left > 0) open.set(owner, left);
-    else open.delete(owner);
-  };
 }

@@ -1,6 +1,7 @@
 // The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1.html), made of the table of routes and the table of
 // tools: what is not in them is not served, and what is served is in it.
 
+import { ERROR_CODES } from "@formation-mcp/contract";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { z } from "zod";
 import { ALIASES } from "./aliases.ts";
@@ -242,17 +243,7 @@ function errorSchema(): Json {
       message: z.string(),
       code: z.string(),
       error: z.object({
-        code: z.enum([
-          "invalid",
-          "unauthenticated",
-          "forbidden",
-          "not_found",
-          "conflict",
-          "limit",
-          "unavailable",
-          "cancelled",
-          "internal",
-        ]),
+        code: z.enum(ERROR_CODES),
         message: z.string(),
         remedy: z.string().optional().describe("What to do"),
         field: z.string().optional().describe("What was wrong"),

@@ -161,6 +161,16 @@ export async function tokenRequest(server: string, fields: Record<string, string
   return { status: answer.status, body };
 }
 
+export function refreshRequest(
+  server: string,
+  clientId: string,
+  token: string | undefined,
+  more: Record<string, string> = {},
+) {
+  const fields = { grant_type: "refresh_token", client_id: clientId, refresh_token: token ?? "", ...more };
+  return tokenRequest(server, fields);
+}
+
 /** The whole way: a client, a sign-in, consent, a code, tokens. */
 export async function obtainTokens(
   server: string,

@@ -11,6 +11,7 @@ import {
   obtainTokens,
   pkce,
   REDIRECT,
+  refreshRequest,
   register,
   signInAt,
   tokenRequest,
@@ -26,12 +27,7 @@ afterAll(async () => {
 });
 
 const refresh = (clientId: string, token: string | undefined, more: Record<string, string> = {}) =>
-  tokenRequest(server.url, {
-    grant_type: "refresh_token",
-    client_id: clientId,
-    refresh_token: token ?? "",
-    ...more,
-  });
+  refreshRequest(server.url, clientId, token, more);
 
 describe("the code flow", () => {
   it("gives a token that the authority takes: owner, scopes, audience, client and key are right", async () => {

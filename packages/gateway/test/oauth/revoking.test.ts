@@ -10,6 +10,7 @@ import {
   obtainTokens,
   pkce,
   REDIRECT,
+  refreshRequest,
   register,
   tokenRequest,
 } from "./browser.ts";
@@ -24,12 +25,7 @@ afterAll(async () => {
 });
 
 const refresh = (clientId: string, token: string | undefined, more: Record<string, string> = {}) =>
-  tokenRequest(server.url, {
-    grant_type: "refresh_token",
-    client_id: clientId,
-    refresh_token: token ?? "",
-    ...more,
-  });
+  refreshRequest(server.url, clientId, token, more);
 
 describe("taking back", () => {
   const revoke = (fields: Record<string, string>) => fetch(`${server.url}/oauth/revoke`, form(fields));

@@ -10,16 +10,14 @@ import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import type { Scope } from "@formation-mcp/auth";
 import { type Authority, createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
-import { openFakeBuilder } from "@formation-mcp/builder/fake";
-import { newId, silentLogger } from "@formation-mcp/contract";
+import { silentLogger } from "@formation-mcp/contract";
 import { type Audit, createAudit, createControl, createQuotas, type Quotas } from "@formation-mcp/control";
 import { bearer, type Env, type GatewayDeps, restRoutes } from "@formation-mcp/gateway/http";
-import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { createWorker } from "@formation-mcp/pack-manager";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { Hono } from "hono";
+import { startWorker } from "../worker.ts";
 
 export type Json = Record<string, unknown>;
 
@@ -150,32 +148,7 @@ export async function openWorld(): Promise<World> {
       return { key, owner: pair.owner, token: pair.access_token, refresh: pair.refresh_token ?? "" };
     },
     async work() {
-      const builder = await openFakeBuilder({ stateDir: join(dir, "b") });
-      const hypervisor = await openFakeHypervisor({ stateDir: join(dir, "h") });
-      const worker = createWorker({
-        store,
-        queue,
-        artifacts,
-        builder,
-        hypervisor,
-        scratchDir: join(dir, "scratch"),
-        node: {
-          id: newId("node"),
-          name: "here",
-          labels: {},
-          capacity: { vcpus: 64, memory_mb: 65_536, disk_gb: 1000 },
-          engine: { builder: "fake", hypervisor: "fake", accelerator: "tcg", profile: "user" },
-          pid: process.pid,
-          program: "1.0.0",
-        },
-        settings: { stopMs: 500, batchMs: 20 },
-      });
-      closing.push(async () => {
-        for (const machine of await hypervisor.list()) await hypervisor.remove(machine.id);
-        await worker.stop();
-        await hypervisor.close();
-      });
-      await worker.start();
+      closing.push(await startWorker(dir, { store, queue, artifacts }));
     },
     async [Symbol.asyncDispose]() {
       for (const close of closing) await close();
