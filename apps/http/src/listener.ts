@@ -62,9 +62,10 @@ async function write(response: ServerResponse, answer: Response): Promise<void> 
 }
 
 function badRequest(): Response {
+  const code = "invalid";
   const message = "This is no request for this server.";
   return Response.json(
-    { status: "error", data: null, message, error: { code: "invalid", message } },
+    { status: "error", data: null, message, code, error: { code, message } },
     { status: 400, headers: { "x-content-type-options": "nosniff", "cache-control": "no-store" } },
   );
 }

@@ -25,7 +25,7 @@ export function watchBodies(server: Server, { bodyMs, uploadMs }: PatienceOption
   const watched = new Map<IncomingMessage, Watched>();
   server.prependListener("request", (request: IncomingMessage, response: ServerResponse) => {
     if (request.headers["content-length"] === undefined && !request.headers["transfer-encoding"]) return;
-    const upload = request.method === "PUT" && request.url === "/api/contexts";
+    const upload = request.method === "PUT" && request.url?.split("?", 1)[0] === "/api/contexts";
     const until = performance.now() + (upload ? uploadMs : bodyMs);
     watched.set(request, { response, upload, until, bytes: request.socket.bytesRead });
     response.once("close", () => watched.delete(request));
