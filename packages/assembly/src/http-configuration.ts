@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { createSecureContext } from "node:tls";
 import type { Quota } from "@formation-mcp/contract";
-import type { Rates } from "@formation-mcp/gateway/http";
+import { DEFAULT_RATES, type Rates } from "@formation-mcp/gateway/http";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { z } from "zod";
 import {
@@ -115,10 +115,10 @@ const schema = z.object({
   FORMATION_QUOTA_INSTANCES: quota(10),
   FORMATION_QUOTA_BUILDS: quota(3),
   FORMATION_QUOTA_OPERATIONS_PER_MINUTE: quota(60),
-  FORMATION_RATE_ADDRESS: rate(3000),
-  FORMATION_RATE_OWNER: rate(1800),
-  FORMATION_RATE_SIGN_IN: rate(60),
-  FORMATION_RATE_FAILURE: rate(60),
+  FORMATION_RATE_ADDRESS: rate(DEFAULT_RATES.address),
+  FORMATION_RATE_OWNER: rate(DEFAULT_RATES.owner),
+  FORMATION_RATE_SIGN_IN: rate(DEFAULT_RATES.signIn),
+  FORMATION_RATE_FAILURE: rate(DEFAULT_RATES.failure),
   FORMATION_HTTP_CONNECTIONS: z.coerce.number().int().min(1).max(1_000_000).default(1024),
   FORMATION_HTTP_PATIENCE_SECONDS: z.coerce.number().min(0.1).max(3600).default(15),
   FORMATION_WORKER: z.enum(["auto", "none"]).default("auto"),
