@@ -1,5 +1,6 @@
 import type { Authority, SignedMessage } from "@formation-mcp/auth/authority";
 import { generateKey, type KeyPair, keyId, parseSignInMessage, signMessage } from "@formation-mcp/auth/keys";
+import type { FormationError } from "@formation-mcp/contract";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { MINUTE, outcome, SECOND, signed, told, type World, world } from "./support/world.ts";
@@ -288,6 +289,20 @@ it("an agent's known key need not be sent again, and a hexadecimal signature is 
   const next = await signed(authority, agent);
   const hex = Buffer.from(next.signature, "base64url").toString("hex");
   expect(await outcome(authority.signIn({ message: next.message, signature: hex }))).toBe("ok");
+});
+
+it("who can't sign for an agent's key does not learn whether it has an account", async () => {
+  const { authority, agent } = await scene();
+  const told = async (key: typeof agent, signature: string) => {
+    const { message } = await authority.challenge({ address: keyId(key) });
+    const error = await authority.verify({ message, signature }).catch((thrown: unknown) => thrown);
+    return (error as FormationError).toRecord();
+  };
+  for (const forged of ["A".repeat(86), "", "no signature", "00".repeat(64)]) {
+    const known = await told(agent, forged);
+    expect(known.code).toBe("unauthenticated");
+    expect(await told(generateKey("ed25519"), forged)).toEqual(known);
+  }
 });
 
 it("nonces do not repeat", async () => {

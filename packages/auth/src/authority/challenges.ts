@@ -72,15 +72,14 @@ export function challengesIn(
         throw notSigned("This challenge was not issued here, has expired, or was used before.");
       }
       const jwk = address.startsWith("0x") ? null : (publicKey ?? (await jwkOf(address)));
-      if (!address.startsWith("0x") && jwk === null) {
-        throw new FormationError("invalid", "The public key is missing.", {
-          remedy: "Send the Ed25519 key's public JWK as publicKey.",
-          field: "publicKey",
-        });
-      }
-      if (jwk !== null && keyId(jwk) !== address) throw notSigned("The public key is not the challenge's.");
-      if (!verifyMessage(address, jwk, message, signature)) {
-        throw notSigned("The signature is not the challenge's key's.");
+      if (!address.startsWith("0x") && publicKey === null) {
+        // Whether the key is known here is for its holder to learn: one answer for a stranger's signature either way.
+        if (jwk === null || !holds(() => verifyMessage(address, jwk, message, signature))) throw notShown();
+      } else {
+        if (jwk !== null && keyId(jwk) !== address) throw notSigned("The public key is not the challenge's.");
+        if (!verifyMessage(address, jwk, message, signature)) {
+          throw notSigned("The signature is not the challenge's key's.");
+        }
       }
       return knownKey(jwk === null ? { id: address } : { publicKey: jwk });
     },
@@ -125,6 +124,21 @@ function parsed(message: string): { nonce: string; address: string } {
       remedy: "Ask for a challenge and sign exactly what was sent.",
     });
   }
+}
+
+function holds(check: () => boolean): boolean {
+  try {
+    return check();
+  } catch {
+    return false;
+  }
+}
+
+function notShown(): FormationError {
+  return new FormationError("unauthenticated", "The signature is not that of a key known here.", {
+    remedy: "Ask for a new challenge, sign it, and send the Ed25519 key's public JWK as publicKey with it.",
+    field: "publicKey",
+  });
 }
 
 function notSigned(message: string): FormationError {
