@@ -51,6 +51,23 @@ const WAYS: [what: string, revoke: (s: Scene) => Promise<unknown>, endsOtherKeys
   ["because its key was removed", (s) => s.one.removeKey(s.owner, keyId(s.first)), false],
 ];
 
+it("two revocations of one second end what was made between them", async () => {
+  const s = await scene();
+  for (const revoke of [() => s.one.revokeKey(s.owner, keyId(s.first)), () => s.one.revokeOwner(s.owner)]) {
+    s.clock.time = Math.ceil(s.clock.time / SECOND) * SECOND + 100;
+    await revoke();
+    s.clock.time += 300;
+    const between = await s.one.signIn(await signed(s.one, s.first));
+    expect(await takes(s.one, between.access_token)).toBe(true);
+    s.clock.time += 300;
+    await revoke();
+    expect(await takes(s.one, between.access_token)).toBe(false);
+    expect(await outcome(s.one.refresh(between.refresh_token ?? ""))).toBe("unauthenticated");
+    const after = await s.one.signIn(await signed(s.one, s.first));
+    expect(await takes(s.one, after.access_token)).toBe(true);
+  }
+});
+
 describe("a token that is taken back", () => {
   it.each(WAYS)(
     "%s ends in every process within five seconds, and nothing else does",

@@ -164,8 +164,12 @@ export function accountsIn(documents: Documents, clock: Clock): Accounts {
     },
     revoke: async (owner, keyId) => {
       if (!(await get(owner))) return null;
-      const revoked_at = clock.now();
+      const now = clock.now();
       return change(owner, (account) => {
+        const keys = account.keys.filter(({ id }) => keyId === undefined || id === keyId);
+        const before = Math.max(account.revoked_at ?? -1, ...keys.map((key) => key.revoked_at ?? -1));
+        // A token made since the last time may say the second after it (see `minting`): this ends that one too.
+        const revoked_at = Math.max(now, (Math.floor(before / 1000) + 1) * 1000);
         if (keyId === undefined) return { ...account, revoked_at };
         return {
           ...account,
