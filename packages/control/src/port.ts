@@ -6,6 +6,8 @@ export interface CallHooks {
   /** For the audit log: where the call came from, and its W3C trace id. */
   address?: string;
   traceId?: string;
+  /** The account that asks, where it asks for another's records: the one that the audit log names. */
+  actor?: string;
   /** Ends the waiting, never the operation. */
   signal?: AbortSignal;
   /** Progress of the operation that the call waits for; `fraction` is 0 to 1 and never falls within a call. */

@@ -28,11 +28,11 @@ export function recorder(
   const tell = async (outcome: Audited["outcome"], target: string | null, wait: boolean) => {
     await audit?.record(
       {
-        owner: principal.owner,
+        owner: hooks.actor ?? principal.owner,
         credential: principal.credential ?? null,
         // What is no tool is a text of the caller's.
         action: findTool(tool)?.name ?? "unknown tool",
-        target,
+        target: target ?? (hooks.actor === undefined ? null : principal.owner),
         outcome,
         address: hooks.address ?? null,
         trace_id: hooks.traceId ?? null,

@@ -82,14 +82,18 @@ function readerOf({ caller, note }: Exchange, user: string | undefined) {
   const { principal } = caller;
   const own = themselves(principal);
   if (user === undefined || user.toLowerCase() === principal.owner.toLowerCase()) return own;
-  if (principal.scopes.has("admin")) {
+  if (principal.scopes.has("admin") && principal.bounds === undefined) {
     note.target = user;
     return { ...own, owner: user };
   }
-  throw new FormationError("forbidden", "Only an admin sees the operations of another account.", {
-    field: "user_id",
-    remedy: "Leave user_id out to see your own.",
-  });
+  throw new FormationError(
+    "forbidden",
+    "Only an admin without bounds sees the operations of another account.",
+    {
+      field: "user_id",
+      remedy: "Leave user_id out to see your own.",
+    },
+  );
 }
 
 /** The ancestor's clients read the deployment in the result of a ship; operation_get does not tell it. */

@@ -103,6 +103,7 @@ async function answer(deps: GatewayDeps, route: Route, c: Context<Env>, state: S
         address: c.get("address"),
         traceId: c.get("traceId"),
         ...hooks,
+        ...(principal.owner === caller.principal.owner ? {} : { actor: caller.principal.owner }),
       });
     },
     note: state.note,

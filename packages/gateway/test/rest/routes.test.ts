@@ -3,7 +3,7 @@ import { FormationError } from "@formation-mcp/contract";
 import { REST_ROUTES, type RestRoute } from "@formation-mcp/gateway/http";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { EVERYTHING, openWorld, type Someone, type World } from "./world.ts";
+import { EVERYTHING, openWorld, type Someone, until, type World } from "./world.ts";
 
 let world: World;
 let alice: Someone;
@@ -143,6 +143,18 @@ describe("every route", () => {
     expect((await world.ask("GET", "/api/operations", { token: bob.token })).data["operations"]).toEqual([]);
     const all = await world.ask("GET", `/api/operations?user_id=${alice.owner}`, { token: admin.token });
     expect(all.data["operations"]).toMatchObject([{ id: operation_id, status: "queued" }]);
+    const looked = async () => {
+      const { items } = await world.store.audit.page({ action: "operation_list", outcome: "ok", limit: 50 });
+      return items.filter(({ owner }) => owner !== bob.owner);
+    };
+    await until(async () => (await looked()).length > 0);
+    expect(await looked()).toMatchObject([{ owner: admin.owner, target: alice.owner }]);
+    const bounds = { instances: ["hers"] };
+    const fenced = await world.ask("POST", "/api/tokens/narrow", { token: admin.token, json: { bounds } });
+    const outside = await world.ask("GET", `/api/operations?user_id=${alice.owner}`, {
+      token: String(fenced.data["token"]),
+    });
+    expect(outside.status).toBe(403);
     expect((await world.ask("GET", "/api/operations", { token: admin.token })).data["operations"]).toEqual(
       [],
     );
