@@ -202,6 +202,9 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   /** Whoever guesses codes is slowed down by address. */
   async function atCode(asked: Request, code: string, below: string | undefined): Promise<void> {
     const { original, response, body, address } = asked;
+    // A right code is answered whatever was tried before: what slows a guesser down is how often anybody may ask. Posts
+    // are counted before.
+    if (isRead(asked.method)) await limits.take("signIn", addressKey(address));
     try {
       await codesRoom({ provider: await newest(), original, response, body, code, below });
     } catch (error) {

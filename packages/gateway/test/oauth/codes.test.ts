@@ -151,6 +151,18 @@ describe("a code can't be", () => {
     await strict[Symbol.asyncDispose]();
   });
 
+  it("asked after more often than anybody may sign in", async () => {
+    const strict = await openOAuthServer({ rates: { failure: 0, address: 0, signIn: 9 } });
+    const { code } = await shown(strict);
+    const statuses = new Set<number>();
+    for (let tries = 0; tries < 10; tries++) {
+      statuses.add((await get(`${strict.url}/auth/codes/0000-000${tries}`)).status);
+    }
+    expect([...statuses]).toEqual([404, 429]);
+    expect((await get(`${strict.url}/auth/codes/${code}`)).status).toBe(429);
+    await strict[Symbol.asyncDispose]();
+  });
+
   it.each([
     [
       "with another code's message",
