@@ -210,6 +210,23 @@ test("sign-in is slowed down apart from the rest", async () => {
   expect((await door.ask("/")).status).toBe(200);
 });
 
+test("no spelling of a path passes its guard", async () => {
+  await using door = await openDoor({ settings: { rates: { address: 0, owner: 0, signIn: 1, failure: 0 } } });
+  const query = "?address=0x52908400098527886E0F7030069857D2E4169EE7";
+  expect((await door.ask(`/api/auth/challenge${query}`)).status).toBe(200);
+  for (const path of ["/api/auth/challenge", "/api/%61uth/challenge", "/%61pi/auth/%63hallenge"])
+    expect((await door.ask(`${path}${query}`)).status, path).toBe(429);
+});
+
+test("one IPv6 customer does not fill the audit log, whatever addresses it has", async () => {
+  await using door = await openDoor();
+  for (let i = 0; i < 100; i++)
+    await door.ask("/", { from: `2001:db8::${i + 1}`, headers: { host: "evil.example" } });
+  expect(await door.audited()).toHaveLength(60);
+  await door.ask("/", { from: "2001:db8:0:1::1", headers: { host: "evil.example" } });
+  expect(await door.audited()).toHaveLength(61);
+});
+
 test("counting is cheap: a thousand requests take permits from the database a few times", async () => {
   let spent = 0;
   const door: Door = await openDoor({
