@@ -135,6 +135,14 @@ describe("an operation's events", () => {
     expect((await stream.all()).at(-1)).toMatchObject({ event: "error", data: { code: "unauthenticated" } });
   });
 
+  it("end when the account may do less, though the token still holds", async () => {
+    const { operation_id } = await build("lessened");
+    const stream = await open(`/api/operations/${operation_id}/events`);
+    await stream.next();
+    await world.authority.setScopes(alice.owner, new Set(["vm:read"]));
+    expect((await stream.all()).at(-1)).toMatchObject({ event: "error", data: { code: "forbidden" } });
+  });
+
   it("are of a bounded number for each owner, and a closed one makes room", async () => {
     const { operation_id } = await build("many");
     const path = `/api/operations/${operation_id}/events`;

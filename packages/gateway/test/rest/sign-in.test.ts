@@ -1,5 +1,5 @@
 import { SCOPES } from "@formation-mcp/auth";
-import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
+import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { LIMITS } from "@formation-mcp/contract";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { EVERYTHING, openWorld, type Someone, type World } from "./world.ts";
@@ -288,6 +288,28 @@ describe("an admin", () => {
     const since = await get("/api/audit?since=2099-01-01T00:00:00Z", admin.token);
     expect(since.data["lines"]).toEqual([]);
     expect((await get("/api/audit?since=yesterday", admin.token)).status).toBe(400);
+  });
+
+  it("changes the scopes of the account that is named, wherever the key went that opened it", async () => {
+    const [admin, alice, bob] = [
+      await world.someone(SCOPES),
+      await world.someone(EVERYTHING),
+      await world.someone(["vm:read"]),
+    ];
+    const scopesOf = async (owner: string) => (await world.authority.account(owner))?.scopes;
+    const set = (owner: string, scopes: readonly string[]) =>
+      world.ask("PUT", `/api/accounts/${owner}/scopes`, { token: admin.token, json: { scopes } });
+    const signed = async (key: KeyPair) =>
+      signMessage(key, (await world.authority.challenge({ address: keyId(key) })).message);
+    const second = generateKey("secp256k1");
+    await world.authority.addKey(alice.owner, await signed(second));
+    await world.authority.removeKey(alice.owner, alice.owner);
+    expect((await set(alice.owner, ["pack:read"])).status).toBe(200);
+    expect(await scopesOf(alice.owner)).toEqual(["pack:read"]);
+
+    await world.authority.addKey(bob.owner, await signed(alice.key));
+    expect((await set(alice.owner, SCOPES)).data["user_id"]).toBe(alice.owner);
+    expect(await scopesOf(bob.owner)).toEqual(["vm:read"]);
   });
 
   it("does nothing with a token that has bounds", async () => {
