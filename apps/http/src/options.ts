@@ -9,10 +9,7 @@ export function settingsFrom(args: string[]): HttpConfiguration {
     args,
     options: { config: { type: "string" }, "state-dir": { type: "string" } },
   });
-  return readHttpConfiguration({
-    ...(values.config === undefined ? {} : { file: values.config }),
-    ...(values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] }),
-  });
+  return readHttpConfiguration({ file: values.config, stateDir: values["state-dir"] });
 }
 
 /** Where the server is for those who are told no public URL. */

@@ -34,9 +34,7 @@ async function main(): Promise<number> {
     process.stdout.write(`${manifest.version}\n`);
     return 0;
   }
-  const configuration = readConfiguration(
-    values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] },
-  );
+  const configuration = readConfiguration({ stateDir: values["state-dir"] });
   const leave = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => leave.abort());
   const ran = await runWorker({

@@ -117,7 +117,7 @@ export interface Configuration {
  * @throws FormationError `invalid`, naming every variable that is wrong at once.
  */
 export function readConfiguration(
-  overrides: { stateDir?: string; allowDirs?: string[] } = {},
+  overrides: { stateDir?: string | undefined; allowDirs?: string[] | undefined } = {},
   environment: Record<string, string | undefined> = process.env,
 ): Configuration {
   const parsed = schema.safeParse(withoutEmpty(environment));

@@ -158,7 +158,7 @@ export interface HttpConfiguration extends Configuration {
  * @throws FormationError `invalid`, naming everything that is wrong at once.
  */
 export function readHttpConfiguration(
-  overrides: { file?: string; stateDir?: string } = {},
+  overrides: { file?: string | undefined; stateDir?: string | undefined } = {},
   environment: Record<string, string | undefined> = process.env,
 ): HttpConfiguration {
   const known = [...Object.keys(VARIABLES), ...Object.keys(HTTP_VARIABLES)];
@@ -174,7 +174,7 @@ export function readHttpConfiguration(
   if (problems.length > 0 || !parsed.success) throw wrongSettings(problems);
   const env = parsed.data;
   return {
-    ...readConfiguration(overrides.stateDir === undefined ? {} : { stateDir: overrides.stateDir }, given),
+    ...readConfiguration({ stateDir: overrides.stateDir }, given),
     host: env.FORMATION_HTTP_HOST,
     port: env.FORMATION_HTTP_PORT,
     publicUrl: env.FORMATION_PUBLIC_URL ?? null,

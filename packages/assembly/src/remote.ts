@@ -32,7 +32,7 @@ export interface RemoteConfiguration {
  * @param overrides what the command line says, stronger than the environment.
  */
 export function readRemoteConfiguration(
-  overrides: { url?: string; keyFile?: string } = {},
+  overrides: { url?: string | undefined; keyFile?: string | undefined } = {},
   environment: Record<string, string | undefined> = process.env,
 ): RemoteConfiguration {
   const read = (name: string) => environment[name] || null;

@@ -10,8 +10,7 @@ export async function worker(args: string[]): Promise<number> {
     args,
     options: { background: { type: "boolean" }, "state-dir": { type: "string" } },
   });
-  const stateDir = values["state-dir"];
-  const configuration = readConfiguration(stateDir === undefined ? {} : { stateDir });
+  const configuration = readConfiguration({ stateDir: values["state-dir"] });
   const leave = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => leave.abort());
   process.on("SIGHUP", () => {}); // it outlives the terminal it was started from

@@ -19,9 +19,7 @@ Example
       args,
       options: { json: { type: "boolean" }, "state-dir": { type: "string" } },
     });
-    const configuration = readConfiguration(
-      values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] },
-    );
+    const configuration = readConfiguration({ stateDir: values["state-dir"] });
     const report = await examine(configuration);
     process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : render(report));
     return report.ready ? 0 : 1;

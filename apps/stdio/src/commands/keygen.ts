@@ -40,7 +40,7 @@ Example
         },
       );
     }
-    const settings = readRemoteConfiguration(values.out === undefined ? {} : { keyFile: values.out });
+    const settings = readRemoteConfiguration({ keyFile: values.out });
     const id = await makeKey(settings, values.kind as KeyKind, values.passphrase);
     process.stdout.write(`${id}\n`);
     process.stderr.write(`The key is in ${settings.keyFile}; keep it to yourself.\n`);

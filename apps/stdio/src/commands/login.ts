@@ -41,10 +41,7 @@ Examples
         remedy: "See: formation-mcp login --help",
       });
     }
-    const settings = readRemoteConfiguration({
-      ...(values.server === undefined ? {} : { url: values.server }),
-      ...(values.key === undefined ? {} : { keyFile: values.key }),
-    });
+    const settings = readRemoteConfiguration({ url: values.server, keyFile: values.key });
     if (code !== undefined) return signCode(settings, code, values.yes);
     const client = connect(settings, true);
     // A session from before is of no use: the key is to prove itself.

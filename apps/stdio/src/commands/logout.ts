@@ -17,7 +17,7 @@ Example
 `,
   async run(args) {
     const { values } = parseArgs({ args, options: { server: { type: "string" } } });
-    const settings = readRemoteConfiguration(values.server === undefined ? {} : { url: values.server });
+    const settings = readRemoteConfiguration({ url: values.server });
     const { url, storage } = whereTo(settings);
     if (storage.load() === null) {
       process.stderr.write(`Nobody is signed in to ${url}.\n`);

@@ -19,9 +19,7 @@ Example
       args,
       options: { yes: { type: "boolean" }, "state-dir": { type: "string" } },
     });
-    const configuration = readConfiguration(
-      values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] },
-    );
+    const configuration = readConfiguration({ stateDir: values["state-dir"] });
     if (!values.yes) {
       process.stderr.write(
         `This deletes every VM, image and record in ${configuration.stateDir}. Say so with: formation-mcp purge --yes\n`,

@@ -20,10 +20,7 @@ export async function serve(args: string[]): Promise<number> {
       "state-dir": { type: "string" },
     },
   });
-  const configuration = readConfiguration({
-    ...(values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] }),
-    ...(values["allow-dir"] === undefined ? {} : { allowDirs: values["allow-dir"] }),
-  });
+  const configuration = readConfiguration({ stateDir: values["state-dir"], allowDirs: values["allow-dir"] });
   const logger = jsonLogger(configuration.logLevel);
   const scopes = narrow(
     values.scopes === undefined ? allScopes() : parseScopes(values.scopes),

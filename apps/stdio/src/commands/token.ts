@@ -106,7 +106,7 @@ const ACTIONS: Record<string, (args: string[]) => Promise<number>> = {
 };
 
 function clientOf(server: string | undefined): Client {
-  return connect(readRemoteConfiguration(server === undefined ? {} : { url: server }));
+  return connect(readRemoteConfiguration({ url: server }));
 }
 
 function pair(text: string): [string, string] {

@@ -19,9 +19,7 @@ Example
       args,
       options: { server: { type: "string" }, json: { type: "boolean" } },
     });
-    const client = connect(
-      readRemoteConfiguration(values.server === undefined ? {} : { url: values.server }),
-    );
+    const client = connect(readRemoteConfiguration({ url: values.server }));
     const { owner, scopes, bounds, token_id, expires_at } = await client.whoami();
     const expires = new Date(expires_at).toISOString();
     if (values.json) {

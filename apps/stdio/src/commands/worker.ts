@@ -20,9 +20,7 @@ Example
       args,
       options: { background: { type: "boolean" }, "state-dir": { type: "string" } },
     });
-    const configuration = readConfiguration(
-      values["state-dir"] === undefined ? {} : { stateDir: values["state-dir"] },
-    );
+    const configuration = readConfiguration({ stateDir: values["state-dir"] });
     const leave = new AbortController();
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => leave.abort());
     process.on("SIGHUP", () => {}); // it outlives the terminal it was started from
