@@ -11,6 +11,8 @@ export function authorizeQuery(query: string): string {
     const known = knownScopes(params.get("scope"));
     params.set("scope", (known.length > 0 ? known : DEFAULT_SCOPES).join(" "));
   }
+  // Agents ask for no person's access; what their keys are called here must not be told apart from what nobody is called.
+  if (params.getAll("client_id").some((id) => id.startsWith("key:"))) params.delete("client_id");
   // `fragment` and `form_post` are for flows that this server does not have; an unknown mode is refused by redirect.
   if (!params.has("response_mode")) params.set("response_mode", "query");
   else if (params.get("response_mode") !== "query") params.set("response_mode", "none");

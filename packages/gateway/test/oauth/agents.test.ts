@@ -205,6 +205,30 @@ describe("the signed challenge", () => {
   });
 });
 
+it("which keys have an account is told to nobody who asks in their name", async () => {
+  const known = keyId(await server.admit("ed25519"));
+  const unknown = keyId(generateKey("ed25519"));
+  const forged = (id: string) => assertion(generateKey("ed25519"), { iss: id, sub: id });
+  const asks: ((id: string) => Promise<unknown>)[] = [
+    async (id) => {
+      const query = new URLSearchParams({
+        client_id: id,
+        redirect_uri: "https://app.example/back",
+        response_type: "code",
+        code_challenge: "x".repeat(43),
+        code_challenge_method: "S256",
+      });
+      const asked = await fetch(`${server.url}/oauth/authorize?${query}`, { redirect: "manual" });
+      return [asked.status, asked.headers.get("location"), await asked.text()];
+    },
+    (id) => withAssertion(forged(id)),
+    ...["client_credentials", "authorization_code", "refresh_token", GRANT].map(
+      (grant_type) => (id: string) => tokenRequest(server.url, { grant_type, client_id: id }),
+    ),
+  ];
+  for (const ask of asks) expect(await ask(known), String(ask)).toEqual(await ask(unknown));
+});
+
 it("agents leave nothing in the log", () => {
   expect(server.logged).toEqual([]);
 });
