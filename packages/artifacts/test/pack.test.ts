@@ -8,18 +8,13 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { lstat, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import {
-  type PackDirectoryOptions,
-  packDirectory,
-  packFiles,
-  unpackContext,
-} from "@formation-mcp/artifacts/context";
+import { type PackDirectoryOptions, packDirectory, unpackContext } from "@formation-mcp/artifacts/context";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { gather } from "./support/tar.ts";
+import { gather, namesIn } from "./support/tar.ts";
 
 let base: string;
 let dir: string;
@@ -33,22 +28,6 @@ function write(files: Record<string, string>): void {
 
 const pack = (include: string[], options: Partial<PackDirectoryOptions> = {}) =>
   packDirectory({ dir, include, allow: [base], maxBytes: 1_000_000, maxFiles: 1000, ...options });
-
-/** The names in an archive, directories with a slash, as tar(1) sees them. */
-function namesIn(archive: Buffer): string[] {
-  const listing = execFileSync("tar", ["--list", "--verbose", "--quoting-style=literal", "--file=-"], {
-    input: archive,
-    env: { LC_ALL: "C.UTF-8", TZ: "UTC", PATH: process.env["PATH"] ?? "" },
-  });
-  return listing
-    .toString()
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => {
-      const name = line.replace(/^(\S+\s+){5}/, "");
-      return line.startsWith("d") ? `${name}/` : name;
-    });
-}
 
 const packed = async (include: string[], options: Partial<PackDirectoryOptions> = {}) =>
   namesIn(await gather((await pack(include, options)).stream));
@@ -372,59 +351,5 @@ describe("a directory that changes after it was looked at", () => {
       for await (const _ of stream) break;
     }
     expect(await open()).toBeLessThanOrEqual(before + 2);
-  });
-});
-
-describe("packing files in memory", () => {
-  const file = (text: string, executable = false) => ({ content: Buffer.from(text), executable });
-
-  it("takes what include names, secrets too: the caller named them", async () => {
-    const files = {
-      "src/a.py": file("1"),
-      "./src/.env": file("2"),
-      "run.sh": file("3", true),
-      other: file("4"),
-    };
-    expect(namesIn(await gather(packFiles(files, ["src", "run.sh"])))).toEqual([
-      "run.sh",
-      "src/",
-      "src/.env",
-      "src/a.py",
-    ]);
-    expect(namesIn(await gather(packFiles(files, ["."])))).toHaveLength(5);
-    expect(namesIn(await gather(packFiles({}, ["."])))).toEqual([]);
-  });
-
-  it("refuses paths that are none, at once, naming the file", () => {
-    for (const name of ["/abs", "../up", "a/../b", "a//b", "", "a/", "a\0", "a\nb", "."]) {
-      expect(() => packFiles({ [name]: file("x") }, ["."])).toThrow(
-        expect.objectContaining({
-          code: "invalid",
-          details: expect.objectContaining({ field: expect.any(String) }),
-        }),
-      );
-    }
-    expect(() => packFiles({ a: file("x"), "a/b": file("y") }, ["."])).toThrow(
-      expect.objectContaining({ code: "invalid" }),
-    );
-    expect(() => packFiles({ a: file("x"), "./a": file("y") }, ["."])).toThrow(
-      expect.objectContaining({ code: "invalid" }),
-    );
-  });
-
-  it("says which include path names nothing, and what may have been meant", () => {
-    expect(() => packFiles({ "src/main.py": file("x") }, ["src", "main.py"])).toThrow(
-      expect.objectContaining({
-        code: "invalid",
-        details: { field: "include[1]", remedy: expect.stringContaining('"src/main.py"') },
-      }),
-    );
-  });
-
-  it("gives what a directory with the same files gives", async () => {
-    write({ "a/b.txt": "b", c: "c" });
-    const fromMemory = await gather(packFiles({ c: file("c"), "a/b.txt": file("b") }, ["."]));
-    expect((await gather((await pack(["."])).stream)).equals(fromMemory)).toBe(true);
-    expect((await lstat(dir)).isDirectory()).toBe(true);
   });
 });

@@ -1,4 +1,6 @@
-// Archives written by hand, byte by byte, so that they can say what no honest packer says.
+// Archives written by hand, byte by byte, so that they can say what no honest packer says, and read by tar(1).
+
+import { execFileSync } from "node:child_process";
 
 export interface RawEntry {
   name: string;
@@ -58,4 +60,20 @@ export async function gather(stream: AsyncIterable<Uint8Array>): Promise<Buffer>
   const parts: Uint8Array[] = [];
   for await (const part of stream) parts.push(part);
   return Buffer.concat(parts);
+}
+
+/** The names in an archive, directories with a slash, as tar(1) sees them. */
+export function namesIn(archive: Buffer): string[] {
+  const listing = execFileSync("tar", ["--list", "--verbose", "--quoting-style=literal", "--file=-"], {
+    input: archive,
+    env: { LC_ALL: "C.UTF-8", TZ: "UTC", PATH: process.env["PATH"] ?? "" },
+  });
+  return listing
+    .toString()
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => {
+      const name = line.replace(/^(\S+\s+){5}/, "");
+      return line.startsWith("d") ? `${name}/` : name;
+    });
 }
