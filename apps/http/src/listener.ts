@@ -37,6 +37,8 @@ async function serveOAuth(
   };
   const admitted = await server.gateway.admit(asked, { address: request.socket.remoteAddress ?? "" });
   for (const [name, value] of Object.entries(admitted.headers)) response.setHeader(name, value);
+  // Who hung up while the guards looked is counted all the same, and must not stand in the metrics for ever.
+  if (response.closed) return admitted.answered(response.statusCode);
   response.once("close", () => admitted.answered(response.statusCode));
   if (admitted.refused) return write(response, admitted.refused);
   if (await server.oauth(request, response, admitted.address)) return;
