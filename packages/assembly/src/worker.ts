@@ -2,13 +2,15 @@
 
 import { mkdirSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import { identify, writeFileAtomic } from "@formation-mcp/os";
 import { tryLock } from "@formation-mcp/os/sqlite";
 import { createWorker, type Worker } from "@formation-mcp/pack-manager";
-import type { Configuration } from "./configuration.ts";
+import { type Configuration, readConfiguration } from "./configuration.ts";
 import { openEngines } from "./engines.ts";
 import { type Layout, openLayout } from "./layout.ts";
+import { jsonLogger } from "./logging.ts";
 import { nodeCapacity, nodeId, nodeName } from "./node.ts";
 import { closeAll, openRecords } from "./system.ts";
 import type { WorkerFile } from "./worker-process.ts";
@@ -48,6 +50,36 @@ export async function runWorker(options: RunWorkerOptions): Promise<boolean> {
     say("failed", error);
     throw error;
   }
+}
+
+/**
+ * The command `worker` of a program that starts its own worker: runs it until SIGINT or SIGTERM, and outlives its terminal.
+ * @param args `--state-dir DIR`; `--background`: leave when idle, and be silent if another works already.
+ * @param program as its user calls it.
+ * @returns the exit code.
+ */
+export async function workerCommand(
+  args: string[],
+  program: { name: string; version: string },
+): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: { background: { type: "boolean", default: false }, "state-dir": { type: "string" } },
+  });
+  const configuration = readConfiguration({ stateDir: values["state-dir"] });
+  const leave = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => leave.abort());
+  process.on("SIGHUP", () => {});
+  const ran = await runWorker({
+    configuration,
+    logger: jsonLogger(configuration.logLevel),
+    version: program.version,
+    signal: leave.signal,
+    leaveWhenIdle: values.background,
+  });
+  if (ran || values.background) return 0;
+  process.stderr.write(`${program.name}: a worker already runs on ${configuration.stateDir}.\n`);
+  return 1;
 }
 
 async function work(
