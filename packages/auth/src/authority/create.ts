@@ -141,20 +141,22 @@ export function createAuthority(options: AuthorityOptions): Authority {
     return true;
   };
 
-  const ended = async (token: string): Promise<void> => {
+  const ended = async (token: string): Promise<{ owner: string; id: string } | null> => {
     if (token.startsWith("fmr_")) {
       const owner = await sessions.endBy(token);
-      if (owner !== null) bearers.forget(owner);
-      return;
+      if (owner === null) return null;
+      bearers.forget(owner);
+      return { owner, id: `ses_${token.slice(4, 36)}` };
     }
     if (isApiToken(token)) {
       const found = await apiTokens.find(token);
       if (found) await settled(found.owner, apiTokens.remove(found.owner, found.id));
-      return;
+      return found && { owner: found.owner, id: found.id };
     }
     const { principal, tokenId } = await bearers.authenticate(token);
     const { owner } = principal;
     if (!(await settled(owner, revokeToken(owner, tokenId)))) await revocations.add(owner, tokenId);
+    return { owner, id: tokenId };
   };
 
   return {
@@ -213,10 +215,11 @@ export function createAuthority(options: AuthorityOptions): Authority {
     revokeToken: (owner, id) => settled(owner, revokeToken(owner, id)),
     revokeBearer: async (token) => {
       try {
-        if (typeof token === "string" && token.length <= 8192) await ended(token);
+        return typeof token === "string" && token.length <= 8192 ? await ended(token) : null;
       } catch (error) {
         // A token that is not valid is what the caller wanted (RFC 7009 §2.2).
-        if (!(error instanceof FormationError && error.code === "unauthenticated")) throw error;
+        if (error instanceof FormationError && error.code === "unauthenticated") return null;
+        throw error;
       }
     },
     revokeKey: async (owner, keyId) => {

@@ -129,8 +129,8 @@ export interface Authority {
   apiTokens(owner: string): Promise<ApiToken[]>;
   /** Revokes one token: `tok_…`, or the `jti` of an access token with its family. False if the owner has no such token. */
   revokeToken(owner: string, id: string): Promise<boolean>;
-  /** RFC 7009 for our own tokens: whoever has the token may end it. */
-  revokeBearer(token: string): Promise<void>;
+  /** RFC 7009 for our own tokens: whoever has the token may end it. Says what ended, and whose; null if it was none. */
+  revokeBearer(token: string): Promise<{ owner: string; id: string } | null>;
   /** Ends every token of a key or of a whole account that was made before now. */
   revokeKey(owner: string, keyId: string): Promise<void>;
   revokeOwner(owner: string): Promise<void>;

@@ -173,10 +173,16 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   async function revoke(asked: Request): Promise<void> {
     const token = formOf(asked.original, asked.body)?.get("token") ?? "";
     if (!/^[\w-]+\.[\w-]+\.[\w-]*$/.test(token)) return await forward(asked);
-    await authority.revokeBearer(token).catch((error: unknown) => {
+    const ended = await authority.revokeBearer(token).catch((error: unknown) => {
       // A token that is none is as good as revoked (RFC 7009 §2.2).
       if (FormationError.from(error).retryable) throw error;
+      return null;
     });
+    if (ended) {
+      const { owner, id } = ended;
+      const { path, address } = asked;
+      await journal.tell({ action: `POST ${path}`, owner, credential: id, target: null, address });
+    }
     send(asked.response, 200, "", {});
   }
 

@@ -174,6 +174,19 @@ function createProvider(options: ProviderOptions, keys: readonly object[]): Prov
     if (error.error !== "invalid_grant" && error.error !== "invalid_client") return;
     journal.refuse(ctx.path, ctx.method, "unauthenticated", ctx.ip).catch(() => undefined);
   });
+  provider.on("grant.revoked", (ctx, grantId) => {
+    const { RefreshToken, AccessToken, AuthorizationCode } = ctx.oidc.entities;
+    const { accountId: owner, clientId = null } = RefreshToken ?? AuthorizationCode ?? AccessToken ?? {};
+    if (!owner) return;
+    const action = `POST ${ctx.path} (grant ended)`;
+    journal
+      .tell({ action, owner, credential: grantId, target: clientId, address: ctx.ip })
+      .catch((error: Error) =>
+        logger.log("error", "The end of a grant could not be stored in the audit log.", {
+          error: error.name,
+        }),
+      );
+  });
   provider.on("grant.success", (ctx) => {
     const id = ctx.oidc.client?.clientId;
     if (id) keepClient({ documents, clock }, id).catch(() => undefined);

@@ -207,8 +207,12 @@ export const AUTH_ROUTES: readonly Route[] = [
     body: z.strictObject({ token }),
     data: z.object({ revoked: z.literal(true) }),
     errors: [400],
-    async handle({ deps, body }) {
-      await deps.authority.revokeBearer(body.token);
+    async handle({ deps, body, note }) {
+      const ended = await deps.authority.revokeBearer(body.token);
+      if (ended) {
+        note.owner = ended.owner;
+        note.target = ended.id;
+      }
       return { data: { revoked: true } };
     },
   }),

@@ -35,6 +35,12 @@ describe("taking back", () => {
     const { tokens, clientId } = await obtainTokens(server.url, key);
     const answer = await revoke({ client_id: clientId, token: tokens.refresh_token ?? "" });
     expect(answer.status).toBe(200);
+    expect(server.audited).toContainEqual({
+      action: "POST /oauth/revoke (grant ended)",
+      outcome: "ok",
+      owner: keyId(key),
+      target: clientId,
+    });
     expect((await refresh(clientId, tokens.refresh_token)).status).toBe(400);
     expect(await openTwinAuthority(tokens.access_token)).toBe("unauthenticated");
   });
@@ -43,6 +49,12 @@ describe("taking back", () => {
     const key = await server.admit("secp256k1");
     const { tokens, clientId } = await obtainTokens(server.url, key);
     expect((await revoke({ client_id: clientId, token: tokens.access_token })).status).toBe(200);
+    expect(server.audited).toContainEqual({
+      action: "POST /oauth/revoke",
+      outcome: "ok",
+      owner: keyId(key),
+      target: null,
+    });
     expect(await openTwinAuthority(tokens.access_token)).toBe("unauthenticated");
   });
 

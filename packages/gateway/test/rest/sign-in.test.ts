@@ -94,6 +94,13 @@ describe("signing in", () => {
     for (const token of [alice.token, "nonsense", alice.refresh]) {
       expect((await post("/api/auth/revoke", { token })).data).toEqual({ revoked: true });
     }
+    const { items } = await world.store.audit.page({ action: "POST /api/auth/revoke", limit: 9 });
+    const session = alice.refresh.replace(/^fmr_([0-9a-f]+)_.*$/, "ses_$1");
+    expect(items.map(({ owner, target }) => [owner, target]).reverse()).toEqual([
+      [alice.owner, expect.stringMatching(new RegExp(`^${session}`))],
+      [null, null],
+      [null, null], // its session had ended with the first
+    ]);
     expect((await post("/api/auth/validate", { token: alice.token })).status).toBe(401);
     expect((await get("/api/auth/whoami", alice.token)).status).toBe(401);
   });
