@@ -12,7 +12,8 @@ const SCRIPT = `
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
 import { buildWell } from ${JSON.stringify(new URL("./support/build.ts", import.meta.url).href)};
 const builder = await openBuildahBuilder({ stateDir: process.argv[1] });
-for (let round = 0; ; round++) {
+const parent = process.ppid; // whoever is left alone by a killed test ends
+for (let round = 0; process.ppid === parent; round++) {
   const { image } = await buildWell(builder, { run: ["echo " + process.pid + " " + round, "sleep 0.2"], entrypoint: "x" });
   await builder.disk(image.digest, 1, AbortSignal.timeout(60000));
 }`;
