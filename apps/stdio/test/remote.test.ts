@@ -116,7 +116,8 @@ describe("with FORMATION_URL the tools", () => {
         wait_seconds: 45,
       });
       expect(shipped.structured, shipped.text).toMatchObject({ state: "live", done: true });
-      expect(shipped.progress.join("\n")).toMatch(/boot/);
+      // Which steps are seen depends on how long each takes.
+      expect(shipped.progress.join("\n")).toMatch(/^(disk|boot|entrypoint|listen)/m);
       const ended = await host.call("vm_delete", { instance: "story", confirm: "story", wait_seconds: 45 });
       expect(ended.structured, ended.text).toMatchObject({ state: "deleted", done: true });
     });
