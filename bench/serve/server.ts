@@ -9,7 +9,7 @@ import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import { allScopes } from "@formation-mcp/auth";
 import { createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
-import { silentLogger, systemClock } from "@formation-mcp/contract";
+import { NO_QUOTA, silentLogger, systemClock } from "@formation-mcp/contract";
 import { type Control, createAudit, createControl, createQuotas } from "@formation-mcp/control";
 import { createHttpGateway } from "@formation-mcp/gateway/http";
 import { createMcpServerFactory } from "@formation-mcp/gateway/mcp";
@@ -108,15 +108,6 @@ async function serve({ side, dir, instances }: Order): Promise<Ready> {
   }
   return { port, token: tokens.access_token, owner };
 }
-
-const NO_QUOTA = {
-  vcpus: null,
-  memory_mb: null,
-  disk_gb: null,
-  instances: null,
-  builds: null,
-  operations_per_minute: null,
-};
 
 /** Counted as ever, and never used up. */
 const PLENTY = { address: 100_000_000, owner: 100_000_000, signIn: 100_000, failure: 100_000 };

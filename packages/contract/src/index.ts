@@ -19,7 +19,7 @@ export {
   SUBJECTS,
   type WakeMessage,
 } from "./messages.ts";
-export type { Quota, Usage } from "./quotas.ts";
+export { NO_QUOTA, type Quota, type Usage } from "./quotas.ts";
 export {
   type Build,
   CONTROL_ACTIONS,

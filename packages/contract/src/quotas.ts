@@ -11,6 +11,16 @@ export interface Quota {
   operations_per_minute: number | null;
 }
 
+/** No limit on anything. */
+export const NO_QUOTA: Quota = {
+  vcpus: null,
+  memory_mb: null,
+  disk_gb: null,
+  instances: null,
+  builds: null,
+  operations_per_minute: null,
+};
+
 /** What one owner has now. */
 export interface Usage {
   vcpus: number;

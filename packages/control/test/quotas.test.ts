@@ -1,22 +1,13 @@
-import type { Quota } from "@formation-mcp/contract";
+import { NO_QUOTA, type Quota } from "@formation-mcp/contract";
 import { createQuotas } from "@formation-mcp/control";
 import { expect, test } from "vitest";
 import { HELLO, live } from "./formfiles.ts";
 import { ALICE, BOB, openWorld, ROOT } from "./world.ts";
 
-const NONE: Quota = {
-  vcpus: null,
-  memory_mb: null,
-  disk_gb: null,
-  instances: null,
-  builds: null,
-  operations_per_minute: null,
-};
-
 const limited = (limits: Partial<Quota>, at = { now: () => Date.UTC(2026, 0, 1) }) =>
   openWorld(
     ({ store }) => ({
-      quotas: createQuotas({ documents: store.documents, defaults: { ...NONE, ...limits } }),
+      quotas: createQuotas({ documents: store.documents, defaults: { ...NO_QUOTA, ...limits } }),
       clock: at,
     }),
     { clock: at },
@@ -26,34 +17,34 @@ const box = (name: string, more = {}) => ({ image: "busybox", instance_name: nam
 
 test("an owner has the defaults, but for what was set; null gives the defaults back", async () => {
   await using world = await openWorld();
-  const quotas = createQuotas({ documents: world.store.documents, defaults: { ...NONE, vcpus: 4 } });
-  expect(await quotas.of("alice")).toEqual({ ...NONE, vcpus: 4 });
-  expect(await quotas.set("alice", { instances: 2 })).toEqual({ ...NONE, vcpus: 4, instances: 2 });
-  expect(await quotas.set("alice", { vcpus: null })).toEqual({ ...NONE, instances: 2 });
-  expect(await quotas.of("alice")).toEqual({ ...NONE, instances: 2 });
-  expect(await quotas.of("bob")).toEqual({ ...NONE, vcpus: 4 });
-  expect(await quotas.set("alice", null)).toEqual({ ...NONE, vcpus: 4 });
+  const quotas = createQuotas({ documents: world.store.documents, defaults: { ...NO_QUOTA, vcpus: 4 } });
+  expect(await quotas.of("alice")).toEqual({ ...NO_QUOTA, vcpus: 4 });
+  expect(await quotas.set("alice", { instances: 2 })).toEqual({ ...NO_QUOTA, vcpus: 4, instances: 2 });
+  expect(await quotas.set("alice", { vcpus: null })).toEqual({ ...NO_QUOTA, instances: 2 });
+  expect(await quotas.of("alice")).toEqual({ ...NO_QUOTA, instances: 2 });
+  expect(await quotas.of("bob")).toEqual({ ...NO_QUOTA, vcpus: 4 });
+  expect(await quotas.set("alice", null)).toEqual({ ...NO_QUOTA, vcpus: 4 });
 });
 
 test("another server's change shows within five seconds, and changes at the same time are both kept", async () => {
   await using world = await openWorld();
   let now = Date.now();
   const make = () =>
-    createQuotas({ documents: world.store.documents, defaults: NONE, clock: { now: () => now } });
+    createQuotas({ documents: world.store.documents, defaults: NO_QUOTA, clock: { now: () => now } });
   const [one, other] = [make(), make()];
-  expect(await one.of("alice")).toEqual(NONE);
+  expect(await one.of("alice")).toEqual(NO_QUOTA);
   await Promise.all([other.set("alice", { vcpus: 1 }), make().set("alice", { builds: 2 })]);
-  expect(await one.of("alice")).toEqual(NONE);
+  expect(await one.of("alice")).toEqual(NO_QUOTA);
   now += 5000;
-  expect(await one.of("alice")).toEqual({ ...NONE, vcpus: 1, builds: 2 });
+  expect(await one.of("alice")).toEqual({ ...NO_QUOTA, vcpus: 1, builds: 2 });
 });
 
 test("what is no quota is refused", async () => {
   await using world = await openWorld();
-  const quotas = createQuotas({ documents: world.store.documents, defaults: NONE });
+  const quotas = createQuotas({ documents: world.store.documents, defaults: NO_QUOTA });
   for (const wrong of [{ vcpus: -1 }, { vcpus: 1.5 }, { vcpus: "9" }, { cpus: 1 }, { vcpus: Number.NaN }])
     await expect(quotas.set("alice", wrong as Partial<Quota>)).rejects.toMatchObject({ code: "invalid" });
-  expect(await quotas.of("alice")).toEqual(NONE);
+  expect(await quotas.of("alice")).toEqual(NO_QUOTA);
 });
 
 test("each limit is held, whichever tool meets it, and nothing is written beyond it", async () => {

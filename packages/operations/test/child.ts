@@ -2,7 +2,7 @@
 // prints what it got only after the store acknowledged it.
 
 import { readSync, writeSync } from "node:fs";
-import { newId } from "@formation-mcp/contract";
+import { NO_QUOTA, newId } from "@formation-mcp/contract";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { buildRequest } from "./request.ts";
 
@@ -46,11 +46,12 @@ if (role === "spend") {
   }
 }
 if (role === "quota") {
-  const none = { vcpus: null, memory_mb: null, disk_gb: null, instances: null, operations_per_minute: null };
   for (;;) {
-    const made = await store.submit({ ...buildRequest(), quota: { ...none, builds: 300 } }).catch((error) => {
-      if (error.code !== "limit") throw error;
-    });
+    const made = await store
+      .submit({ ...buildRequest(), quota: { ...NO_QUOTA, builds: 300 } })
+      .catch((error) => {
+        if (error.code !== "limit") throw error;
+      });
     if (!made) break;
     say(made.operation.id);
   }

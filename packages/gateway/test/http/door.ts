@@ -8,7 +8,7 @@ import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import { allScopes, type Scope } from "@formation-mcp/auth";
 import { type Authority, createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
-import type { AuditRecord } from "@formation-mcp/contract";
+import { type AuditRecord, NO_QUOTA } from "@formation-mcp/contract";
 import { createAudit, createControl, createQuotas, type ToolBounds } from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type GatewaySettings } from "@formation-mcp/gateway/http";
 import type { Store } from "@formation-mcp/operations";
@@ -67,14 +67,7 @@ export async function openDoor(options: DoorOptions = {}): Promise<Door> {
   const audit = createAudit({ store: store.audit, clock, logger });
   const quotas = createQuotas({
     documents,
-    defaults: {
-      vcpus: null,
-      memory_mb: null,
-      disk_gb: null,
-      instances: null,
-      builds: null,
-      operations_per_minute: null,
-    },
+    defaults: NO_QUOTA,
     clock,
   });
   const control = createControl({ store, queue, artifacts, clock, audit, quotas, ...bounds });

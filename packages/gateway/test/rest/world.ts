@@ -10,7 +10,7 @@ import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import type { Scope } from "@formation-mcp/auth";
 import { type Authority, createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
-import { silentLogger } from "@formation-mcp/contract";
+import { NO_QUOTA, silentLogger } from "@formation-mcp/contract";
 import { type Audit, createAudit, createControl, createQuotas, type Quotas } from "@formation-mcp/control";
 import { bearer, type Env, type GatewayDeps, restRoutes } from "@formation-mcp/gateway/http";
 import type { Store } from "@formation-mcp/operations";
@@ -78,8 +78,7 @@ export async function openWorld(): Promise<World> {
   const artifacts = await openDirectoryArtifacts({ path: join(dir, "artifacts") });
   const audit = createAudit({ store: store.audit });
   const { documents, counters } = store;
-  const none = { vcpus: null, memory_mb: null, disk_gb: null, instances: null, builds: null };
-  const quotas = createQuotas({ documents, defaults: { ...none, operations_per_minute: null } });
+  const quotas = createQuotas({ documents, defaults: NO_QUOTA });
   const control = createControl({ store, queue, artifacts, audit, quotas });
   const authority = createAuthority({
     documents,

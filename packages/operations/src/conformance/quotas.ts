@@ -1,19 +1,11 @@
 // Laws of quotas: whatever is asked for at the same time, nobody gets more than the limit, and nobody is held for nothing.
 
-import type { Operation, Quota } from "@formation-mcp/contract";
+import { NO_QUOTA, type Operation } from "@formation-mcp/contract";
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { Store, Submission } from "../port.ts";
 import { MINUTE, NEEDS, OWNER, refused, type World } from "./world.ts";
 
-const NONE: Quota = {
-  vcpus: null,
-  memory_mb: null,
-  disk_gb: null,
-  instances: null,
-  builds: null,
-  operations_per_minute: null,
-};
 const IDLE = { vcpus: 0, memory_mb: 0, disk_gb: 0, instances: 0, builds: 0 };
 const ONE = { ...NEEDS, instances: 1, builds: 0 };
 
@@ -56,7 +48,9 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
       await live(bld);
       const revision = store.revision();
       const request = ship(bld, { name: "second" });
-      const refusal = await store.submit({ ...request, quota: { ...NONE, [name]: limit } }).catch((e) => e);
+      const refusal = await store
+        .submit({ ...request, quota: { ...NO_QUOTA, [name]: limit } })
+        .catch((e) => e);
       expect(refusal).toMatchObject({ name: "FormationError", code: "limit" });
       expect(refusal.details.field).toBe(field);
       expect(refusal.details.remedy).toMatch(/Delete.*operator/);
@@ -65,13 +59,13 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
       await refused(store.operation(OWNER, request.operation.id), "not_found");
       expect(await store.instanceByName(OWNER, "second")).toBeNull();
       expect(await store.usage(OWNER)).toEqual(ONE);
-      await store.submit({ ...request, quota: { ...NONE, [name]: ONE[name] * 2 } });
+      await store.submit({ ...request, quota: { ...NO_QUOTA, [name]: ONE[name] * 2 } });
     });
   }
 
   it("so many builds may wait and run at once", async () => {
     const { store, build, claim, lease } = open();
-    const quota = { ...NONE, builds: 2 };
+    const quota = { ...NO_QUOTA, builds: 2 };
     await store.submit({ ...build(), quota });
     await store.submit({ ...build(), quota });
     const running = (await claim()) as Operation;
@@ -88,7 +82,7 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     const { store, ready, live, ship, claim, lease } = open();
     const bld = await ready();
     const [one, two] = [await live(bld, "one"), await live(bld, "two")];
-    const quota = { ...NONE, memory_mb: 2048, instances: 2 };
+    const quota = { ...NO_QUOTA, memory_mb: 2048, instances: 2 };
     const replace = (vm: typeof one, memory_mb: number) => {
       const request = sized(ship(bld, { instance_id: vm, name: vm === one ? "one" : "two" }), {
         ...NEEDS,
@@ -143,7 +137,7 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     const { store, ready, live, ship, control, remove } = open();
     const bld = await ready();
     const vm = await live(bld);
-    const quota = { ...NONE, vcpus: 0, memory_mb: 100, disk_gb: 0, instances: 0, builds: 0 };
+    const quota = { ...NO_QUOTA, vcpus: 0, memory_mb: 100, disk_gb: 0, instances: 0, builds: 0 };
     const smaller = { vcpus: 1, memory_mb: 256, disk_gb: 5 };
     await store.submit({ ...sized(ship(bld, { instance_id: vm }), smaller), quota });
     await store.submit({ ...control(vm), quota });
@@ -155,7 +149,7 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     const { store, build } = open();
     const idempotency = { key: "k", inputDigest: "d" };
     const first = await store.submit({ ...build(), idempotency });
-    const quota = { ...NONE, builds: 0, operations_per_minute: 0 };
+    const quota = { ...NO_QUOTA, builds: 0, operations_per_minute: 0 };
     const again = await store.submit({ ...build(), idempotency, quota });
     expect(again).toEqual({ operation: first.operation, replayed: true });
   });
@@ -163,7 +157,7 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
   it("so many operations are begun a minute; what was refused did not count", async () => {
     const { store, build, clock } = open();
     clock.pass(MINUTE - (clock.now() % MINUTE));
-    const quota = { ...NONE, builds: 2, operations_per_minute: 3 };
+    const quota = { ...NO_QUOTA, builds: 2, operations_per_minute: 3 };
     const submit = (over = {}) => store.submit({ ...build(), quota: { ...quota, ...over } });
     await submit();
     await submit();
@@ -187,7 +181,7 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     await fc.assert(
       fc.asyncProperty(wishes, async (list) => {
         const owner = `owner ${round++}`;
-        const quota = { ...NONE, vcpus: 8, memory_mb: 2000, disk_gb: 30, instances: 5, builds: 2 };
+        const quota = { ...NO_QUOTA, vcpus: 8, memory_mb: 2000, disk_gb: 30, instances: 5, builds: 2 };
         const own = await ownBuild(store, build, owner);
         const calls = list.map((wish, i) => {
           const request = sized(ship(own, { owner, name: `n${i}` }), { ...wish, disk_gb: 5 });
