@@ -71,16 +71,17 @@ async function prepare(
 }
 
 function runner(connection: Connection, query: () => Query) {
-  const run = async <T>(begin: string, script: (q: Query) => Script<T>): Promise<T> => {
+  const run = async <T>(action: () => T): Promise<T> => {
     try {
-      return await retryBusy(() => connection.transaction(begin, script(query())));
+      return await retryBusy(action);
     } catch (error) {
       throw asFormationError(error);
     }
   };
   return {
-    read: <T>(script: (q: Query) => Script<T>) => run("BEGIN", script),
-    write: <T>(script: (q: Query) => Script<T>) => run("BEGIN IMMEDIATE", script),
+    read: <T>(script: (q: Query) => Script<T>) => run(() => connection.read(() => script(query()))),
+    write: <T>(script: (q: Query) => Script<T>) =>
+      run(() => connection.transaction("BEGIN IMMEDIATE", script(query()))),
     revision: () => connection.revision(),
     close: async () => connection.close(),
   };
@@ -89,6 +90,8 @@ function runner(connection: Connection, query: () => Query) {
 class Connection {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, { statement: StatementSync; reads: boolean }>();
+  /** The first questions of scripts that ask more than one. */
+  readonly #followed = new Set<string>();
   #dataVersion = -1;
   #revision = 0;
 
@@ -104,12 +107,25 @@ class Connection {
     return this.#prepared(text).statement.get();
   }
 
-  transaction<T>(begin: string, script: Script<T>): T {
-    if (!this.#database.isOpen) {
-      throw new FormationError("unavailable", "The database is closed.", {
-        remedy: "The program is stopping; try again when it runs.",
-      });
+  /**
+   * A script that asks one thing needs no transaction: a statement is one by itself. Which first questions are followed by
+   * others is learnt; such a script is started anew, so that all it asks is answered from one moment.
+   */
+  read<T>(script: () => Script<T>): T {
+    this.#checkOpen();
+    const alone = script();
+    const asked = alone.next();
+    if (asked.done) return asked.value;
+    if (!this.#followed.has(asked.value.sql)) {
+      const answered = alone.next(this.#query(asked.value));
+      if (answered.done) return answered.value;
+      this.#followed.add(asked.value.sql);
     }
+    return this.transaction("BEGIN", script());
+  }
+
+  transaction<T>(begin: string, script: Script<T>): T {
+    this.#checkOpen();
     this.#run(begin);
     let changes = 0;
     try {
@@ -144,6 +160,13 @@ class Connection {
   close(): void {
     this.#statements.clear();
     if (this.#database.isOpen) this.#database.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#database.isOpen) return;
+    throw new FormationError("unavailable", "The database is closed.", {
+      remedy: "The program is stopping; try again when it runs.",
+    });
   }
 
   #query(query: CompiledQuery): Result {
