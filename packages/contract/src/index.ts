@@ -19,6 +19,16 @@ export {
   SUBJECTS,
   type WakeMessage,
 } from "./messages.ts";
+export {
+  checkLabels,
+  covers,
+  DRAINS,
+  type Drain,
+  hasLabels,
+  isHeard,
+  type Placement,
+  suits,
+} from "./nodes.ts";
 export { NO_QUOTA, type Quota, type Usage } from "./quotas.ts";
 export {
   type Build,

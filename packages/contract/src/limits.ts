@@ -34,6 +34,10 @@ export const LIMITS = {
   /** A queued operation ends here at the latest. */
   queuedMs: DAY,
   reconcileEveryMs: MINUTE,
+  /** A node that was not heard of for so long is not counted on, and its instances are lost: three leases. */
+  nodeSilentMs: 90_000,
+  /** Labels of a node, or asked of one. */
+  labels: 16,
   /** How long a line of the audit log is kept. */
   auditKeptMs: 90 * DAY,
   /** A challenge is good for so long. */

@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { FormationError } from "./errors.ts";
 import { type Id, idKind } from "./ids.ts";
+import type { Placement } from "./nodes.ts";
 
 /** The work subjects, beside `vm.control.<node>`. */
 export const SUBJECTS = { build: "pack.build", ship: "pack.ship" } as const;
@@ -45,4 +46,6 @@ export interface ChangeEvent {
   owner: string;
   /** Its new version, if the sender knows it. */
   version?: number;
+  /** A queued operation that the node it woke could not take: whom this suits may look for it, once. */
+  wanted?: Placement;
 }

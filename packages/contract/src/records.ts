@@ -3,6 +3,7 @@
 import type { Formfile, Resources } from "@formation-mcp/formfile";
 import type { ErrorRecord } from "./errors.ts";
 import type { Id } from "./ids.ts";
+import type { Drain } from "./nodes.ts";
 import type { BuildState, DeploymentState, InstanceDesire, InstanceState, OperationState } from "./states.ts";
 
 /** What every record has. `version` rises with each change; a change names the version it read (compare-and-set). */
@@ -137,7 +138,12 @@ export interface NodeRecord {
   pid: number;
   /** The worker's program version: an older worker is asked to drain by a newer program. */
   program: string;
+  /** The worker is leaving: it takes nothing more. Written by the worker. */
   draining: boolean;
+  /** Takes nothing but what is pinned to it. Written by admins, as is `drain`. */
+  cordoned: boolean;
+  /** What is to become of its instances; null if it is not drained. */
+  drain: Drain | null;
 }
 
 /** What an operation does, each with what it needs to know. */
@@ -172,6 +178,8 @@ export interface Operation extends RecordBase {
   target_id: Id;
   /** The node that alone may take it, or null for any. */
   node_id: Id<"node"> | null;
+  /** Labels that the node must have. */
+  labels: Record<string, string>;
   /** What the node must have free. A build's memory and vcpus are its limits while it runs. */
   needs: Resources;
   /** Rises with each claim: the fencing token. 0 before the first. */

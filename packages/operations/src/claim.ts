@@ -5,6 +5,7 @@ import type { Operation } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
 import { type Kysely, type SelectQueryBuilder, sql } from "kysely";
 import { giveBack } from "./follow.ts";
+import { allAmong, labelsOf } from "./labels.ts";
 import type { Store } from "./port.ts";
 import { toOperation } from "./rows.ts";
 import type { Tables } from "./schema.ts";
@@ -17,8 +18,10 @@ export function* claim(q: Query, request: Request): Script<Operation | null> {
   yield* takeBackSilent(q);
   const { subjects, free } = request;
   if (subjects.length === 0) return null;
+  const labels = labelsOf(request.labels ?? {});
   const params = {
     ...numbered("subject", subjects),
+    ...numbered("label", labels),
     node: request.node_id,
     vcpus: free.vcpus,
     memory: free.memory_mb,
@@ -27,7 +30,7 @@ export function* claim(q: Query, request: Request): Script<Operation | null> {
     until: q.now + request.leaseMs,
   };
   const [row] = yield* all(
-    q.cached(`claim ${subjects.length}`, params, (db, p) =>
+    q.cached(`claim ${subjects.length} ${labels.length}`, params, (db, p) =>
       db
         .updateTable("operations")
         .set((eb) => ({
@@ -41,7 +44,14 @@ export function* claim(q: Query, request: Request): Script<Operation | null> {
           updated_at: p.now,
           version: eb("version", "+", 1),
         }))
-        .where("seq", "=", oldest(db, values(p, "subject", subjects.length), p))
+        .where(
+          "seq",
+          "=",
+          oldest(db, values(p, "subject", subjects.length), {
+            ...p,
+            labels: values(p, "label", labels.length),
+          }),
+        )
         .returningAll(),
     ),
   );
@@ -50,6 +60,7 @@ export function* claim(q: Query, request: Request): Script<Operation | null> {
 
 interface Fit {
   node: Request["node_id"];
+  labels: string[];
   vcpus: number;
   memory: number;
   disk: number;
@@ -76,7 +87,13 @@ function oldestOf(
     .select("o.seq")
     .where("o.state", "=", sql.lit("queued" as const))
     .where("o.subject", "=", subject)
-    .where((eb) => eb.or([eb("o.node_id", "is", null), eb("o.node_id", "=", fit.node)]))
+    .where((eb) =>
+      eb.or([
+        eb("o.node_id", "=", fit.node),
+        eb.and([eb("o.node_id", "is", null), eb.not(eb.exists(cordoned(db, fit.node)))]),
+      ]),
+    )
+    .where((eb) => eb.or([eb("o.labels", "is", null), allAmong("o.labels", fit.labels)]))
     .where("o.vcpus", "<=", fit.vcpus)
     .where("o.memory_mb", "<=", fit.memory)
     .where("o.disk_gb", "<=", fit.disk)
@@ -95,6 +112,11 @@ function oldestOf(
     )
     .orderBy("o.seq")
     .limit(ONE) as never;
+}
+
+/** A cordoned node takes what is pinned to it, and nothing else. */
+function cordoned(db: Kysely<Tables>, node: Request["node_id"]) {
+  return db.selectFrom("nodes").select("id").where("id", "=", node).where("cordoned", "=", ONE);
 }
 
 /**

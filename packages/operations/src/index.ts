@@ -6,6 +6,7 @@ export type {
   BuildPatch,
   Changes,
   DeploymentPatch,
+  Gone,
   Idempotency,
   InstancePatch,
   Lease,
@@ -20,3 +21,4 @@ export type {
   Submission,
   SweepResult,
 } from "./port.ts";
+export { waitingFor } from "./waiting.ts";

@@ -3,9 +3,10 @@
 import { FormationError } from "@formation-mcp/contract";
 import { firstMigration } from "./migration-1.ts";
 import { secondMigration } from "./migration-2.ts";
+import { thirdMigration } from "./migration-3.ts";
 import { all, count, first, type Query, type Script } from "./script.ts";
 
-const MIGRATIONS = [firstMigration, secondMigration] as const;
+const MIGRATIONS = [firstMigration, secondMigration, thirdMigration] as const;
 
 /** Brings an empty or older database up to date. The driver runs it inside one write transaction. */
 export function* migrate(q: Query): Script<{ from: number; to: number }> {

@@ -29,7 +29,8 @@ export type NewInstance = Omit<Instance, Filled>;
 export type NewOperation = Pick<
   Operation,
   "id" | "owner" | "tool" | "subject" | "input" | "target_id" | "node_id" | "needs" | "deadline_at"
->;
+> &
+  Partial<Pick<Operation, "labels">>;
 
 /** One request of a caller: an operation and the records it is about, written together or not at all. */
 export interface Submission {
@@ -120,6 +121,12 @@ export interface SweepResult {
   removedBuilds: Build[];
 }
 
+/** What a removed node left behind, as it has become. */
+export interface Gone {
+  instances: Instance[];
+  operations: Operation[];
+}
+
 export interface AuditQuery {
   limit: number;
   cursor?: string | null;
@@ -157,12 +164,15 @@ export interface Store {
   /** Writes a submission. With an idempotency key used before (24 h) it writes nothing and returns what that made. */
   submit(submission: Submission): Promise<{ operation: Operation; replayed: boolean }>;
   /**
-   * Takes the oldest queued operation that fits: its subject and its node are the claimer's, what it needs is free, its
-   * `run_at` has come, and no older unfinished operation works on the same instance. Raises `attempt` and sets the lease.
+   * Takes the oldest queued operation that fits: its subject and its node are the claimer's, its labels among the
+   * claimer's, what it needs is free, its `run_at` has come, and no older unfinished operation works on the same instance.
+   * Raises `attempt` and sets the lease. A cordoned node is given only what is pinned to it.
    */
   claim(request: {
     node_id: Id<"node">;
     subjects: string[];
+    /** The node's labels. Default: none. */
+    labels?: Record<string, string>;
     free: Operation["needs"];
     leaseMs: number;
   }): Promise<Operation | null>;
@@ -198,11 +208,24 @@ export interface Store {
     query: PageQuery & { states?: InstanceState[]; metadata?: Record<string, string>; node_id?: Id<"node"> },
   ): Promise<Page<Instance>>;
 
-  /** Writes or renews this worker's node record and its heartbeat. */
+  /** Writes or renews this worker's node record and its heartbeat. What admins want of the node stays as it is. */
   registerNode(
-    node: Omit<NodeRecord, "version" | "created_at" | "updated_at" | "heartbeat_at">,
+    node: Omit<NodeRecord, "version" | "created_at" | "updated_at" | "heartbeat_at" | "cordoned" | "drain">,
   ): Promise<NodeRecord>;
   nodes(): Promise<NodeRecord[]>;
+  /** Writes what an admin wants of a node. @throws FormationError `not_found` */
+  steerNode(id: Id<"node">, wish: Pick<NodeRecord, "cordoned" | "drain">): Promise<NodeRecord>;
+  /**
+   * Forgets a node. Its instances that were to be deleted are deleted, the others `failed`, and say why; what is pinned to
+   * it fails, what else it runs is tried elsewhere after the lease.
+   * @throws FormationError `not_found`; without `force` `conflict` while it has instances or runs anything.
+   */
+  removeNode(id: Id<"node">, options: { force: boolean }): Promise<Gone>;
+  /**
+   * Marks as `lost` the instances of nodes that were not heard of for `silentMs`, except those that an operation works on.
+   * Their nodes bring them back.
+   */
+  markLost(silentMs: number): Promise<Instance[]>;
 
   /**
    * What an owner has now, as quotas count it: instances that are not deleted, one that is about to be replaced with the

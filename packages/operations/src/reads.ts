@@ -1,11 +1,11 @@
-// Questions about single records, nodes and roots that are no page and no change of an operation.
+// Questions about single records and roots that are no page and no change of an operation.
 
-import type { Id, Instance, NodeRecord, Operation } from "@formation-mcp/contract";
+import type { Id, Instance, Operation } from "@formation-mcp/contract";
 import { FormationError } from "@formation-mcp/contract";
 import { documentArtifacts } from "./documents.ts";
-import type { InstancePatch, Store } from "./port.ts";
+import type { InstancePatch } from "./port.ts";
 import { instanceRow, patchInstance } from "./records.ts";
-import { toInstance, toNode, toOperation } from "./rows.ts";
+import { toInstance, toOperation } from "./rows.ts";
 import { all, first, ONE, type Query, type Script } from "./script.ts";
 import { instanceByName } from "./submit.ts";
 
@@ -53,39 +53,6 @@ export function* observe(q: Query, id: Id<"vm">, version: number, patch: Instanc
   }
   yield* patchInstance(q, row, patch);
   return toInstance(yield* instanceRow(q, null, id));
-}
-
-export function* registerNode(q: Query, node: Parameters<Store["registerNode"]>[0]): Script<NodeRecord> {
-  const set = {
-    name: node.name,
-    labels: JSON.stringify(node.labels),
-    capacity: JSON.stringify(node.capacity),
-    engine: JSON.stringify(node.engine),
-    heartbeat_at: q.now,
-    pid: node.pid,
-    program: node.program,
-    draining: node.draining ? 1 : 0,
-    updated_at: q.now,
-  };
-  const [row] = yield* all(
-    q.cached("nodes.write", { id: node.id, ...set, created_at: q.now, one: 1 }, (db, { one, ...p }) => {
-      const { id: _, created_at: __, ...changed } = p;
-      return db
-        .insertInto("nodes")
-        .values({ ...p, version: one })
-        .onConflict((conflict) =>
-          conflict.column("id").doUpdateSet((eb) => ({ ...changed, version: eb("nodes.version", "+", 1) })),
-        )
-        .returningAll();
-    }),
-  );
-  if (!row) throw new FormationError("internal", "The node was not written.");
-  return toNode(row);
-}
-
-export function* nodes(q: Query): Script<NodeRecord[]> {
-  const rows = yield* all(q.cached("nodes", {}, (db) => db.selectFrom("nodes").selectAll().orderBy("id")));
-  return rows.map(toNode);
 }
 
 export function* artifactRoots(q: Query): Script<string[]> {

@@ -10,6 +10,7 @@ import {
   type Operation,
   type OperationInput,
 } from "@formation-mcp/contract";
+import { readLabels } from "./labels.ts";
 import type {
   BuildPatch,
   DeploymentPatch,
@@ -41,6 +42,7 @@ export function toOperation(row: OperationRow): Operation {
     input: JSON.parse(row.input) as OperationInput,
     target_id: row.target_id,
     node_id: row.node_id,
+    labels: readLabels(row.labels),
     needs: { vcpus: row.vcpus, memory_mb: row.memory_mb, disk_gb: row.disk_gb },
     attempt: row.attempt,
     send: row.send,
@@ -131,6 +133,7 @@ export function toNode(row: NodeRow): NodeRecord {
     capacity: JSON.parse(row.capacity),
     engine: JSON.parse(row.engine),
     draining: row.draining !== 0,
+    cordoned: row.cordoned !== 0,
   };
 }
 

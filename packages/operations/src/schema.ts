@@ -5,6 +5,7 @@ import type {
   AuditRecord,
   BuildState,
   DeploymentState,
+  Drain,
   Id,
   InstanceDesire,
   InstanceState,
@@ -36,6 +37,8 @@ interface OperationTable extends Base {
   /** What operations are serialised by: the instance, or the build of a build operation. */
   serial_key: Id;
   node_id: Id<"node"> | null;
+  /** As `labels.ts` writes them; null for none. */
+  labels: string | null;
   vcpus: number;
   memory_mb: number;
   disk_gb: number;
@@ -128,6 +131,8 @@ interface NodeTable {
   pid: number;
   program: string;
   draining: Flag;
+  cordoned: Generated<Flag>;
+  drain: Drain | null;
 }
 
 interface IdempotencyTable {

@@ -9,6 +9,7 @@ import * as counters from "./counters.ts";
 import * as documents from "./documents.ts";
 import { EXPIRED } from "./expire.ts";
 import * as listing from "./listing.ts";
+import * as nodes from "./nodes.ts";
 import type { Page, Store } from "./port.ts";
 import { usage } from "./quota.ts";
 import * as reads from "./reads.ts";
@@ -60,8 +61,11 @@ export function storeOver(runner: Runner): Store {
     deployments: (query) => read((q) => listing.deployments(q, query)),
     instances: (query) => read((q) => listing.instances(q, query)),
 
-    registerNode: (node) => write((q) => reads.registerNode(q, node)),
-    nodes: () => read(reads.nodes),
+    registerNode: (node) => write((q) => nodes.registerNode(q, node)),
+    nodes: () => read(nodes.nodes),
+    steerNode: (id, wish) => write((q) => nodes.steerNode(q, id, wish)),
+    removeNode: (id, options) => write((q) => nodes.removeNode(q, id, options)),
+    markLost: (silentMs) => write((q) => nodes.markLost(q, silentMs)),
 
     usage: (owner) => read((q) => usage(q, owner)),
     audit: {

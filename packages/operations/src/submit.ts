@@ -4,6 +4,7 @@ import { FormationError, type Id, type Instance, LIMITS, type Operation } from "
 import { sql } from "kysely";
 import { cancelOperation } from "./cancel.ts";
 import { end } from "./follow.ts";
+import { writeLabels } from "./labels.ts";
 import type { Idempotency, Submission } from "./port.ts";
 import { within } from "./quota.ts";
 import { buildRow, instanceRow, patchInstance, useBuild, writeMetadata } from "./records.ts";
@@ -195,6 +196,7 @@ function* addOperation(q: Query, { operation }: Submission, desire: Desire): Scr
     target_id: given.target_id,
     serial_key: serialKey(input),
     node_id: given.node_id,
+    labels: writeLabels(given.labels),
     vcpus: needs.vcpus,
     memory_mb: needs.memory_mb,
     disk_gb: needs.disk_gb,

@@ -5,8 +5,9 @@ import { LIMITS } from "@formation-mcp/contract";
 import { sql } from "kysely";
 import { silent } from "./claim.ts";
 import { type End, end, giveBack, move } from "./follow.ts";
+import { readLabels } from "./labels.ts";
+import { nodes } from "./nodes.ts";
 import type { SweepResult } from "./port.ts";
-import { nodes } from "./reads.ts";
 import { toOperation, write } from "./rows.ts";
 import type { OperationRow } from "./schema.ts";
 import { all, count, ONE, type Query, type Script } from "./script.ts";
@@ -162,8 +163,11 @@ function* stranded(
   return rows.length === FEW && before.resend.length + rows.length < RESEND;
 }
 
-function waiting({ vcpus, memory_mb, disk_gb, node_id }: OperationRow, behind: string | null): Waiting {
-  return { needs: { vcpus, memory_mb, disk_gb }, node_id, behind };
+function waiting(
+  { vcpus, memory_mb, disk_gb, node_id, labels }: OperationRow,
+  behind: string | null,
+): Waiting {
+  return { needs: { vcpus, memory_mb, disk_gb }, node_id, labels: readLabels(labels), behind };
 }
 
 /** What is ended, given back and woken again; what is removed is the next thing. */

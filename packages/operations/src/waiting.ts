@@ -1,38 +1,72 @@
-// Why a queued operation waits, in one line for a person: what fits nobody must say so.
+// Why a queued operation waits, in one line for a person: what fits nobody must say so. It names no node but the one that
+// the operation is for, which its owner knows: who has which machines is not everybody's business.
 
-import { LIMITS, type NodeRecord, type Operation } from "@formation-mcp/contract";
+import {
+  covers,
+  hasLabels,
+  isHeard,
+  type NodeRecord,
+  type Operation,
+  type Placement,
+} from "@formation-mcp/contract";
 
 type Needs = Operation["needs"];
 
-/** A node that was silent for this long is not counted on. */
-const NODE_SILENT_MS = 2 * LIMITS.reconcileEveryMs;
-
-export interface Waiting {
-  needs: Needs;
-  node_id: Operation["node_id"];
+export interface Waiting extends Placement {
   /** The older unfinished operation on the same instance, if there is one. */
   behind: string | null;
 }
 
-/** Says what the operation waits for, given what the nodes have. */
-export function waitingFor({ needs, node_id, behind }: Waiting, nodes: NodeRecord[], now: number): string {
+/** Says what an operation waits for, given what the nodes have. */
+export function waitingFor(waiting: Waiting, nodes: readonly NodeRecord[], now: number): string {
+  const { needs, node_id, labels, behind } = waiting;
   if (behind !== null) return `Waiting for ${behind}, which works on the same record, to end.`;
-  const alive = nodes.filter((node) => !node.draining && now - node.heartbeat_at < NODE_SILENT_MS);
-  const fit = alive.filter((node) => node_id === null || node.id === node_id);
-  if (node_id !== null && fit.length === 0) {
-    const name = nodes.find((node) => node.id === node_id)?.name ?? node_id;
-    return `Waiting for the node ${name}, which is not running a worker now.`;
+  if (node_id !== null)
+    return waitingForNode(
+      waiting,
+      nodes.find(({ id }) => id === node_id),
+      now,
+    );
+  const open = nodes.filter((node) => isHeard(node, now) && !node.draining);
+  if (open.length === 0) return "Waiting for a worker: none is running.";
+  const labelled = open.filter((node) => hasLabels(node.labels, labels));
+  const [asked, also] = [labelsText("with", labels), labelsText("and", labels)];
+  if (labelled.length === 0) return `Waiting for a node${asked}: there is none.`;
+  const taking = labelled.filter((node) => !node.cordoned);
+  if (taking.length === 0) return `Waiting for a node${asked}: none takes work now, by the operator's wish.`;
+  if (!taking.some(({ capacity }) => covers(capacity, needs))) {
+    const largest = largestOf(taking.map(({ capacity }) => capacity));
+    return `Waiting for a node with ${amount(needs)}${also}: no node is that large; the largest has ${amount(largest)}.`;
   }
-  if (fit.length === 0) return "Waiting for a worker: none is running.";
-  if (!fit.some((node) => covers(node.capacity, needs))) {
-    const has = fit.map((node) => `${node.name} has ${amount(node.capacity)}`).slice(0, 3);
-    return `Waiting for a node with ${amount(needs)}; no node is that large (${has.join("; ")}).`;
-  }
-  return `Waiting for a node with ${amount(needs)} free.`;
+  return `Waiting for a node with ${amount(needs)} free${also}.`;
 }
 
-function covers(has: Needs, needs: Needs): boolean {
-  return has.vcpus >= needs.vcpus && has.memory_mb >= needs.memory_mb && has.disk_gb >= needs.disk_gb;
+function waitingForNode({ needs, labels }: Waiting, node: NodeRecord | undefined, now: number): string {
+  if (!node) return "Waiting for a node that was removed.";
+  const { name, capacity, heartbeat_at } = node;
+  if (!isHeard(node, now)) {
+    return `Waiting for the node ${name}, which is not heard of since ${new Date(heartbeat_at).toISOString()}.`;
+  }
+  if (node.draining) return `Waiting for the node ${name}, whose worker is leaving.`;
+  if (!hasLabels(node.labels, labels))
+    return `Waiting for the node ${name}, which is not ${labelsText("one with", labels).trim()}.`;
+  if (!covers(capacity, needs)) {
+    return `Waiting for ${amount(needs)} on the node ${name}, which has only ${amount(capacity)}.`;
+  }
+  return `Waiting for ${amount(needs)} free on the node ${name}.`;
+}
+
+/** The node with the most memory, and of these the one with the most vCPUs. */
+function largestOf(capacities: Needs[]): Needs {
+  const [first = { vcpus: 0, memory_mb: 0, disk_gb: 0 }] = capacities.sort(
+    (a, b) => b.memory_mb - a.memory_mb || b.vcpus - a.vcpus || b.disk_gb - a.disk_gb,
+  );
+  return first;
+}
+
+function labelsText(word: string, labels: Placement["labels"]): string {
+  const pairs = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
+  return pairs.length === 0 ? "" : ` ${word} the label${pairs.length === 1 ? "" : "s"} ${pairs.join(", ")}`;
 }
 
 function amount({ vcpus, memory_mb, disk_gb }: Needs): string {

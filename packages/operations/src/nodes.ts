@@ -1,0 +1,232 @@
+// What happens to nodes, and to what is on them when they fall silent or are removed.
+
+import {
+  type ErrorRecord,
+  FormationError,
+  type Id,
+  type Instance,
+  LIMITS,
+  type NodeRecord,
+} from "@formation-mcp/contract";
+import { sql } from "kysely";
+import { CANCELLED } from "./cancel.ts";
+import { end, giveBack } from "./follow.ts";
+import type { Gone, Store } from "./port.ts";
+import { instanceRow, patchDeployment, patchInstance } from "./records.ts";
+import { notFound, toInstance, toNode, toOperation } from "./rows.ts";
+import type { InstanceRow, NodeRow, OperationRow } from "./schema.ts";
+import { all, count, first, type Query, type Script } from "./script.ts";
+
+export function* registerNode(q: Query, node: Parameters<Store["registerNode"]>[0]): Script<NodeRecord> {
+  const set = {
+    name: node.name,
+    labels: JSON.stringify(node.labels),
+    capacity: JSON.stringify(node.capacity),
+    engine: JSON.stringify(node.engine),
+    heartbeat_at: q.now,
+    pid: node.pid,
+    program: node.program,
+    draining: node.draining ? 1 : 0,
+    updated_at: q.now,
+  };
+  const [row] = yield* all(
+    q.cached("nodes.write", { id: node.id, ...set, created_at: q.now, one: 1 }, (db, { one, ...p }) => {
+      const { id: _, created_at: __, ...changed } = p;
+      return db
+        .insertInto("nodes")
+        .values({ ...p, version: one })
+        .onConflict((conflict) =>
+          conflict.column("id").doUpdateSet((eb) => ({ ...changed, version: eb("nodes.version", "+", 1) })),
+        )
+        .returningAll();
+    }),
+  );
+  if (!row) throw new FormationError("internal", "The node was not written.");
+  return toNode(row);
+}
+
+export function* nodes(q: Query): Script<NodeRecord[]> {
+  const rows = yield* all(q.cached("nodes", {}, (db) => db.selectFrom("nodes").selectAll().orderBy("id")));
+  return rows.map(toNode);
+}
+
+export function* steerNode(
+  q: Query,
+  id: Id<"node">,
+  { cordoned, drain }: Pick<NodeRecord, "cordoned" | "drain">,
+): Script<NodeRecord> {
+  const set = { cordoned: cordoned ? 1 : 0, drain, updated_at: q.now };
+  const [row] = yield* all(
+    q.cached("nodes.steer", { ...set, _id: id }, (db, { _id, ...p }) =>
+      db
+        .updateTable("nodes")
+        .set((eb) => ({ ...p, version: eb("version", "+", 1) }))
+        .where("id", "=", _id)
+        .returningAll(),
+    ),
+  );
+  if (!row) throw notFound("node", id);
+  return toNode(row);
+}
+
+/** States in which something of an instance is on its node that only the node can tell about. */
+const TOLD = ["starting", "running", "pausing", "paused", "stopping", "stopped"] as const;
+
+export function* markLost(q: Query, silentMs: number): Script<Instance[]> {
+  const silent = yield* all(
+    q.cached("nodes.silent", { before: q.now - silentMs }, (db, p) =>
+      db.selectFrom("nodes").select(["id", "heartbeat_at"]).where("heartbeat_at", "<=", p.before),
+    ),
+  );
+  const lost: Instance[] = [];
+  for (const node of silent) {
+    for (const row of yield* tellable(q, node.id)) {
+      yield* patchInstance(q, row, { state: "lost", error: silence(node.heartbeat_at) });
+      lost.push(toInstance(yield* instanceRow(q, null, row.id)));
+    }
+  }
+  return lost;
+}
+
+function* tellable(q: Query, node: Id<"node">): Script<InstanceRow[]> {
+  return yield* all(
+    q.cached("nodes.tellable", { node }, (db, p) =>
+      db
+        .selectFrom("instances as i")
+        .selectAll("i")
+        .where("i.node_id", "=", p.node)
+        .where("i.machine_id", "is not", null)
+        .where(
+          "i.state",
+          "in",
+          TOLD.map((state) => sql.lit(state)),
+        )
+        .where(({ not, exists, selectFrom }) =>
+          not(
+            exists(
+              selectFrom("operations as o")
+                .select("o.seq")
+                .whereRef("o.serial_key", "=", "i.id")
+                .where("o.ended_at", "is", null)
+                .where("o.state", "=", sql.lit("running" as const)),
+            ),
+          ),
+        ),
+    ),
+  );
+}
+
+function silence(since: number): ErrorRecord {
+  return {
+    code: "unavailable",
+    message: `Its node has not been heard of since ${new Date(since).toISOString()}.`,
+    remedy:
+      "It comes back by itself when its node does. To run it elsewhere now, ship its build to this name with replace: true: what is on its disk does not come along. Or delete it.",
+    step: "run",
+  };
+}
+
+export function* removeNode(q: Query, id: Id<"node">, { force }: { force: boolean }): Script<Gone> {
+  const node = yield* first(
+    q.cached("node", { id }, (db, p) => db.selectFrom("nodes").selectAll().where("id", "=", p.id)),
+  );
+  if (!node) throw notFound("node", id);
+  const [instances, operations] = [yield* instancesOn(q, id), yield* operationsOn(q, id)];
+  if (!force) refuseInUse(node, instances, operations);
+  const error = removed(node);
+  const gone: Gone = { instances: [], operations: [] };
+  for (const { id: vm } of instances) {
+    const row = yield* instanceRow(q, null, vm);
+    yield* giveUp(q, row, error);
+    gone.instances.push(toInstance(yield* instanceRow(q, null, vm)));
+  }
+  for (const row of operations) gone.operations.push(toOperation(yield* letGo(q, row, id, error)));
+  yield* count(q.cached("nodes.remove", { id }, (db, p) => db.deleteFrom("nodes").where("id", "=", p.id)));
+  return gone;
+}
+
+function* instancesOn(q: Query, node: Id<"node">): Script<InstanceRow[]> {
+  return yield* all(
+    q.cached("nodes.instances", { node }, (db, p) =>
+      db
+        .selectFrom("instances")
+        .selectAll()
+        .where("node_id", "=", p.node)
+        .where(sql`(state || '')`, "<>", "deleted"),
+    ),
+  );
+}
+
+/** Unfinished operations that this node runs, or that nobody else may take. */
+function* operationsOn(q: Query, node: Id<"node">): Script<OperationRow[]> {
+  const pinned = yield* all(
+    q.cached("nodes.pinned", { node }, (db, p) =>
+      db.selectFrom("operations").selectAll().where("node_id", "=", p.node).where("ended_at", "is", null),
+    ),
+  );
+  const running = yield* all(
+    q.cached("nodes.running", { node }, (db, p) =>
+      db
+        .selectFrom("operations")
+        .selectAll()
+        .where("state", "=", sql.lit("running" as const))
+        .where("claimed_by", "=", p.node),
+    ),
+  );
+  return [...new Map([...pinned, ...running].map((row) => [row.seq, row])).values()];
+}
+
+function refuseInUse(node: NodeRow, instances: InstanceRow[], operations: OperationRow[]): void {
+  const machines = instances.filter((instance) => instance.machine_id !== null).length;
+  if (machines === 0 && operations.length === 0) return;
+  throw new FormationError(
+    "conflict",
+    `The node ${node.name} is in use: ${machines} instances, ${operations.length} unfinished operations.`,
+    {
+      remedy:
+        "Drain it first. With force what is on it is given up: its instances are failed and their disks lost.",
+    },
+  );
+}
+
+function removed(node: NodeRow): ErrorRecord {
+  return {
+    code: "unavailable",
+    message: `Its node ${node.name} was removed by an operator, and what was on it is given up.`,
+    remedy: "Ship a build to this name again with replace: true, or delete it.",
+    step: "run",
+  };
+}
+
+/** Nothing of it is counted on any more; should its node come back, it finds no record of the machine and removes it. */
+function* giveUp(q: Query, row: InstanceRow, error: ErrorRecord): Script<void> {
+  const nothing = { node_id: null, machine_id: null, observed: null };
+  if (row.desired !== "deleted") {
+    const keeps = row.machine_id === null && row.error !== null;
+    yield* patchInstance(q, row, { ...nothing, state: "failed", ...(keeps ? {} : { error }) });
+    return;
+  }
+  const live = yield* all(
+    q.cached("nodes.live", { id: row.id }, (db, p) =>
+      db
+        .selectFrom("deployments")
+        .selectAll()
+        .where("instance_id", "=", p.id)
+        .where("state", "=", sql.lit("live" as const)),
+    ),
+  );
+  for (const deployment of live) {
+    yield* patchDeployment(q, deployment, { state: "superseded", ended_at: q.now });
+  }
+  yield* patchInstance(q, row, { ...nothing, state: "deleted", error: null });
+}
+
+function* letGo(q: Query, row: OperationRow, node: Id<"node">, error: ErrorRecord): Script<OperationRow> {
+  const { kind } = JSON.parse(row.input) as { kind: string };
+  if (kind === "delete") return yield* end(q, row, { state: "completed" });
+  if (row.cancel_requested_at !== null) return yield* end(q, row, { state: "cancelled", error: CANCELLED });
+  if (row.node_id === node || row.attempt >= LIMITS.attempts)
+    return yield* end(q, row, { state: "failed", error });
+  // Its worker may live: another attempt begins only when this one has ended itself.
+  return yield* giveBack(q, row, row.lease_until ?? q.now, error);
+}
