@@ -19,7 +19,7 @@ import { type Query, queries, type Result, type Script } from "./script.ts";
 import { storeOver } from "./store.ts";
 
 export interface SqliteStoreOptions {
-  /** The database file; made with mode 0600 if it is not there. Its directory must be there. */
+  /** The database file; made with mode 0600 if it is not there. Its directory must be there. `:memory:` is a store of this process alone. */
   path: string;
   clock?: Clock;
   logger?: Logger;

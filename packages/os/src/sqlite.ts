@@ -8,6 +8,9 @@ import { FormationError } from "@formation-mcp/contract";
 
 const BUSY = new Set([5, 6, 261, 262, 517, 773]); // SQLITE_BUSY, SQLITE_LOCKED and their extended codes
 
+/** The path of a database that is this connection's alone and gone with it (https://sqlite.org/inmemorydb.html). */
+const IN_MEMORY = ":memory:";
+
 /** Whether an error says that another process holds the lock. */
 export function isBusy(error: unknown): boolean {
   return BUSY.has((error as { errcode?: number } | null)?.errcode ?? -1);
@@ -57,7 +60,7 @@ export async function openSqlite(path: string): Promise<DatabaseSync> {
   }
   try {
     return await retryBusy(() => {
-      makePrivate(path);
+      if (path !== IN_MEMORY) makePrivate(path);
       const database = new sqlite.DatabaseSync(path, { timeout: 100 });
       try {
         // Changing the mode races with other processes doing the same; that is why all of this is retried.
