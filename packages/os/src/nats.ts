@@ -1,0 +1,188 @@
+// How a process reaches NATS: which credentials it proves itself with, that it encrypts where it was told to, and that
+// it never gives up once it was connected. Keys and certificates are read again at each connection, so that new ones
+// take effect without a restart.
+
+import { readFileSync } from "node:fs";
+import { FormationError, type Logger, silentLogger } from "@formation-mcp/contract";
+import { createUser, fromSeed } from "@nats-io/nkeys";
+import {
+  type Authenticator,
+  AuthorizationError,
+  connect,
+  credsAuthenticator,
+  type NatsConnection,
+  type NodeConnectionOptions,
+  nkeyAuthenticator,
+  usernamePasswordAuthenticator,
+} from "@nats-io/transport-node";
+import { writeFileAtomic } from "./files.ts";
+
+export type { NatsConnection } from "@nats-io/transport-node";
+
+/** How a process proves who it is; files should have mode 0600. */
+export type NatsCredentials =
+  | { kind: "creds"; path: string }
+  | { kind: "nkey"; path: string }
+  | { kind: "password"; user: string; password: string };
+
+export interface ConnectNatsOptions {
+  /** Any of a cluster's servers: `nats://host:4222`, or `tls://…`, which is never spoken in clear. */
+  servers: string[];
+  /** What the server's operator sees this connection as. */
+  name: string;
+  credentials?: NatsCredentials;
+  /** PEM files. With any of them, or with a `tls://` server, a server that offers no TLS is refused. */
+  tls?: { ca?: string; cert?: string; key?: string };
+  /** Where answers come: for a least-privilege user the one prefix it may subscribe to. */
+  inboxPrefix?: string;
+  /** How long the first connection may take, in milliseconds. Default 10,000. */
+  timeoutMs?: number;
+  /** How often a server that is gone is tried again, in milliseconds. Default 500. */
+  reconnectMs?: number;
+  /** A server that is silent for twice so long counts as gone, in milliseconds. Default 5,000. */
+  pingMs?: number;
+  logger?: Logger;
+}
+
+const AUTHORIZATION = /authorization|authentication|certificate|bad_certificate|unknown ca/i;
+
+/**
+ * Connects, and from then on reconnects for ever. The caller closes it.
+ * @throws FormationError `unavailable` if no server answered in time; `unauthenticated` if one refused the credentials;
+ *   `invalid` if a file or an address is unusable.
+ */
+export async function connectNats(options: ConnectNatsOptions): Promise<NatsConnection> {
+  const logger = options.logger ?? silentLogger;
+  const settings = settingsOf(options);
+  const end = performance.now() + (options.timeoutMs ?? 10_000);
+  for (;;) {
+    const left = Math.max(1, end - performance.now());
+    try {
+      const connection = await connect({ ...settings, timeout: left });
+      void tell(connection, logger);
+      return connection;
+    } catch (error) {
+      if (isRefusal(error)) throw refused(error);
+      if (error instanceof FormationError) throw error;
+      if (performance.now() + 200 >= end) throw unreachable(options.servers, error);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}
+
+/**
+ * Makes a user's key: the seed goes into a file of mode 0600, and the public key, which begins with U, into the server's
+ * configuration (https://docs.nats.io, "NKeys").
+ * @throws FormationError `unavailable` if the file cannot be written.
+ */
+export function createNatsKey(path: string): string {
+  const pair = createUser();
+  writeFileAtomic(path, `${new TextDecoder().decode(pair.getSeed())}\n`);
+  return pair.getPublicKey();
+}
+
+function settingsOf(options: ConnectNatsOptions): NodeConnectionOptions {
+  const encrypted =
+    options.tls !== undefined || options.servers.some((server) => server.startsWith("tls://"));
+  for (const server of options.servers) checkAddress(server);
+  if (options.servers.length === 0)
+    throw new FormationError("invalid", "A NATS server's address is missing.");
+  const { ca, cert, key } = options.tls ?? {};
+  return {
+    servers: options.servers,
+    name: options.name,
+    maxReconnectAttempts: -1,
+    ignoreAuthErrorAbort: true,
+    reconnectTimeWait: options.reconnectMs ?? 500,
+    pingInterval: options.pingMs ?? 5_000,
+    maxPingOut: 2,
+    ...(options.credentials ? { authenticator: authenticatorOf(options.credentials) } : {}),
+    ...(options.inboxPrefix === undefined ? {} : { inboxPrefix: options.inboxPrefix }),
+    ...(encrypted
+      ? {
+          tls: {
+            ...(ca === undefined ? {} : { caFile: ca }),
+            ...(cert === undefined ? {} : { certFile: cert }),
+            ...(key === undefined ? {} : { keyFile: key }),
+          },
+        }
+      : {}),
+  };
+}
+
+/** An address may stand in logs and in `ps`, so it carries no secret. */
+function checkAddress(server: string): void {
+  if (/^(?:(?:nats|tls):\/\/)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?$/.test(server)) return;
+  throw new FormationError("invalid", "A NATS server's address is none.", {
+    remedy: "Write nats://host:4222 or tls://host:4222; credentials belong into a file of their own.",
+  });
+}
+
+function authenticatorOf(credentials: NatsCredentials): Authenticator {
+  if (credentials.kind === "password") {
+    return usernamePasswordAuthenticator(credentials.user, credentials.password);
+  }
+  const read = rereading(credentials.path, (text) => {
+    if (credentials.kind === "nkey") fromSeed(new TextEncoder().encode(text));
+    else credsAuthenticator(new TextEncoder().encode(text))("");
+  });
+  return credentials.kind === "nkey" ? nkeyAuthenticator(read) : credsAuthenticator(read);
+}
+
+/** A secret file's content, read again each time; what is unreadable later leaves what was there before. */
+function rereading(path: string, check: (text: string) => void): () => Uint8Array {
+  const read = () => {
+    const text = readFileSync(path, "utf8").trim();
+    check(text);
+    return new TextEncoder().encode(text);
+  };
+  let last: Uint8Array;
+  try {
+    last = read();
+  } catch (error) {
+    // The library's own words could hold a part of what it read.
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new FormationError("invalid", `The NATS credentials at ${path} cannot be used.`, {
+      remedy: code ? `Reading them gave ${code}.` : "It must be what nsc or nk wrote.",
+    });
+  }
+  return () => {
+    try {
+      last = read();
+    } catch {
+      // A file that is just being replaced.
+    }
+    return last;
+  };
+}
+
+async function tell(connection: NatsConnection, logger: Logger): Promise<void> {
+  for await (const status of connection.status()) {
+    if (status.type === "disconnect")
+      logger.log("warn", "NATS is gone; connecting again.", { server: status.server });
+    else if (status.type === "reconnect") logger.log("info", "NATS is back.", { server: status.server });
+    else if (status.type === "error")
+      logger.log("warn", "NATS refused something.", { reason: status.error.message });
+    else if (status.type === "slowConsumer") logger.log("warn", "NATS sends faster than we read.");
+  }
+}
+
+function isRefusal(error: unknown): boolean {
+  if (error instanceof AuthorizationError) return true;
+  return error instanceof Error && AUTHORIZATION.test(error.message);
+}
+
+function refused(cause: unknown): FormationError {
+  return new FormationError("unauthenticated", "NATS refused our credentials, or we its certificate.", {
+    cause,
+    remedy:
+      "Check the credentials file, the certificates, and the user's entry in the server's configuration.",
+  });
+}
+
+function unreachable(servers: string[], cause: unknown): FormationError {
+  return new FormationError("unavailable", `NATS does not answer at ${servers.join(", ")}.`, {
+    cause,
+    remedy: "Check that nats-server runs there and that the address is right.",
+  });
+}
