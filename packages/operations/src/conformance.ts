@@ -8,6 +8,7 @@ import { cancelLaws } from "./conformance/cancelling.ts";
 import { counterLaws } from "./conformance/counters.ts";
 import { documentLaws } from "./conformance/documents.ts";
 import { leaseLaws } from "./conformance/leases.ts";
+import { nodeLaws } from "./conformance/nodes.ts";
 import { pageLaws } from "./conformance/pages.ts";
 import { quotaLaws } from "./conformance/quotas.ts";
 import { requestLaws } from "./conformance/requests.ts";
@@ -36,6 +37,7 @@ export function describeStore(name: string, open: (clock: Clock) => Promise<Open
     describe("requests", () => requestLaws(current));
     describe("leases", () => leaseLaws(current));
     describe("cancelling", () => cancelLaws(current));
+    describe("nodes", () => nodeLaws(current));
     describe("pages", () => pageLaws(current));
     describe("sweeping", () => sweepLaws(current));
     describe("documents", () => documentLaws(current, another));

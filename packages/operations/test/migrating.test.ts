@@ -7,8 +7,14 @@ import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { buildRequest } from "./request.ts";
 
-/** A database as version 1 left it: a build, an instance that runs, a build that waits under an idempotency key. */
-const VERSION_1 = fileURLToPath(new URL("./version-1.sql", import.meta.url));
+/** A database as that version left it: a build, an instance that runs, a build that waits under an idempotency key. */
+const left = (version: number) => fileURLToPath(new URL(`./version-${version}.sql`, import.meta.url));
+/** Columns that a later version added, by table. */
+const LATER: Record<string, string[]> = {
+  instances: ["vcpus", "memory_mb", "disk_gb"],
+  operations: ["labels"],
+  nodes: ["cordoned", "drain"],
+};
 const NOW = 1_700_000_000_000;
 
 let directory: string;
@@ -16,11 +22,14 @@ let path: string;
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "operations-"));
   path = join(directory, "operations.db");
-  const raw = new DatabaseSync(path);
-  raw.exec(await readFile(VERSION_1, "utf8"));
-  raw.close();
 });
 afterEach(() => rm(directory, { recursive: true }));
+
+async function restore(version: number): Promise<void> {
+  const raw = new DatabaseSync(path);
+  raw.exec(await readFile(left(version), "utf8"));
+  raw.close();
+}
 
 /** Every row, as far as its columns were there in version 1. */
 function dump(): Record<string, unknown[]> {
@@ -34,7 +43,7 @@ function dump(): Record<string, unknown[]> {
           .prepare(`select * from ${table}`)
           .all()
           .map(({ ...row }) => {
-            if (table === "instances") for (const own of ["vcpus", "memory_mb", "disk_gb"]) delete row[own];
+            for (const own of LATER[table] ?? []) delete row[own];
             return row;
           }),
       ]),
@@ -44,26 +53,46 @@ function dump(): Record<string, unknown[]> {
   }
 }
 
-it("a database of version 1 keeps every record, and can do what version 2 can", async () => {
-  const before = dump();
-  const store = await openSqliteStore({ path, clock: { now: () => NOW } });
-  expect(dump()).toEqual(before);
-  const vm = await store.instanceByName("owner", "web");
-  expect(vm).toMatchObject({ state: "running", config: { metadata: { team: "blue" } } });
-  expect(vm).not.toHaveProperty("vcpus");
-  expect(await store.artifactRoots()).toEqual([`sha256:${"ab".repeat(32)}`]);
-  const idempotency = { key: "once", inputDigest: "d".repeat(64) };
-  expect((await store.submit({ ...buildRequest(), idempotency })).replayed).toBe(true);
-  const used = { vcpus: 2, memory_mb: 1024, disk_gb: 10, instances: 1, builds: 1 };
-  expect(await store.usage("owner")).toEqual(used);
-  await store.documents.put({ kind: "a", id: "1", doc: {} });
-  await store.close();
-  const again = await openSqliteStore({ path });
-  expect(await again.documents.get("a", "1")).toMatchObject({ version: 1 });
-  await again.close();
-});
+it.each([1, 2])(
+  "a database of version %i keeps every record, and can do what the newest can",
+  async (version) => {
+    await restore(version);
+    const before = dump();
+    const store = await openSqliteStore({ path, clock: { now: () => NOW } });
+    expect(dump()).toEqual(before);
+    const vm = await store.instanceByName("owner", "web");
+    expect(vm).toMatchObject({ state: "running", config: { metadata: { team: "blue" } } });
+    expect(vm).not.toHaveProperty("vcpus");
+    expect(await store.artifactRoots()).toEqual([`sha256:${"ab".repeat(32)}`]);
+    const idempotency = { key: "once", inputDigest: "d".repeat(64) };
+    expect((await store.submit({ ...buildRequest(), idempotency })).replayed).toBe(true);
+    const used = { vcpus: 2, memory_mb: 1024, disk_gb: 10, instances: 1, builds: 1 };
+    expect(await store.usage("owner")).toEqual(used);
+    await store.documents.put({ kind: "a", id: "1", doc: {} });
+    const [node] = await store.nodes();
+    expect(node).toMatchObject({ name: "here", cordoned: false, drain: null });
+    const { items } = await store.operations({ owner: null, limit: 10 });
+    expect(items.map(({ labels }) => labels)).toEqual(items.map(() => ({})));
+    expect(await store.steerNode(node?.id ?? "node_", { cordoned: true, drain: "stop" })).toMatchObject({
+      cordoned: true,
+      drain: "stop",
+    });
+    const labelled = buildRequest();
+    labelled.operation.labels = { gpu: "yes" };
+    expect((await store.submit(labelled)).operation.labels).toEqual({ gpu: "yes" });
+    if (version === 2) {
+      expect(await store.documents.get("quota", "owner")).toMatchObject({ doc: { vcpus: 8 } });
+      expect(await store.audit.read("c1", 1, 10)).toMatchObject([{ action: "pack_build" }]);
+    }
+    await store.close();
+    const again = await openSqliteStore({ path });
+    expect(await again.documents.get("a", "1")).toMatchObject({ version: 1 });
+    await again.close();
+  },
+);
 
 it("several that open it at once migrate it once", async () => {
+  await restore(1);
   const stores = await Promise.all(Array.from({ length: 8 }, () => openSqliteStore({ path })));
   for (const store of stores) expect(await store.usage("owner")).toMatchObject({ instances: 1 });
   for (const store of stores) await store.close();

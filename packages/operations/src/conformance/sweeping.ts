@@ -38,14 +38,14 @@ export function sweepLaws(open: () => World): void {
     await store.submit(request);
     clock.pass(MINUTE);
     const [waiting] = (await store.sweep(SWEEP)).resend;
-    expect(waiting?.progress?.message).toMatch(/16 vCPUs.*here has 4 vCPUs/);
+    expect(waiting?.progress?.message).toMatch(/16 vCPUs.*the largest has 4 vCPUs/);
     clock.pass(24 * HOUR);
     await register();
     const { changed } = await store.sweep(SWEEP);
     expect(changed).toMatchObject([
       { id: request.operation.id, state: "failed", error: { code: "unavailable" } },
     ]);
-    expect(changed[0]?.error?.message).toMatch(/16 vCPUs.*here has 4 vCPUs/);
+    expect(changed[0]?.error?.message).toMatch(/16 vCPUs.*the largest has 4 vCPUs/);
     expect(await store.build(OWNER, request.build.id)).toMatchObject({ state: "failed" });
   });
 
