@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
 import { Blobs } from "./blobs.ts";
 import { checkLogName, isLogName } from "./log-files.ts";
-import { readLogPage } from "./log-reader.ts";
+import { readPage } from "./log-pages.ts";
+import { openLog } from "./log-reader.ts";
 import { LogWriter } from "./log-writer.ts";
 import type { Artifacts } from "./port.ts";
 import { explained } from "./streams.ts";
@@ -35,12 +36,17 @@ export async function openDirectoryArtifacts(options: DirectoryArtifactsOptions)
     await mkdir(logs, { recursive: true, mode: 0o700 });
   });
   return {
+    shared: false,
     put: (content, put) => explained(() => blobs.put(content, put)),
     get: (digest) => explained(() => blobs.get(digest)),
     stat: (digest) => explained(() => blobs.stat(digest)),
     collect: (roots, olderThanMs) => explained(() => blobs.collect(roots, olderThanMs)),
     appendLog: (name, lines) => explained(() => writer.append(name, lines)),
-    readLog: (name, query) => explained(async () => readLogPage(directoryOf(name), query)),
+    readLog: (name, query) =>
+      explained(async () => {
+        const directory = directoryOf(name);
+        return readPage(() => openLog(directory), query);
+      }),
     removeLog: (name) => explained(() => writer.remove(name)),
     logNames: () => explained(async () => (await readdir(logs)).filter(isLogName).sort()),
     close: () => writer.idle(),

@@ -1,67 +1,21 @@
-// Reading logs: the streams of a record merged by the numbers of their lines, forwards from a cursor or backwards from
-// the end. Nothing beyond the newest line seen at the beginning is given, so that a cursor never skips a line that a
-// writer was about to add to another stream.
+// Reading logs from their files. Nothing beyond the newest line seen at the beginning is given, so that a cursor never
+// skips a line that a writer was about to add to another stream.
 
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
-import { FormationError } from "@formation-mcp/contract";
-import { cutText, listSegments, type NumberedLine, type Segment, segmentName } from "./log-files.ts";
+import { listSegments, type NumberedLine, type Segment, segmentName } from "./log-files.ts";
 import { backwards, forwards, seek } from "./log-lines.ts";
-import type { LogLine, LogPage, LogQuery } from "./port.ts";
+import type { LogSource } from "./log-pages.ts";
 import { errnoOf } from "./streams.ts";
 
-const CURSOR = /^l([0-9a-z]{1,11})$/;
-
-export async function readLogPage(directory: string, query: LogQuery): Promise<LogPage> {
-  const after = query.cursor === undefined ? undefined : parseCursor(query.cursor);
+export async function openLog(directory: string): Promise<LogSource> {
   const newest = await newestNumber(directory);
-  const streams = [...(await listSegments(directory))]
-    .filter(([stream]) => query.streams === undefined || query.streams.includes(stream))
-    .map(([, segments]) => segments);
-  if (after === undefined && query.tail !== undefined) return tailPage(directory, streams, query, newest);
-  // A cursor beyond the end is of a log that was removed and began anew.
-  const from = after === undefined || after > newest ? 1 : after + 1;
-  return forwardPage(directory, streams, query, from, newest);
-}
-
-async function forwardPage(
-  directory: string,
-  streams: Segment[][],
-  query: LogQuery,
-  from: number,
-  newest: number,
-): Promise<LogPage> {
-  const page = new Page(query.maxBytes);
-  const matches = matcher(query);
-  let last = from - 1;
-  const sources = streams.map((segments) => fromNumber(directory, segments, from));
-  for await (const line of merge(sources, (a, b) => a.number - b.number)) {
-    if (line.number > newest) break;
-    if (!matches(line)) continue;
-    if (!page.add(line)) return { lines: page.lines, cursor: cursorOf(last), more: true };
-    last = line.number;
-  }
-  return { lines: page.lines, cursor: cursorOf(Math.max(newest, last)), more: false };
-}
-
-async function tailPage(
-  directory: string,
-  streams: Segment[][],
-  query: LogQuery,
-  newest: number,
-): Promise<LogPage> {
-  const page = new Page(query.maxBytes);
-  const matches = matcher(query);
-  const tail = query.tail ?? 0;
-  let more = false;
-  const sources = tail <= 0 ? [] : streams.map((segments) => fromEnd(directory, segments));
-  for await (const line of merge(sources, (a, b) => b.number - a.number)) {
-    if (line.number > newest || !matches(line)) continue;
-    if (page.lines.length >= tail) break;
-    more = !page.add(line);
-    if (more) break;
-  }
-  return { lines: page.lines.reverse(), cursor: cursorOf(newest), more };
+  const streams = [...(await listSegments(directory))].map(([stream, segments]) => ({
+    stream,
+    fromNumber: (number: number) => fromNumber(directory, segments, number),
+    fromEnd: () => fromEnd(directory, segments),
+  }));
+  return { newest, streams };
 }
 
 /** The number of the newest line of all streams, 0 if there is none. */
@@ -115,67 +69,4 @@ async function openIfThere(directory: string, segment: Segment): Promise<FileHan
     if (errnoOf(error) === "ENOENT") return null;
     throw error;
   }
-}
-
-async function* merge(
-  sources: AsyncGenerator<NumberedLine>[],
-  order: (a: NumberedLine, b: NumberedLine) => number,
-): AsyncGenerator<NumberedLine> {
-  const heads: { line: NumberedLine; source: AsyncGenerator<NumberedLine> }[] = [];
-  const advance = async (source: AsyncGenerator<NumberedLine>) => {
-    const next = await source.next();
-    if (!next.done) heads.push({ line: next.value, source });
-  };
-  try {
-    for (const source of sources) await advance(source);
-    while (heads.length > 0) {
-      heads.sort((a, b) => order(a.line, b.line));
-      const head = heads.shift();
-      if (!head) return;
-      yield head.line;
-      await advance(head.source);
-    }
-  } finally {
-    for (const source of sources) await source.return(undefined);
-  }
-}
-
-function matcher(query: LogQuery): (line: LogLine) => boolean {
-  const needle = query.grep?.toLowerCase();
-  return (line) =>
-    (query.since === undefined || line.at >= query.since) &&
-    (needle === undefined || line.text.toLowerCase().includes(needle));
-}
-
-class Page {
-  readonly lines: LogLine[] = [];
-  readonly #maxBytes: number;
-  #bytes = 0;
-
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
-  }
-
-  /** Adds a line if it fits. The first always does, cut if need be: else a page would never end. */
-  add({ at, stream, text }: NumberedLine): boolean {
-    const fits = this.lines.length === 0 ? cutText(text, Math.max(0, this.#maxBytes - 1)) : text;
-    const bytes = this.#bytes + Buffer.byteLength(fits) + 1;
-    if (this.lines.length > 0 && bytes > this.#maxBytes) return false;
-    this.#bytes = bytes;
-    this.lines.push({ at, stream, text: fits });
-    return true;
-  }
-}
-
-function cursorOf(number: number): string {
-  return `l${number.toString(36)}`;
-}
-
-function parseCursor(cursor: string): number {
-  const number = Number.parseInt(CURSOR.exec(cursor)?.[1] ?? "", 36);
-  if (Number.isSafeInteger(number)) return number;
-  throw new FormationError("invalid", "This is no cursor of a log.", {
-    remedy: "Give the cursor that the last page returned, or none.",
-    field: "cursor",
-  });
 }

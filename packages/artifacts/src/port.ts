@@ -41,6 +41,8 @@ export interface LogPage {
 }
 
 export interface Artifacts {
+  /** Whether other nodes see the same artifacts. */
+  readonly shared: boolean;
   /**
    * Stores a stream and returns its digest; the same bytes are stored once. Nothing is left of a stream that fails.
    * @throws FormationError `limit` beyond `maxBytes`, `invalid` if `expected` is another digest.
