@@ -142,6 +142,29 @@ describe.each([
   });
 });
 
+describe("A host with the SDK's v1 client that keeps no refresh tokens", () => {
+  test("is asked for more when the account may do more than it could at the first consent", async () => {
+    const person = await newUser(ground.url, ground.admin, "vm:read operation:read pack:read");
+    const visitor = await newVisitor(browser, person.key);
+    const provider = await HostProvider.open({ renews: false });
+    const peer = await connectHost("v1", `${ground.url}/mcp`, provider, visitor.goes);
+    try {
+      expect(await must(peer, "vm_list", {})).toEqual({ instances: [], cursor: null });
+      expect(await peer.tools()).not.toContain("pack_build");
+      expect(provider.tokens()).not.toHaveProperty("refresh_token");
+
+      await admit(ground.url, ground.admin, person.key, ALL_SCOPES);
+      await shipsAPage(peer, "v1-steps-up", ++port);
+      expect(visitor.asked[0]).not.toMatch(WRITES);
+      expect(visitor.asked[1], "a second consent, for building").toMatch(WRITES);
+      for (const { access_token } of provider.taken) ground.secrets.add(access_token);
+    } finally {
+      await peer.close();
+      await visitor.close();
+    }
+  });
+});
+
 describe("An agent with a key of its own", () => {
   test("is an OAuth client by private_key_jwt (Ed25519), with nothing but the SDK", async () => {
     const key = generateKey("ed25519");

@@ -24,6 +24,7 @@ interface Registered {
 /** A host's OAuth side, in the form that the SDK's 1.x and 2.x lines both take. */
 export class HostProvider {
   readonly #back: Loopback;
+  readonly #renews: boolean;
   #metadataUrl: string | undefined;
   /** Each URL that the browser was sent to. */
   readonly asked: URL[] = [];
@@ -35,12 +36,14 @@ export class HostProvider {
   #verifier = "";
   #discovered: unknown;
 
-  private constructor(back: Loopback, answers: URLSearchParams[]) {
+  private constructor(back: Loopback, answers: URLSearchParams[], renews: boolean) {
     this.#back = back;
+    this.#renews = renews;
     this.answers = answers;
   }
 
-  static async open(): Promise<HostProvider> {
+  /** @param renews whether it keeps refresh tokens; a host without them asks a person each time. */
+  static async open({ renews = true } = {}): Promise<HostProvider> {
     const answers: URLSearchParams[] = [];
     const back = await serveLoopback((request, response) => {
       const url = new URL(request.url ?? "/", "http://host");
@@ -49,7 +52,7 @@ export class HostProvider {
         .setHeader("content-type", "text/html")
         .end("<title>Back</title><p>You can go back to the program.");
     });
-    return new HostProvider(back, answers);
+    return new HostProvider(back, answers, renews);
   }
 
   /** Makes its metadata document its name (CIMD); without it the client registers itself (DCR). */
@@ -67,7 +70,7 @@ export class HostProvider {
     return {
       client_name: "A host of the tests",
       redirect_uris: [this.redirectUrl],
-      grant_types: ["authorization_code", "refresh_token"],
+      grant_types: ["authorization_code", ...(this.#renews ? ["refresh_token"] : [])],
       response_types: ["code"],
       token_endpoint_auth_method: "none",
     };
