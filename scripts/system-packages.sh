@@ -1,11 +1,15 @@
 #!/bin/sh
 # Checks what this machine lacks to build images and run VMs. On Debian and Ubuntu it installs that, given root or a
-# passwordless sudo; elsewhere it prints exactly what to install. With --test also what only the test suite needs.
+# passwordless sudo; elsewhere it prints exactly what to install. With --cluster also the servers that machines share,
+# with --test also those and what only the test suite needs.
 # $missing and $as_root are lists of words and stand unquoted for that.
 set -eu
 
-want_test=no
-[ "${1:-}" = "--test" ] && want_test=yes
+want_test=no want_cluster=no
+case "${1:-}" in
+--cluster) want_cluster=yes ;;
+--test) want_test=yes want_cluster=yes ;;
+esac
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 say() { printf 'system packages: %s\n' "$*" >&2; }
@@ -16,6 +20,11 @@ need() { # need PACKAGE COMMAND…: any of the commands will do
   shift
   for command in "$@"; do command -v "$command" >/dev/null 2>&1 && return 0; done
   missing="$missing $package"
+}
+postgresql() { # Debian keeps its programs, one directory a version, out of the PATH
+  command -v initdb >/dev/null 2>&1 && return 0
+  for initdb in /usr/lib/postgresql/*/bin/initdb; do [ -x "$initdb" ] && return 0; done
+  return 1
 }
 static_busybox() {
   [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1
@@ -39,7 +48,12 @@ need iproute2 ip
 need iptables iptables
 need util-linux setpriv
 static_busybox || missing="$missing busybox-static"
+if [ "$want_cluster" = yes ]; then
+  need nats-server nats-server
+  postgresql || missing="$missing postgresql"
+fi
 if [ "$want_test" = yes ]; then
+  need systemd systemd-analyze
   need docker-registry docker-registry
   need mmdebstrap mmdebstrap
   need passwd useradd
@@ -80,10 +94,10 @@ say "this machine lacks:$missing"
 if command -v apt-get >/dev/null 2>&1; then
   say "run as root:  apt-get install -y --no-install-recommends$missing"
 elif command -v dnf >/dev/null 2>&1; then
-  say "run as root (for the tests also install a docker-registry and mmdebstrap):"
+  say "run as root (for the cluster also nats-server and postgresql-server, for the tests a docker-registry and mmdebstrap):"
   say "  dnf install buildah runc shadow-utils slirp4netns fuse-overlayfs qemu-system-x86-core qemu-img e2fsprogs iproute iptables-nft busybox"
 elif command -v pacman >/dev/null 2>&1; then
-  say "run as root (for the tests also install a docker-registry and mmdebstrap):"
+  say "run as root (for the cluster also nats-server and postgresql, for the tests a docker-registry and mmdebstrap):"
   say "  pacman -S buildah runc shadow slirp4netns fuse-overlayfs qemu-system-x86 qemu-img e2fsprogs iproute2 iptables busybox"
 else
   say "install them with your package manager (the names above are Debian's), then run this command again."

@@ -1,0 +1,55 @@
+// What deploy/systemd has is what systemd takes: every directive known, every value right.
+
+import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, describe, expect, test } from "vitest";
+import { ROOT } from "../support/server.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "formation-units-"));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+/** What systemd says of a unit whose program is there. */
+async function verdict(unit: string, change: (text: string) => string = (text) => text): Promise<string> {
+  const text = readFileSync(join(ROOT, "deploy/systemd", unit), "utf8");
+  const path = join(dir, basename(unit));
+  writeFileSync(path, change(text.replace(/^ExecStart=\/usr\/local\/bin\/\S+/m, "ExecStart=/bin/true")));
+  const user = unit.startsWith("user/") ? ["--user"] : [];
+  const env = { ...process.env, XDG_RUNTIME_DIR: dir, SYSTEMD_LOG_LEVEL: "warning" };
+  const run = promisify(execFile)("systemd-analyze", ["verify", "--man=no", ...user, path], { env });
+  const { stdout, stderr } = await run.catch((error: { stdout: string; stderr: string }) => error);
+  // What is wrong with this machine's own units is not ours.
+  return `${stdout}${stderr}`
+    .split("\n")
+    .filter((line) => line.includes(basename(unit)))
+    .join("\n");
+}
+
+describe.each([
+  "formation-mcp-http.service",
+  "formation-mcp-worker.service",
+  "user/formation-mcp-worker.service",
+])("%s", (unit) => {
+  test("has nothing that systemd does not know", async () => {
+    expect(await verdict(unit)).toBe("");
+  });
+  test("would be told from one with a mistake in it", async () => {
+    expect(
+      await verdict(unit, (text) =>
+        text
+          .replace("KillMode=process", "KillMode=gently")
+          .replace("NoNewPrivileges=yes", "NoNewPrivileges=perhaps"),
+      ),
+    ).not.toBe("");
+  });
+});
+
+test("the worker's units leave its VMs alone, and give it the time that it drains for", () => {
+  for (const unit of ["formation-mcp-worker.service", "user/formation-mcp-worker.service"]) {
+    const text = readFileSync(join(ROOT, "deploy/systemd", unit), "utf8");
+    expect(text).toMatch(/^KillMode=process$/m);
+    expect(Number(/^TimeoutStopSec=(\d+)$/m.exec(text)?.[1])).toBeGreaterThan(60);
+  }
+});
