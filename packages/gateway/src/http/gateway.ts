@@ -10,7 +10,7 @@ import { createMcpDoor } from "./mcp-door.ts";
 import { createMetrics } from "./metrics.ts";
 import { routes } from "./routes.ts";
 import type { GatewaySettings } from "./settings.ts";
-import { traceIdOf } from "./trace.ts";
+import { traceIds } from "./trace.ts";
 import { type Asked, accessLog, failed, pathOf, type Visit } from "./visit.ts";
 
 export interface HttpGatewayOptions extends GatewayDeps {
@@ -53,14 +53,15 @@ export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
   };
   const front = createFront(deps, settings);
   const mcp = createMcpDoor(deps);
-  const always = securityHeaders(deps.publicUrl);
+  const always = Object.entries({ ...DEFAULTS, ...securityHeaders(deps.publicUrl), vary: "Origin" });
+  const traceIdOf = traceIds(deps.random);
   const app = routes(deps, mcp, metrics);
 
   const enter = (request: Asked, info: RequestInfo): Visit => {
     metrics.began();
     return {
       arrival: front.look(request, info.address),
-      traceId: traceIdOf(request.headers.get("traceparent"), deps.random),
+      traceId: traceIdOf(request.headers.get("traceparent")),
       began: performance.now(),
       action: `${request.method} (unknown)`,
       owner: null,
@@ -85,9 +86,9 @@ export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
       } catch (thrown) {
         response = failed(deps.logger, visit, thrown);
       }
-      for (const [name, value] of Object.entries({ ...DEFAULTS, ...answerHeaders(always, visit) })) {
-        if (!response.headers.has(name)) response.headers.set(name, value);
-      }
+      const { headers } = response;
+      for (const [name, value] of ownHeaders(visit)) if (!headers.has(name)) headers.set(name, value);
+      for (const [name, value] of always) if (!headers.has(name)) headers.set(name, value);
       leave(request, path, visit, response.status);
       return response;
     },
@@ -104,7 +105,7 @@ export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
       return {
         refused,
         address: visit.arrival.address,
-        headers: { ...DEFAULTS, ...answerHeaders(always, visit) },
+        headers: Object.fromEntries([...always, ...ownHeaders(visit)]),
         answered: (status) => leave(request, path, visit, status),
       };
     },
@@ -113,11 +114,7 @@ export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
 
 const DEFAULTS = { "cache-control": "no-store", "content-security-policy": NO_PAGE };
 
-function answerHeaders(always: Readonly<Record<string, string>>, visit: Visit): Record<string, string> {
-  return {
-    ...always,
-    vary: "Origin",
-    "x-trace-id": visit.traceId,
-    ...corsHeaders(visit.arrival.readableBy),
-  };
+/** What differs from answer to answer, and stands before what is always said. */
+function ownHeaders(visit: Visit): [string, string][] {
+  return [["x-trace-id", visit.traceId], ...Object.entries(corsHeaders(visit.arrival.readableBy))];
 }
