@@ -2,6 +2,7 @@
 // which line the first that stays follows.
 
 import { sql } from "kysely";
+import { onlyWriter } from "./locks.ts";
 import { all, count, first, ONE, type Query, type Script } from "./script.ts";
 import { MANY } from "./steps.ts";
 
@@ -26,8 +27,14 @@ export function* forgetLines(q: Query, before: number): Script<boolean> {
   return due.length === MANY && removed > 0;
 }
 
-function* cutFront(q: Query, chain: string, before: number): Script<number> {
-  const front = yield* all(
+interface Line {
+  seq: number;
+  hash: string;
+  at: number;
+}
+
+function* frontOf(q: Query, chain: string): Script<Line[]> {
+  return yield* all(
     q.cached("audit.front", { chain }, (db, p) =>
       db
         .selectFrom("audit")
@@ -37,6 +44,15 @@ function* cutFront(q: Query, chain: string, before: number): Script<number> {
         .limit(sql.lit(MANY + 1)),
     ),
   );
+}
+
+function* cutFront(q: Query, chain: string, before: number): Script<number> {
+  let front = yield* frontOf(q, chain);
+  if (front.length <= MANY && front.every(({ at }) => at <= before)) {
+    // Before a chain goes as a whole: nobody adds a line or a seal to it meanwhile.
+    yield* onlyWriter(q, "audit", "audit_seals");
+    if (q.locks.shared) front = yield* frontOf(q, chain);
+  }
   const young = front.findIndex(({ at }) => at > before);
   let cut = Math.min(young === -1 ? front.length : young, MANY);
   // The last line of a chain stays while its seal does, which would miss it.

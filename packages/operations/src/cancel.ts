@@ -2,9 +2,10 @@
 // desires of an instance takes that back, because an operation that never began must leave no trace; one that failed
 // does not, because the owner still wants it.
 
-import { type ErrorRecord, isFinal, OPERATION_STATES } from "@formation-mcp/contract";
+import { type ErrorRecord, type Id, isFinal, OPERATION_STATES } from "@formation-mcp/contract";
 import { end, move } from "./follow.ts";
-import { instanceRow, patchInstance } from "./records.ts";
+import { alone } from "./locks.ts";
+import { instanceRow, operationRow, patchInstance } from "./records.ts";
 import type { OperationRow } from "./schema.ts";
 import { first, ONE, type Query, type Script } from "./script.ts";
 
@@ -12,6 +13,19 @@ export const CANCELLED: ErrorRecord = {
   code: "cancelled",
   message: "The operation was cancelled before it began.",
 };
+
+export function* requestCancel(q: Query, owner: string | null, id: Id<"op">): Script<OperationRow> {
+  if (q.locks.shared) {
+    const asked = yield* first(
+      q.cached("operation.key", { id }, (db, p) =>
+        db.selectFrom("operations").select("serial_key").where("id", "=", p.id),
+      ),
+    );
+    // What was wished after it decides what is wished when it is gone.
+    if (asked) yield* alone(q, "serial", asked.serial_key);
+  }
+  return yield* cancelOperation(q, yield* operationRow(q, owner, id));
+}
 
 /** Idempotent: an operation that ended, or was asked before, stays as it is. */
 export function* cancelOperation(q: Query, row: OperationRow): Script<OperationRow> {
@@ -34,15 +48,17 @@ function* restoreDesire(q: Query, row: OperationRow): Script<void> {
   if (desire_from === null || desire_to === null) return;
   const younger = yield* first(
     q.cached("operation.younger-desire", { key: row.serial_key, seq: row.seq }, (db, p) =>
-      db
-        .selectFrom("operations")
-        .selectAll()
-        .where("serial_key", "=", p.key)
-        .where("seq", ">", p.seq)
-        .where("ended_at", "is", null)
-        .where("desire_to", "is not", null)
-        .orderBy("seq")
-        .limit(ONE),
+      q.locks.wait(
+        db
+          .selectFrom("operations")
+          .selectAll()
+          .where("serial_key", "=", p.key)
+          .where("seq", ">", p.seq)
+          .where("ended_at", "is", null)
+          .where("desire_to", "is not", null)
+          .orderBy("seq")
+          .limit(ONE),
+      ),
     ),
   );
   // A younger wish stands; should that be cancelled too, it goes back to what was before this one.

@@ -3,21 +3,31 @@
 
 import type { Operation } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
-import { type Kysely, type SelectQueryBuilder, sql } from "kysely";
+import { type Expression, type Kysely, type SelectQueryBuilder, sql } from "kysely";
 import { giveBack } from "./follow.ts";
 import { allAmong, labelsOf } from "./labels.ts";
 import type { Store } from "./port.ts";
 import { toOperation } from "./rows.ts";
-import type { Tables } from "./schema.ts";
-import { all, numbered, ONE, type Query, type Script, values } from "./script.ts";
+import type { OperationRow, Tables } from "./schema.ts";
+import { all, first, numbered, ONE, type Query, type Script, values } from "./script.ts";
 import { FEW } from "./steps.ts";
 
 type Request = Parameters<Store["claim"]>[0];
 
 export function* claim(q: Query, request: Request): Script<Operation | null> {
   yield* takeBackSilent(q);
-  const { subjects, free } = request;
+  const { subjects } = request;
   if (subjects.length === 0) return null;
+  let row = yield* claimOf(q, request, subjects);
+  if (!row && q.locks.shared && subjects.length > 1) {
+    // All that is oldest may be in other claimers' hands, while another subject has something.
+    for (const subject of subjects) row ??= yield* claimOf(q, request, [subject]);
+  }
+  return row ? toOperation(row) : null;
+}
+
+function* claimOf(q: Query, request: Request, subjects: string[]): Script<OperationRow | undefined> {
+  const { free } = request;
   const labels = labelsOf(request.labels ?? {});
   const params = {
     ...numbered("subject", subjects),
@@ -29,9 +39,11 @@ export function* claim(q: Query, request: Request): Script<Operation | null> {
     now: q.now,
     until: q.now + request.leaseMs,
   };
-  const [row] = yield* all(
-    q.cached(`claim ${subjects.length} ${labels.length}`, params, (db, p) =>
-      db
+  return yield* first(
+    q.cached(`claim ${subjects.length} ${labels.length}`, params, (db, p) => {
+      const fit = { ...p, labels: values(p, "label", labels.length) };
+      const named = values(p, "subject", subjects.length);
+      return db
         .updateTable("operations")
         .set((eb) => ({
           state: "running",
@@ -44,18 +56,10 @@ export function* claim(q: Query, request: Request): Script<Operation | null> {
           updated_at: p.now,
           version: eb("version", "+", 1),
         }))
-        .where(
-          "seq",
-          "=",
-          oldest(db, values(p, "subject", subjects.length), {
-            ...p,
-            labels: values(p, "label", labels.length),
-          }),
-        )
-        .returningAll(),
-    ),
+        .where("seq", "=", q.locks.shared ? oldestFree(q, db, named, fit) : oldest(db, named, fit))
+        .returningAll();
+    }),
   );
-  return row ? toOperation(row) : null;
 }
 
 interface Fit {
@@ -67,24 +71,47 @@ interface Fit {
   now: number;
 }
 
-/** The oldest operation that fits, each subject through its own index. */
+/** The oldest operation that fits. */
 function oldest(db: Kysely<Tables>, subjects: string[], fit: Fit) {
+  return db
+    .selectFrom(heads(db, subjects, fit).as("any"))
+    .select((eb) => eb.fn.min<number>("any.seq").as("seq"));
+}
+
+/**
+ * Of the subject with the oldest operation that fits the oldest that nobody else is taking now. One row is held, never one of
+ * each subject: who passes over a row that is then let go would leave it to nobody.
+ */
+function oldestFree(q: Query, db: Kysely<Tables>, subjects: string[], fit: Fit) {
+  const [only = ""] = subjects;
+  const first = db
+    .selectFrom(heads(db, subjects, fit).as("any"))
+    .select("any.subject")
+    .orderBy("any.seq")
+    .limit(ONE);
+  return q.locks
+    .skip(oldestOf(db, subjects.length === 1 ? only : sql<string>`${first}`, fit), "o")
+    .clearSelect()
+    .select("o.seq");
+}
+
+/** The oldest of each subject, each through its own index. */
+function heads(db: Kysely<Tables>, subjects: string[], fit: Fit) {
   const [head, ...tail] = subjects.map((subject) =>
-    db.selectFrom(oldestOf(db, subject, fit).as("one")).select("one.seq"),
+    db.selectFrom(oldestOf(db, subject, fit).as("one")).select(["one.seq", "one.subject"]),
   );
   if (!head) throw new TypeError("no subjects");
-  const union = tail.reduce((left, right) => left.unionAll(right), head);
-  return db.selectFrom(union.as("any")).select((eb) => eb.fn.min<number>("any.seq").as("seq"));
+  return tail.reduce((left, right) => left.unionAll(right), head);
 }
 
 function oldestOf(
   db: Kysely<Tables>,
-  subject: string,
+  subject: string | Expression<string>,
   fit: Fit,
-): SelectQueryBuilder<Tables & { o: Tables["operations"] }, "o", { seq: number }> {
+): SelectQueryBuilder<Tables & { o: Tables["operations"] }, "o", { seq: number; subject: string }> {
   return db
     .selectFrom("operations as o")
-    .select("o.seq")
+    .select(["o.seq", "o.subject"])
     .where("o.state", "=", sql.lit("queued" as const))
     .where("o.subject", "=", subject)
     .where((eb) =>
@@ -126,15 +153,17 @@ function cordoned(db: Kysely<Tables>, node: Request["node_id"]) {
 function* takeBackSilent(q: Query): Script<void> {
   const rows = yield* all(
     q.cached("silent", { now: q.now, attempts: LIMITS.attempts }, (db, p) =>
-      db
-        .selectFrom("operations")
-        .selectAll()
-        .where("state", "=", sql.lit("running" as const))
-        .where("lease_until", "<=", p.now)
-        .where("attempt", "<", p.attempts)
-        .where("cancel_requested_at", "is", null)
-        .where("deadline_at", ">", p.now)
-        .limit(sql.lit(FEW)),
+      q.locks.skip(
+        db
+          .selectFrom("operations")
+          .selectAll()
+          .where("state", "=", sql.lit("running" as const))
+          .where("lease_until", "<=", p.now)
+          .where("attempt", "<", p.attempts)
+          .where("cancel_requested_at", "is", null)
+          .where("deadline_at", ">", p.now)
+          .limit(sql.lit(FEW)),
+      ),
     ),
   );
   for (const row of rows) yield* giveBack(q, row, q.now, silent(row.attempt));

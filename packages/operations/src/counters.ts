@@ -14,7 +14,7 @@ export function* spend(
   const resets_at = window + windowMs;
   const row = yield* first(
     q.cached("counter", { key }, (db, p) =>
-      db.selectFrom("counters").select(["window_start", "spent"]).where("key", "=", p.key),
+      q.locks.wait(db.selectFrom("counters").select(["window_start", "spent"]).where("key", "=", p.key)),
     ),
   );
   // Who waited for the lock over the end of a window counts in the one that has begun, and must not begin the old one anew;

@@ -21,11 +21,13 @@ export function* put(q: Query, document: NewDocument, expected?: number): Script
   const { kind, id, alias } = row;
   const found = yield* first(
     q.cached("document.any", { kind, id }, (db, p) =>
-      db
-        .selectFrom("documents")
-        .select(["seq", "version", "created_at", ...NAMED])
-        .where("kind", "=", p.kind)
-        .where("id", "=", p.id),
+      q.locks.wait(
+        db
+          .selectFrom("documents")
+          .select(["seq", "version", "created_at", ...NAMED])
+          .where("kind", "=", p.kind)
+          .where("id", "=", p.id),
+      ),
     ),
   );
   const before = found && (found.expires_at === null || found.expires_at > q.now) ? found : undefined;
@@ -61,12 +63,14 @@ export function* put(q: Query, document: NewDocument, expected?: number): Script
 function* freeAlias(q: Query, kind: string, id: string, alias: string): Script<void> {
   const holder = yield* first(
     q.cached("document.alias.holder", { kind, alias, id }, (db, p) =>
-      db
-        .selectFrom("documents")
-        .select(["seq", "expires_at"])
-        .where("kind", "=", p.kind)
-        .where("alias", "=", p.alias)
-        .where("id", "<>", p.id),
+      q.locks.wait(
+        db
+          .selectFrom("documents")
+          .select(["seq", "expires_at"])
+          .where("kind", "=", p.kind)
+          .where("alias", "=", p.alias)
+          .where("id", "<>", p.id),
+      ),
     ),
   );
   if (!holder) return;
@@ -161,7 +165,7 @@ export function* documentArtifacts(q: Query): Script<string[]> {
   const rows = yield* all(
     q.cached("document.artifacts", { now: q.now }, (db, p) =>
       db
-        .selectFrom("documents")
+        .selectFrom(q.whole ? "documents" : ("document_artifacts" as "documents"))
         .select("artifact")
         .distinct()
         .where("artifact", "is not", null)

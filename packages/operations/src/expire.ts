@@ -2,8 +2,9 @@
 // instances with their deployments, unused builds.
 
 import { LIMITS } from "@formation-mcp/contract";
-import { type Kysely, sql } from "kysely";
+import { expressionBuilder, type Kysely, sql } from "kysely";
 import { forgetLines } from "./audit-forget.ts";
+import { alone } from "./locks.ts";
 import type { SweepResult } from "./port.ts";
 import { toBuild, toOperation } from "./rows.ts";
 import type { OperationRow, Tables } from "./schema.ts";
@@ -12,6 +13,7 @@ import { FEW, MANY, type Options, type Step } from "./steps.ts";
 
 /** An idempotency key outlives its operation: it keeps a copy. */
 function* expiredOperations(q: Query, { operationKeptMs }: Options, result: SweepResult): Script<boolean> {
+  yield* alone(q, "sweep operations");
   const batch = { before: q.now - operationKeptMs };
   // Most operations have no key: whether any waits for its copy is asked first, because the join costs a tenth of it all.
   const open = yield* first(
@@ -27,10 +29,12 @@ function* expiredOperations(q: Query, { operationKeptMs }: Options, result: Swee
       ),
     );
   }
+  const guarded = open !== undefined || q.locks.shared;
   const removed = yield* count(
-    q.cached("sweep.operations", batch, (db, p) =>
-      db.deleteFrom("operations").where("seq", "in", due(db, p)),
-    ),
+    q.cached(`sweep.operations ${guarded}`, batch, (db, p) => {
+      const remove = db.deleteFrom("operations").where("seq", "in", due(db, p));
+      return guarded ? remove.where(({ not }) => not(uncopied(db))) : remove;
+    }),
   );
   result.removedOperations += removed;
   return removed === MANY;
@@ -48,6 +52,18 @@ function due(db: Kysely<Tables>, { before }: { before: number }) {
     .limit(sql.lit(MANY));
 }
 
+/** What ended so late that its copy was not made yet goes with the next sweep. */
+function uncopied(db: Kysely<Tables>) {
+  const { exists, ref } = expressionBuilder<Tables, "operations">();
+  return exists(
+    db
+      .selectFrom("idempotency as i")
+      .select("i.operation_id")
+      .where("i.operation_id", "=", ref("operations.id"))
+      .where("i.operation", "is", null),
+  );
+}
+
 function* keyedOperations(q: Query, batch: { before: number }): Script<OperationRow[]> {
   return yield* all(
     q.cached("sweep.keyed", batch, (db, p) =>
@@ -60,16 +76,28 @@ function* keyedOperations(q: Query, batch: { before: number }): Script<Operation
   );
 }
 
-/** What is one row and goes by its own time. Mostly there is none, which one question to the indexes tells. */
-function* expiredRows(q: Query, { auditKeptMs = LIMITS.auditKeptMs }: Options): Script<boolean> {
+/**
+ * What is one row and goes by its own time, as far as this process may see it. Mostly there is none, which one question to
+ * the indexes tells.
+ */
+export function* expiredRows(q: Query, { auditKeptMs = LIMITS.auditKeptMs }: Options): Script<boolean> {
   const due = yield* first(
     q.cached("sweep.due", { now: q.now, audited: q.now - auditKeptMs }, (db, p) =>
-      db.selectNoFrom(({ exists, selectFrom }) => [
-        exists(selectFrom("idempotency").select("owner").where("expires_at", "<=", p.now)).as("keys"),
-        exists(selectFrom("documents").select("seq").where("expires_at", "<=", p.now)).as("documents"),
-        exists(selectFrom("counters").select("key").where("expires_at", "<=", p.now)).as("counters"),
-        exists(selectFrom("audit").select("id").where("at", "<=", p.audited)).as("lines"),
-      ]),
+      db.selectNoFrom(({ exists, selectFrom, lit }) => {
+        const keys = exists(selectFrom("idempotency").select("owner").where("expires_at", "<=", p.now));
+        if (!q.whole) {
+          return [
+            keys.as("keys"),
+            ...["documents", "counters", "lines"].map((it) => lit(false).as(it as "lines")),
+          ];
+        }
+        return [
+          keys.as("keys"),
+          exists(selectFrom("documents").select("seq").where("expires_at", "<=", p.now)).as("documents"),
+          exists(selectFrom("counters").select("key").where("expires_at", "<=", p.now)).as("counters"),
+          exists(selectFrom("audit").select("id").where("at", "<=", p.audited)).as("lines"),
+        ];
+      }),
     ),
   );
   let more = false;
@@ -84,6 +112,8 @@ function keys(q: Query) {
   return q.cached("sweep.keys", { now: q.now }, (db, p) =>
     db
       .deleteFrom("idempotency")
+      // Asked of the row itself too: it may have been written anew since it was found.
+      .where("expires_at", "<=", p.now)
       .where("operation_id", "in", (eb) =>
         eb
           .selectFrom("idempotency")
@@ -98,6 +128,7 @@ function documents(q: Query) {
   return q.cached("sweep.documents", { now: q.now }, (db, p) =>
     db
       .deleteFrom("documents")
+      .where("expires_at", "<=", p.now)
       .where("seq", "in", (eb) =>
         eb.selectFrom("documents").select("seq").where("expires_at", "<=", p.now).limit(sql.lit(MANY)),
       ),
@@ -108,6 +139,7 @@ function counters(q: Query) {
   return q.cached("sweep.counters", { now: q.now }, (db, p) =>
     db
       .deleteFrom("counters")
+      .where("expires_at", "<=", p.now)
       .where("key", "in", (eb) =>
         eb.selectFrom("counters").select("key").where("expires_at", "<=", p.now).limit(sql.lit(MANY)),
       ),
@@ -117,22 +149,25 @@ function counters(q: Query) {
 function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boolean> {
   const rows = yield* all(
     q.cached("sweep.deleted", { before: q.now - operationKeptMs }, (db, p) =>
-      db
-        .selectFrom("instances as i")
-        .select(["i.seq", "i.id"])
-        .where("i.state", "=", sql.lit("deleted" as const))
-        .where("i.updated_at", "<=", p.before)
-        .where(({ not, exists, selectFrom }) =>
-          not(
-            exists(
-              selectFrom("operations as o")
-                .select("o.seq")
-                .whereRef("o.serial_key", "=", "i.id")
-                .where("o.ended_at", "is", null),
+      q.locks.skip(
+        db
+          .selectFrom("instances as i")
+          .select(["i.seq", "i.id"])
+          .where("i.state", "=", sql.lit("deleted" as const))
+          .where("i.updated_at", "<=", p.before)
+          .where(({ not, exists, selectFrom }) =>
+            not(
+              exists(
+                selectFrom("operations as o")
+                  .select("o.seq")
+                  .whereRef("o.serial_key", "=", "i.id")
+                  .where("o.ended_at", "is", null),
+              ),
             ),
-          ),
-        )
-        .limit(sql.lit(FEW)),
+          )
+          .limit(sql.lit(FEW)),
+        "i",
+      ),
     ),
   );
   for (const { seq, id } of rows) {
@@ -160,38 +195,41 @@ function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepRe
       db
         .deleteFrom("builds")
         .where("seq", "in", (eb) =>
-          eb
-            .selectFrom("builds as b")
-            .select("b.seq")
-            .where("b.ended_at", "is not", null)
-            .where("b.used_at", "<=", p.before)
-            .where(({ not, exists, selectFrom }) =>
-              not(
-                exists(
-                  selectFrom("instances as i")
-                    .select("i.seq")
-                    .whereRef("i.build_id", "=", "b.id")
-                    .where("i.state", "<>", sql.lit("deleted" as const)),
+          q.locks.skip(
+            eb
+              .selectFrom("builds as b")
+              .select("b.seq")
+              .where("b.ended_at", "is not", null)
+              .where("b.used_at", "<=", p.before)
+              .where(({ not, exists, selectFrom }) =>
+                not(
+                  exists(
+                    selectFrom("instances as i")
+                      .select("i.seq")
+                      .whereRef("i.build_id", "=", "b.id")
+                      .where("i.state", "<>", sql.lit("deleted" as const)),
+                  ),
                 ),
-              ),
-            )
-            .where(({ not, exists, selectFrom }) =>
-              not(
-                exists(
-                  selectFrom("deployments as d")
-                    .innerJoin("instances as i", "i.id", "d.instance_id")
-                    .select("d.seq")
-                    .whereRef("d.build_id", "=", "b.id")
-                    .where(
-                      "d.state",
-                      "in",
-                      (["queued", "deploying", "live"] as const).map((state) => sql.lit(state)),
-                    )
-                    .where("i.state", "<>", sql.lit("deleted" as const)),
+              )
+              .where(({ not, exists, selectFrom }) =>
+                not(
+                  exists(
+                    selectFrom("deployments as d")
+                      .innerJoin("instances as i", "i.id", "d.instance_id")
+                      .select("d.seq")
+                      .whereRef("d.build_id", "=", "b.id")
+                      .where(
+                        "d.state",
+                        "in",
+                        (["queued", "deploying", "live"] as const).map((state) => sql.lit(state)),
+                      )
+                      .where("i.state", "<>", sql.lit("deleted" as const)),
+                  ),
                 ),
-              ),
-            )
-            .limit(sql.lit(FEW)),
+              )
+              .limit(sql.lit(FEW)),
+            "b",
+          ),
         )
         .returningAll(),
     ),

@@ -38,18 +38,28 @@ function* mine(q: Query, row: OperationRow): Script<Mine> {
   if (input.kind !== "build" && input.kind !== "ship") return none;
   const build = yield* first(
     q.cached("build.mine", { id: input.build_id, operation: row.id }, (db, p) =>
-      db.selectFrom("builds").selectAll().where("id", "=", p.id).where("operation_id", "=", p.operation),
+      q.locks.wait(
+        db.selectFrom("builds").selectAll().where("id", "=", p.id).where("operation_id", "=", p.operation),
+      ),
     ),
   );
   if (input.kind === "build") return { ...none, build };
   const deployment = yield* first(
     q.cached("deployment.mine", { id: input.deployment_id, operation: row.id }, (db, p) =>
-      db.selectFrom("deployments").selectAll().where("id", "=", p.id).where("operation_id", "=", p.operation),
+      q.locks.wait(
+        db
+          .selectFrom("deployments")
+          .selectAll()
+          .where("id", "=", p.id)
+          .where("operation_id", "=", p.operation),
+      ),
     ),
   );
   const instance = yield* first(
     q.cached("instance.mine", { id: input.instance_id, owner: row.owner }, (db, p) =>
-      db.selectFrom("instances").selectAll().where("id", "=", p.id).where("owner", "=", p.owner),
+      q.locks.wait(
+        db.selectFrom("instances").selectAll().where("id", "=", p.id).where("owner", "=", p.owner),
+      ),
     ),
   );
   return { build, deployment, instance };

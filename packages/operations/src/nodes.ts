@@ -91,27 +91,30 @@ export function* markLost(q: Query, silentMs: number): Script<Instance[]> {
 function* tellable(q: Query, node: Id<"node">): Script<InstanceRow[]> {
   return yield* all(
     q.cached("nodes.tellable", { node }, (db, p) =>
-      db
-        .selectFrom("instances as i")
-        .selectAll("i")
-        .where("i.node_id", "=", p.node)
-        .where("i.machine_id", "is not", null)
-        .where(
-          "i.state",
-          "in",
-          TOLD.map((state) => sql.lit(state)),
-        )
-        .where(({ not, exists, selectFrom }) =>
-          not(
-            exists(
-              selectFrom("operations as o")
-                .select("o.seq")
-                .whereRef("o.serial_key", "=", "i.id")
-                .where("o.ended_at", "is", null)
-                .where("o.state", "=", sql.lit("running" as const)),
+      q.locks.skip(
+        db
+          .selectFrom("instances as i")
+          .selectAll("i")
+          .where("i.node_id", "=", p.node)
+          .where("i.machine_id", "is not", null)
+          .where(
+            "i.state",
+            "in",
+            TOLD.map((state) => sql.lit(state)),
+          )
+          .where(({ not, exists, selectFrom }) =>
+            not(
+              exists(
+                selectFrom("operations as o")
+                  .select("o.seq")
+                  .whereRef("o.serial_key", "=", "i.id")
+                  .where("o.ended_at", "is", null)
+                  .where("o.state", "=", sql.lit("running" as const)),
+              ),
             ),
           ),
-        ),
+        "i",
+      ),
     ),
   );
 }
@@ -128,10 +131,13 @@ function silence(since: number): ErrorRecord {
 
 export function* removeNode(q: Query, id: Id<"node">, { force }: { force: boolean }): Script<Gone> {
   const node = yield* first(
-    q.cached("node", { id }, (db, p) => db.selectFrom("nodes").selectAll().where("id", "=", p.id)),
+    q.cached("node", { id }, (db, p) =>
+      q.locks.wait(db.selectFrom("nodes").selectAll().where("id", "=", p.id)),
+    ),
   );
   if (!node) throw notFound("node", id);
-  const [instances, operations] = [yield* instancesOn(q, id), yield* operationsOn(q, id)];
+  const operations = yield* operationsOn(q, id);
+  const instances = yield* instancesOn(q, id);
   if (!force) refuseInUse(node, instances, operations);
   const error = removed(node);
   const gone: Gone = { instances: [], operations: [] };
@@ -148,11 +154,13 @@ export function* removeNode(q: Query, id: Id<"node">, { force }: { force: boolea
 function* instancesOn(q: Query, node: Id<"node">): Script<InstanceRow[]> {
   return yield* all(
     q.cached("nodes.instances", { node }, (db, p) =>
-      db
-        .selectFrom("instances")
-        .selectAll()
-        .where("node_id", "=", p.node)
-        .where(sql`(state || '')`, "<>", "deleted"),
+      q.locks.wait(
+        db
+          .selectFrom("instances")
+          .selectAll()
+          .where("node_id", "=", p.node)
+          .where(sql`(state || '')`, "<>", "deleted"),
+      ),
     ),
   );
 }
@@ -161,16 +169,20 @@ function* instancesOn(q: Query, node: Id<"node">): Script<InstanceRow[]> {
 function* operationsOn(q: Query, node: Id<"node">): Script<OperationRow[]> {
   const pinned = yield* all(
     q.cached("nodes.pinned", { node }, (db, p) =>
-      db.selectFrom("operations").selectAll().where("node_id", "=", p.node).where("ended_at", "is", null),
+      q.locks.wait(
+        db.selectFrom("operations").selectAll().where("node_id", "=", p.node).where("ended_at", "is", null),
+      ),
     ),
   );
   const running = yield* all(
     q.cached("nodes.running", { node }, (db, p) =>
-      db
-        .selectFrom("operations")
-        .selectAll()
-        .where("state", "=", sql.lit("running" as const))
-        .where("claimed_by", "=", p.node),
+      q.locks.wait(
+        db
+          .selectFrom("operations")
+          .selectAll()
+          .where("state", "=", sql.lit("running" as const))
+          .where("claimed_by", "=", p.node),
+      ),
     ),
   );
   return [...new Map([...pinned, ...running].map((row) => [row.seq, row])).values()];
@@ -208,11 +220,13 @@ function* giveUp(q: Query, row: InstanceRow, error: ErrorRecord): Script<void> {
   }
   const live = yield* all(
     q.cached("nodes.live", { id: row.id }, (db, p) =>
-      db
-        .selectFrom("deployments")
-        .selectAll()
-        .where("instance_id", "=", p.id)
-        .where("state", "=", sql.lit("live" as const)),
+      q.locks.wait(
+        db
+          .selectFrom("deployments")
+          .selectAll()
+          .where("instance_id", "=", p.id)
+          .where("state", "=", sql.lit("live" as const)),
+      ),
     ),
   );
   for (const deployment of live) {

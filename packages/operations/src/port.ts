@@ -244,6 +244,11 @@ export interface Store {
     /** Default: {@link LIMITS.auditKeptMs}. */
     auditKeptMs?: number;
   }): Promise<SweepResult>;
+  /**
+   * Removes what only servers see and goes by its own time: expired documents, counters, old lines of the audit log. A
+   * sweep does that too, unless it runs with a role that has no right on them.
+   */
+  forget(options?: { auditKeptMs?: number }): Promise<void>;
   /** Digests of the artifacts that records and documents still name. */
   artifactRoots(): Promise<string[]>;
   /** Rises whenever anything was written by any process: cheap to ask. */

@@ -4,6 +4,7 @@
 import { FormationError, type Instance, SUBJECTS, type Usage } from "@formation-mcp/contract";
 import { sql } from "kysely";
 import { spend } from "./counters.ts";
+import { alone } from "./locks.ts";
 import type { Submission } from "./port.ts";
 import { all, first, type Query, type Script } from "./script.ts";
 
@@ -29,6 +30,7 @@ export function* within<T>(q: Query, submission: Submission, write: () => Script
   const { quota, operation } = submission;
   if (!quota) return yield* write();
   const { owner } = operation;
+  yield* alone(q, "quota", owner);
   yield* oneMore(q, owner, quota.operations_per_minute);
   const grows = submission.instance || submission.deployment || operation.subject === SUBJECTS.build;
   if (!grows) return yield* write();

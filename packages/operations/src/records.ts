@@ -28,14 +28,18 @@ function own<R extends { owner: string }>(
 
 export function* operationRow(q: Query, owner: string | null, id: Id<"op">): Script<OperationRow> {
   const row = yield* first(
-    q.cached("operation", { id }, (db, p) => db.selectFrom("operations").selectAll().where("id", "=", p.id)),
+    q.cached("operation", { id }, (db, p) =>
+      q.locks.wait(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
+    ),
   );
   return own(row, owner, "operation", id);
 }
 
 export function* buildRow(q: Query, owner: string | null, id: Id<"bld">): Script<BuildRow> {
   const row = yield* first(
-    q.cached("build", { id }, (db, p) => db.selectFrom("builds").selectAll().where("id", "=", p.id)),
+    q.cached("build", { id }, (db, p) =>
+      q.locks.wait(db.selectFrom("builds").selectAll().where("id", "=", p.id)),
+    ),
   );
   return own(row, owner, "build", id);
 }
@@ -43,7 +47,7 @@ export function* buildRow(q: Query, owner: string | null, id: Id<"bld">): Script
 export function* deploymentRow(q: Query, owner: string | null, id: Id<"dep">): Script<DeploymentRow> {
   const row = yield* first(
     q.cached("deployment", { id }, (db, p) =>
-      db.selectFrom("deployments").selectAll().where("id", "=", p.id),
+      q.locks.wait(db.selectFrom("deployments").selectAll().where("id", "=", p.id)),
     ),
   );
   return own(row, owner, "deployment", id);
@@ -51,7 +55,9 @@ export function* deploymentRow(q: Query, owner: string | null, id: Id<"dep">): S
 
 export function* instanceRow(q: Query, owner: string | null, id: Id<"vm">): Script<InstanceRow> {
   const row = yield* first(
-    q.cached("instance", { id }, (db, p) => db.selectFrom("instances").selectAll().where("id", "=", p.id)),
+    q.cached("instance", { id }, (db, p) =>
+      q.locks.wait(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
+    ),
   );
   return own(row, owner, "instance", id);
 }

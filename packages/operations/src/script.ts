@@ -2,6 +2,7 @@
 // results. A driver runs a whole script inside one transaction, so no script can wait for anything but the database.
 
 import { type Compilable, type CompiledQuery, type Kysely, sql } from "kysely";
+import { type Locks, NO_LOCKS } from "./locks.ts";
 import type { Tables } from "./schema.ts";
 
 export interface Result {
@@ -18,6 +19,9 @@ export interface Query {
   readonly db: Kysely<Tables>;
   /** Milliseconds since the epoch: one moment for a whole transaction. */
   readonly now: number;
+  readonly locks: Locks;
+  /** Whether documents, counters and the audit log are there to see: a worker's role on PostgreSQL has no right on them. */
+  readonly whole: boolean;
   /**
    * Builds a query once per key and fills in the parameters from then on. Every value that differs from call to call
    * must come from `params`; what shapes the SQL must be in the key.
@@ -59,7 +63,7 @@ export function numbered(name: string, list: readonly string[]): Record<string, 
  * bound, to plan for it; limits that do not differ are literals for the same reason.
  */
 export function atMost(limit: number) {
-  return sql<number>`+${limit}`;
+  return sql<number>`cast(${limit} as bigint)`;
 }
 
 /** A row limit of one. */
@@ -73,11 +77,13 @@ class Param {
 }
 
 /** Makes {@link Query.cached} over a Kysely instance that only compiles. */
-export function queries(db: Kysely<Tables>): (now: number) => Query {
+export function queries(db: Kysely<Tables>, locks = NO_LOCKS, whole = true): (now: number) => Query {
   const compiled = new Map<string, CompiledQuery>();
   return (now) => ({
     db,
     now,
+    locks,
+    whole,
     cached(key, params, build) {
       let query = compiled.get(key);
       if (!query) {

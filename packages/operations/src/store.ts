@@ -7,17 +7,17 @@ import * as cancel from "./cancel.ts";
 import { claim } from "./claim.ts";
 import * as counters from "./counters.ts";
 import * as documents from "./documents.ts";
-import { EXPIRED } from "./expire.ts";
+import { EXPIRED, expiredRows } from "./expire.ts";
 import * as listing from "./listing.ts";
 import * as nodes from "./nodes.ts";
-import type { Page, Store } from "./port.ts";
+import type { Page, Store, SweepResult } from "./port.ts";
 import { usage } from "./quota.ts";
 import * as reads from "./reads.ts";
 import * as records from "./records.ts";
 import { toBuild, toDeployment, toInstance, toOperation } from "./rows.ts";
 import type { Query, Script } from "./script.ts";
 import * as settle from "./settle.ts";
-import { nothing } from "./steps.ts";
+import { nothing, type Options, type Step } from "./steps.ts";
 import { replay, submit } from "./submit.ts";
 import { DUE } from "./sweep.ts";
 
@@ -42,11 +42,7 @@ export function storeOver(runner: Runner): Store {
     apply: (lease, changes) => write((q) => settle.apply(q, lease, changes)),
     settle: (lease, outcome, changes = {}) => write((q) => settle.settle(q, lease, outcome, changes)),
     observe: (id, version, patch) => write((q) => reads.observe(q, id, version, patch)),
-    requestCancel: (owner, id) =>
-      write(function* (q) {
-        const row = yield* records.operationRow(q, owner, id);
-        return toOperation(yield* cancel.cancelOperation(q, row));
-      }),
+    requestCancel: (owner, id) => write((q) => map(cancel.requestCancel(q, owner, id), toOperation)),
 
     operation: (owner, id) => read((q) => map(records.operationRow(q, owner, id), toOperation)),
     build: (owner, id) => read((q) => map(records.buildRow(q, owner, id), toBuild)),
@@ -78,25 +74,11 @@ export function storeOver(runner: Runner): Store {
     documents: documentsOver(runner),
     counters: { spend: (request) => write((q) => counters.spend(q, request)) },
 
-    async sweep(options) {
-      const result = nothing();
-      for (const step of [...DUE, ...EXPIRED]) {
-        for (let more = true; more; ) {
-          const began = performance.now();
-          let part = nothing();
-          more = await write((q) => {
-            part = nothing(); // A transaction that is run again must not count twice.
-            return step(q, options, part, result);
-          });
-          result.resend.push(...part.resend);
-          result.changed.push(...part.changed);
-          result.removedOperations += part.removedOperations;
-          result.removedBuilds.push(...part.removedBuilds);
-          // Writers of other processes try at intervals: without a gap they would meet the lock each time.
-          if (more) await delay(Math.min((performance.now() - began) / GAP, 100));
-        }
-      }
-      return result;
+    sweep: (options) => stepwise(runner, [...DUE, ...EXPIRED], options),
+    async forget(options = {}) {
+      const never = Number.MAX_SAFE_INTEGER;
+      const all = { operationKeptMs: never, strandedMs: never, unusedBuildKeptMs: never, ...options };
+      await stepwise(runner, [expiredRows], all);
     },
     artifactRoots: () => read(reads.artifactRoots),
     revision: () => runner.revision(),
@@ -120,6 +102,27 @@ function documentsOver({ read, write }: Runner): Documents {
     list: <T>(query: DocumentQuery) =>
       read((q) => documents.list(q, query)) as Promise<Page<StoredDocument<T>>>,
   };
+}
+
+async function stepwise({ write }: Runner, steps: readonly Step[], options: Options): Promise<SweepResult> {
+  const result = nothing();
+  for (const step of steps) {
+    for (let more = true; more; ) {
+      const began = performance.now();
+      let part = nothing();
+      more = await write((q) => {
+        part = nothing(); // A transaction that is run again must not count twice.
+        return step(q, options, part, result);
+      });
+      result.resend.push(...part.resend);
+      result.changed.push(...part.changed);
+      result.removedOperations += part.removedOperations;
+      result.removedBuilds.push(...part.removedBuilds);
+      // Writers of other processes try at intervals: without a gap they would meet the lock each time.
+      if (more) await delay(Math.min((performance.now() - began) / GAP, 100));
+    }
+  }
+  return result;
 }
 
 function* map<A, B>(script: Script<A>, to: (value: A) => B): Script<B> {

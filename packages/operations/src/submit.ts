@@ -5,6 +5,7 @@ import { sql } from "kysely";
 import { cancelOperation } from "./cancel.ts";
 import { end } from "./follow.ts";
 import { writeLabels } from "./labels.ts";
+import { alone } from "./locks.ts";
 import type { Idempotency, Submission } from "./port.ts";
 import { within } from "./quota.ts";
 import { buildRow, instanceRow, patchInstance, useBuild, writeMetadata } from "./records.ts";
@@ -18,6 +19,7 @@ export function* submit(
 ): Script<{ operation: Operation; replayed: boolean }> {
   const { operation, idempotency } = submission;
   if (idempotency) {
+    yield* alone(q, "idempotency", operation.owner, operation.tool, idempotency.key);
     const before = yield* replay(q, operation.owner, operation.tool, idempotency);
     if (before) return { operation: before, replayed: true };
   }
@@ -27,9 +29,10 @@ export function* submit(
 }
 
 function* writeAll(q: Query, submission: Submission): Script<OperationRow> {
+  const before = yield* unfinished(q, submission);
   if (submission.instance) yield* addInstance(q, submission.instance);
   yield* checkReferences(q, submission);
-  const desire = yield* writeDesire(q, submission);
+  const desire = yield* writeDesire(q, submission, before);
   if (submission.build) {
     const build = fromBuild(submission.build, q.now);
     yield* count(q.cached("builds.add", build, (db, p) => db.insertInto("builds").values(p)));
@@ -69,7 +72,7 @@ export function* replay(
   }
   if (used.operation !== null) return JSON.parse(used.operation) as Operation;
   const row = yield* first(
-    q.cached("operation", { id: used.operation_id }, (db, p) =>
+    q.cached("operation.replayed", { id: used.operation_id }, (db, p) =>
       db.selectFrom("operations").selectAll().where("id", "=", p.id),
     ),
   );
@@ -133,12 +136,12 @@ export function* instanceByName(q: Query, owner: string, name: string): Script<{
 /** What a request refers to may have been removed since it was looked up. */
 function* checkReferences(q: Query, { operation, build, instance }: Submission): Script<void> {
   const { input, owner } = operation;
+  if ((input.kind === "build" || input.kind === "ship") && !build) {
+    yield* buildRow(q, owner, input.build_id);
+  }
   if (input.kind !== "build" && !instance) {
     const row = yield* instanceRow(q, owner, input.instance_id);
     if (row.state === "deleted" && input.kind !== "delete") throw notFound("instance", row.id);
-  }
-  if ((input.kind === "build" || input.kind === "ship") && !build) {
-    yield* buildRow(q, owner, input.build_id);
   }
 }
 
@@ -147,7 +150,11 @@ interface Desire {
   to: Instance["desired"] | null;
 }
 
-function* writeDesire(q: Query, { operation, desire, cancelOthers }: Submission): Script<Desire> {
+function* writeDesire(
+  q: Query,
+  { operation, desire }: Submission,
+  before: readonly OperationRow[],
+): Script<Desire> {
   if (desire) {
     const { version, name } = yield* instanceRow(q, operation.owner, desire.instance_id);
     if (version !== desire.version) {
@@ -156,7 +163,7 @@ function* writeDesire(q: Query, { operation, desire, cancelOthers }: Submission)
       });
     }
   }
-  if (cancelOthers) yield* cancelUnfinished(q, serialKey(operation.input));
+  for (const row of before.toReversed()) yield* cancelOperation(q, row);
   if (!desire) return { from: null, to: null };
   const row = yield* instanceRow(q, operation.owner, desire.instance_id);
   if (row.state !== "deleted") yield* patchInstance(q, row, { desired: desire.desired });
@@ -170,18 +177,27 @@ function* completeIfGone(q: Query, row: OperationRow, { operation }: Submission)
   return state === "deleted" ? yield* end(q, row, { state: "completed" }) : row;
 }
 
-function* cancelUnfinished(q: Query, key: Id): Script<void> {
-  const rows = yield* all(
+/**
+ * The operations before this one on the same instance that it cancels. Whoever adds another waits from here on, so that the
+ * order of `seq` is the order in which they are seen.
+ */
+function* unfinished(q: Query, { operation, instance, cancelOthers }: Submission): Script<OperationRow[]> {
+  if (operation.input.kind === "build" || instance) return [];
+  const key = serialKey(operation.input);
+  yield* alone(q, "serial", key);
+  if (!cancelOthers) return [];
+  return yield* all(
     q.cached("operations.unfinished", { key }, (db, p) =>
-      db
-        .selectFrom("operations")
-        .selectAll()
-        .where("serial_key", "=", p.key)
-        .where("ended_at", "is", null)
-        .orderBy("seq", "desc"),
+      q.locks.wait(
+        db
+          .selectFrom("operations")
+          .selectAll()
+          .where("serial_key", "=", p.key)
+          .where("ended_at", "is", null)
+          .orderBy("seq"),
+      ),
     ),
   );
-  for (const row of rows) yield* cancelOperation(q, row);
 }
 
 function* addOperation(q: Query, { operation }: Submission, desire: Desire): Script<OperationRow> {

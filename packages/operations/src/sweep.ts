@@ -20,12 +20,14 @@ const RESEND = 500;
 function* silentOnes(q: Query, _: Options, result: SweepResult): Script<boolean> {
   const rows = yield* all(
     q.cached("sweep.silent", { now: q.now }, (db, p) =>
-      db
-        .selectFrom("operations")
-        .selectAll()
-        .where("state", "=", sql.lit("running" as const))
-        .where("lease_until", "<=", p.now)
-        .limit(sql.lit(FEW)),
+      q.locks.skip(
+        db
+          .selectFrom("operations")
+          .selectAll()
+          .where("state", "=", sql.lit("running" as const))
+          .where("lease_until", "<=", p.now)
+          .limit(sql.lit(FEW)),
+      ),
     ),
   );
   for (const row of rows) {
@@ -78,13 +80,15 @@ function over(q: Query, row: OperationRow): End | undefined {
 function* untaken(q: Query, _: Options, result: SweepResult): Script<boolean> {
   const rows = yield* all(
     q.cached("sweep.untaken", { now: q.now }, (db, p) =>
-      db
-        .selectFrom("operations")
-        .selectAll()
-        .where("deadline_at", "<=", p.now)
-        .where("ended_at", "is", null)
-        .where(sql`(state || '')`, "=", "queued")
-        .limit(sql.lit(FEW)),
+      q.locks.skip(
+        db
+          .selectFrom("operations")
+          .selectAll()
+          .where("deadline_at", "<=", p.now)
+          .where("ended_at", "is", null)
+          .where(sql`(state || '')`, "=", "queued")
+          .limit(sql.lit(FEW)),
+      ),
     ),
   );
   if (rows.length === 0) return false;
@@ -115,10 +119,17 @@ function* overdue(q: Query): Script<boolean> {
           updated_at: p.now,
           version: eb("version", "+", 1),
         }))
-        .where("deadline_at", "<=", p.now)
-        .where("ended_at", "is", null)
-        .where(sql`(state || '')`, "=", "running")
-        .where("cancel_requested_at", "is", null),
+        .where("seq", "in", (eb) =>
+          q.locks.skip(
+            eb
+              .selectFrom("operations")
+              .select("seq")
+              .where("deadline_at", "<=", p.now)
+              .where("ended_at", "is", null)
+              .where(sql`(state || '')`, "=", "running")
+              .where("cancel_requested_at", "is", null),
+          ),
+        ),
     ),
   );
   return false;
@@ -132,24 +143,27 @@ function* stranded(
 ): Script<boolean> {
   const rows = yield* all(
     q.cached("sweep.stranded", { now: q.now, before: q.now - strandedMs }, (db, p) =>
-      db
-        .selectFrom("operations as o")
-        .selectAll("o")
-        .select(({ selectFrom }) =>
-          selectFrom("operations as older")
-            .select("older.id")
-            .whereRef("older.serial_key", "=", "o.serial_key")
-            .whereRef("older.seq", "<", "o.seq")
-            .where("older.ended_at", "is", null)
-            .orderBy("older.seq", "desc")
-            .limit(ONE)
-            .as("behind"),
-        )
-        .where("o.state", "=", sql.lit("queued" as const))
-        .where("o.sent_at", "<=", p.before)
-        .where("o.run_at", "<=", p.now)
-        .orderBy("o.sent_at")
-        .limit(sql.lit(FEW)),
+      q.locks.skip(
+        db
+          .selectFrom("operations as o")
+          .selectAll("o")
+          .select(({ selectFrom }) =>
+            selectFrom("operations as older")
+              .select("older.id")
+              .whereRef("older.serial_key", "=", "o.serial_key")
+              .whereRef("older.seq", "<", "o.seq")
+              .where("older.ended_at", "is", null)
+              .orderBy("older.seq", "desc")
+              .limit(ONE)
+              .as("behind"),
+          )
+          .where("o.state", "=", sql.lit("queued" as const))
+          .where("o.sent_at", "<=", p.before)
+          .where("o.run_at", "<=", p.now)
+          .orderBy("o.sent_at")
+          .limit(sql.lit(FEW)),
+        "o",
+      ),
     ),
   );
   if (rows.length === 0) return false;
