@@ -7,7 +7,15 @@ import type { Room } from "./room.ts";
 type Resources = Operation["needs"];
 
 /** States in which an instance's machine may have a process. */
-const RUNS: Instance["state"][] = ["starting", "running", "pausing", "paused", "stopping", "deleting"];
+const RUNS: Instance["state"][] = [
+  "starting",
+  "running",
+  "pausing",
+  "paused",
+  "stopping",
+  "lost",
+  "deleting",
+];
 
 /** What an instance's machine takes: memory and CPUs while it may run, disk as long as it is there. */
 function usedBy(instance: Instance): Resources {

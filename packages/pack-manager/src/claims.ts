@@ -1,18 +1,23 @@
 // The claim loop: whatever wakes it, it takes from the store until nothing fits, and again whenever something ended.
 
 import {
+  type ChangeEvent,
   controlSubject,
   FormationError,
   type Id,
   LIMITS,
   type Operation,
   SUBJECTS,
+  type WakeMessage,
 } from "@formation-mcp/contract";
+import type { Consumer } from "@formation-mcp/queue";
 import { type Kind, type RunningAttempt, startAttempt } from "./attempt.ts";
 import { buildKind } from "./build.ts";
 import { freeCapacity } from "./capacity.ts";
 import { controlKind } from "./control.ts";
 import type { EndReason } from "./endings.ts";
+import { createLooking } from "./looking.ts";
+import { createPulling } from "./pulling.ts";
 import { deleteKind } from "./remove.ts";
 import { everyItem, quietly, type Room } from "./room.ts";
 import { shipKind } from "./ship.ts";
@@ -25,15 +30,18 @@ const KINDS: Record<Operation["input"]["kind"], Kind> = {
 };
 
 export interface Claims {
-  /** The subjects whose wake-ups are for this node. */
-  readonly subjects: string[];
-  start(): void;
+  /** Begins to claim and to hear wake-ups. */
+  start(): Promise<void>;
   /** Something may be there to claim. */
   wake(): void;
+  /** Whether this node takes what any node may take. */
+  takeAny(takes: boolean): void;
   /** Takes up what an earlier process of this node left running: it is undone, then given back or ended. */
   adoptOrphans(): Promise<void>;
-  /** A record changed: if it is an operation that runs here, it may be a cancel. */
-  changed(id: string): void;
+  /** A record changed: if it is an operation that runs here, it may be a cancel; if it waits, it may suit. */
+  changed(event: ChangeEvent): void;
+  /** Tells nodes of a queued operation; the queue's wake-up could not be sent. */
+  tell(operation: Operation): Promise<void>;
   running(): number;
   building(): boolean;
   /** Whether an attempt runs that makes machines for a deployment. */
@@ -48,20 +56,51 @@ export interface Claims {
 /** @param onEnded called after each attempt, with what it worked on. */
 export function createClaims(room: Room, onEnded: (operation: Operation) => void): Claims {
   const { store, node, settings, logger, clock } = room;
-  const subjects = [SUBJECTS.build, SUBJECTS.ship, controlSubject(node.id)];
+  const own = controlSubject(node.id);
   const attempts = new Map<string, RunningAttempt>();
   const afterwards = new Set<Promise<void>>();
   const timers = new Set<NodeJS.Timeout>();
   let awake = true;
   let closed = false;
+  let any = true;
+  let free = node.capacity;
   let rouse: () => void = () => {};
+  /** Who waits for the end of the next round. */
+  let waiting: (() => void)[] = [];
 
   const wake = () => {
     awake = true;
     rouse();
   };
+  /** Resolves when all that fits now has been claimed, or the store could not be asked. */
+  const round = () =>
+    new Promise<void>((resolve) => {
+      if (closed) return resolve();
+      waiting.push(resolve);
+      wake();
+    });
+  const woken = async ({ operation_id }: WakeMessage) => {
+    await round();
+    if (operations().some(({ id }) => id === operation_id)) return;
+    await quietly(room, "pass on a wake-up", async () => {
+      const operation = await store.operation(null, operation_id);
+      if (operation.state === "queued" && operation.run_at <= clock.now()) await looking.tell(operation);
+    });
+  };
+  const looking = createLooking(room, wake);
+  const [builds, ships] = [
+    createPulling(room, SUBJECTS.build, woken),
+    createPulling(room, SUBJECTS.ship, woken),
+  ];
   const operations = () => [...attempts.values()].map((attempt) => attempt.operation);
-  const builds = () => operations().filter(({ input }) => input.kind === "build").length;
+  const buildsFull = () =>
+    operations().filter(({ input }) => input.kind === "build").length >= settings.buildSlots;
+  const pull = () => {
+    const room = attempts.size < settings.slots && free.vcpus > 0 && free.memory_mb > 0 && free.disk_gb > 0;
+    const takes = any && room && !closed;
+    ships.want(takes);
+    builds.want(takes && !buildsFull());
+  };
 
   const run = (operation: Operation, orphan?: FormationError) => {
     const key = `${operation.id}.${operation.attempt}`;
@@ -93,20 +132,25 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
   };
   const claim = async (): Promise<Operation | null> => {
     if (attempts.size >= settings.slots) return null;
-    const full = builds() >= settings.buildSlots;
+    free = await freeCapacity(room, operations());
     return store.claim({
       node_id: node.id,
-      subjects: full ? subjects.filter((subject) => subject !== SUBJECTS.build) : subjects,
-      free: await freeCapacity(room, operations()),
+      subjects: [own, ...(any ? [SUBJECTS.ship, ...(buildsFull() ? [] : [SUBJECTS.build])] : [])],
+      labels: node.labels,
+      free,
       leaseMs: settings.leaseMs,
     });
   };
   const loop = async () => {
     while (!closed) {
       awake = false;
+      const heard = waiting;
+      waiting = [];
       await quietly(room, "claim an operation", async () => {
         for (let next = await claim(); next; next = closed ? null : await claim()) run(next);
       });
+      pull();
+      for (const resolve of heard) resolve();
       if (awake || closed) continue;
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, settings.pollEveryMs);
@@ -117,15 +161,22 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
       });
       rouse = () => {};
     }
+    for (const resolve of waiting) resolve();
   };
   let looping: Promise<void> = Promise.resolve();
+  let consumer: Consumer | null = null;
 
   return {
-    subjects,
-    start() {
+    async start() {
+      consumer = await room.queue.consume([own], { slots: 1 }, () => round());
       looping = loop();
     },
     wake,
+    takeAny(takes) {
+      if (any === takes) return;
+      any = takes;
+      wake();
+    },
     async adoptOrphans() {
       const found = everyItem((cursor) =>
         store.operations({ owner: null, states: ["running"], limit: LIMITS.pageSize, cursor }),
@@ -139,9 +190,11 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
         run(operation, orphaned());
       }
     },
-    changed(id) {
-      for (const attempt of attempts.values()) if (attempt.operation.id === id) attempt.look();
+    changed(event) {
+      for (const attempt of attempts.values()) if (attempt.operation.id === event.id) attempt.look();
+      if (!closed) looking.hear(event);
     },
+    tell: (operation) => looking.tell(operation),
     running: () => attempts.size,
     building: () => operations().some(({ input }) => input.kind === "build" || input.kind === "ship"),
     makes: (deployment) =>
@@ -149,6 +202,7 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
     close() {
       closed = true;
       for (const timer of timers) clearTimeout(timer);
+      looking.close();
       rouse();
     },
     endAll(reason) {
@@ -156,6 +210,8 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
     },
     async settled() {
       await looping;
+      await Promise.all([builds.close(), ships.close(), consumer?.close()]);
+      consumer = null;
       while (attempts.size > 0) await Promise.all([...attempts.values()].map((attempt) => attempt.ended));
       await Promise.all(afterwards);
     },

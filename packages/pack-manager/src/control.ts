@@ -13,6 +13,7 @@ import type { InstancePatch } from "@formation-mcp/operations";
 import type { Attempt, Kind } from "./attempt.ts";
 import { boot } from "./boot.ts";
 import type { Ending } from "./endings.ts";
+import { isElsewhere, refuseMoved } from "./machines.ts";
 import { observedOf } from "./observed.ts";
 import { quietly, type Room } from "./room.ts";
 import { route } from "./route.ts";
@@ -34,7 +35,7 @@ export const controlKind: Kind = (room, attempt) => {
   return {
     async run() {
       const instance = await room.store.instance(null, instance_id);
-      const machineId = machineOf(instance, action);
+      const machineId = machineOf(room, instance, action);
       const status = await ACTIONS[action]({ room, attempt, instance, machineId });
       const state = action === "stop" ? "stopped" : action === "pause" ? "paused" : "running";
       await approach(attempt, (await room.store.instance(null, instance_id)).state, state, instance_id);
@@ -63,7 +64,8 @@ interface Case {
   machineId: string;
 }
 
-function machineOf(instance: Instance, action: ControlAction): string {
+function machineOf(room: Room, instance: Instance, action: ControlAction): string {
+  refuseMoved(room, instance, action);
   if (instance.state === "deleting" || instance.state === "deleted") {
     throw new FormationError("conflict", `"${instance.name}" is ${instance.state}.`, { step: action });
   }
@@ -183,6 +185,7 @@ async function putBack(
 ): Promise<InstancePatch> {
   if (instance.state === "deleting" || instance.state === "deleted" || instance.machine_id === null)
     return {};
+  if (isElsewhere(room, instance)) return {};
   const { machine_id } = instance;
   let status = await room.hypervisor.inspect(machine_id);
   if (instance.state === "starting" && (status.state === "running" || status.state === "paused")) {

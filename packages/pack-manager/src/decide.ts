@@ -34,7 +34,8 @@ export function decide(facts: Facts): Decision {
   const { instance, status, pending } = facts;
   const { state } = instance;
   if (state === "deleted") return { state, action: "none" };
-  if (state === "deleting")
+  // A delete that could not be done while its node was away is done now.
+  if (state === "deleting" || (state === "lost" && instance.desired === "deleted"))
     return pending ? { state, action: "none" } : { state: "deleted", action: "remove" };
   if (instance.machine_id === null) return withoutMachine(instance, pending);
   if (status.state === "running" || status.state === "paused") return withLivingMachine(facts);
@@ -52,7 +53,8 @@ function withLivingMachine({ instance, status, ports, pending }: Facts): Decisio
   if (desired === "stopped") return { state: "stopped", error: null, action: "stop" };
   if (status.state === "paused") return { state: "paused", error: null, action: "none" };
   if (state === "running") return { state, action: "none" };
-  if (isLive(status, ports) || state === "pausing" || state === "paused") {
+  // One that was lost ran all the while: whether its port still listens was never asked of it since.
+  if (isLive(status, ports) || state === "pausing" || state === "paused" || state === "lost") {
     return { state: "running", error: null, action: "none" };
   }
   // It runs, nobody waits for it to become live, and it is not: that is no state to leave it in.
@@ -68,7 +70,9 @@ function withDeadMachine({ instance, status, pending, hostBootedAt }: Facts): De
     if (gone && !pending) return { state: "failed", error: why(), action: "none" };
     return { state, action: "none" };
   }
-  if (pending && (state === "starting" || state === "stopping")) return { state, action: "none" };
+  if (pending && (state === "starting" || state === "stopping" || state === "lost")) {
+    return { state, action: "none" };
+  }
   if (gone) return { state: "failed", error: why(), action: "none" };
   if (desired === "stopped" || (state === "stopping" && desired !== "running")) {
     return { state: "stopped", error: null, action: "none" };

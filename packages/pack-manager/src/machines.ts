@@ -1,6 +1,6 @@
 // Which machine belongs to what: a machine is `<deployment id>.<attempt>`, and this file alone takes that apart.
 
-import { type Id, type Instance, idKind } from "@formation-mcp/contract";
+import { FormationError, type Id, type Instance, idKind } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
 import { everyItem, type Room } from "./room.ts";
 
@@ -33,6 +33,20 @@ export async function machinesOfInstance(room: Room, instance: Instance): Promis
     for (const id of here) if (deploymentOf(id) === deployment.id) found.add(id);
   }
   return [...found];
+}
+
+/** Whether an instance has a machine on another node. That node removes it once the record names one of another. */
+export function isElsewhere({ node }: Pick<Room, "node">, instance: Instance): boolean {
+  return instance.machine_id !== null && instance.node_id !== null && instance.node_id !== node.id;
+}
+
+/** @throws FormationError `conflict` if an instance was shipped to another node while the operation waited for this one. */
+export function refuseMoved(room: Pick<Room, "node">, instance: Instance, step: string): void {
+  if (!isElsewhere(room, instance)) return;
+  throw new FormationError("conflict", `"${instance.name}" is on another node by now.`, {
+    step,
+    remedy: "Call the tool again: it finds the instance where it is.",
+  });
 }
 
 /** A legal host name label made from an instance's name (RFC 1123 section 2.1). */

@@ -1,7 +1,7 @@
 // Records against reality: what the instances of this node are said to be is made to agree with the machines that are
 // here. An instance whose operation runs is left to that operation.
 
-import { FormationError, type Id, type Instance, LIMITS } from "@formation-mcp/contract";
+import { FormationError, type Id, type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
 import { type Decision, decide } from "./decide.ts";
@@ -44,7 +44,6 @@ export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => bo
     soon.set(key, timer);
   };
   const all = async () => {
-    const pending = await pendingInstances(room);
     // Machines first: one that is made after this list is not missed by what is read next.
     const machines = await room.hypervisor.list();
     const instances: Instance[] = [];
@@ -52,7 +51,7 @@ export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => bo
     for (const instance of instances) {
       if (closed) return;
       await quietly(room, `reconcile ${instance.id}`, () =>
-        room.locks.tryRun(instance.id, () => lookAt(room, instance.id, pending)),
+        room.locks.tryRun(instance.id, () => lookAt(room, instance.id)),
       );
     }
     for (const machine of machines) {
@@ -87,14 +86,13 @@ export function instancesHere(room: Pick<Room, "store" | "node">): AsyncGenerato
   );
 }
 
-/** The instances that an unfinished operation is about. */
-async function pendingInstances(room: Pick<Room, "store">): Promise<Set<string>> {
-  const pending = new Set<string>();
-  const operations = everyItem((cursor) =>
-    room.store.operations({ owner: null, states: ["queued", "running"], limit: LIMITS.pageSize, cursor }),
-  );
-  for await (const { input } of operations) if (input.kind !== "build") pending.add(input.instance_id);
-  return pending;
+/** The newest unfinished operation about an instance, or none. */
+export async function pendingOperation(
+  room: Pick<Room, "store">,
+  target: Id<"vm">,
+): Promise<Operation | undefined> {
+  const unfinished = { owner: null, states: ["queued", "running"] satisfies Operation["state"][], target };
+  return (await room.store.operations({ ...unfinished, limit: 1 })).items[0];
 }
 
 async function instanceIdOf(room: Room, machineId: string): Promise<Id<"vm"> | null> {
@@ -109,38 +107,44 @@ async function instanceIdOf(room: Room, machineId: string): Promise<Id<"vm"> | n
 }
 
 async function lookIfFree(room: Room, id: Id<"vm">): Promise<void> {
-  await room.locks.tryRun(id, async () => lookAt(room, id, await pendingInstances(room)));
+  await room.locks.tryRun(id, () => lookAt(room, id));
 }
 
 /** The holder of the instance's lock looks once, and tries again when somebody else wrote in between. */
-async function lookAt(room: Room, id: Id<"vm">, pending: Set<string>): Promise<void> {
+async function lookAt(room: Room, id: Id<"vm">): Promise<void> {
   for (let tries = 0; tries < 3; tries++) {
     try {
-      return await look(room, id, pending.has(id));
+      return await look(room, id);
     } catch (thrown) {
       if (!(thrown instanceof FormationError) || thrown.code !== "conflict") throw thrown;
     }
   }
 }
 
-async function look(room: Room, id: Id<"vm">, pending: boolean): Promise<void> {
+async function look(room: Room, id: Id<"vm">): Promise<void> {
   const instance = await room.store.instance(null, id);
   if (instance.state === "deleted" || instance.node_id !== room.node.id) return;
   const { machine_id } = instance;
   const status = machine_id === null ? NO_MACHINE : await room.hypervisor.inspect(machine_id);
   const ports = await portsOf(room, instance);
   const facts = { instance, status, ports, hostBootedAt: room.hostBootedAt() };
-  let decision = decide({ ...facts, pending });
-  const changes = decision.action !== "none" || decision.state !== instance.state;
-  // An operation may have been asked for since the pending ones were listed.
-  if (changes && !pending && (await pendingInstances(room)).has(id))
-    decision = decide({ ...facts, pending: true });
+  const operation = await pendingOperation(room, id);
+  const decision = isShippedElsewhere(room, operation)
+    ? { state: instance.state, action: "stop" as const }
+    : decide({ ...facts, pending: operation !== undefined });
   if (machine_id !== null && status.state !== "absent") room.follow(machine_id, id);
   if (decision.action === "remove") await removeAll(room, instance);
   if (decision.action === "stop" && machine_id !== null) {
     await room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs });
   }
   await write(room, instance, decision, status);
+}
+
+/** Another node brings the instance up: what came back here must not run beside it. */
+function isShippedElsewhere({ node }: Room, operation: Operation | undefined): boolean {
+  return (
+    operation?.input.kind === "ship" && operation.claimed_by !== null && operation.claimed_by !== node.id
+  );
 }
 
 async function portsOf(room: Room, instance: Instance): Promise<number[]> {

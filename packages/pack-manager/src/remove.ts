@@ -4,7 +4,7 @@ import type { Id, Instance } from "@formation-mcp/contract";
 import { FormationError, type OperationInput } from "@formation-mcp/contract";
 import type { DeploymentPatch } from "@formation-mcp/operations";
 import type { Kind } from "./attempt.ts";
-import { machinesOfInstance } from "./machines.ts";
+import { machinesOfInstance, refuseMoved } from "./machines.ts";
 import { everyItem, type Room } from "./room.ts";
 
 type DeleteInput = Extract<OperationInput, { kind: "delete" }>;
@@ -16,6 +16,7 @@ export const deleteKind: Kind = (room, attempt) => {
     async run() {
       const instance = await room.store.instance(null, instance_id);
       if (instance.state === "deleted") return {};
+      refuseMoved(room, instance, "remove");
       attempt.step("remove", "Removing the machine and its disk.", 0.2);
       await attempt.apply({
         instances: [{ id: instance_id, patch: { state: "deleting", desired: "deleted" } }],

@@ -9,6 +9,10 @@ export interface WorkerSettings {
   sweepEveryMs: number;
   /** How often the node record's heartbeat is renewed. */
   heartbeatEveryMs: number;
+  /** A node that was not heard of for so long is taken for dead: its instances are lost. */
+  nodeSilentMs: number;
+  /** A node that hears of work which another could not take waits at random up to this long before it looks for it. */
+  lookWithinMs: number;
   /** How often the store is asked for work though nothing woke us. */
   pollEveryMs: number;
   operationKeptMs: number;
@@ -43,6 +47,8 @@ export const DEFAULT_SETTINGS: WorkerSettings = {
   reconcileEveryMs: LIMITS.reconcileEveryMs,
   sweepEveryMs: LIMITS.sweepEveryMs,
   heartbeatEveryMs: LIMITS.leaseMs / 3,
+  nodeSilentMs: LIMITS.nodeSilentMs,
+  lookWithinMs: 250,
   pollEveryMs: 5000,
   operationKeptMs: LIMITS.operationKeptMs,
   unusedBuildKeptMs: LIMITS.unusedBuildKeptMs,

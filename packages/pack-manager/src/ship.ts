@@ -13,7 +13,7 @@ import { waitFor } from "@formation-mcp/os";
 import type { Attempt, Kind } from "./attempt.ts";
 import { boot } from "./boot.ts";
 import { makeImage } from "./build.ts";
-import { hostnameFor, machineName } from "./machines.ts";
+import { hostnameFor, isElsewhere, machineName } from "./machines.ts";
 import { observedOf } from "./observed.ts";
 import { quietly, type Room } from "./room.ts";
 import { clearDeployment, unship } from "./unship.ts";
@@ -35,15 +35,19 @@ export const shipKind: Kind = (room, attempt) => {
       const deployment = await room.store.deployment(null, input.deployment_id);
       const instance = await room.store.instance(null, input.instance_id);
       refuseElsewhere(room, instance);
+      const takenOver = isElsewhere(room, instance);
       await clearDeployment(room, input.deployment_id, instance.machine_id);
       await attempt.apply({
         deployments: [{ id: deployment.id, patch: { state: "deploying", machine_id: machineId } }],
-        instances: [{ id: instance.id, patch: { node_id: room.node.id } }],
+        // Until it lives here, what there is of it is on the node that it comes from.
+        instances: takenOver ? [] : [{ id: instance.id, patch: { node_id: room.node.id } }],
       });
       const build = await readyBuild(room, attempt, input);
       await createMachine(room, attempt, machineId, deployment, build);
-      former = instance.machine_id;
-      await makeWay(room, attempt, instance);
+      if (!takenOver) {
+        former = instance.machine_id;
+        await makeWay(room, attempt, instance);
+      }
       const status = await boot(room, {
         instanceId: instance.id,
         machineId,
@@ -89,11 +93,14 @@ export const shipKind: Kind = (room, attempt) => {
   };
 };
 
+/** States in which nothing of an instance runs on its node, as far as is known. */
+const RESTS: readonly Instance["state"][] = ["stopped", "failed", "lost"];
+
 function refuseElsewhere(room: Room, instance: Instance): void {
-  if (instance.machine_id === null || instance.node_id === null || instance.node_id === room.node.id) return;
-  throw new FormationError("conflict", `"${instance.name}" runs on another node.`, {
+  if (!isElsewhere(room, instance) || RESTS.includes(instance.state)) return;
+  throw new FormationError("conflict", `"${instance.name}" is ${instance.state} on another node.`, {
     step: "start",
-    remedy: "Delete it first, then ship under that name.",
+    remedy: "Stop it first, then ship under that name again.",
   });
 }
 

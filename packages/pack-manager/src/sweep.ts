@@ -1,6 +1,6 @@
 // The sweep: wakes what was stranded, and removes what no record names any more: images, logs, blobs, caches.
 
-import { FormationError, idKind, LIMITS, parseId } from "@formation-mcp/contract";
+import { FormationError, idKind, LIMITS, type Operation, parseId } from "@formation-mcp/contract";
 import { everyItem, quietly, type Room } from "./room.ts";
 
 export interface Sweeper {
@@ -11,12 +11,19 @@ export interface Sweeper {
 /** Every so many sweeps all logs are compared with the records, not only those of what was just removed. */
 const LOGS_EVERY = 12;
 
-/** @param building whether a build runs here: its image has no record yet. */
-export function createSweeper(room: Room, building: () => boolean): Sweeper {
+/**
+ * @param building whether a build runs here: its image has no record yet.
+ * @param tell wakes nodes where the queue takes no wake-up from here: a worker may be allowed to send events alone.
+ */
+export function createSweeper(
+  room: Room,
+  building: () => boolean,
+  tell: (operation: Operation) => Promise<void>,
+): Sweeper {
   let count = 0;
   return {
     async run() {
-      await quietly(room, "sweep the records", () => sweepRecords(room));
+      await quietly(room, "sweep the records", () => sweepRecords(room, tell));
       await quietly(room, "remove images that nothing needs", () => sweepImages(room, building));
       await quietly(room, "trim the caches", () => room.builder.trim(room.settings.cacheBudgetBytes));
       await quietly(room, "collect artifacts", async () =>
@@ -28,16 +35,13 @@ export function createSweeper(room: Room, building: () => boolean): Sweeper {
   };
 }
 
-async function sweepRecords(room: Room): Promise<void> {
+async function sweepRecords(room: Room, tell: (operation: Operation) => Promise<void>): Promise<void> {
   const { operationKeptMs, strandedMs, unusedBuildKeptMs } = room.settings;
   const swept = await room.store.sweep({ operationKeptMs, strandedMs, unusedBuildKeptMs });
   for (const operation of swept.resend) {
-    await quietly(room, "send a wake-up again", () =>
-      room.queue.publish(operation.subject, `${operation.id}.${operation.send}`, {
-        v: 1,
-        operation_id: operation.id,
-      }),
-    );
+    const message = { v: 1, operation_id: operation.id } as const;
+    const id = `${operation.id}.${operation.send}`;
+    await room.queue.publish(operation.subject, id, message).catch(() => tell(operation));
   }
   for (const operation of swept.changed) {
     room.announcer.changed(operation.owner, operation.id, operation.target_id);

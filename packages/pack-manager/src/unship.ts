@@ -12,7 +12,7 @@ import type { Attempt } from "./attempt.ts";
 import { boot } from "./boot.ts";
 import { unbuilt } from "./build.ts";
 import type { Ending } from "./endings.ts";
-import { machinesOfDeployment } from "./machines.ts";
+import { isElsewhere, machinesOfDeployment } from "./machines.ts";
 import { observedOf } from "./observed.ts";
 import { quietly, type Room } from "./room.ts";
 import type { ShipInput } from "./ship.ts";
@@ -78,7 +78,8 @@ async function putBack(
     if (ending.state === "queued") return {};
     return { state: "failed", error: ending.error, observed: null };
   }
-  if (!RAN.includes(instance.state)) return ending.state === "queued" ? {} : stayed(instance);
+  if (isElsewhere(room, instance) || !RAN.includes(instance.state))
+    return ending.state === "queued" ? {} : stayed(instance);
   const found = await room.hypervisor.inspect(machine_id);
   if (instance.desired === "deleted") return found.state === "running" ? {} : { state: "stopped" };
   if (found.state === "running" && instance.state === "running") return {};

@@ -3,10 +3,18 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { uptime } from "node:os";
 import { join } from "node:path";
-import { type Clock, LIMITS, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
-import type { Consumer } from "@formation-mcp/queue";
+import {
+  type Clock,
+  LIMITS,
+  type Logger,
+  type NodeRecord,
+  type Operation,
+  silentLogger,
+  systemClock,
+} from "@formation-mcp/contract";
 import { createAnnouncer } from "./announce.ts";
 import { createClaims } from "./claims.ts";
+import { drainInstances } from "./drain.ts";
 import { createFollowers } from "./follow.ts";
 import { createKeyedLock } from "./keyed-lock.ts";
 import { createLogWriter } from "./logs.ts";
@@ -71,15 +79,39 @@ export function createWorker(options: WorkerOptions): Worker {
     if (input.kind !== "build") reconciler.instanceChanged(input.instance_id);
   });
   const reconciler = createReconciler(room, claims.makes);
-  const sweeper = createSweeper(room, claims.building);
+  const sweeper = createSweeper(room, claims.building, claims.tell);
   const closing: (() => Promise<unknown>)[] = [];
   const timers: NodeJS.Timeout[] = [];
   const beating = new Set<Promise<unknown>>();
   let draining = false;
+  /** What admins want of this node, as last read, and when that was by the monotonic clock. */
+  let wish: Pick<NodeRecord, "cordoned" | "drain"> = { cordoned: false, drain: null };
+  let heardAt = room.monotonic();
   let stopping: Promise<void> | null = null;
 
-  const register = () => store.registerNode({ ...node, draining });
-  /** Does something every so often, never twice at a time. */
+  const register = async () => {
+    wish = await store.registerNode({ ...node, draining });
+    const silent = room.monotonic() - heardAt;
+    heardAt = room.monotonic();
+    claims.takeAny(!wish.cordoned && wish.drain === null);
+    // Others took this node for dead: its instances are lost until it says what they are.
+    if (silent >= settings.nodeSilentMs) await reconciler.all();
+  };
+  const send = async (operation: Operation) => {
+    room.announcer.changed(operation.owner, operation.id, operation.target_id);
+    if (operation.node_id === node.id) claims.wake();
+    else await claims.tell(operation);
+  };
+  const obey = async () => {
+    if (wish.drain === "stop" || wish.drain === "move") await drainInstances(room, wish.drain, send);
+  };
+  const lookForSilent = async () => {
+    for (const { owner, id } of await store.markLost(settings.nodeSilentMs)) {
+      logger.log("warn", "An instance is lost: its node fell silent.", { instance: id });
+      room.announcer.changed(owner, id);
+    }
+  };
+  /** Does something every so often, and when the function returned is called; never twice at a time. */
   const every = (ms: number, what: string, action: () => Promise<unknown>) => {
     let busy = false;
     const tick = async () => {
@@ -93,6 +125,7 @@ export function createWorker(options: WorkerOptions): Worker {
       await done;
     };
     timers.push(setInterval(() => void tick(), ms));
+    return () => void tick();
   };
 
   return {
@@ -106,19 +139,22 @@ export function createWorker(options: WorkerOptions): Worker {
       await reconciler.all();
       const unsubscribe = hypervisor.onChange(reconciler.machineChanged);
       closing.push(async () => unsubscribe());
-      const events = await queue.subscribe((event) => claims.changed(event.id));
+      const beat = every(settings.heartbeatEveryMs, "renew the node's heartbeat", async () => {
+        await register();
+        await obey();
+      });
+      const events = await queue.subscribe((event) => {
+        claims.changed(event);
+        if (event.id === node.id) beat();
+      });
       closing.push(async () => events[Symbol.asyncDispose]());
-      const consumer: Consumer = await queue.consume(claims.subjects, { slots: 1 }, async () =>
-        claims.wake(),
-      );
-      closing.push(() => consumer.close());
-      every(settings.heartbeatEveryMs, "renew the node's heartbeat", register);
+      every(settings.nodeSilentMs / 3, "look for silent nodes", lookForSilent);
       every(settings.reconcileEveryMs, "reconcile", reconciler.all);
       every(settings.sweepEveryMs, "sweep", async () => {
         await sweeper.run();
         claims.wake();
       });
-      claims.start();
+      await claims.start();
     },
     async drain(limitMs = settings.drainMs) {
       if (stopping !== null) return;

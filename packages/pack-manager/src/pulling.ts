@@ -1,0 +1,48 @@
+// When this node takes wake-ups that are for any node: only while it has room, so that none is lost on a full one.
+
+import type { WakeMessage } from "@formation-mcp/contract";
+import type { Consumer } from "@formation-mcp/queue";
+import { quietly, type Room } from "./room.ts";
+
+export interface Pulling {
+  /** Begins or stops to take them, as soon as may be. */
+  want(open: boolean): void;
+  close(): Promise<void>;
+}
+
+export function createPulling(
+  room: Pick<Room, "queue" | "logger">,
+  subject: string,
+  handler: (message: WakeMessage) => Promise<void>,
+): Pulling {
+  let wanted = false;
+  let consumer: Consumer | null = null;
+  let settling: Promise<void> | null = null;
+
+  const settle = async () => {
+    while (wanted !== (consumer !== null)) {
+      const done = await quietly(room, `${wanted ? "begin" : "stop"} to take ${subject}`, async () => {
+        const former = consumer;
+        if (wanted) consumer = await room.queue.consume([subject], { slots: 1 }, handler);
+        else {
+          await former?.close();
+          consumer = null;
+        }
+      });
+      // What asks next tries again; until then the node looks for work by itself.
+      if (!done) break;
+    }
+    settling = null;
+  };
+  const want = (open: boolean) => {
+    wanted = open;
+    settling ??= settle();
+  };
+  return {
+    want,
+    async close() {
+      want(false);
+      await settling;
+    },
+  };
+}
