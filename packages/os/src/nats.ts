@@ -81,6 +81,21 @@ export function createNatsKey(path: string): string {
   return pair.getPublicKey();
 }
 
+/**
+ * The public key of a user's key in a file.
+ * @throws FormationError `invalid` if the file holds none.
+ */
+export function natsKeyOf(path: string): string {
+  try {
+    return fromSeed(new TextEncoder().encode(readFileSync(path, "utf8").trim())).getPublicKey();
+  } catch {
+    // The library's own words could hold a part of what it read.
+    throw new FormationError("invalid", `There is no key in ${path}.`, {
+      remedy: "Remove the file, and a new one is made; it needs a new entry at the server.",
+    });
+  }
+}
+
 function settingsOf(options: ConnectNatsOptions): NodeConnectionOptions {
   const encrypted =
     options.tls !== undefined || options.servers.some((server) => server.startsWith("tls://"));

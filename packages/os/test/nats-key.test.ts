@@ -1,0 +1,23 @@
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createNatsKey, natsKeyOf } from "@formation-mcp/os/nats";
+import { afterAll, expect, test } from "vitest";
+
+const dir = mkdtempSync(join(tmpdir(), "formation-nkey-"));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+test("a key is its user's alone, and its public half is found again", () => {
+  const path = join(dir, "worker.nk");
+  const made = createNatsKey(path);
+  expect(made).toMatch(/^U[A-Z2-7]{55}$/);
+  expect(natsKeyOf(path)).toBe(made);
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+});
+
+test("what is no key is told, and nothing of it", () => {
+  const path = join(dir, "no.nk");
+  writeFileSync(path, "SUSECRET");
+  expect(() => natsKeyOf(path)).toThrow(expect.objectContaining({ code: "invalid" }));
+  expect(() => natsKeyOf(path)).not.toThrow(/SECRET/);
+});
