@@ -3,32 +3,17 @@
 
 import { randomBytes } from "node:crypto";
 import { setImmediate as turn } from "node:timers/promises";
-import {
-  type Clock,
-  FormationError,
-  type Logger,
-  parseWakeMessage,
-  type WakeMessage,
-} from "@formation-mcp/contract";
-import {
-  bury,
-  giveBack,
-  MAX_DELIVERIES,
-  type Message,
-  nextVisible,
-  prolong,
-  reasonOf,
-  remove,
-  take,
-  waiting,
-} from "./mailbox.ts";
+import type { Clock, Logger, WakeMessage } from "@formation-mcp/contract";
+import { bury, giveBack, type Message, nextVisible, prolong, remove, take, waiting } from "./mailbox.ts";
 import type { Consumer } from "./port.ts";
 import type { QueueFile } from "./queue-file.ts";
+import { MAX_DELIVERIES, readWake, reasonOf } from "./rules.ts";
 
 export interface ConsumerOptions {
   subjects: string[];
   slots: number;
   handler: (message: WakeMessage, subject: string) => Promise<void>;
+  missed: (() => void) | undefined;
   leaseMs: number;
   retryMs: number;
   clock: Clock;
@@ -65,6 +50,11 @@ export class EmbeddedConsumer implements Consumer {
       // Somebody may have called between the last look and now.
       if (this.#again) this.kick();
     });
+  }
+
+  /** The file was gone, and with it what stood in it. */
+  missed(): void {
+    if (!this.#closing) this.#options.missed?.();
   }
 
   async close(): Promise<void> {
@@ -121,7 +111,7 @@ export class EmbeddedConsumer implements Consumer {
 
   async #handle(message: Message): Promise<void> {
     const { clock, leaseMs, logger } = this.#options;
-    const wake = this.#read(message);
+    const wake = readWake(message.body);
     if (typeof wake === "string") return this.#settle(message, wake);
     if (message.deliveries > MAX_DELIVERIES) {
       return this.#settle(message, `Whoever took it vanished, ${MAX_DELIVERIES} times.`);
@@ -142,14 +132,6 @@ export class EmbeddedConsumer implements Consumer {
       clearInterval(keep);
     }
     await this.#settle(message, failure);
-  }
-
-  #read(message: Message): WakeMessage | string {
-    try {
-      return parseWakeMessage(JSON.parse(message.body));
-    } catch (error) {
-      return error instanceof FormationError ? error.message : "Not JSON.";
-    }
   }
 
   /** Ends one delivery: `undefined` means the handler is content, a text buries the message. */

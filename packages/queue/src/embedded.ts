@@ -4,7 +4,6 @@
 import {
   type ChangeEvent,
   type Clock,
-  FormationError,
   type Logger,
   silentLogger,
   systemClock,
@@ -12,9 +11,10 @@ import {
 } from "@formation-mcp/contract";
 import { EmbeddedConsumer } from "./consumer.ts";
 import { EventStream, emitEvent, pruneEvents } from "./event-stream.ts";
-import { deadLetters, prune, put, reasonOf } from "./mailbox.ts";
-import type { Consumer, DeadLetter, Queue } from "./port.ts";
+import { deadLetters, prune, put } from "./mailbox.ts";
+import type { ConsumeOptions, Consumer, DeadLetter, Queue } from "./port.ts";
 import { type Opened, QueueFile } from "./queue-file.ts";
+import { bodyOf, checkConsumer, reasonOf } from "./rules.ts";
 import { WalWatch } from "./wal-watch.ts";
 
 export interface EmbeddedQueueOptions {
@@ -29,10 +29,6 @@ export interface EmbeddedQueueOptions {
   /** How often we look without having been woken; 0 never. Default 1,000 milliseconds. */
   pollMs?: number;
 }
-
-const SUBJECT = /^[a-z0-9_]+(\.[a-z0-9_]+)*$/;
-const MESSAGE_ID_CHARACTERS = 200;
-const BODY_CHARACTERS = 65_536;
 
 /**
  * Opens the embedded queue. It keeps no process alive by itself.
@@ -72,29 +68,23 @@ class EmbeddedQueue implements Queue {
   }
 
   async publish(subject: string, messageId: string, message: WakeMessage): Promise<void> {
-    checkSubject(subject);
-    const body = JSON.stringify(message) ?? "";
-    if (messageId === "" || messageId.length > MESSAGE_ID_CHARACTERS || body.length > BODY_CHARACTERS) {
-      throw new FormationError("invalid", "A message needs an id and a small body.");
-    }
+    const body = bodyOf(subject, messageId, message);
     await this.#file.write((file) => put(file, subject, messageId, body, this.#clock.now()));
     this.#kick();
   }
 
   async consume(
     subjects: string[],
-    options: { slots: number },
+    options: ConsumeOptions,
     handler: (message: WakeMessage, subject: string) => Promise<void>,
   ): Promise<Consumer> {
-    for (const subject of subjects) checkSubject(subject);
-    if (subjects.length === 0 || !Number.isInteger(options.slots) || options.slots < 1) {
-      throw new FormationError("invalid", "A consumer needs subjects and at least one slot.");
-    }
+    checkConsumer(subjects, options.slots);
     await this.#file.ensure();
     const consumer = new EmbeddedConsumer(this.#file, {
       subjects: [...new Set(subjects)],
       slots: options.slots,
       handler,
+      missed: options.missed,
       leaseMs: this.#options.leaseMs ?? 30_000,
       retryMs: this.#options.retryMs ?? 1_000,
       clock: this.#clock,
@@ -166,6 +156,7 @@ class EmbeddedQueue implements Queue {
       .then(() => {
         this.#deliver();
         this.#kick();
+        for (const consumer of this.#consumers) consumer.missed();
       })
       .catch((error) =>
         this.#logger.log("warn", "The queue cannot be opened anew; trying again.", {
@@ -185,9 +176,4 @@ class EmbeddedQueue implements Queue {
   #kick(): void {
     for (const consumer of this.#consumers) consumer.kick();
   }
-}
-
-function checkSubject(subject: string): void {
-  if (subject.length <= MESSAGE_ID_CHARACTERS && SUBJECT.test(subject)) return;
-  throw new FormationError("invalid", "A subject is lower-case words, digits and _ between dots.");
 }

@@ -1,17 +1,17 @@
 // The SQL of wake-ups and dead letters: who may take a message, for how long, and when it comes again. A message is
 // taken by a lease in its row, so a process that dies gives it back by doing nothing.
 
-import { FormationError } from "@formation-mcp/contract";
 import type { DeadLetter } from "./port.ts";
 import type { Opened } from "./queue-file.ts";
+import {
+  DEAD_BODY_CHARACTERS,
+  DEAD_KEPT_MS,
+  DEDUP_MS,
+  MAX_DEAD,
+  MAX_MESSAGES,
+  MESSAGE_KEPT_MS,
+} from "./rules.ts";
 
-export const MAX_DELIVERIES = 5;
-const DEDUP_MS = 120_000;
-const MESSAGE_KEPT_MS = 86_400_000;
-const DEAD_KEPT_MS = 7 * 86_400_000;
-const MAX_MESSAGES = 100_000;
-const MAX_DEAD = 1_000;
-const DEAD_BODY_CHARACTERS = 1_000;
 /** No lease or delay is longer: what lies further ahead was written before the clock was set back. */
 const FURTHEST_MS = 3_600_000;
 
@@ -122,12 +122,6 @@ export function prune(file: Opened, now: number): void {
   file.run("DELETE FROM messages WHERE created_at <= ? AND visible_at <= ?", now - MESSAGE_KEPT_MS, now);
   file.run(`DELETE FROM messages WHERE seq <= (SELECT max(seq) FROM messages) - ${MAX_MESSAGES}`);
   file.run("DELETE FROM dead WHERE at <= ?", now - DEAD_KEPT_MS);
-}
-
-/** What a failed handler may leave in a dead letter: our own errors' messages are made to be shown, others' are not. */
-export function reasonOf(error: unknown): string {
-  if (error instanceof FormationError) return `${error.code}: ${error.message}`;
-  return error instanceof Error ? error.name : "The handler rejected.";
 }
 
 function among(subjects: string[]): string {

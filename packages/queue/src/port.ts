@@ -18,10 +18,19 @@ export interface Consumer extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+export interface ConsumeOptions {
+  /** How many handlers run at a time. */
+  slots: number;
+  /** Called when wake-ups may have been lost unseen, because the broker was away: look for yourself. */
+  missed?: () => void;
+}
+
 export interface Queue {
   /**
-   * Sends a wake-up. The same `messageId` twice within two minutes is sent once.
-   * @throws FormationError `unavailable` if it could not be stored, `invalid` if the subject is none.
+   * Sends a wake-up. The same `messageId` twice within two minutes is sent once. What wakes one node alone
+   * (`vm.control.<node>`) may reach it only if it consumes at that moment.
+   * @throws FormationError `unavailable`, in bounded time, if it could not be stored; `forbidden` if this process may not;
+   *   `invalid` if the subject is none.
    */
   publish(subject: string, messageId: string, message: WakeMessage): Promise<void>;
   /**
@@ -32,7 +41,7 @@ export interface Queue {
    */
   consume(
     subjects: string[],
-    options: { slots: number },
+    options: ConsumeOptions,
     handler: (message: WakeMessage, subject: string) => Promise<void>,
   ): Promise<Consumer>;
   /**

@@ -1,0 +1,110 @@
+// What each process may do at NATS, in one place, so that the server's configuration, its documentation and the tests
+// cannot disagree. A worker's user can draw work and say that something changed; it cannot order work, wake or hear
+// another node, or change or delete a stream.
+
+import { controlSubject, FormationError, type Id, idKind } from "@formation-mcp/contract";
+import {
+  consumerOf,
+  DEAD_PREFIX,
+  DEAD_STREAM,
+  EVENT_PREFIX,
+  WORK_STREAM,
+  WORK_SUBJECTS,
+} from "./nats-streams.ts";
+
+/** Whose credentials they are: an HTTP server's, or one node's worker's. */
+export type NatsRole = { role: "server" } | { role: "worker"; node: Id<"node"> };
+
+/** The subjects a user may use; all others are denied (https://docs.nats.io, "Authorization"). */
+export interface NatsPermissions {
+  publish: { allow: string[] };
+  subscribe: { allow: string[] };
+}
+
+const API = "$JS.API";
+const EVENTS = `${EVENT_PREFIX}.*`;
+/** What `@formation-mcp/artifacts/nats`, a neighbour, stores in. */
+const ARTIFACTS = [
+  { stream: "OBJ_formation-blobs", subjects: ["$O.formation-blobs.C.>", "$O.formation-blobs.M.>"] },
+  { stream: "FORMATION_LOGS", subjects: ["formation.log.>"] },
+];
+const ARTIFACT_CALLS = ["STREAM.INFO", "STREAM.MSG.GET", "STREAM.PURGE", "DIRECT.GET"];
+const NKEY = /^U[A-Z2-7]{55}$/;
+
+/**
+ * The prefix of the subjects on which a process gets its answers; `connectNats` must be given it.
+ * @throws FormationError `invalid` if the node id is none.
+ */
+export function inboxPrefixOf(who: NatsRole): string {
+  return who.role === "server" ? "_INBOX.server" : `_INBOX.${checkNode(who.node)}`;
+}
+
+/**
+ * What a process may publish and subscribe to, and nothing else.
+ * @throws FormationError `invalid` if the node id is none.
+ */
+export function permissionsOf(who: NatsRole): NatsPermissions {
+  const inbox = `${inboxPrefixOf(who)}.>`;
+  const artifacts = ARTIFACTS.flatMap(({ stream, subjects }) => [
+    ...subjects,
+    ...ARTIFACT_CALLS.map((call) => `${API}.${call}.${stream}`),
+  ]);
+  if (who.role === "worker") {
+    const control = controlSubject(who.node);
+    const drawing = WORK_SUBJECTS.flatMap((subject) => {
+      const consumer = `${WORK_STREAM}.${consumerOf(subject)}`;
+      return [
+        `${API}.CONSUMER.INFO.${consumer}`,
+        `${API}.CONSUMER.MSG.NEXT.${consumer}`,
+        `$JS.ACK.${consumer}.>`,
+        `${DEAD_PREFIX}.${subject}`,
+      ];
+    });
+    return {
+      publish: { allow: [...drawing, `${DEAD_PREFIX}.${control}`, EVENTS, ...artifacts] },
+      subscribe: { allow: [inbox, control, EVENTS] },
+    };
+  }
+  const streams = [WORK_STREAM, DEAD_STREAM, ...ARTIFACTS.map(({ stream }) => stream)];
+  const managing = streams.flatMap((stream) =>
+    ["CREATE", "UPDATE", "INFO"].map((call) => `${API}.STREAM.${call}.${stream}`),
+  );
+  const consumers = [
+    `${API}.CONSUMER.CREATE.${WORK_STREAM}.>`,
+    `${API}.CONSUMER.INFO.${WORK_STREAM}.*`,
+    `${API}.STREAM.MSG.GET.${DEAD_STREAM}`,
+  ];
+  const sending = [...WORK_SUBJECTS, "vm.control.*", EVENTS];
+  return {
+    publish: { allow: [...new Set([...sending, ...managing, ...consumers, ...artifacts])] },
+    subscribe: { allow: [inbox, EVENTS] },
+  };
+}
+
+/**
+ * The entry of one process in the `users` of nats-server's configuration, with its public nkey.
+ * @throws FormationError `invalid` if the key is no user's public key, or the node id is none.
+ */
+export function natsUser(publicKey: string, who: NatsRole): string {
+  if (!NKEY.test(publicKey)) {
+    throw new FormationError("invalid", "A user's public key begins with U and has 56 characters.", {
+      remedy: "Never put the seed, which begins with SU, into the server's configuration.",
+    });
+  }
+  const { publish, subscribe } = permissionsOf(who);
+  const list = (subjects: string[]) =>
+    `[\n${subjects.map((each) => `      ${JSON.stringify(each)}\n`).join("")}    ]`;
+  return `{
+  nkey: ${publicKey}
+  permissions: {
+    publish: { allow: ${list(publish.allow)} }
+    subscribe: { allow: ${list(subscribe.allow)} }
+  }
+}
+`;
+}
+
+function checkNode(node: Id<"node">): Id<"node"> {
+  if (idKind(node) === "node") return node;
+  throw new FormationError("invalid", "A worker's permissions are for the id of its node.");
+}

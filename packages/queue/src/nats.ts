@@ -1,0 +1,288 @@
+// The queue of many machines: wake-ups in a JetStream work queue, events on plain subjects, dead letters in a stream of
+// their own. The server may restart, vanish for a while or lose its whole store; the connection is somebody else's.
+
+import {
+  type ChangeEvent,
+  type Clock,
+  FormationError,
+  idKind,
+  type Logger,
+  silentLogger,
+  systemClock,
+  type WakeMessage,
+} from "@formation-mcp/contract";
+import { type JetStreamClient, jetstream } from "@nats-io/jetstream";
+import { headers, type NatsConnection, type Subscription } from "@nats-io/transport-node";
+import { NatsConsumer } from "./nats-consumer.ts";
+import { newestLetters, storeLetter } from "./nats-dead.ts";
+import { type Delivery, textOf } from "./nats-delivery.ts";
+import { NatsLink } from "./nats-link.ts";
+import {
+  EVENT_PREFIX,
+  isMissing,
+  NatsStreams,
+  unavailable,
+  WORK_STREAM,
+  WORK_SUBJECTS,
+} from "./nats-streams.ts";
+import type { ConsumeOptions, Consumer, DeadLetter, Queue } from "./port.ts";
+import { bodyOf, checkConsumer, readEvent, reasonOf } from "./rules.ts";
+
+export {
+  inboxPrefixOf,
+  type NatsPermissions,
+  type NatsRole,
+  natsUser,
+  permissionsOf,
+} from "./nats-permissions.ts";
+
+export interface NatsQueueOptions {
+  /** Of the process; it reconnects for ever, and whoever opened it closes it after the queue. */
+  connection: NatsConnection;
+  /** How many servers keep each message. Default 1. */
+  replicas?: number;
+  /** Default file. */
+  storage?: "file" | "memory";
+  /** Whether this process makes the streams and consumers; false for a worker, which may not. Default true. */
+  manage?: boolean;
+  clock?: Clock;
+  logger?: Logger;
+  /** How long a message is a handler's before it must be prolonged, in milliseconds. Default 30,000. */
+  leaseMs?: number;
+  /** The pause before a failed message comes again; doubled each time. Default 1,000 milliseconds. */
+  retryMs?: number;
+  /** How long a publication is tried while the server does not answer, in milliseconds. Default 3,000. */
+  publishMs?: number;
+}
+
+const CONTROL = /^vm\.control\.[a-z0-9_]+$/;
+const TRY_MS = 1_000;
+const PAUSE_MS = 100;
+const FLUSH_MS = 2_000;
+const OPEN_TRIES = 5;
+
+/**
+ * Opens the queue on a connection, and makes what it needs at the server if it manages.
+ * @throws FormationError `unavailable` if JetStream is off or does not answer, `forbidden` if this user may not.
+ */
+export async function openNatsQueue(options: NatsQueueOptions): Promise<Queue> {
+  const queue = new NatsQueue(options);
+  await queue.start();
+  return queue;
+}
+
+class NatsQueue implements Queue {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #options: NatsQueueOptions;
+  readonly #link: NatsLink;
+  readonly #streams: NatsStreams;
+  readonly #jetstream: JetStreamClient;
+  readonly #consumers = new Set<NatsConsumer>();
+  readonly #listeners = new Set<(event: ChangeEvent) => void>();
+  #events: Subscription | undefined;
+  #closed = false;
+
+  constructor(options: NatsQueueOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#logger = options.logger ?? silentLogger;
+    this.#link = new NatsLink(options.connection);
+    this.#jetstream = jetstream(options.connection);
+    this.#streams = new NatsStreams(this.#link, {
+      replicas: options.replicas ?? 1,
+      storage: options.storage ?? "file",
+      leaseMs: this.#leaseMs,
+      manage: options.manage ?? true,
+      logger: this.#logger,
+    });
+  }
+
+  get #leaseMs(): number {
+    return this.#options.leaseMs ?? 30_000;
+  }
+
+  async start(): Promise<void> {
+    if (!this.#streams.manages) return;
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#streams.prepare();
+        break;
+      } catch (error) {
+        const failure = unavailable(error, "The queue could not be made");
+        if (tries >= OPEN_TRIES || failure.code !== "unavailable" || this.#link.closed) {
+          this.#link.close();
+          throw failure;
+        }
+        await pause(PAUSE_MS * tries);
+      }
+    }
+    // A server that comes back may have lost everything.
+    this.#link.onBack(() => {
+      this.#streams.prepare().catch((error) =>
+        this.#logger.log("warn", "The queue's streams could not be looked after.", {
+          reason: reasonOf(error),
+        }),
+      );
+    });
+  }
+
+  async publish(subject: string, messageId: string, message: WakeMessage): Promise<void> {
+    const body = bodyOf(subject, messageId, message);
+    if (CONTROL.test(subject)) return this.#nudge(subject, messageId, body);
+    if (!WORK_SUBJECTS.includes(subject)) throw noSubject(subject);
+    await this.#store(subject, messageId, body, WORK_STREAM);
+  }
+
+  async consume(
+    subjects: string[],
+    options: ConsumeOptions,
+    handler: (message: WakeMessage, subject: string) => Promise<void>,
+  ): Promise<Consumer> {
+    checkConsumer(subjects, options.slots);
+    for (const subject of subjects) {
+      if (!CONTROL.test(subject) && !WORK_SUBJECTS.includes(subject)) throw noSubject(subject);
+    }
+    this.#check();
+    const consumer = new NatsConsumer({
+      link: this.#link,
+      streams: this.#streams,
+      subjects: [...new Set(subjects)],
+      slots: options.slots,
+      handler,
+      missed: options.missed,
+      bury: (delivery, reason) => this.#bury(delivery, reason),
+      leaseMs: this.#leaseMs,
+      retryMs: this.#options.retryMs ?? 1_000,
+      clock: this.#clock,
+      logger: this.#logger,
+      onClose: (closed) => this.#consumers.delete(closed),
+    });
+    this.#consumers.add(consumer);
+    await this.#link.settled(FLUSH_MS);
+    return consumer;
+  }
+
+  async emit(event: ChangeEvent): Promise<void> {
+    // Kept until the server is back, events would only fill the memory: whoever waits also polls.
+    if (this.#closed || !this.#link.up) return;
+    try {
+      this.#link.connection.publish(`${EVENT_PREFIX}.${idKind(event.id) ?? "other"}`, JSON.stringify(event));
+    } catch (error) {
+      this.#logger.log("warn", "An event was lost.", { id: event.id, reason: reasonOf(error) });
+    }
+  }
+
+  async subscribe(listener: (event: ChangeEvent) => void): Promise<AsyncDisposable> {
+    this.#check();
+    this.#events ??= this.#link.connection.subscribe(`${EVENT_PREFIX}.*`, {
+      callback: (error, message) => {
+        if (error) this.#logger.log("error", "NATS does not let us hear events.", { reason: error.message });
+        else this.#tell(textOf(message));
+      },
+    });
+    // What was emitted before has been heard by now, for a connection keeps the order.
+    await this.#link.settled(FLUSH_MS);
+    // Each subscription is its own, also if the same function subscribes twice.
+    const own = (event: ChangeEvent) => listener(event);
+    this.#listeners.add(own);
+    return { [Symbol.asyncDispose]: async () => void this.#listeners.delete(own) };
+  }
+
+  async deadLetters(limit: number): Promise<DeadLetter[]> {
+    this.#check();
+    try {
+      return await newestLetters(await this.#streams.manager(), Math.max(0, Math.trunc(limit)));
+    } catch (error) {
+      if (isMissing(error)) return [];
+      throw unavailable(error, "Dead letters could not be read");
+    }
+  }
+
+  /** NATS removes what is old by itself; here what somebody deleted is made again. */
+  async sweep(): Promise<void> {
+    this.#check();
+    if (!this.#streams.manages) return;
+    await this.#streams.prepare().catch((error) => {
+      throw unavailable(error, "The queue's streams could not be looked after");
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#listeners.clear();
+    if (this.#events && !this.#link.closed) this.#events.unsubscribe();
+    this.#events = undefined;
+    await Promise.all([...this.#consumers].map((consumer) => consumer.close()));
+    this.#link.close();
+  }
+
+  #check(): void {
+    if (this.#closed || this.#link.closed) throw new FormationError("unavailable", "The queue is closed.");
+  }
+
+  #tell(body: string): void {
+    const event = readEvent(body);
+    if (!event) return;
+    for (const listener of this.#listeners) {
+      try {
+        listener(event);
+      } catch (error) {
+        this.#logger.log("error", "A listener of events threw.", { error: reasonOf(error) });
+      }
+    }
+  }
+
+  /** Sends what only who listens now will hear. */
+  async #nudge(subject: string, messageId: string, body: string): Promise<void> {
+    this.#check();
+    const head = headers();
+    head.set("Nats-Msg-Id", messageId);
+    try {
+      this.#link.connection.publish(subject, body, { headers: head });
+    } catch (error) {
+      throw unavailable(error, "A node could not be woken");
+    }
+    const sent = await this.#link.settled(Math.min(FLUSH_MS, this.#publishMs));
+    if (!sent) throw unavailable(undefined, "A node could not be woken");
+  }
+
+  get #publishMs(): number {
+    return this.#options.publishMs ?? 3_000;
+  }
+
+  /** Stores a message in a stream, trying again while the server is away or makes its streams anew. */
+  async #store(subject: string, messageId: string, body: string, stream: string): Promise<void> {
+    const end = performance.now() + this.#publishMs;
+    const left = () => end - performance.now();
+    for (;;) {
+      this.#check();
+      try {
+        const timeout = Math.max(1, Math.min(TRY_MS, left()));
+        await this.#jetstream.publish(subject, body, {
+          msgID: messageId,
+          timeout,
+          expect: { streamName: stream },
+        });
+        return;
+      } catch (error) {
+        const failure = unavailable(error, "A message could not be stored");
+        if (failure.code !== "unavailable" || left() <= PAUSE_MS) throw failure;
+        await pause(PAUSE_MS);
+        if (this.#streams.manages && this.#link.up) await this.#streams.prepare().catch(() => {});
+      }
+    }
+  }
+
+  #bury(delivery: Delivery, reason: string): Promise<void> {
+    return storeLetter(delivery, reason, this.#clock.now(), (...letter) => this.#store(...letter));
+  }
+}
+
+function noSubject(subject: string): FormationError {
+  return new FormationError("invalid", `There is no subject ${subject}.`);
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

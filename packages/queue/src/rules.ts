@@ -1,0 +1,76 @@
+// What every driver holds messages to: what a subject is, how large a body may be, how often a message is tried, and
+// what of a failure may be kept.
+
+import {
+  type ChangeEvent,
+  FormationError,
+  idKind,
+  parseWakeMessage,
+  type WakeMessage,
+} from "@formation-mcp/contract";
+
+export const MAX_DELIVERIES = 5;
+export const DEDUP_MS = 120_000;
+export const MESSAGE_KEPT_MS = 86_400_000;
+export const DEAD_KEPT_MS = 7 * 86_400_000;
+export const MAX_MESSAGES = 100_000;
+export const MAX_DEAD = 1_000;
+export const DEAD_BODY_CHARACTERS = 1_000;
+
+const SUBJECT = /^[a-z0-9_]+(\.[a-z0-9_]+)*$/;
+/** Printable and without spaces, so that it may stand in a header. */
+const MESSAGE_ID = /^[\x21-\x7e]{1,200}$/;
+const SUBJECT_CHARACTERS = 200;
+const BODY_CHARACTERS = 65_536;
+
+/** @throws FormationError `invalid` */
+export function checkSubject(subject: string): void {
+  if (subject.length <= SUBJECT_CHARACTERS && SUBJECT.test(subject)) return;
+  throw new FormationError("invalid", "A subject is lower-case words, digits and _ between dots.");
+}
+
+/**
+ * The text of a message that may be sent.
+ * @throws FormationError `invalid`
+ */
+export function bodyOf(subject: string, messageId: string, message: WakeMessage): string {
+  checkSubject(subject);
+  const body = JSON.stringify(message) ?? "";
+  if (MESSAGE_ID.test(messageId) && body.length <= BODY_CHARACTERS) return body;
+  throw new FormationError("invalid", "A message needs an id and a small body.");
+}
+
+/** @throws FormationError `invalid` */
+export function checkConsumer(subjects: string[], slots: number): void {
+  for (const subject of subjects) checkSubject(subject);
+  if (subjects.length > 0 && Number.isInteger(slots) && slots >= 1) return;
+  throw new FormationError("invalid", "A consumer needs subjects and at least one slot.");
+}
+
+/** The wake-up in a body, or the reason why there is none. */
+export function readWake(body: string): WakeMessage | string {
+  try {
+    return parseWakeMessage(JSON.parse(body));
+  } catch (error) {
+    return error instanceof FormationError ? error.message : "Not JSON.";
+  }
+}
+
+/** The event in a body that anybody may have sent, or undefined. */
+export function readEvent(body: string): ChangeEvent | undefined {
+  try {
+    const { v, id, owner, version } = JSON.parse(body) as Record<string, unknown>;
+    if (v !== 1 || typeof id !== "string" || idKind(id) === undefined || typeof owner !== "string")
+      return undefined;
+    const known = typeof version === "number" ? { version } : {};
+    return { v: 1, id: id as ChangeEvent["id"], owner, ...known };
+  } catch {
+    return undefined;
+  }
+}
+
+/** What a failed handler may leave in a dead letter: our own errors' messages are made to be shown, others' are not. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof FormationError) return `${error.code}: ${error.message}`;
+  return error instanceof Error ? error.name : "The handler rejected.";
+}

@@ -1,0 +1,22 @@
+// Opens the NATS queue on a connection of its own, as each process of a real house does.
+
+import { type ConnectNatsOptions, connectNats } from "@formation-mcp/os/nats";
+import type { Queue } from "@formation-mcp/queue";
+import { type NatsQueueOptions, openNatsQueue } from "@formation-mcp/queue/nats";
+
+export interface OpenOptions {
+  nats: ConnectNatsOptions;
+  queue: Omit<NatsQueueOptions, "connection">;
+}
+
+/** The queue; closing it closes its connection. */
+export async function openOwn(options: OpenOptions): Promise<Queue> {
+  const connection = await connectNats(options.nats);
+  const queue = await openNatsQueue({ connection, ...options.queue });
+  const close = queue.close.bind(queue);
+  queue.close = async () => {
+    await close();
+    await connection.close();
+  };
+  return queue;
+}
