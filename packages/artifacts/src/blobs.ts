@@ -1,9 +1,9 @@
 // Blobs in a directory, under the SHA-256 of their bytes. A blob appears by one rename of a file that is whole and
 // durable, and whoever reads it checks the hash again.
 
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, type Hash, randomBytes } from "node:crypto";
 import { createReadStream, type Stats, statSync } from "node:fs";
-import { link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { link, mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import { identify, isAlive, syncDirectory } from "@formation-mcp/os";
@@ -78,13 +78,29 @@ export class Blobs {
     for await (const root of roots) kept.add(root);
     const before = this.#clock.now() - olderThanMs;
     let bytes = 0;
-    for (const shelf of await readdir(this.#root)) {
-      for (const hex of await readdir(join(this.#root, shelf))) {
-        if (HEX.test(hex) && !kept.has(`sha256:${hex}`)) bytes += await this.#discard(hex, before);
-      }
+    for await (const digest of this.digests()) {
+      if (!kept.has(digest)) bytes += await this.discard(digest, before);
     }
     await this.#removeStale();
     return bytes;
+  }
+
+  async *digests(): AsyncIterable<Digest> {
+    for (const shelf of await readdir(this.#root)) {
+      for (const hex of await readdir(join(this.#root, shelf))) if (HEX.test(hex)) yield `sha256:${hex}`;
+    }
+  }
+
+  /** When a blob was put or touched, by our clock; null if it is not there. */
+  async touchedAt(digest: Digest): Promise<number | null> {
+    const found = await stat(this.#pathOf(hexOf(digest))).catch(() => null);
+    return found && Math.round(found.mtimeMs);
+  }
+
+  /** Makes a blob young, if it is there. */
+  async touch(digest: Digest): Promise<void> {
+    const now = this.#clock.now() / 1000;
+    await utimes(this.#pathOf(hexOf(digest)), now, now).catch(() => {});
   }
 
   async #receive(
@@ -108,7 +124,7 @@ export class Blobs {
         await sink.write(chunk);
       }
       await sink.flush();
-      const digest: Digest = `sha256:${hash.digest("hex")}`;
+      const digest = digestOf(hash);
       if (options.expected !== undefined && options.expected !== digest) {
         throw new FormationError("invalid", `The content is ${digest}, not ${options.expected}.`, {
           remedy: "Send it again; if this happens again, it is changed on its way.",
@@ -138,14 +154,12 @@ export class Blobs {
       () => {},
     );
     this.#logger.log("error", "A blob is damaged and was set aside.", { digest });
-    throw new FormationError("internal", `The stored content ${digest} is damaged.`, {
-      remedy: "It was set aside. Store it again: build anew, or upload the context again.",
-    });
+    throw damaged(digest);
   }
 
-  /** Removes one blob if it is old. A put may make it young while we look, so it is moved aside first. */
-  async #discard(hex: string, before: number): Promise<number> {
-    const path = this.#pathOf(hex);
+  /** Removes one blob if it is old, and returns its bytes. A put may make it young while we look, so it is moved aside first. */
+  async discard(digest: Digest, before: number): Promise<number> {
+    const path = this.#pathOf(hexOf(digest));
     const aside = join(this.#temporary, temporaryName());
     try {
       if (isYoung(await stat(path), before)) return 0;
@@ -198,13 +212,28 @@ function isYoung(blob: Stats, before: number): boolean {
   return Math.round(blob.mtimeMs) > before;
 }
 
-function hexOf(digest: string): string {
+export function digestOf(hash: Hash): Digest {
+  return `sha256:${hash.digest("hex")}`;
+}
+
+export function isDigest(text: string): text is Digest {
+  return DIGEST.test(text);
+}
+
+/** @throws FormationError `invalid` */
+export function hexOf(digest: string): string {
   const hex = DIGEST.exec(digest)?.[1];
   if (hex !== undefined) return hex;
   throw new FormationError("invalid", "A digest is `sha256:` and 64 hexadecimal digits.");
 }
 
-function notFound(digest: Digest): FormationError {
+export function damaged(digest: Digest): FormationError {
+  return new FormationError("internal", `The stored content ${digest} is damaged.`, {
+    remedy: "It was set aside. Store it again: build anew, or upload the context again.",
+  });
+}
+
+export function notFound(digest: Digest): FormationError {
   return new FormationError("not_found", `There is no stored content ${digest}.`, {
     remedy: "It may have been removed as unused: build anew, or upload the context again.",
   });

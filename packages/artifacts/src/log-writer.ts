@@ -18,6 +18,7 @@ import {
 import { backwards } from "./log-lines.ts";
 import type { LogLine } from "./port.ts";
 import { errnoOf } from "./streams.ts";
+import { createTurns } from "./turns.ts";
 
 const STREAMS_PER_LOG = 16;
 const KNOWN_LOGS = 1_000;
@@ -39,7 +40,7 @@ const CHANGED = Symbol("changed");
 export class LogWriter {
   readonly #directoryOf: (name: string) => string;
   readonly #ends = new Map<string, LogEnd>();
-  readonly #turns = new Map<string, Promise<void>>();
+  readonly #turns = createTurns();
 
   constructor(directoryOf: (name: string) => string) {
     this.#directoryOf = directoryOf;
@@ -49,7 +50,7 @@ export class LogWriter {
     checkLogName(name);
     for (const line of lines) checkStream(line.stream);
     if (lines.length === 0) return;
-    await this.#inTurn(name, async () => {
+    await this.#turns.run(name, async () => {
       let written = 0;
       for (let tries = 0; written < lines.length; tries++) {
         try {
@@ -71,27 +72,14 @@ export class LogWriter {
 
   async remove(name: string): Promise<void> {
     checkLogName(name);
-    await this.#inTurn(name, async () => {
+    await this.#turns.run(name, async () => {
       this.#ends.delete(name);
       await rm(this.#directoryOf(name), { recursive: true, force: true });
     });
   }
 
   async idle(): Promise<void> {
-    await Promise.all(this.#turns.values());
-  }
-
-  /** Appends to one log are done one after the other. */
-  async #inTurn(name: string, action: () => Promise<void>): Promise<void> {
-    const before = this.#turns.get(name) ?? Promise.resolve();
-    const mine = before.then(action);
-    const settled = mine.catch(() => {});
-    this.#turns.set(name, settled);
-    try {
-      await mine;
-    } finally {
-      if (this.#turns.get(name) === settled) this.#turns.delete(name);
-    }
+    await this.#turns.idle();
   }
 
   /** Writes the lines of one stream that follow each other; returns how many. */

@@ -1,0 +1,79 @@
+// Reading a log from its stream: which messages a query needs is found backwards along their pointers, and a few of them
+// are asked for at a time.
+
+import type { NumberedLine } from "./log-files.ts";
+import type { LogSource, StreamSource } from "./log-pages.ts";
+import {
+  type LogMessage,
+  logFilter,
+  logSubject,
+  type Pointer,
+  pointersBack,
+  readMessage,
+} from "./nats-log-message.ts";
+import type { NatsStream } from "./nats-stream.ts";
+
+/** Messages on their way at a time. */
+const WINDOW = 4;
+
+export async function openNatsLog(stream: NatsStream, name: string): Promise<LogSource> {
+  // The newest of all first: what the streams give afterwards holds everything that it is sure of.
+  const last = await stream.last(logFilter(name));
+  if (last === null) return { newest: 0, streams: [] };
+  const newest = readMessage(last, last.subject);
+  const streams = newest?.streams ?? [last.subject.slice(last.subject.lastIndexOf(".") + 1)];
+  const sources = streams.map(async (of): Promise<(StreamSource & { sure: number }) | null> => {
+    const subject = logSubject(name, of);
+    const message = readMessage(await stream.last(subject), subject);
+    return message && { ...sourceOf(stream, subject, of, message), sure: message.sure };
+  });
+  const found = (await Promise.all(sources)).filter((source) => source !== null);
+  return { newest: newest?.sure ?? Math.max(0, ...found.map(({ sure }) => sure)), streams: found };
+}
+
+function sourceOf(stream: NatsStream, subject: string, name: string, newest: LogMessage): StreamSource {
+  const back = () => pointersBack(stream, subject, newest);
+  const messages = (pointers: AsyncIterable<Pointer> | Iterable<Pointer>) =>
+    loaded(stream, subject, pointers, newest);
+  return {
+    stream: name,
+    async *fromNumber(number) {
+      const needed: Pointer[] = [];
+      for await (const pointer of back()) {
+        needed.push(pointer);
+        if (pointer.first <= number) break;
+      }
+      for await (const { lines } of messages(needed.reverse())) {
+        for (const line of lines) if (line.number >= number) yield line;
+      }
+    },
+    async *fromEnd() {
+      for await (const { lines } of messages(back())) yield* lines.toReversed();
+    },
+  };
+}
+
+/** The messages that pointers name; what was dropped meanwhile is left out. */
+async function* loaded(
+  stream: NatsStream,
+  subject: string,
+  pointers: AsyncIterable<Pointer> | Iterable<Pointer>,
+  newest: LogMessage,
+): AsyncGenerator<{ lines: NumberedLine[] }> {
+  const coming: Promise<LogMessage | null>[] = [];
+  for await (const { seq } of pointers) {
+    const message =
+      seq === newest.seq
+        ? Promise.resolve(newest)
+        : stream.at(seq).then((kept) => readMessage(kept, subject));
+    message.catch(() => {});
+    coming.push(message);
+    if (coming.length < WINDOW) continue;
+    const next = await coming.shift();
+    if (next) yield next;
+  }
+  for (const message of coming) {
+    const next = await message;
+    if (next) yield next;
+  }
+}

@@ -1,0 +1,216 @@
+// Appending to logs in NATS. What is known of a log's end is compared with the server before each append, and each message
+// says after which one it belongs, so that a second writer is noticed. Lines that were stored before an append failed are
+// not stored again when the caller tries again with the same objects.
+
+import { FormationError, LIMITS } from "@formation-mcp/contract";
+import { nuid } from "@nats-io/transport-node";
+import { checkLogName, checkStream, cutText } from "./log-files.ts";
+import {
+  logFilter,
+  logSubject,
+  type Pointer,
+  pointersBack,
+  readMessage,
+  writeMessage,
+} from "./nats-log-message.ts";
+import { type NatsStream, OVERTAKEN } from "./nats-stream.ts";
+import type { LogLine } from "./port.ts";
+import { createTurns } from "./turns.ts";
+
+const STREAMS_PER_LOG = 16;
+const KNOWN_LOGS = 1_000;
+const TRIES = 5;
+/** What goes into one message, but for its last line. */
+const BATCH_BYTES = 96 * 1024;
+/** To how much a stream is cut when it is over its limit: not at every append. */
+const KEPT_BYTES = (LIMITS.logBytesPerStream / 8) * 7;
+
+interface StreamEnd {
+  /** The number of the subject's last message, 0 for none. */
+  seq: number;
+  from: number;
+  end: number;
+  /** Newest first; older ones may be kept than these. */
+  known: Pointer[];
+}
+
+interface LogEnd {
+  /** The number of the log's last message, 0 for none. */
+  seq: number;
+  next: number;
+  streams: Map<string, StreamEnd>;
+}
+
+/** A message that was sent and not acknowledged. */
+interface Unsure {
+  subject: string;
+  id: string;
+  lines: LogLine[];
+}
+
+export class NatsLogWriter {
+  readonly #stream: NatsStream;
+  readonly #ends = new Map<string, LogEnd>();
+  readonly #unsure = new Map<string, Unsure>();
+  readonly #turns = createTurns();
+  #stored = new WeakSet<LogLine>();
+
+  constructor(stream: NatsStream) {
+    this.#stream = stream;
+  }
+
+  async append(name: string, lines: LogLine[]): Promise<void> {
+    checkLogName(name);
+    for (const line of lines) checkStream(line.stream);
+    if (lines.length === 0) return;
+    await this.#turns.run(name, async () => {
+      let end = await this.#current(name);
+      let left = lines.filter((line) => !this.#stored.delete(line));
+      for (let tries = 0; left.length > 0; ) {
+        const batch = firstOf(left);
+        try {
+          await this.#write(name, end, batch);
+          left = left.slice(batch.length);
+          tries = 0;
+        } catch (error) {
+          this.#ends.delete(name);
+          if (error !== OVERTAKEN) {
+            for (const line of lines.slice(0, lines.length - left.length)) this.#stored.add(line);
+            throw error;
+          }
+          if (++tries > TRIES)
+            throw new FormationError("unavailable", "Another process writes to the same log.");
+          end = await this.#find(name);
+          left = left.filter((line) => !this.#stored.delete(line));
+        }
+      }
+    });
+  }
+
+  idle(): Promise<void> {
+    return this.#turns.idle();
+  }
+
+  /** Stores some lines, one message for each stream; only the last says that all are there. */
+  async #write(name: string, end: LogEnd, batch: LogLine[]): Promise<void> {
+    const parts = new Map<string, { number: number; line: LogLine }[]>();
+    for (const [index, line] of batch.entries()) {
+      const cut = { ...line, text: cutText(line.text, LIMITS.logLineBytes) };
+      const part = parts.get(line.stream) ?? [];
+      part.push({ number: end.next + index, line: cut });
+      parts.set(line.stream, part);
+    }
+    for (const stream of parts.keys()) this.#streamOf(end, stream);
+    const streams = [...end.streams.keys()];
+    let count = 0;
+    for (const [stream, part] of parts) {
+      const isLast = ++count === parts.size;
+      const ending = this.#streamOf(end, stream);
+      const head = {
+        id: nuid.next(),
+        sure: isLast ? end.next + batch.length - 1 : end.next - 1,
+        streams,
+        from: ending.from,
+        first: part[0]?.number ?? end.next,
+        offset: ending.end,
+        before: ending.known,
+      };
+      const subject = logSubject(name, stream);
+      const { data, end: offset } = writeMessage(head, part);
+      const lines = batch.filter((line) => line.stream === stream);
+      this.#unsure.set(name, { subject, id: head.id, lines });
+      const seq = await this.#stream.publish(subject, data, head.id, ending.seq);
+      this.#unsure.delete(name);
+      if (!isLast) for (const line of lines) this.#stored.add(line);
+      ending.known.unshift({ seq, first: head.first, offset: head.offset });
+      ending.seq = seq;
+      ending.end = offset;
+      end.seq = seq;
+      await this.#dropOldest(subject, ending);
+    }
+    for (const line of batch) this.#stored.delete(line);
+    end.next += batch.length;
+  }
+
+  #streamOf(end: LogEnd, stream: string): StreamEnd {
+    const known = end.streams.get(stream);
+    if (known) return known;
+    if (end.streams.size >= STREAMS_PER_LOG) {
+      throw new FormationError("limit", `A log has at most ${STREAMS_PER_LOG} streams.`);
+    }
+    const ending: StreamEnd = { seq: 0, from: 0, end: 0, known: [] };
+    end.streams.set(stream, ending);
+    return ending;
+  }
+
+  async #dropOldest(subject: string, ending: StreamEnd): Promise<void> {
+    if (ending.end - ending.from <= LIMITS.logBytesPerStream) return;
+    const isKept = ({ offset }: Pointer) => offset >= ending.end - KEPT_BYTES;
+    const oldestKnown = ending.known.at(-1);
+    if (oldestKnown && isKept(oldestKnown)) await this.#lookBack(subject, ending);
+    const kept = ending.known.filter(isKept);
+    const oldest = kept.at(-1);
+    if (!oldest) return;
+    await this.#stream.purge(subject, oldest.seq);
+    ending.known = kept;
+    ending.from = oldest.offset;
+  }
+
+  /** A writer that took a log over knows only what its last messages say. */
+  async #lookBack(subject: string, ending: StreamEnd): Promise<void> {
+    const newest = readMessage(await this.#stream.at(ending.seq), subject);
+    if (!newest) return;
+    ending.known = [];
+    for await (const { seq, first, offset } of pointersBack(this.#stream, subject, newest)) {
+      ending.known.push({ seq, first, offset });
+    }
+  }
+
+  /** What is known of a log's end if it is still so, else what it is now. */
+  async #current(name: string): Promise<LogEnd> {
+    const known = this.#ends.get(name);
+    if (known && !this.#unsure.has(name)) {
+      const last = await this.#stream.last(logFilter(name));
+      if ((last?.seq ?? 0) === known.seq) return known;
+    }
+    return await this.#find(name);
+  }
+
+  async #find(name: string): Promise<LogEnd> {
+    const end: LogEnd = { seq: 0, next: 1, streams: new Map() };
+    const unsure = this.#unsure.get(name);
+    for (const subject of (await this.#stream.subjects(logFilter(name))).keys()) {
+      const kept = await this.#stream.last(subject);
+      if (kept === null) continue;
+      const message = readMessage(kept, subject);
+      const known = message ? [message, ...message.before] : [];
+      const pointers = known.map(({ seq, first, offset }) => ({ seq, first, offset }));
+      end.streams.set(subject.slice(subject.lastIndexOf(".") + 1), {
+        seq: kept.seq,
+        from: message?.from ?? 0,
+        end: message?.end ?? 0,
+        known: pointers,
+      });
+      end.seq = Math.max(end.seq, kept.seq);
+      end.next = Math.max(end.next, (message?.sure ?? 0) + 1, (message?.lines.at(-1)?.number ?? 0) + 1);
+      if (unsure?.subject === subject && unsure.id === message?.id) {
+        for (const line of unsure.lines) this.#stored.add(line);
+      }
+    }
+    this.#unsure.delete(name);
+    this.#ends.set(name, end);
+    const [oldest] = this.#ends.keys();
+    if (this.#ends.size > KNOWN_LOGS && oldest !== undefined) this.#ends.delete(oldest);
+    return end;
+  }
+}
+
+/** The first lines that fit into a message, one at least. */
+function firstOf(lines: LogLine[]): LogLine[] {
+  let bytes = 0;
+  for (const [index, { text }] of lines.entries()) {
+    bytes += 32 + Math.min(text.length, LIMITS.logLineBytes) * 2;
+    if (bytes > BATCH_BYTES && index > 0) return lines.slice(0, index);
+  }
+  return lines;
+}

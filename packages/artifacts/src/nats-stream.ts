@@ -1,0 +1,214 @@
+// How a JetStream stream is written and read without a consumer: publishes that may be repeated without doubling, and
+// direct reads by number or subject. A server that restarts, or lost the stream, is waited for; whoever can only read
+// and write by these few subjects cannot make the server send anything anywhere.
+
+import { FormationError, type Logger } from "@formation-mcp/contract";
+import {
+  type DirectStreamAPI,
+  DiscardPolicy,
+  JetStreamApiError,
+  type JetStreamClient,
+  type JetStreamManager,
+  jetstream,
+  jetstreamManager,
+  type StreamConfig,
+} from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
+
+/** A stored message. */
+export interface Kept {
+  seq: number;
+  subject: string;
+  /** When the server stored it, by its clock. */
+  at: number;
+  data: Uint8Array;
+}
+
+export interface NatsStreamOptions {
+  connection: NatsConnection;
+  name: string;
+  subjects: string[];
+  replicas: number;
+  storage: "file" | "memory";
+  /** Whether the stream is made here if it is missing. */
+  manage: boolean;
+  /** How long a server that does not answer is waited for, in milliseconds. */
+  patienceMs: number;
+  logger: Logger;
+}
+
+/** Thrown by `publish` if something else was stored under the subject meanwhile. */
+export const OVERTAKEN = Symbol("overtaken");
+
+const WRONG_LAST_SEQUENCE = 10071;
+const NOT_FOUND = 10037;
+const NO_STREAM = 10059;
+const ANSWER_MS = 5_000;
+const PAUSE_MS = [20, 50, 100, 200, 500];
+
+export class NatsStream {
+  readonly #options: NatsStreamOptions;
+  readonly #js: JetStreamClient;
+  #manager: JetStreamManager | null = null;
+
+  constructor(options: NatsStreamOptions) {
+    this.#options = options;
+    this.#js = jetstream(options.connection, { timeout: ANSWER_MS });
+  }
+
+  /** The bytes one message may hold, with room for its headers. */
+  get maxBytes(): number {
+    return (this.#options.connection.info?.max_payload ?? 1024 * 1024) - 1024;
+  }
+
+  /** Sees that the stream is there. */
+  async open(): Promise<void> {
+    await this.#patiently(() => this.#ensure());
+  }
+
+  /**
+   * Stores a message and returns its number. The same `id` within two minutes is the same message.
+   * @param after the number of the subject's last message, 0 for none; thrown `OVERTAKEN` if it is another.
+   */
+  async publish(subject: string, data: Uint8Array, id: string, after?: number): Promise<number> {
+    const expect = after === undefined ? {} : { expect: { lastSubjectSequence: after } };
+    return await this.#patiently(async () => {
+      try {
+        return (await this.#js.publish(subject, data, { msgID: id, ...expect })).seq;
+      } catch (error) {
+        if (error instanceof JetStreamApiError && error.code === WRONG_LAST_SEQUENCE) throw OVERTAKEN;
+        throw error;
+      }
+    });
+  }
+
+  /** The last message of a subject, which may have wildcards. */
+  async last(subject: string): Promise<Kept | null> {
+    // A follower may lag behind what was just written.
+    return await this.#patiently(() =>
+      this.#options.replicas > 1
+        ? this.#fromLeader({ last_by_subj: subject })
+        : this.#direct({ last_by_subj: subject }),
+    );
+  }
+
+  /** A message by its number. */
+  async at(seq: number): Promise<Kept | null> {
+    return await this.#patiently(async () => {
+      const kept = await this.#direct({ seq });
+      return kept === null && this.#options.replicas > 1 ? this.#fromLeader({ seq }) : kept;
+    });
+  }
+
+  /** How many messages each subject has that a filter matches. */
+  async subjects(filter: string): Promise<Map<string, number>> {
+    return await this.#patiently(async () => {
+      const manager = await this.#api();
+      const { state } = await manager.streams.info(this.#options.name, { subjects_filter: filter });
+      return new Map(Object.entries(state.subjects ?? {}));
+    });
+  }
+
+  /** Removes what a subject (with or without wildcards) holds, or of it what is older than a number. Returns how many. */
+  async purge(filter: string, before?: number): Promise<number> {
+    return await this.#patiently(async () => {
+      const manager = await this.#api();
+      const options = before === undefined ? { filter } : { filter, seq: before };
+      return (await manager.streams.purge(this.#options.name, options)).purged;
+    });
+  }
+
+  async #direct(query: Parameters<DirectStreamAPI["getMessage"]>[1]): Promise<Kept | null> {
+    const { connection, name } = this.#options;
+    const answer = await connection.request(`$JS.API.DIRECT.GET.${name}`, JSON.stringify(query), {
+      timeout: ANSWER_MS,
+    });
+    const { headers, data } = answer;
+    if (headers === undefined)
+      throw new FormationError("unavailable", "NATS answered in a way that is not understood.");
+    if (headers.code === 404) return null;
+    if (headers.code >= 400) {
+      throw new FormationError("unavailable", `NATS refused a read: ${headers.description}.`);
+    }
+    return {
+      seq: Number(headers.get("Nats-Sequence")),
+      subject: headers.get("Nats-Subject"),
+      at: Date.parse(headers.get("Nats-Time-Stamp")),
+      data,
+    };
+  }
+
+  async #fromLeader(query: { seq: number } | { last_by_subj: string }): Promise<Kept | null> {
+    try {
+      const manager = await this.#api();
+      const found = await manager.streams.getMessage(this.#options.name, query);
+      if (found === null) return null;
+      return { seq: found.seq, subject: found.subject, at: found.time.getTime(), data: found.data };
+    } catch (error) {
+      if (error instanceof JetStreamApiError && error.code === NOT_FOUND) return null;
+      throw error;
+    }
+  }
+
+  async #api(): Promise<JetStreamManager> {
+    this.#manager ??= await jetstreamManager(this.#options.connection, {
+      checkAPI: false,
+      timeout: ANSWER_MS,
+    });
+    return this.#manager;
+  }
+
+  async #ensure(): Promise<void> {
+    const { manage, name, replicas, storage, subjects } = this.#options;
+    const { streams } = await this.#api();
+    try {
+      const { config } = await streams.info(name);
+      if (manage && config.num_replicas !== replicas) await streams.update(name, { num_replicas: replicas });
+    } catch (error) {
+      if (!manage || !(error instanceof JetStreamApiError) || error.code !== NO_STREAM) throw error;
+      await streams.add({
+        name,
+        subjects,
+        storage: storage as StreamConfig["storage"],
+        num_replicas: replicas,
+        allow_direct: true,
+        discard: DiscardPolicy.New,
+      });
+      this.#options.logger.log("info", "A stream was made in NATS.", { stream: name });
+    }
+  }
+
+  /** Does something again while the server is away; it must be such that twice is as good as once. */
+  async #patiently<T>(action: () => Promise<T>): Promise<T> {
+    const end = performance.now() + this.#options.patienceMs;
+    for (let tries = 0; ; tries++) {
+      try {
+        return await action();
+      } catch (error) {
+        if (error === OVERTAKEN || error instanceof FormationError) throw error;
+        const pause = PAUSE_MS[Math.min(tries, PAUSE_MS.length - 1)] ?? 0;
+        const { connection } = this.#options;
+        if (isFinal(error) || connection.isClosed() || performance.now() + pause > end) {
+          throw unavailable(error);
+        }
+        await new Promise((resolve) => setTimeout(resolve, pause));
+        // Nobody answering also means that the store was lost, and with it the stream.
+        if (this.#options.manage && tries > 0) await this.#ensure().catch(() => {});
+      }
+    }
+  }
+}
+
+/** What the server said and will say again. */
+function isFinal(error: unknown): boolean {
+  return error instanceof JetStreamApiError && error.status !== 503 && error.code !== NO_STREAM;
+}
+
+function unavailable(cause: unknown): FormationError {
+  const why = cause instanceof JetStreamApiError ? ` ${cause.message}.` : "";
+  return new FormationError("unavailable", `The artifacts cannot be reached in NATS.${why}`, {
+    cause,
+    remedy:
+      "Check that nats-server runs with JetStream, has room, and that this program's user may use the stream.",
+  });
+}

@@ -1,0 +1,85 @@
+// Artifacts in NATS, for any number of servers and workers: blobs in a bucket of the object store, logs in a stream of
+// their own, and on each node a directory with verified copies of what was put or read there.
+
+import { type Clock, FormationError, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
+import type { NatsConnection } from "@formation-mcp/os/nats";
+import { BlobCache } from "./blob-cache.ts";
+import { checkLogName } from "./log-files.ts";
+import { readPage } from "./log-pages.ts";
+import { BLOB_SUBJECTS, BUCKET, NatsBlobs } from "./nats-blobs.ts";
+import { LOG_SUBJECTS, LOGS, listLogs, logFilter } from "./nats-log-message.ts";
+import { openNatsLog } from "./nats-log-reader.ts";
+import { NatsLogWriter } from "./nats-log-writer.ts";
+import { NatsStream } from "./nats-stream.ts";
+import type { Artifacts } from "./port.ts";
+import { SharedBlobs } from "./shared-blobs.ts";
+import { explained } from "./streams.ts";
+
+export interface NatsArtifactsOptions {
+  /** Stays open when the artifacts are closed. */
+  connection: NatsConnection;
+  /** A directory of this process's own, made with mode 0700 if it is not there. */
+  cacheDir: string;
+  /** How many bytes the copies may take. Default 10 GiB. */
+  cacheBytes?: number;
+  /** How many servers of the cluster keep each byte. Default 1. */
+  replicas?: number;
+  storage?: "file" | "memory";
+  /** Whether streams that are missing are made. Without it the user needs no right to. Default true. */
+  manage?: boolean;
+  /** How long a server that does not answer is waited for, in milliseconds. Default 10,000. */
+  patienceMs?: number;
+  /** The age of blobs is measured by it. */
+  clock?: Clock;
+  logger?: Logger;
+}
+
+const CACHE_BYTES = 10 * 1024 ** 3;
+/** A line of the greatest length must fit into a message. */
+const LEAST_PAYLOAD = 256 * 1024;
+const CACHE = "The artifacts' cache";
+
+/**
+ * Opens the artifacts that all share who use the same NATS.
+ * @throws FormationError `unavailable` if NATS does not answer, lacks the streams and may not make them, or the cache
+ *   cannot be written.
+ */
+export async function openNatsArtifacts(options: NatsArtifactsOptions): Promise<Artifacts> {
+  const { connection, replicas = 1, storage = "file", manage = true, patienceMs = 10_000 } = options;
+  const { clock = systemClock, logger = silentLogger } = options;
+  const stream = (name: string, subjects: string[]) =>
+    new NatsStream({ connection, name, subjects, replicas, storage, manage, patienceMs, logger });
+  const bucket = stream(`OBJ_${BUCKET}`, BLOB_SUBJECTS);
+  const logs = stream(LOGS, LOG_SUBJECTS);
+  const cache = new BlobCache(options.cacheDir, options.cacheBytes ?? CACHE_BYTES, clock, logger);
+  const blobs = new SharedBlobs(new NatsBlobs(bucket, clock), cache, clock, logger);
+  const writer = new NatsLogWriter(logs);
+  await Promise.all([bucket.open(), logs.open(), explained(() => cache.open(), CACHE)]);
+  if (logs.maxBytes < LEAST_PAYLOAD) {
+    throw new FormationError("unavailable", "NATS takes too small messages for artifacts.", {
+      remedy: "Leave max_payload of nats-server at its default of 1 MB.",
+    });
+  }
+  return {
+    shared: true,
+    put: (content, put) => explained(() => blobs.put(content, put), CACHE),
+    get: (digest) => explained(() => blobs.get(digest), CACHE),
+    stat: (digest) => explained(() => blobs.stat(digest), CACHE),
+    collect: (roots, olderThanMs) => explained(() => blobs.collect(roots, olderThanMs), CACHE),
+    appendLog: (name, lines) => explained(() => writer.append(name, lines)),
+    readLog: (name, query) =>
+      explained(async () => {
+        checkLogName(name);
+        return readPage(() => openNatsLog(logs, name), query);
+      }),
+    removeLog: (name) =>
+      explained(async () => {
+        checkLogName(name);
+        await logs.purge(logFilter(name));
+      }),
+    logNames: () => explained(() => listLogs(logs)),
+    async close() {
+      await Promise.all([writer.idle(), blobs.idle()]);
+    },
+  };
+}
