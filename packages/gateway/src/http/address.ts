@@ -37,13 +37,13 @@ export function trustProxies(cidrs: readonly string[]): Proxies {
     list.addSubnet(network, Number(prefix), isIP(network) === 6 ? "ipv6" : "ipv4");
   }
   const trusted = (peer: string) => {
-    const kind = isIP(peer);
+    const kind = cidrs.length === 0 ? 0 : isIP(peer);
     return kind !== 0 && list.check(peer, kind === 6 ? "ipv6" : "ipv4");
   };
   return {
     trusted,
     clientOf(peer, forwardedFor) {
-      if (!trusted(peer) || forwardedFor === null) return peer;
+      if (forwardedFor === null || !trusted(peer)) return peer;
       // Each proxy appends what it saw: from the right, the first that is no proxy of ours is the client.
       let client = peer;
       for (const word of forwardedFor.slice(-2048).split(",").reverse()) {

@@ -90,7 +90,7 @@ export function securityHeaders(publicUrl: string): Readonly<Record<string, stri
 /** What an answer says that has no policy of its own: nothing of it is a page. */
 export const NO_PAGE = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-const CORS_METHODS = "GET, POST, PUT, PATCH, DELETE";
+const CORS_METHODS = "GET, POST, PUT, DELETE";
 const CORS_REQUEST_HEADERS =
   "authorization, content-type, accept, last-event-id, mcp-protocol-version, mcp-method, mcp-name, traceparent, tracestate";
 const CORS_EXPOSED = "www-authenticate, mcp-protocol-version, mcp-session-id, retry-after, x-trace-id";
