@@ -51,15 +51,14 @@ export interface NatsQueueOptions {
   leaseMs?: number;
   /** The pause before a failed message comes again; doubled each time. Default 1,000 milliseconds. */
   retryMs?: number;
-  /** How long a publication is tried while the server does not answer, in milliseconds. Default 3,000. */
-  publishMs?: number;
+  /** How long opening or publishing is tried while the server does not answer, in milliseconds. Default 3,000. */
+  patienceMs?: number;
 }
 
 const CONTROL = /^vm\.control\.[a-z0-9_]+$/;
 const TRY_MS = 1_000;
 const PAUSE_MS = 100;
 const FLUSH_MS = 2_000;
-const OPEN_TRIES = 5;
 
 /**
  * Opens the queue on a connection, and makes what it needs at the server if it manages.
@@ -104,17 +103,18 @@ class NatsQueue implements Queue {
 
   async start(): Promise<void> {
     if (!this.#streams.manages) return;
-    for (let tries = 1; ; tries++) {
+    const end = performance.now() + this.#patienceMs;
+    for (;;) {
       try {
         await this.#streams.prepare();
         break;
       } catch (error) {
         const failure = unavailable(error, "The queue could not be made");
-        if (tries >= OPEN_TRIES || failure.code !== "unavailable" || this.#link.closed) {
+        if (performance.now() > end || failure.code !== "unavailable" || this.#link.closed) {
           this.#link.close();
           throw failure;
         }
-        await pause(PAUSE_MS * tries);
+        await pause(PAUSE_MS);
       }
     }
     // A server that comes back may have lost everything.
@@ -243,17 +243,17 @@ class NatsQueue implements Queue {
     } catch (error) {
       throw unavailable(error, "A node could not be woken");
     }
-    const sent = await this.#link.settled(Math.min(FLUSH_MS, this.#publishMs));
+    const sent = await this.#link.settled(Math.min(FLUSH_MS, this.#patienceMs));
     if (!sent) throw unavailable(undefined, "A node could not be woken");
   }
 
-  get #publishMs(): number {
-    return this.#options.publishMs ?? 3_000;
+  get #patienceMs(): number {
+    return this.#options.patienceMs ?? 3_000;
   }
 
   /** Stores a message in a stream, trying again while the server is away or makes its streams anew. */
   async #store(subject: string, messageId: string, body: string, stream: string): Promise<void> {
-    const end = performance.now() + this.#publishMs;
+    const end = performance.now() + this.#patienceMs;
     const left = () => end - performance.now();
     for (;;) {
       this.#check();
