@@ -65,6 +65,8 @@ export interface InstanceConfig {
   /** Guest port (as text) → the port on the node, where the owner fixed one. */
   host_ports: Record<string, number>;
   network: { join_formnet: boolean; external_networks: string[] };
+  /** Labels that its node must have; absent for none. */
+  labels?: Record<string, string>;
 }
 
 export interface Deployment extends RecordBase {

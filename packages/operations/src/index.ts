@@ -14,6 +14,7 @@ export type {
   NewDeployment,
   NewInstance,
   NewOperation,
+  NodeUse,
   Outcome,
   Page,
   PageQuery,

@@ -11,7 +11,7 @@ import {
 import { sql } from "kysely";
 import { CANCELLED } from "./cancel.ts";
 import { end, giveBack } from "./follow.ts";
-import type { Gone, Store } from "./port.ts";
+import type { Gone, NodeUse, Store } from "./port.ts";
 import { instanceRow, patchDeployment, patchInstance } from "./records.ts";
 import { notFound, toInstance, toNode, toOperation } from "./rows.ts";
 import type { InstanceRow, NodeRow, OperationRow } from "./schema.ts";
@@ -67,6 +67,43 @@ export function* steerNode(
   );
   if (!row) throw notFound("node", id);
   return toNode(row);
+}
+
+/** States in which an instance's machine has no process. */
+const RESTS: readonly string[] = ["creating", "stopped", "failed"];
+
+export function* nodeUse(q: Query): Script<NodeUse[]> {
+  const rows = yield* all(
+    q.cached("nodes.use", {}, (db) =>
+      db
+        .selectFrom("instances")
+        .select((eb) => [
+          "node_id",
+          "state",
+          eb.fn.countAll<number>().as("instances"),
+          ...(["vcpus", "memory_mb", "disk_gb"] as const).map((what) =>
+            eb.fn.sum<number | null>(what).as(what),
+          ),
+        ])
+        .where("node_id", "is not", null)
+        .where("machine_id", "is not", null)
+        .where(sql`(state || '')`, "<>", "deleted")
+        .groupBy(["node_id", "state"]),
+    ),
+  );
+  const uses = new Map<string, NodeUse>();
+  for (const { node_id, state, ...sum } of rows) {
+    if (node_id === null) continue;
+    const use = uses.get(node_id) ?? { node_id, instances: 0, vcpus: 0, memory_mb: 0, disk_gb: 0 };
+    use.instances += Number(sum.instances);
+    use.disk_gb += Number(sum.disk_gb);
+    if (!RESTS.includes(state)) {
+      use.vcpus += Number(sum.vcpus);
+      use.memory_mb += Number(sum.memory_mb);
+    }
+    uses.set(node_id, use);
+  }
+  return [...uses.values()];
 }
 
 /** States in which something of an instance is on its node that only the node can tell about. */

@@ -127,6 +127,12 @@ export interface Gone {
   operations: Operation[];
 }
 
+/** The machines on a node: all take disk, only those that may run take vCPUs and memory. */
+export interface NodeUse extends Pick<Operation["needs"], "vcpus" | "memory_mb" | "disk_gb"> {
+  node_id: Id<"node">;
+  instances: number;
+}
+
 export interface AuditQuery {
   limit: number;
   cursor?: string | null;
@@ -213,6 +219,8 @@ export interface Store {
     node: Omit<NodeRecord, "version" | "created_at" | "updated_at" | "heartbeat_at" | "cordoned" | "drain">,
   ): Promise<NodeRecord>;
   nodes(): Promise<NodeRecord[]>;
+  /** What the machines on each node take; a node without any is left out. */
+  nodeUse(): Promise<NodeUse[]>;
   /** Writes what an admin wants of a node. @throws FormationError `not_found` */
   steerNode(id: Id<"node">, wish: Pick<NodeRecord, "cordoned" | "drain">): Promise<NodeRecord>;
   /**

@@ -59,6 +59,7 @@ export function storeOver(runner: Runner): Store {
 
     registerNode: (node) => write((q) => nodes.registerNode(q, node)),
     nodes: () => read(nodes.nodes),
+    nodeUse: () => read(nodes.nodeUse),
     steerNode: (id, wish) => write((q) => nodes.steerNode(q, id, wish)),
     removeNode: (id, options) => write((q) => nodes.removeNode(q, id, options)),
     markLost: (silentMs) => write((q) => nodes.markLost(q, silentMs)),

@@ -71,6 +71,7 @@ export const packBuild = {
     context_id: z.string().min(1).max(80).optional().describe("Instead: an uploaded context, ctx_…"),
     dry_run: z.boolean().default(false).describe("Only validate"),
     no_cache: z.boolean().default(false),
+    labels: f.labels,
     wait_seconds: f.waitSeconds,
     idempotency_key: f.idempotencyKey,
   }),

@@ -51,6 +51,13 @@ export const vmConfig = z
   })
   .describe("Overrides the formfile's resources, network and metadata");
 
+export const targetNode = z.string().min(1).max(80).optional().describe("Node name or id; else any");
+/** Checked by control against the language of labels. */
+export const labels = z
+  .record(z.string(), z.string())
+  .optional()
+  .describe("Only a node with all these labels");
+
 /** Where an unfinished operation is. */
 export const progress = z
   .object({ step: z.string(), message: z.string(), fraction: z.number().nullable() })

@@ -3,6 +3,7 @@
 import type { z } from "zod";
 import { buildGet, buildList, packBuild } from "./builds.ts";
 import { packShip, vmControl, vmCreate, vmDelete, vmList, vmLogs, vmStatus } from "./instances.ts";
+import { nodeList } from "./nodes.ts";
 import { operationCancel, operationGet, operationList } from "./operations.ts";
 import type { Tool } from "./tool.ts";
 
@@ -21,6 +22,7 @@ export const TOOLS = [
   operationGet,
   operationList,
   operationCancel,
+  nodeList,
 ] as const satisfies readonly Tool[];
 
 type Row = (typeof TOOLS)[number];

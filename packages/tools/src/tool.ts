@@ -9,7 +9,8 @@ export type ToolScope =
   | "vm:read"
   | "vm:write"
   | "operation:read"
-  | "operation:write";
+  | "operation:write"
+  | "admin";
 
 /** What a host may assume, in the words of MCP (ToolAnnotations); every hint is true of every call. */
 export interface ToolAnnotations {

@@ -136,6 +136,20 @@ export function nodeLaws(open: () => World): void {
     for (const request of [large, labelled, pinned]) expect(await said(request)).not.toContain("secret-one");
   });
 
+  it("what machines take of a node is told: their disks, and what may run", async () => {
+    const world = open();
+    const { store, node } = world;
+    await register(world);
+    expect(await store.nodeUse()).toEqual([]);
+    const [running, stopped] = [await machine(world, "a"), await machine(world, "b")];
+    await world.live(await world.ready(), "nowhere");
+    await store.observe(stopped, (await store.instance(null, stopped)).version, { state: "stopped" });
+    const { vcpus, memory_mb, disk_gb } = (await store.instance(null, running)).config.resources;
+    expect(await store.nodeUse()).toEqual([
+      { node_id: node, instances: 2, vcpus, memory_mb, disk_gb: 2 * disk_gb },
+    ]);
+  });
+
   it("the instances of a node that fell silent are lost, once, and say since when", async () => {
     const world = open();
     const { store, clock } = world;

@@ -1,0 +1,16 @@
+// The tools about nodes, the machines that run workers: for admins alone.
+
+import { z } from "zod";
+import * as f from "./fields.ts";
+import { READS, type Tool } from "./tool.ts";
+
+export const nodeList = {
+  name: "node_list",
+  title: "List nodes",
+  description:
+    "Lists the machines that build and run: state, labels, capacity, what is used, engines. Only admins can; cordon, drain and remove are REST's, below /api/nodes.",
+  input: z.strictObject({}),
+  output: z.object({ nodes: z.array(f.object) }),
+  scope: "admin",
+  annotations: READS,
+} as const satisfies Tool;
