@@ -9,6 +9,7 @@ import type { Builder, BuilderReport, BuildHooks, BuildRequest, StoredImage } fr
 import { probe } from "./probe.ts";
 import { type BuildahOptions, settle } from "./settings.ts";
 import { Store } from "./store.ts";
+import { Transfers } from "./transfer.ts";
 import { trim } from "./trim.ts";
 
 export type { BuildahOptions } from "./settings.ts";
@@ -40,12 +41,14 @@ class BuildahBuilder implements Builder {
   readonly #bases: Bases;
   readonly #cleaner: Cleaner;
   readonly #disks: Disks;
+  readonly #transfers: Transfers;
 
   constructor(store: Store) {
     this.#store = store;
     this.#bases = new Bases(store);
     this.#cleaner = new Cleaner(store);
     this.#disks = new Disks(store, this.#cleaner);
+    this.#transfers = new Transfers(store, this.#cleaner);
   }
 
   async build(request: BuildRequest, hooks: BuildHooks) {
@@ -57,6 +60,18 @@ class BuildahBuilder implements Builder {
 
   async disk(digest: string, diskGb: number, signal: AbortSignal): Promise<string> {
     return await guarded(() => this.#disks.get(digest, diskGb, signal));
+  }
+
+  async *exportImage(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    try {
+      yield* this.#transfers.out(digest, signal);
+    } catch (error) {
+      throw FormationError.from(error, "The image could not be exported.");
+    }
+  }
+
+  async importImage(digest: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+    await guarded(() => this.#transfers.in(digest, content, signal));
   }
 
   async images(): Promise<StoredImage[]> {

@@ -178,11 +178,15 @@ export class Bench {
     return { saw, ended, kill: () => child.kill("SIGKILL") };
   }
 
-  async read(image: Image, path: string): Promise<string | null> {
-    return await this.#driver.read(
-      await this.builder.disk(image.digest, 1, AbortSignal.timeout(60_000)),
-      path,
-    );
+  async read(image: Image, path: string, builder = this.builder): Promise<string | null> {
+    return await this.#driver.read(await builder.disk(image.digest, 1, AbortSignal.timeout(60_000)), path);
+  }
+
+  /** Another node: a driver with a state directory of its own. */
+  async another(name: string): Promise<{ builder: Builder; leftovers: () => Promise<string[]> }> {
+    const stateDir = this.directory(name);
+    const builder = await this.#driver.open(stateDir);
+    return { builder, leftovers: () => this.#driver.leftovers(stateDir) };
   }
 
   async leftovers(): Promise<string[]> {

@@ -6,6 +6,7 @@ import { FormationError } from "@formation-mcp/contract";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Bench, type BuilderUnderTest, ended, processesWith } from "./conformance-bench.ts";
 import { describeFaults } from "./conformance-faults.ts";
+import { describeTransfers } from "./conformance-transfers.ts";
 
 export type { BuilderUnderTest } from "./conformance-bench.ts";
 
@@ -289,6 +290,7 @@ export function describeBuilder(name: string, driver: BuilderUnderTest): void {
     });
 
     describeFaults(bench, driver);
+    describeTransfers(bench);
 
     it("leaves what an earlier process left half-made to nobody", async () => {
       const stateDir = bench.directory("killed");

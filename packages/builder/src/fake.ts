@@ -17,6 +17,7 @@ import {
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { type Clock, FormationError, type Image, systemClock } from "@formation-mcp/contract";
+import { packTree, unpackTree } from "./archive.ts";
 import { safeWorkdir } from "./containerfile.ts";
 import { imageId } from "./disk.ts";
 import { BuildAborted, type FakeBase, FakeRun, hashTree, treeBytes } from "./fake-run.ts";
@@ -95,6 +96,29 @@ class FakeBuilder implements Builder {
     }
     utimesSync(path, now, now);
     return path;
+  }
+
+  async *exportImage(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    const image = join(this.#at.images, imageId(digest));
+    if (!existsSync(image))
+      throw new FormationError("not_found", "This node does not hold the image any more.");
+    yield* packTree(image, signal);
+  }
+
+  async importImage(digest: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+    const id = imageId(digest);
+    const directory = join(this.#at.builds, `import-${randomUUID()}`);
+    mkdirSync(directory);
+    try {
+      await unpackTree(content, directory, signal);
+      // Its digest is no hash of anything, so the archive carries it.
+      if (readOrNull(join(directory, "id")) !== id) {
+        throw new FormationError("invalid", "The archive holds another image than it should.");
+      }
+      if (!existsSync(join(this.#at.images, id))) renameSync(directory, join(this.#at.images, id));
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
   }
 
   async images(): Promise<StoredImage[]> {
@@ -229,6 +253,7 @@ class FakeBuilder implements Builder {
       const temporary = join(directory, "image");
       mkdirSync(temporary);
       renameSync(rootfs, join(temporary, "rootfs"));
+      writeFileSync(join(temporary, "id"), id);
       renameSync(temporary, kept);
     }
     return {

@@ -64,6 +64,17 @@ export interface Builder {
   disk(digest: string, diskGb: number, signal: AbortSignal): Promise<string>;
   /** The images that this node keeps for builds (not bases). */
   images(): Promise<StoredImage[]>;
+  /**
+   * An image as an archive that `importImage` of the same driver takes on any node; the same image gives the same bytes.
+   * It is made when it is read, and what it needs meanwhile is gone when the reader ends.
+   */
+  exportImage(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /**
+   * Keeps an image that another node exported. Idempotent.
+   * @throws FormationError `invalid` if the archive holds no image or another one, of which nothing stays; what the content
+   *   throws.
+   */
+  importImage(digest: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void>;
   /** Forgets an image and its disks. Idempotent. */
   remove(digest: string): Promise<void>;
   /** Removes least recently used disks and layers until the caches fit. Returns the bytes freed. */

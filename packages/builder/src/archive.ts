@@ -1,0 +1,77 @@
+// A directory as one stream and back, through tar: the same files give the same bytes.
+
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { once } from "node:events";
+import { lstatSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Readable, Writable } from "node:stream";
+import { FormationError } from "@formation-mcp/contract";
+import { plainEnvironment } from "@formation-mcp/os";
+
+/** Nothing of the machine, the user or the moment goes into the archive. */
+const SAME = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"];
+
+/** Packs what lies in a directory. */
+export async function* packTree(directory: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
+  const tar = start(["-C", directory, "--format=gnu", ...SAME, "-cf", "-", "."], signal);
+  try {
+    tar.stdin.end();
+    for await (const chunk of tar.stdout) yield chunk as Uint8Array;
+    await ended(tar, signal);
+  } finally {
+    tar.kill("SIGKILL");
+  }
+}
+
+/** Unpacks into an empty directory. @throws FormationError `invalid` if it is no archive; what the content throws. */
+export async function unpackTree(
+  content: AsyncIterable<Uint8Array>,
+  directory: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const tar = start(
+    ["-C", directory, "--no-same-owner", "--no-same-permissions", "--delay-directory-restore", "-xf", "-"],
+    signal,
+  );
+  try {
+    tar.stdout.resume();
+    tar.stdin.on("error", () => {}); // a tar that gave up reads no more; its exit code says why
+    for await (const chunk of content) {
+      if (tar.exitCode !== null || signal.aborted) break;
+      if (!tar.stdin.write(chunk)) await Promise.race([once(tar.stdin, "drain"), once(tar, "close")]);
+    }
+    tar.stdin.end();
+    await ended(tar, signal, "invalid");
+  } finally {
+    tar.kill("SIGKILL");
+  }
+}
+
+/** @throws FormationError `invalid` if a directory that was unpacked holds anything but plain files and directories. */
+export function requirePlain(directory: string): void {
+  for (const entry of readdirSync(directory, { recursive: true, withFileTypes: true })) {
+    const found = lstatSync(join(entry.parentPath, entry.name));
+    if (found.isDirectory() || (found.isFile() && found.nlink === 1)) continue;
+    throw new FormationError("invalid", "The image's archive holds something that is no plain file.");
+  }
+}
+
+type Tar = ChildProcessByStdio<Writable, Readable, null>;
+
+function start(args: string[], signal: AbortSignal): Tar {
+  const tar = spawn("tar", args, { stdio: ["pipe", "pipe", "ignore"], env: plainEnvironment(), signal });
+  // Told by `ended`; without a listener it would end the process.
+  tar.on("error", () => {});
+  return tar;
+}
+
+async function ended(
+  tar: Tar,
+  signal: AbortSignal,
+  code: "unavailable" | "invalid" = "unavailable",
+): Promise<void> {
+  if (tar.exitCode === null && tar.signalCode === null && tar.pid !== undefined) await once(tar, "close");
+  if (signal.aborted) throw new FormationError("cancelled", "Moving the image was cancelled.");
+  if (tar.exitCode === 0) return;
+  throw new FormationError(code, `tar ended with code ${tar.exitCode ?? "none"}.`);
+}
