@@ -185,7 +185,11 @@ async function makeWay(room: Room, attempt: Attempt, instance: Instance): Promis
     attempt.apply({ instances: [{ id: instance.id, patch: { state } }] });
   if (instance.machine_id === null) return move("starting");
   const status = await room.hypervisor.inspect(instance.machine_id);
-  if (status.state !== "running" && status.state !== "paused") return;
+  if (status.state !== "running" && status.state !== "paused") {
+    // An attempt before this one stopped it and got no further: what is half-stopped cannot become running.
+    if (instance.state === "stopping") await move("starting");
+    return;
+  }
   attempt.step("replace", "Stopping what runs under that name.", 0.72);
   // A stop that was begun is finished: half-stopped is no state to go back from.
   if (instance.state === "pausing") await move("paused");
