@@ -3,6 +3,8 @@
 // take effect without a restart.
 
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import { FormationError, type Logger, silentLogger } from "@formation-mcp/contract";
 import { createUser, fromSeed } from "@nats-io/nkeys";
 import {
@@ -116,6 +118,7 @@ function settingsOf(options: ConnectNatsOptions): NodeConnectionOptions {
     ...(encrypted
       ? {
           tls: {
+            ...identityOf(options.servers),
             ...(ca === undefined ? {} : { caFile: ca }),
             ...(cert === undefined ? {} : { certFile: cert }),
             ...(key === undefined ? {} : { keyFile: key }),
@@ -133,23 +136,47 @@ function checkAddress(server: string): void {
   });
 }
 
+/**
+ * The library tells TLS no name for a server that is known by its IP address, and TLS would then expect a certificate
+ * for "localhost": it must be one for an address that we were told.
+ */
+function identityOf(servers: string[]): { checkServerIdentity: typeof checkServerIdentity } {
+  const told = servers.map((server) => hostOf(server));
+  return {
+    checkServerIdentity(name, certificate) {
+      const names = name === "localhost" ? told.filter((host) => host === name || isIP(host) !== 0) : [name];
+      const wrong = (names.length > 0 ? names : [name]).map((each) => checkServerIdentity(each, certificate));
+      return wrong.includes(undefined) ? undefined : wrong[0];
+    },
+  };
+}
+
+function hostOf(server: string): string {
+  return server
+    .replace(/^\w+:\/\//, "")
+    .replace(/:\d+$/, "")
+    .replace(/^\[|\]$/g, "");
+}
+
 function authenticatorOf(credentials: NatsCredentials): Authenticator {
   if (credentials.kind === "password") {
     return usernamePasswordAuthenticator(credentials.user, credentials.password);
   }
-  const read = rereading(credentials.path, (text) => {
-    if (credentials.kind === "nkey") fromSeed(new TextEncoder().encode(text));
-    else credsAuthenticator(new TextEncoder().encode(text))("");
+  const read = rereading(credentials.path, (bytes) => {
+    if (credentials.kind === "nkey") fromSeed(bytes);
+    else credsAuthenticator(bytes)("");
   });
   return credentials.kind === "nkey" ? nkeyAuthenticator(read) : credsAuthenticator(read);
 }
 
 /** A secret file's content, read again each time; what is unreadable later leaves what was there before. */
-function rereading(path: string, check: (text: string) => void): () => Uint8Array {
+function rereading(path: string, check: (bytes: Uint8Array) => void): () => Uint8Array {
   const read = () => {
     const text = readFileSync(path, "utf8").trim();
-    check(text);
-    return new TextEncoder().encode(text);
+    // A seed ends where its file does, a creds file in a line's end: the library looks for it.
+    const bytes = new TextEncoder().encode(text.includes("\n") ? `${text}\n` : text);
+    check(bytes);
+    return bytes;
   };
   let last: Uint8Array;
   try {

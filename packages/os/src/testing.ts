@@ -5,7 +5,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { waitFor } from "./wait.ts";
 
 export interface NatsServer {
@@ -28,8 +28,12 @@ export interface NatsServer {
 }
 
 export interface StartNatsOptions {
-  /** Further configuration: accounts, users, tls. It must not set the address or jetstream's directory. */
+  /** Configuration: users, tls. The address and where streams are stored are set here. */
   config?: string;
+  /** A configuration file in place of that; the server runs in its directory. */
+  configFile?: string;
+  /** What `$NAME` in a configuration stands for. */
+  env?: Record<string, string>;
   /** Where streams are stored; kept when it stops. */
   dataDir?: string;
 }
@@ -38,17 +42,20 @@ export interface StartNatsOptions {
 export async function startNats(options: StartNatsOptions = {}): Promise<NatsServer> {
   const directory = mkdtempSync(join(tmpdir(), "formation-nats-"));
   const dataDir = options.dataDir ?? join(directory, "data");
-  const config = join(directory, "nats.conf");
+  const config = options.configFile ?? join(directory, "nats.conf");
   const port = await freePort();
-  writeFileSync(config, `jetstream { store_dir: ${JSON.stringify(dataDir)} }\n${options.config ?? ""}\n`, {
-    mode: 0o600,
-  });
+  if (options.configFile === undefined) writeFileSync(config, options.config ?? "", { mode: 0o600 });
+
   let running: ChildProcess | undefined;
 
   const start = async () => {
     mkdirSync(dataDir, { recursive: true });
-    const args = ["-c", config, "-a", "127.0.0.1", "-p", String(port)];
-    const child = spawn("nats-server", args, { stdio: ["ignore", "ignore", "pipe"] });
+    const args = ["-c", config, "-a", "127.0.0.1", "-p", String(port), "-js", "-sd", dataDir];
+    const child = spawn("nats-server", args, {
+      cwd: dirname(config),
+      env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ...options.env },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     running = child;
     let said = "";
     let error: Error | undefined;

@@ -10,6 +10,7 @@ import {
   type NatsConnection,
 } from "@formation-mcp/os/nats";
 import { type NatsServer, startNats } from "@formation-mcp/os/testing";
+import { createAccount, createOperator, createUser, type KeyPair } from "@nats-io/nkeys";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 let directory: string;
@@ -32,6 +33,15 @@ async function open(server: NatsServer, options: Partial<ConnectNatsOptions> = {
   });
   connections.push(connection);
   return connection;
+}
+
+/** What an issuer says about a subject (https://docs.nats.io, "JWT"). */
+function token(issuer: KeyPair, subject: KeyPair, claims: Record<string, unknown>): string {
+  const encode = (part: unknown) => Buffer.from(JSON.stringify(part)).toString("base64url");
+  const iat = Math.floor(Date.now() / 1000);
+  const body = { jti: "x", iat, iss: issuer.getPublicKey(), sub: subject.getPublicKey(), name: "test" };
+  const text = `${encode({ typ: "JWT", alg: "ed25519-nkey" })}.${encode({ ...body, nats: { ...claims, version: 2 } })}`;
+  return `${text}.${Buffer.from(issuer.sign(Buffer.from(text))).toString("base64url")}`;
 }
 
 beforeEach(() => {
@@ -125,6 +135,51 @@ describe("credentials for NATS", () => {
     await open(server, { credentials: { kind: "password", user: "me", password: "right" } });
     const wrong = open(server, { credentials: { kind: "password", user: "me", password: "wrong" } });
     await expect(wrong).rejects.toMatchObject({ code: "unauthenticated" });
+  });
+
+  it("are a creds file, as an operator's tools make it", async () => {
+    const [operator, account, system, user] = [
+      createOperator(),
+      createAccount(),
+      createAccount(),
+      createUser(),
+    ];
+    const none = {
+      subs: -1,
+      data: -1,
+      payload: -1,
+      imports: -1,
+      exports: -1,
+      conn: -1,
+      leaf: -1,
+      wildcards: true,
+    };
+    const operatorToken = token(operator, operator, {
+      type: "operator",
+      system_account: system.getPublicKey(),
+    });
+    const tokens = [account, system].map(
+      (each) => `${each.getPublicKey()}: ${token(operator, each, { type: "account", limits: none })}`,
+    );
+    const server = await start(
+      `operator: ${operatorToken}\nresolver: MEMORY\nresolver_preload: { ${tokens.join("\n")} }`,
+    );
+    const path = join(directory, "user.creds");
+    const allowed = { pub: {}, sub: {}, subs: -1, data: -1, payload: -1 };
+    const seed = new TextDecoder().decode(user.getSeed());
+    const part = (name: string, text: string) =>
+      `-----BEGIN ${name}-----\n${text}\n------END ${name}------\n\n`;
+    const jwt = token(account, user, { type: "user", ...allowed });
+    writeFileSync(path, part("NATS USER JWT", jwt) + part("USER NKEY SEED", seed));
+    const connection = await open(server, { credentials: { kind: "creds", path } });
+    await connection.flush();
+    writeFileSync(
+      path,
+      part("NATS USER JWT", token(createAccount(), user, { type: "user" })) + part("USER NKEY SEED", seed),
+    );
+    await expect(open(server, { credentials: { kind: "creds", path } })).rejects.toMatchObject({
+      code: "unauthenticated",
+    });
   });
 
   it("are refused at once if they are wrong or missing", async () => {

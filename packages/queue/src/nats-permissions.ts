@@ -100,8 +100,7 @@ export function natsUser(publicKey: string, who: NatsRole): string {
     publish: { allow: ${list(publish.allow)} }
     subscribe: { allow: ${list(subscribe.allow)} }
   }
-}
-`;
+}`;
 }
 
 function checkNode(node: Id<"node">): Id<"node"> {

@@ -13,7 +13,7 @@ import {
   StorageType,
   type StreamConfig,
 } from "@nats-io/jetstream";
-import { nanos } from "@nats-io/transport-node";
+import { nanos, PermissionViolationError } from "@nats-io/transport-node";
 import type { NatsLink } from "./nats-link.ts";
 import { DEAD_KEPT_MS, DEDUP_MS, MAX_DEAD, MAX_MESSAGES, MESSAGE_KEPT_MS, reasonOf } from "./rules.ts";
 
@@ -157,7 +157,7 @@ export function isMissing(error: unknown): boolean {
 /** What went wrong at NATS, as the port's error. */
 export function unavailable(error: unknown, what: string): FormationError {
   if (error instanceof FormationError) return error;
-  if (error instanceof Error && error.name === "PermissionViolationError") {
+  if (isForbidden(error)) {
     return new FormationError("forbidden", `${what}: NATS does not let this user do it.`, {
       cause: error,
       remedy: "Look at the user's permissions in the server's configuration.",
@@ -168,6 +168,12 @@ export function unavailable(error: unknown, what: string): FormationError {
     remedy:
       "Check that nats-server runs, with JetStream on and room on its disk; it is tried again by itself.",
   });
+}
+
+/** The library wraps what the server said into errors of its own. */
+function isForbidden(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return error instanceof PermissionViolationError || isForbidden(error.cause);
 }
 
 function codeOf(error: unknown): number {
