@@ -1,14 +1,6 @@
 // pack_build, build_list and build_get: a formfile becomes a build.
 
-import {
-  type Build,
-  FormationError,
-  type Id,
-  LIMITS,
-  newId,
-  type Operation,
-  SUBJECTS,
-} from "@formation-mcp/contract";
+import { type Build, FormationError, type Id, LIMITS, newId, type Operation } from "@formation-mcp/contract";
 import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
@@ -20,6 +12,7 @@ import { refuseFormfile } from "./formfiles.ts";
 import { buildLog } from "./logs.ts";
 import { afterBuild } from "./next-steps.ts";
 import { page } from "./pages.ts";
+import { placeBuild } from "./placing.ts";
 import { progressOf } from "./progress.ts";
 import { deadline, start } from "./submitting.ts";
 import { formfileView, imageView, iso, isoOrNull, pairs, texts } from "./views.ts";
@@ -31,6 +24,7 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
   const { formfile } = parsed;
   requireName(principal, formfile.name, "formfile.name");
   const metadata = stamped(principal, formfile.metadata, "formfile.metadata");
+  const placed = placeBuild(input);
   const prepare = async () => {
     const context = await prepareContext(deps, principal, formfile, input, hooks.signal);
     return { store: context.store, warnings: [...parsed.warnings, ...context.warnings] };
@@ -65,10 +59,9 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
         id: operationId,
         owner,
         tool: "pack_build",
-        subject: SUBJECTS.build,
+        ...placed,
         input: { kind: "build", build_id: build.id, no_cache: input.no_cache },
         target_id: build.id,
-        node_id: null,
         needs: deps.buildNeeds,
         deadline_at: deadline(deps, LIMITS.buildMs),
       },

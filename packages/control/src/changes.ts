@@ -4,10 +4,12 @@ import {
   type ControlAction,
   controlSubject,
   FormationError,
+  type Id,
   type Instance,
   type InstanceDesire,
   type InstanceState,
   idKind,
+  isHeard,
   LIMITS,
   newId,
   type Operation,
@@ -49,9 +51,11 @@ export const vmControl: Handler<"vm_control"> = async (deps, { principal, input,
   const operation = await start(deps, call, async () => {
     const instance = await findInstance(deps, principal, input.instance);
     const node = requireLegal(instance, input.action);
+    const { desired } = RULES[input.action];
+    if (desired === "running") await refuseDrained(deps, node);
     return submission(deps, instance, {
-      desired: RULES[input.action].desired,
-      subject: controlSubject(node),
+      desired,
+      node,
       input: { kind: "control", instance_id: instance.id, action: input.action },
       tool: "vm_control",
     });
@@ -78,8 +82,7 @@ export const vmDelete: Handler<"vm_delete"> = async (deps, { principal, input, h
     if (running) return { joined: running };
     return submission(deps, instance, {
       desired: "deleted",
-      // An instance that no node took yet is nobody's: any worker may end it.
-      subject: instance.node_id ? controlSubject(instance.node_id) : SUBJECTS.ship,
+      node: await keeper(deps, instance),
       input: { kind: "delete", instance_id: instance.id },
       tool: "vm_delete",
     });
@@ -100,6 +103,12 @@ function requireLegal(instance: Instance, action: ControlAction): NonNullable<In
   };
   if (instance.desired === "deleted" || state === "deleted") {
     return refuse(`The instance ${name} is being deleted.`, "Make a new one with pack_ship or vm_create.");
+  }
+  if (node_id === null && instance.deployment_id !== null) {
+    return refuse(
+      `The instance ${name} has no machine: the node that it was on was removed.`,
+      "Ship a build to it with replace: true, or delete it.",
+    );
   }
   if (node_id === null || instance.deployment_id === null) {
     return state === "failed"
@@ -122,21 +131,46 @@ function requireLegal(instance: Instance, action: ControlAction): NonNullable<In
   return node_id;
 }
 
+/** The node that an instance's machine is on; null if nothing of it is anywhere, so that any worker may end it. */
+async function keeper({ store, clock }: Deps, { node_id, machine_id }: Instance): Promise<Id<"node"> | null> {
+  if (node_id === null || machine_id !== null) return node_id;
+  const node = (await store.nodes()).find(({ id }) => id === node_id);
+  return node && isHeard(node, clock.now()) ? node_id : null;
+}
+
+/** @throws FormationError `conflict` */
+async function refuseDrained({ store }: Deps, id: Id<"node">): Promise<void> {
+  const node = (await store.nodes()).find((each) => each.id === id);
+  if (!node || node.drain === null) return;
+  throw new FormationError("conflict", `Its node ${node.name} is being emptied, by the operator's wish.`, {
+    field: "action",
+    remedy:
+      "Ship its build to another instance_name; or, once it is stopped, to this one with replace: true and a target_node.",
+  });
+}
+
 function submission(
   deps: Deps,
   instance: Instance,
-  change: Pick<Submission["operation"], "subject" | "input" | "tool"> & { desired: InstanceDesire },
+  change: Pick<Submission["operation"], "input" | "tool"> & {
+    desired: InstanceDesire;
+    node: Id<"node"> | null;
+  },
 ): Submission {
-  const { desired, ...operation } = change;
+  const { desired, node, ...operation } = change;
+  // What is lost may come back late: that it be deleted then is not forgotten before.
+  const queuedMs = instance.state === "lost" && desired === "deleted" ? LIMITS.queuedMs : QUEUED_MS;
   return {
     operation: {
       ...operation,
       id: newId("op", deps.clock, deps.random),
       owner: instance.owner,
       target_id: instance.id,
-      node_id: instance.node_id,
+      // An instance that no node took yet is nobody's: any worker may end it.
+      subject: node === null ? SUBJECTS.ship : controlSubject(node),
+      node_id: node,
       needs: controlNeeds(instance, desired === "running"),
-      deadline_at: deadline(deps, LIMITS.bootMs, QUEUED_MS),
+      deadline_at: deadline(deps, LIMITS.bootMs, queuedMs),
     },
     desire: { instance_id: instance.id, version: instance.version, desired },
     ...(desired === "deleted" ? { cancelOthers: true } : {}),

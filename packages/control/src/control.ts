@@ -24,6 +24,7 @@ import { presentable } from "./failures.ts";
 import { parseInput } from "./input.ts";
 import { vmList, vmStatus } from "./instances.ts";
 import { vmLogs } from "./logs.ts";
+import { nodeList } from "./nodes.ts";
 import { operationCancel, operationGet, operationList } from "./operations.ts";
 import type { CallHooks, Control } from "./port.ts";
 import type { Quotas } from "./quotas.ts";
@@ -67,6 +68,7 @@ const HANDLERS: { [N in ToolName]: Handler<N> } = {
   operation_get: operationGet,
   operation_list: operationList,
   operation_cancel: operationCancel,
+  node_list: nodeList,
 };
 
 /** Wires the tools over a store, a queue and artifacts. Holds no state of its own: any number may share them. */

@@ -1,7 +1,7 @@
 // vm_list and vm_status: an instance as its node last saw it, with the age of what is seen.
 
 import type { Principal } from "@formation-mcp/auth";
-import { type Instance, isFinal, LIMITS, OPERATION_STATES } from "@formation-mcp/contract";
+import { type Instance, isFinal, isHeard, type NodeRecord, OPERATION_STATES } from "@formation-mcp/contract";
 import type { ToolInput } from "@formation-mcp/tools";
 import { admits, findInstance, ofInstance, reader, whose } from "./access.ts";
 import type { Deps, Handler } from "./deps.ts";
@@ -10,9 +10,6 @@ import { aboutInstance } from "./next-steps.ts";
 import { type Paging, page, pagesOf } from "./pages.ts";
 import { endpointUrl, iso, isoOrNull, networkView, pairs, progressView, texts, urlsOf } from "./views.ts";
 import { ensureWorker } from "./waiting.ts";
-
-/** After so long without a word of its node, what is known of an instance is called old. */
-const SILENT_MS = 3 * LIMITS.leaseMs;
 
 export const vmList: Handler<"vm_list"> = async (deps, { principal, input }) => {
   const { items, cursor } = await page({
@@ -67,11 +64,12 @@ async function listed(
 
 export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input }) => {
   const instance = await findInstance(deps, principal, input.instance);
-  const [operation, build, silence] = await Promise.all([
+  const [operation, build, nodes] = await Promise.all([
     deps.store.operationFor(instance.id),
     deps.store.build(instance.owner, instance.build_id).catch(() => null),
-    silenceOf(deps, instance),
+    deps.store.nodes(),
   ]);
+  const node = nodes.find(({ id }) => id === instance.node_id) ?? null;
   const { observed, config, error } = instance;
   const running = operation && !isFinal(OPERATION_STATES, operation.state) ? operation : null;
   return {
@@ -90,9 +88,13 @@ export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input })
     resources: { ...config.resources },
     network: networkView(config),
     metadata: pairs(config.metadata, 3000),
-    warnings: [...texts([...instance.warnings, ...seenWarnings(observed)], 2000), ...silence],
+    warnings: [
+      ...texts([...instance.warnings, ...seenWarnings(observed)], 2000),
+      ...silenceOf(deps, instance, node),
+    ],
     ...(error ? { error: errorView(error) } : {}),
     exit_code: observed?.exit_code ?? null,
+    node: node?.name ?? null,
     build_id: instance.build_id,
     deployment_id: instance.deployment_id,
     image: build?.image?.digest ?? null,
@@ -117,11 +119,11 @@ function seenWarnings(observed: Instance["observed"]): string[] {
 }
 
 /** A warning if the node of an instance has been silent: then its state is what was, not what is. */
-async function silenceOf(deps: Deps, instance: Instance): Promise<string[]> {
-  if (instance.node_id === null || instance.state === "deleted") return [];
-  const node = (await deps.store.nodes()).find(({ id }) => id === instance.node_id);
+function silenceOf(deps: Deps, instance: Instance, node: NodeRecord | null): string[] {
+  // What is lost says so itself, and since when.
+  if (instance.node_id === null || instance.state === "deleted" || instance.state === "lost") return [];
   const silent = node ? deps.clock.now() - node.heartbeat_at : null;
-  if (silent !== null && silent <= SILENT_MS) return [];
+  if (node && isHeard(node, deps.clock.now())) return [];
   ensureWorker(deps);
   const since = silent === null ? "is unknown" : `has not been heard of for ${ageText(silent)}`;
   return [

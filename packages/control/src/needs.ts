@@ -7,6 +7,8 @@ type Needs = Operation["needs"];
 const NOTHING: Needs = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 /** States in which the machine holds its CPUs and its memory. */
 const HOLDS: readonly Instance["state"][] = ["starting", "running", "pausing", "paused", "stopping"];
+/** States in which its node counts them as held. */
+const COUNTED: readonly Instance["state"][] = [...HOLDS, "lost"];
 
 /** For a ship: all of it on a new instance; where it takes another's place, what it needs more than that one has. */
 export function shipNeeds(wanted: Needs, replaced: Instance | null): Needs {
@@ -21,7 +23,7 @@ export function shipNeeds(wanted: Needs, replaced: Instance | null): Needs {
 
 /** For a control: CPUs and memory where it starts a machine that has none now; its disk is there already. */
 export function controlNeeds(instance: Instance, starts: boolean): Needs {
-  if (!starts || HOLDS.includes(instance.state)) return NOTHING;
+  if (!starts || COUNTED.includes(instance.state)) return NOTHING;
   const { vcpus, memory_mb } = instance.config.resources;
   return { vcpus, memory_mb, disk_gb: 0 };
 }

@@ -53,7 +53,9 @@ export function aboutInstance(instance: Instance, operation: Operation | null): 
     case "failed":
       return "Read vm_logs; then pack_ship a corrected build with replace: true, or vm_control with action start.";
     case "lost":
-      return "Its node is not heard of. Look again later, or call vm_delete.";
+      return instance.desired === "deleted"
+        ? "It is deleted when its node returns, or an operator removes that."
+        : "Its node is not heard of: it comes back with it. Or call pack_ship with replace: true to begin anew on another node, or vm_delete.";
     case "deleted":
       return "Nothing is left of it.";
     default:

@@ -56,7 +56,7 @@ export function pagesOf<R extends { id: string }>(records: readonly R[]) {
 
 function readCursor(cursor: string): string {
   const id = Buffer.from(cursor, "base64url").toString();
-  if (/^vm_\w{36}$/.test(id)) return id;
+  if (/^(vm|node)_\w{36}$/.test(id)) return id;
   throw new FormationError("invalid", "The cursor is not one that this list returned.", {
     remedy: "Give the cursor of the page before, or none for the first page.",
     field: "cursor",

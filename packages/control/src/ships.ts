@@ -10,7 +10,6 @@ import {
   LIMITS,
   newId,
   type Operation,
-  SUBJECTS,
 } from "@formation-mcp/contract";
 import { parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild, Submission } from "@formation-mcp/operations";
@@ -21,6 +20,7 @@ import type { Deps, Handler } from "./deps.ts";
 import { refuseFormfile } from "./formfiles.ts";
 import { shipNeeds } from "./needs.ts";
 import { afterBuild, afterShip } from "./next-steps.ts";
+import { placeShipment } from "./placing.ts";
 import { progressOf } from "./progress.ts";
 import { deadline, start } from "./submitting.ts";
 import { texts, urlsOf } from "./views.ts";
@@ -75,7 +75,10 @@ function requireReady(build: Build): void {
   });
 }
 
-type ShipInput = Pick<ToolInput<"pack_ship">, "instance_name" | "vm_config" | "replace">;
+type ShipInput = Pick<
+  ToolInput<"pack_ship">,
+  "instance_name" | "vm_config" | "replace" | "target_node" | "labels"
+>;
 
 async function shipment(
   deps: Deps,
@@ -101,7 +104,12 @@ async function shipment(
   const metadata = stamped(principal, input.vm_config?.metadata ?? {}, "vm_config.metadata");
   const existing = await deps.store.instanceByName(owner, name);
   if (existing) requireReplaceable(existing, principal, input.replace);
-  const config = instanceConfig(build, { ...input.vm_config, metadata }, existing);
+  const labels = input.labels ?? existing?.config.labels ?? {};
+  const placed = await placeShipment(deps, principal, build, existing, input);
+  const config = {
+    ...instanceConfig(build, { ...input.vm_config, metadata }, existing),
+    ...(Object.keys(labels).length > 0 ? { labels } : {}),
+  };
   const instanceId = existing?.id ?? newId("vm", deps.clock, deps.random);
   const deployment = {
     id: newId("dep", deps.clock, deps.random),
@@ -121,10 +129,9 @@ async function shipment(
     id: operationId,
     owner,
     tool: build.state === "ready" ? "pack_ship" : "vm_create",
-    subject: SUBJECTS.ship,
+    ...placed,
     input: { kind: "ship", deployment_id: deployment.id, instance_id: instanceId, build_id: build.id },
     target_id: instanceId,
-    node_id: existing?.node_id ?? build.node_id,
     needs: shipNeeds(config.resources, existing),
     deadline_at: deadline(deps, LIMITS.bootMs + (build.state === "ready" ? 0 : LIMITS.buildMs)),
   } as const satisfies Submission["operation"];

@@ -23,9 +23,9 @@ interface Case {
   inputs(ids: Ids, name: string): Json[];
   /**
    * `names`: it names a record, which may not be there for the caller. `lists`: it lists what the caller sees.
-   * `makes`: it makes something new of its own.
+   * `makes`: it makes something new of its own. `admins`: it is for admins without bounds alone.
    */
-  kind: "names" | "lists" | "makes";
+  kind: "names" | "lists" | "makes" | "admins";
 }
 
 const instance = ({ name, vm }: Ids, rest: Json = {}) => [vm, name].map((it) => ({ instance: it, ...rest }));
@@ -50,6 +50,7 @@ const CASES: { [N in ToolName]: Case } = {
   },
   operation_list: { kind: "lists", inputs: () => [{}] },
   operation_cancel: { kind: "names", inputs: ({ op }) => [{ operation_id: op }] },
+  node_list: { kind: "admins", inputs: () => [{}] },
 };
 
 const METADATA = { team: "red" };
@@ -154,8 +155,10 @@ describe.each(TOOLS.map((tool) => [tool.name, tool] as const))("%s", (name, tool
   ])("the operator's bound %j holds for everybody, admin included", async (bound, code) => {
     const control = createControl({ ...world, ...bound });
     for (const principal of [ALICE, ROOT]) {
-      expect(control.offers(principal, name)).toBe(code === "invalid");
-      await expect(control.call(principal, name, { nonsense: 1 })).rejects.toMatchObject({ code });
+      const lacks = tool.scope === "admin" && principal === ALICE;
+      const said = lacks && code === "invalid" ? "forbidden" : code;
+      expect(control.offers(principal, name)).toBe(said === "invalid");
+      await expect(control.call(principal, name, { nonsense: 1 })).rejects.toMatchObject({ code: said });
     }
   });
 
@@ -166,7 +169,17 @@ describe.each(TOOLS.map((tool) => [tool.name, tool] as const))("%s", (name, tool
       const visible = sees && fits && (principal.owner === ALICE.owner || bounds === undefined);
       const law = `${who} with ${which}`;
 
-      if (kind === "lists") {
+      if (kind === "admins") {
+        test(law, async () => {
+          const before = await everything(world);
+          if (caller.scopes.has("admin") && !bounds) {
+            expect(JSON.stringify(await world.call(name, input(ids, "web"), caller))).toContain("node_");
+          } else {
+            expect((await world.refused(name, input(ids, "web"), caller)).code).toBe("forbidden");
+          }
+          expect(await everything(world)).toBe(before);
+        });
+      } else if (kind === "lists") {
         test(law, async () => {
           const said = JSON.stringify(await world.call(name, input(ids, "web"), caller));
           expect([ids.build, ids.vm, ids.op].some((id) => said.includes(id))).toBe(visible);

@@ -165,13 +165,15 @@ test("what waits says why: no worker, too large, or something before it", async 
   const build_id = await ready(world);
   const huge = await world.call("pack_ship", { build_id, vm_config: { memory_mb: 262_144 } });
   expect(huge).toMatchObject({
-    progress: { step: "queued", message: expect.stringContaining("memory_mb 262144 (at most 65536)") },
+    progress: { step: "queued", message: expect.stringMatching(/262144 MB .* has only .* 65536 MB/) },
   });
   const build = await world.call("pack_build", { formfile: HELLO });
-  expect(build).toMatchObject({ progress: { message: expect.stringContaining("free worker") } });
+  expect(build).toMatchObject({
+    progress: { message: expect.stringContaining("2048 MB of memory and 1 GB of disk free") },
+  });
   await using idle = await openWorld({ clock: { now: () => Date.now() + 10 * 60_000 } });
   const stranded = await idle.call("pack_build", { formfile: HELLO });
-  expect(stranded).toMatchObject({ progress: { message: expect.stringContaining("No worker is running") } });
+  expect(stranded).toMatchObject({ progress: { message: expect.stringContaining("none is running") } });
 });
 
 test("an instance whose node has been silent is shown with the age of what is known", async () => {

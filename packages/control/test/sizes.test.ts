@@ -1,7 +1,8 @@
+import { newId } from "@formation-mcp/contract";
 import { findTool, TOOLS, type ToolName } from "@formation-mcp/tools";
 import { expect, test } from "vitest";
 import { ready } from "./formfiles.ts";
-import { type Json, openWorld } from "./world.ts";
+import { ALICE, type Json, openWorld, ROOT } from "./world.ts";
 
 const metadata = Object.fromEntries(
   Array.from({ length: 64 }, (_, n) => [`key-${n}-${"k".repeat(200)}`, '"'.repeat(256)]),
@@ -22,8 +23,8 @@ const DUE = 20_000;
 test("no result is longer than 20 kB of JSON, however much is in the records", async () => {
   await using world = await openWorld();
   const results: Record<string, Json> = {};
-  const call = async (tool: ToolName, input: Json) => {
-    results[tool] = await world.call(tool, input);
+  const call = async (tool: ToolName, input: Json, principal = ALICE) => {
+    results[tool] = await world.call(tool, input, principal);
     expect(Buffer.byteLength(JSON.stringify(results[tool])), tool).toBeLessThanOrEqual(DUE);
     const fits = findTool(tool)?.output.safeParse(results[tool]);
     expect(fits?.error, tool).toBeUndefined();
@@ -65,6 +66,13 @@ test("no result is longer than 20 kB of JSON, however much is in the records", a
   await world.worker.step();
   await call("vm_control", { instance: "small", action: "stop" });
   await call("vm_delete", { instance: "small", confirm: "small" });
+  for (let n = 0; n < 50; n += 1) {
+    const labels = Object.fromEntries(
+      Array.from({ length: 16 }, (_, i) => [`k${i}`.padEnd(63, "k"), "v".repeat(63)]),
+    );
+    await world.store.registerNode({ ...(await world.worker.register()), id: newId("node"), labels });
+  }
+  await call("node_list", { limit: 50 }, ROOT);
   expect(Object.keys(results).sort()).toEqual(TOOLS.map(({ name }) => name).sort());
 }, 30_000);
 

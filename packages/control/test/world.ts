@@ -13,6 +13,7 @@ import {
   controlSubject,
   type ErrorRecord,
   FormationError,
+  type NodeRecord,
   newId,
   type Operation,
   SUBJECTS,
@@ -114,8 +115,8 @@ class Worker {
     this.#artifacts = artifacts;
   }
 
-  async register(): Promise<void> {
-    await this.#store.registerNode({
+  async register(): Promise<NodeRecord> {
+    return this.#store.registerNode({
       id: this.node,
       name: "test",
       labels: {},

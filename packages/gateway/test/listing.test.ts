@@ -5,6 +5,7 @@ import { encode } from "gpt-tokenizer/encoding/o200k_base";
 import { expect, test } from "vitest";
 import { ALICE, connect, ERAS, scripted } from "./doors.ts";
 
+const ADMIN = { ...ALICE, scopes: new Set(SCOPES) };
 const nothing = scripted(async () => {
   throw new FormationError("internal", "Listing needs no control.");
 });
@@ -12,7 +13,7 @@ const nothing = scripted(async () => {
 test.each(ERAS)(
   "the list for a client of the %s era costs at most 4,000 tokens, and its output schemas 2,000 more",
   async (era) => {
-    await using peer = await connect(nothing, { era });
+    await using peer = await connect(nothing, { era, principal: ADMIN });
     const { tools } = await peer.client.listTools();
     expect(tools.map(({ name }) => name)).toEqual(TOOLS.map(({ name }) => name));
     const count = (value: unknown) => encode(JSON.stringify(value)).length;
@@ -42,7 +43,7 @@ test("a principal is shown the tools of its scopes alone", async () => {
 
 test("a server for some tools lists those, and the others are unknown to it", async () => {
   const tools = TOOLS.filter((tool) => tool.annotations.readOnlyHint);
-  await using peer = await connect(nothing, { tools });
+  await using peer = await connect(nothing, { tools, principal: ADMIN });
   expect((await peer.client.listTools()).tools).toHaveLength(tools.length);
   await expect(peer.call("vm_delete")).rejects.toMatchObject({ code: -32602 });
 });

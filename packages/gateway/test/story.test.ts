@@ -1,6 +1,6 @@
 import { TOOLS } from "@formation-mcp/tools";
 import { expect, test } from "vitest";
-import { connect, ERAS, type Json } from "./doors.ts";
+import { ALICE, connect, ERAS, type Json } from "./doors.ts";
 import { freePort, hello, openHouse } from "./house.ts";
 
 test.each(ERAS)(
@@ -49,7 +49,15 @@ test.each(ERAS)(
     expect(await call("operation_cancel", { operation_id: newest?.operation_id })).toMatchObject({
       done: true,
     });
-    expect([...called].sort()).toEqual(TOOLS.map(({ name }) => name).sort());
+    expect([...called].sort()).toEqual(
+      TOOLS.map(({ name }) => name)
+        .filter((name) => name !== "node_list")
+        .sort(),
+    );
+    const admin = { ...ALICE, scopes: new Set(["admin"] as const) };
+    await using ruling = await connect(house.control, { era, principal: admin });
+    await ruling.client.listTools();
+    expect(await ruling.must("node_list")).toMatchObject({ nodes: [{ state: "ready" }], cursor: null });
   },
   60_000,
 );

@@ -69,7 +69,7 @@ async function shipment(room: Room, instance: Instance): Promise<Submission | nu
   const { store, node, clock, artifacts, logger } = room;
   const build = await store.build(null, instance.build_id);
   const needs = instance.config.resources;
-  const placement = { node_id: null, labels: {}, needs };
+  const placement = { node_id: null, labels: instance.config.labels ?? {}, needs };
   const others = (await store.nodes()).filter(
     (other) =>
       other.id !== node.id &&
@@ -94,8 +94,7 @@ async function shipment(room: Room, instance: Instance): Promise<Submission | nu
       subject: SUBJECTS.ship,
       input: { kind: "ship", deployment_id: deploymentId, instance_id: instance.id, build_id: build.id },
       target_id: instance.id,
-      node_id: null,
-      needs,
+      ...placement,
       deadline_at: clock.now() + MOVE_QUEUED_MS + LIMITS.attempts * LIMITS.bootMs,
     },
     deployment: {

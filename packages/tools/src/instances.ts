@@ -123,6 +123,7 @@ export const vmStatus = {
     warnings: f.strings,
     error: f.error.optional(),
     exit_code: z.number().nullable(),
+    node: z.string().nullable(),
     build_id: z.string(),
     deployment_id: z.string().nullable(),
     image: z.string().nullable(),

@@ -9,8 +9,8 @@ export const nodeList = {
   title: "List nodes",
   description:
     "Lists the machines that build and run: state, labels, capacity, what is used, engines. Only admins can; cordon, drain and remove are REST's, below /api/nodes.",
-  input: z.strictObject({}),
-  output: z.object({ nodes: z.array(f.object) }),
+  input: z.strictObject({ limit: f.limit, cursor: f.cursor }),
+  output: z.object({ nodes: z.array(f.object), cursor: z.string().nullable() }),
   scope: "admin",
   annotations: READS,
 } as const satisfies Tool;

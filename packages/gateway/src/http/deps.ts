@@ -3,7 +3,7 @@
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Authenticated, Authority } from "@formation-mcp/auth/authority";
 import type { Clock, Counters, Documents, Logger, Usage } from "@formation-mcp/contract";
-import type { Audit, Control, Quotas } from "@formation-mcp/control";
+import type { Audit, Control, Nodes, Quotas } from "@formation-mcp/control";
 import type { AuditStore } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import type { Limits } from "./limits.ts";
@@ -15,6 +15,8 @@ export interface GatewayDeps {
   /** The audit log as admins read it. */
   auditLog: Pick<AuditStore, "page">;
   quotas: Quotas;
+  /** What admins see of nodes and do with them. */
+  nodes: Nodes;
   /** What an owner has now, as quotas count it. */
   usage: (owner: string) => Promise<Usage>;
   documents: Documents;

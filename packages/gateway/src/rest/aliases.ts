@@ -177,7 +177,7 @@ const formPackShip = alias({
     build_id: name.describe("ID of the built package to deploy"),
     instance_name: name.nullish().describe("Name for the instance running the workload"),
     vm_config: vmConfig.nullish().describe("Virtual machine configuration for the deployment"),
-    target_node: z.string().nullish().describe("Not taken: the server chooses the node"),
+    target_node: z.string().nullish().describe("Node to run it on, by name or id"),
     deployment_options: z
       .strictObject({
         auto_restart: z.boolean().nullish(),
@@ -191,13 +191,6 @@ const formPackShip = alias({
   }),
   translate(given, warnings) {
     const options = given.deployment_options ?? {};
-    if (given.target_node) {
-      throw refuse(
-        "target_node",
-        "A node can't be chosen: the server chooses one.",
-        "Leave target_node out.",
-      );
-    }
     if (options.replica_count != null && options.replica_count !== 1) {
       throw refuse(
         "deployment_options.replica_count",
@@ -216,6 +209,7 @@ const formPackShip = alias({
       instance_name: given.instance_name,
       vm_config: configOf(given.vm_config),
       replace: given.replace,
+      target_node: given.target_node || undefined,
       wait_seconds: given.wait_seconds ?? 0,
       idempotency_key: given.idempotency_key,
     };

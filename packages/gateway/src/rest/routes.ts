@@ -8,6 +8,7 @@ import { ACCOUNT_ROUTES } from "./account-routes.ts";
 import { ADMIN_ROUTES } from "./admin-routes.ts";
 import { AUTH_ROUTES } from "./auth-routes.ts";
 import { CONTEXT_ROUTES } from "./context-routes.ts";
+import { NODE_ROUTES } from "./node-routes.ts";
 import { openApi } from "./openapi.ts";
 import { OPERATION_ROUTES } from "./operation-routes.ts";
 import { REFERENCE_POLICY, referencePage } from "./page.ts";
@@ -58,6 +59,7 @@ const ROUTES: readonly Route[] = [
   ...CONTEXT_ROUTES,
   ...ACCOUNT_ROUTES,
   ...ADMIN_ROUTES,
+  ...NODE_ROUTES,
   ...ABOUT_ROUTES,
 ];
 

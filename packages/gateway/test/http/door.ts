@@ -9,7 +9,13 @@ import { allScopes, type Scope } from "@formation-mcp/auth";
 import { type Authority, createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { type AuditRecord, NO_QUOTA } from "@formation-mcp/contract";
-import { createAudit, createControl, createQuotas, type ToolBounds } from "@formation-mcp/control";
+import {
+  createAudit,
+  createControl,
+  createNodes,
+  createQuotas,
+  type ToolBounds,
+} from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type GatewaySettings } from "@formation-mcp/gateway/http";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
@@ -79,6 +85,7 @@ export async function openDoor(options: DoorOptions = {}): Promise<Door> {
       audit,
       auditLog: store.audit,
       quotas,
+      nodes: createNodes({ store, queue, clock }),
       usage: (owner) => store.usage(owner),
       documents,
       counters,

@@ -225,11 +225,6 @@ describe("a client of the ancestor, unmodified", () => {
         "invalid",
       ],
       [
-        () => ancestor.executeTool("form_pack_ship", { build_id: "x", target_node: "node-123" }),
-        400,
-        "invalid",
-      ],
-      [
         () =>
           ancestor.executeTool("form_pack_ship", { build_id: "x", deployment_options: { replica_count: 2 } }),
         400,

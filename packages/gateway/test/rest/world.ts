@@ -11,7 +11,14 @@ import type { Scope } from "@formation-mcp/auth";
 import { type Authority, createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { NO_QUOTA, silentLogger } from "@formation-mcp/contract";
-import { type Audit, createAudit, createControl, createQuotas, type Quotas } from "@formation-mcp/control";
+import {
+  type Audit,
+  createAudit,
+  createControl,
+  createNodes,
+  createQuotas,
+  type Quotas,
+} from "@formation-mcp/control";
 import { bearer, type Env, type GatewayDeps, restRoutes } from "@formation-mcp/gateway/http";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
@@ -93,6 +100,7 @@ export async function openWorld(): Promise<World> {
     audit,
     auditLog: store.audit,
     quotas,
+    nodes: createNodes({ store, queue, clock }),
     usage: (owner) => store.usage(owner),
     documents,
     counters,

@@ -1,0 +1,157 @@
+// What admins see of nodes and do with them. A wish is written into the node's record, and the node itself carries it out.
+
+import {
+  type Drain,
+  FormationError,
+  type Id,
+  idKind,
+  isHeard,
+  type NodeRecord,
+  type Operation,
+} from "@formation-mcp/contract";
+import type { NodeUse, Store } from "@formation-mcp/operations";
+import type { Queue } from "@formation-mcp/queue";
+import type { Deps, Handler } from "./deps.ts";
+import { page, pagesOf } from "./pages.ts";
+import { iso } from "./views.ts";
+
+/** A node as admins see it. */
+export interface NodeView {
+  node_id: string;
+  name: string;
+  /** `silent` was not heard of; `leaving`: its worker ends; `drained`: empty by an admin's wish, as `draining` is about to be. */
+  state: "ready" | "cordoned" | "draining" | "drained" | "leaving" | "silent";
+  labels: Record<string, string>;
+  capacity: Operation["needs"];
+  /** What its machines take. */
+  used: Operation["needs"];
+  instances: number;
+  drain: Drain | null;
+  builder: string;
+  hypervisor: string;
+  accelerator: string;
+  profile: string;
+  program: string;
+  heard_at: string;
+}
+
+/** What admins do; nodes are named by id or name. Unknown ones are `not_found`, a name of several is `conflict`. */
+export interface Nodes {
+  list(query: {
+    limit: number;
+    cursor?: string | undefined;
+  }): Promise<{ items: NodeView[]; cursor: string | null }>;
+  get(node: string): Promise<NodeView>;
+  /** Takes nothing more but what is pinned to it. */
+  cordon(node: string): Promise<NodeView>;
+  /** Takes work again; ends a drain. */
+  uncordon(node: string): Promise<NodeView>;
+  /** Takes nothing more, and keeps, stops or moves its instances; what is moved begins anew, its disk stays behind. */
+  drain(node: string, how: Drain): Promise<NodeView>;
+  /** Forgets it. @throws FormationError `conflict` while it is in use; with `force` what is on it is given up. */
+  remove(node: string, options: { force: boolean }): Promise<{ instances: number; operations: number }>;
+}
+
+export interface NodesOptions {
+  store: Store;
+  queue: Queue;
+  clock: Deps["clock"];
+}
+
+/** The owner that events about nodes carry: no account has this name. */
+const NOBODY = "nodes";
+const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
+
+export function createNodes({ store, queue, clock }: NodesOptions): Nodes {
+  const find = async (wanted: string): Promise<NodeRecord> => {
+    const [found, another] = (await store.nodes()).filter(({ id, name }) => id === wanted || name === wanted);
+    if (found && !another) return found;
+    if (found) {
+      throw new FormationError("conflict", "Several nodes have this name.", {
+        remedy: "Give the id of one.",
+      });
+    }
+    const shown = idKind(wanted) === "node" ? wanted : JSON.stringify(wanted.slice(0, 80));
+    throw new FormationError("not_found", `There is no node ${shown}.`, {
+      remedy: "GET /api/nodes lists them.",
+    });
+  };
+  const tell = (id: Id, owner = NOBODY) => queue.emit({ v: 1, id, owner }).catch(() => undefined);
+  const view = async (node: NodeRecord) => viewOf(node, await usesOf(store), clock.now());
+  const steer = async (wanted: string, wish: Pick<NodeRecord, "cordoned" | "drain">) => {
+    const node = await store.steerNode((await find(wanted)).id, wish);
+    await tell(node.id);
+    return view(node);
+  };
+  return {
+    list: (input) => listed(store, clock.now(), input),
+    get: async (wanted) => view(await find(wanted)),
+    cordon: async (wanted) => steer(wanted, { cordoned: true, drain: (await find(wanted)).drain }),
+    uncordon: (wanted) => steer(wanted, { cordoned: false, drain: null }),
+    drain: (wanted, how) => steer(wanted, { cordoned: true, drain: how }),
+    async remove(wanted, options) {
+      const { id } = await find(wanted);
+      const { instances, operations } = await store.removeNode(id, options);
+      for (const record of [...instances, ...operations]) await tell(record.id, record.owner);
+      await tell(id);
+      return { instances: instances.length, operations: operations.length };
+    },
+  };
+}
+
+export const nodeList: Handler<"node_list"> = async (deps, { principal, input }) => {
+  if (principal.bounds) {
+    throw new FormationError("forbidden", "A token with bounds can't see the nodes.", {
+      remedy: "Use a token with the scope admin and without bounds.",
+    });
+  }
+  const { items, cursor } = await listed(deps.store, deps.clock.now(), input);
+  return { nodes: items.map((item) => ({ ...item })), cursor };
+};
+
+async function listed(store: Store, now: number, input: { limit: number; cursor?: string | undefined }) {
+  const uses = await usesOf(store);
+  return page({
+    input,
+    query: pagesOf(await store.nodes()),
+    view: (node: NodeRecord) => viewOf(node, uses, now),
+  });
+}
+
+async function usesOf(store: Store): Promise<Map<string, NodeUse>> {
+  return new Map((await store.nodeUse()).map((use) => [use.node_id, use]));
+}
+
+function viewOf(node: NodeRecord, uses: ReadonlyMap<string, NodeUse>, now: number): NodeView {
+  const {
+    instances,
+    node_id: _,
+    ...used
+  } = uses.get(node.id) ?? { ...NOTHING, node_id: node.id, instances: 0 };
+  return {
+    node_id: node.id,
+    name: node.name,
+    state: stateOf(node, used, instances, now),
+    labels: node.labels,
+    capacity: node.capacity,
+    used,
+    instances,
+    drain: node.drain,
+    ...node.engine,
+    program: node.program,
+    heard_at: iso(node.heartbeat_at),
+  };
+}
+
+function stateOf(
+  node: NodeRecord,
+  used: Operation["needs"],
+  instances: number,
+  now: number,
+): NodeView["state"] {
+  if (!isHeard(node, now)) return "silent";
+  if (node.draining) return "leaving";
+  if (node.drain === null) return node.cordoned ? "cordoned" : "ready";
+  const empty = node.drain === "stop" ? used.vcpus === 0 : instances === 0;
+  return empty || node.drain === "keep" ? "drained" : "draining";
+}

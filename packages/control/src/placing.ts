@@ -1,0 +1,171 @@
+// Where something may run: what a caller asks for, against where its image and what stands under its name are already.
+
+import type { Principal } from "@formation-mcp/auth";
+import {
+  type Build,
+  checkLabels,
+  controlSubject,
+  FormationError,
+  hasLabels,
+  type Id,
+  type Instance,
+  isHeard,
+  type NodeRecord,
+  type Operation,
+  SUBJECTS,
+} from "@formation-mcp/contract";
+import type { NewBuild } from "@formation-mcp/operations";
+import { reader } from "./access.ts";
+import type { Deps } from "./deps.ts";
+
+export interface Asked {
+  target_node?: string | undefined;
+  labels?: Record<string, string> | undefined;
+}
+
+type Placed = Pick<Operation, "subject" | "node_id" | "labels">;
+
+/** States in which nothing of an instance runs, as far as is known: it may begin anew on another node. */
+const RESTS: readonly Instance["state"][] = ["stopped", "failed", "lost"];
+
+/**
+ * Where a shipment may go. What is pinned to a node is sent to that node alone.
+ * @throws FormationError `not_found` for an unknown node, `conflict` if it can't be there.
+ */
+export async function placeShipment(
+  deps: Deps,
+  principal: Principal,
+  build: Build | NewBuild,
+  existing: Instance | null,
+  asked: Asked,
+): Promise<Placed> {
+  const labels = checkLabels(asked.labels ?? existing?.config.labels ?? {});
+  const nodes = await deps.store.nodes();
+  const target =
+    asked.target_node === undefined ? null : await findTarget(deps, principal, nodes, asked.target_node);
+  const home = homeOf(deps, nodes, existing, target !== null || asked.labels !== undefined);
+  const image = imageHome(deps, nodes, build);
+  const pinned = target?.id ?? home ?? image;
+  if (home !== null && home !== pinned) throw elsewhere(existing as Instance, nodes, home);
+  if (image !== null && image !== pinned) throw imageElsewhere(build, nodes, image);
+  if (pinned === null) return { subject: SUBJECTS.ship, node_id: null, labels };
+  const node = nodes.find(({ id }) => id === pinned);
+  if (node) requireOpen(node, target !== null, asked.labels ?? {});
+  return { subject: controlSubject(pinned), node_id: pinned, labels: {} };
+}
+
+/** Where a build may be done. @throws FormationError `invalid` for what is no label. */
+export function placeBuild({ labels = {} }: Pick<Asked, "labels">): Placed {
+  return { subject: SUBJECTS.build, node_id: null, labels: checkLabels(labels) };
+}
+
+/**
+ * The node of that id or name.
+ * @throws FormationError `not_found`, naming to an admin every node, to others those that their instances are on.
+ */
+async function findTarget(
+  deps: Deps,
+  principal: Principal,
+  nodes: readonly NodeRecord[],
+  wanted: string,
+): Promise<NodeRecord> {
+  const [found, another] = nodes.filter(({ id, name }) => id === wanted || name === wanted);
+  if (found && !another) return found;
+  const field = "target_node";
+  if (found) {
+    throw new FormationError("conflict", `Several nodes are named ${JSON.stringify(wanted)}.`, {
+      field,
+      remedy: "Give the id of one, or labels that it alone has.",
+    });
+  }
+  const known = reader(principal) === null ? nodes : await nodesOf(deps, principal, nodes);
+  const names = [...new Set(known.map(({ name }) => name))].slice(0, 20);
+  throw new FormationError("not_found", `There is no node ${JSON.stringify(wanted)} that you can name.`, {
+    field,
+    remedy: `${names.length > 0 ? `Use one of: ${names.join(", ")}; or leave` : "Leave"} target_node out: any node that fits takes it.`,
+  });
+}
+
+/** The nodes that a caller's own instances are on. */
+async function nodesOf(
+  { store }: Deps,
+  { owner, bounds }: Principal,
+  nodes: readonly NodeRecord[],
+): Promise<NodeRecord[]> {
+  if (bounds) return [];
+  const { items } = await store.instances({ owner, limit: 1000 });
+  const used = new Set(items.map(({ node_id }) => node_id));
+  return nodes.filter(({ id }) => used.has(id));
+}
+
+/** The node that an instance can't leave, or null. What rests leaves its node if it is asked to, or the node is gone. */
+function homeOf(
+  { artifacts, clock }: Deps,
+  nodes: readonly NodeRecord[],
+  existing: Instance | null,
+  asked: boolean,
+): Id<"node"> | null {
+  if (!existing || existing.machine_id === null || existing.node_id === null) return null;
+  const { node_id, state } = existing;
+  if (!RESTS.includes(state)) return node_id;
+  const node = nodes.find(({ id }) => id === node_id);
+  const stays = node && state !== "lost" && (isHeard(node, clock.now()) || !artifacts.shared);
+  return stays && !asked ? node_id : null;
+}
+
+/** The node that alone has a build's image, or null where every node can get it. */
+function imageHome(
+  { artifacts }: Deps,
+  nodes: readonly NodeRecord[],
+  build: Build | NewBuild,
+): Id<"node"> | null {
+  if (artifacts.shared || build.node_id === null) return null;
+  if (nodes.some(({ id }) => id === build.node_id)) return build.node_id;
+  throw new FormationError("conflict", `The image of ${build.id} went with the node that kept it.`, {
+    field: "build_id",
+    remedy: "Call pack_build again, then pack_ship with the new build_id.",
+  });
+}
+
+function elsewhere(
+  { name, state }: Instance,
+  nodes: readonly NodeRecord[],
+  home: Id<"node">,
+): FormationError {
+  const node = nodes.find(({ id }) => id === home)?.name ?? home;
+  return new FormationError("conflict", `The instance ${name} is ${state} on the node ${node}.`, {
+    field: "target_node",
+    remedy: `Call vm_control with instance ${name} and action stop, then again: it begins anew on the other node, its disk does not come along.`,
+  });
+}
+
+function imageElsewhere(
+  build: Build | NewBuild,
+  nodes: readonly NodeRecord[],
+  image: Id<"node">,
+): FormationError {
+  const node = nodes.find(({ id }) => id === image)?.name ?? image;
+  return new FormationError("conflict", `The image of ${build.id} is on the node ${node} alone.`, {
+    field: "target_node",
+    remedy: "Leave target_node out, or build on the other node.",
+  });
+}
+
+/** @throws FormationError `conflict` for a node that takes nothing, or lacks what is asked. */
+function requireOpen(node: NodeRecord, named: boolean, labels: Record<string, string>): void {
+  const field = named ? "target_node" : "instance_name";
+  if (node.drain !== null || (named && node.cordoned)) {
+    const what = node.drain === null ? "takes nothing new" : "is being emptied";
+    throw new FormationError("conflict", `The node ${node.name} ${what}, by the operator's wish.`, {
+      field,
+      remedy: named ? "Name another node, or none." : "Use another instance_name: another node takes it.",
+    });
+  }
+  if (hasLabels(node.labels, labels)) return;
+  throw new FormationError("conflict", `The node ${node.name} lacks some of the labels.`, {
+    field: "labels",
+    remedy: named
+      ? "Leave target_node or labels out."
+      : "Stop what runs under this name first: then it may begin anew on another node.",
+  });
+}
