@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createAuthority } from "@formation-mcp/auth/authority";
 import { type Logger, systemClock } from "@formation-mcp/contract";
-import { createAudit, createControl, createQuotas } from "@formation-mcp/control";
+import { createAudit, createControl, createNodes, createQuotas } from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway/http";
 import { createOAuth } from "@formation-mcp/gateway/oauth";
 import type { HttpConfiguration } from "./http-configuration.ts";
@@ -85,6 +85,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     audit,
     auditLog: store.audit,
     quotas,
+    nodes: createNodes({ store, queue, clock: systemClock }),
     usage: (owner) => store.usage(owner),
     documents,
     counters,
