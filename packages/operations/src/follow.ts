@@ -7,11 +7,13 @@ import {
   DEPLOYMENT_STATES,
   type ErrorRecord,
   FormationError,
+  type Id,
   INSTANCE_STATES,
   isFinal,
   LIMITS,
   type OperationInput,
 } from "@formation-mcp/contract";
+import { HOLDS_NOTHING, inFull } from "./needs.ts";
 import { patchBuild, patchDeployment, patchInstance } from "./records.ts";
 import { write } from "./rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "./schema.ts";
@@ -79,6 +81,7 @@ export function* giveBack(
   if (build?.state === "building") yield* patchBuild(q, build, { state: "queued" });
   if (deployment?.state === "deploying") yield* patchDeployment(q, deployment, { state: "queued" });
   return yield* move(q, row, {
+    ...(yield* needsOf(q, row)),
     state: "queued",
     run_at,
     error: write(error),
@@ -86,6 +89,20 @@ export function* giveBack(
     claimed_by: null,
     lease_until: null,
   });
+}
+
+/** What an operation that is given back needs now. */
+function* needsOf(q: Query, row: OperationRow): Script<Pick<OperationRow, "vcpus" | "memory_mb">> {
+  const { vcpus, memory_mb, serial_key } = row;
+  if (!serial_key.startsWith("vm_")) return { vcpus, memory_mb };
+  const instance = yield* first(
+    q.cached("instance", { id: serial_key as Id<"vm"> }, (db, p) =>
+      q.locks.wait(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
+    ),
+  );
+  if (!instance || !HOLDS_NOTHING.includes(instance.state)) return { vcpus, memory_mb };
+  const needs = yield* inFull(q, row, instance);
+  return { vcpus: needs.vcpus, memory_mb: needs.memory_mb };
 }
 
 /** Ends an operation, and its records with it. */

@@ -10,6 +10,7 @@ import {
   INSTANCE_STATES,
   type Instance,
 } from "@formation-mcp/contract";
+import { HOLDS_NOTHING, needAll } from "./needs.ts";
 import type { BuildPatch, Changes, DeploymentPatch, InstancePatch } from "./port.ts";
 import { fromPatch, notFound } from "./rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "./schema.ts";
@@ -118,6 +119,8 @@ export function* patchInstance(q: Query, row: InstanceRow, patch: InstancePatch)
     yield* writeMetadata(q, row.owner, row.seq, patch.config);
   }
   if (patch.state === "deleted") yield* useBuild(q, row.build_id);
+  const { state = row.state } = patch;
+  if (HOLDS_NOTHING.includes(state) && !HOLDS_NOTHING.includes(row.state)) yield* needAll(q, row);
 }
 
 export function* writeMetadata(

@@ -53,6 +53,29 @@ export function leaseLaws(open: () => World): void {
     expect((await claim())?.id).toBe(b.operation.id);
   });
 
+  it("what was asked for while its instance ran needs all of it again once that holds nothing", async () => {
+    const { store, ready, live, control, claim, clock } = open();
+    const vm = await live(await ready());
+    const nothing = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
+    const restart = async () => {
+      const { version } = await store.instance(null, vm);
+      const desire = { instance_id: vm, version, desired: "running" as const };
+      const asked = control(vm, {
+        needs: nothing,
+        input: { kind: "control", instance_id: vm, action: "restart" },
+      });
+      return (await store.submit({ ...asked, desire })).operation;
+    };
+    const { id } = await restart();
+    const { version } = await store.instance(null, vm);
+    await store.observe(vm, version, { state: "failed", error: FAILURE });
+    expect(await claim({ free: nothing })).toBeNull();
+    const { vcpus, memory_mb } = NEEDS;
+    expect(await claim({ free: { vcpus, memory_mb, disk_gb: 0 } })).toMatchObject({ id });
+    clock.pass(LEASE);
+    expect(await claim({ free: nothing })).toBeNull();
+  });
+
   it("a lease is prolonged by its holder alone, and void for ever once it ran out", async () => {
     const { store, build, claim, lease, clock, id } = open();
     await store.submit(build());
