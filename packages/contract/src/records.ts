@@ -36,6 +36,8 @@ export interface Image {
   expose: number[];
   /** The resolved reference and digest of the base: what `from` meant at that moment. */
   base: { reference: string; digest: string };
+  /** `sha256:…` of its archive among the artifacts, for other nodes; absent where nodes share none. */
+  archive?: string;
 }
 
 export interface Build extends RecordBase {

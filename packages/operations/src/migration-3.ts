@@ -1,4 +1,5 @@
-// Version 3 of the database: labels that operations ask for, and what admins want of nodes.
+// Version 3 of the database: labels that operations ask for, what admins want of nodes, and where other nodes
+// find an image.
 
 import { type Compilable, type Kysely, sql } from "kysely";
 import { indexer, integer, text } from "./migrating.ts";
@@ -8,6 +9,8 @@ export function thirdMigration(db: Kysely<Tables>): Compilable[] {
   const { schema } = db;
   return [
     schema.alterTable("operations").addColumn("labels", text),
+    schema.alterTable("builds").addColumn("archive", text),
+    indexer(db, "builds")("archive", ["archive"], sql`archive is not null`),
     schema.alterTable("nodes").addColumn("cordoned", integer, (c) => c.notNull().defaultTo(0)),
     schema.alterTable("nodes").addColumn("drain", text),
     // What a node that is removed leaves behind.

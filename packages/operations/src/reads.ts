@@ -57,14 +57,15 @@ export function* observe(q: Query, id: Id<"vm">, version: number, patch: Instanc
 
 export function* artifactRoots(q: Query): Script<string[]> {
   const rows = yield* all(
-    q.cached("roots", {}, (db) =>
-      db
-        .selectFrom("builds")
-        .select("context_digest")
-        .distinct()
-        .where("context_digest", "is not", null)
-        .$narrowType<{ context_digest: string }>(),
-    ),
+    q.cached("roots", {}, (db) => {
+      const named = (column: "context_digest" | "archive") =>
+        db
+          .selectFrom("builds")
+          .select((eb) => eb.ref(column).as("digest"))
+          .where(column, "is not", null)
+          .$narrowType<{ digest: string }>();
+      return named("context_digest").union(named("archive"));
+    }),
   );
-  return [...new Set([...rows.map((row) => row.context_digest), ...(yield* documentArtifacts(q))])];
+  return [...new Set([...rows.map((row) => row.digest), ...(yield* documentArtifacts(q))])];
 }

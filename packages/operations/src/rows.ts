@@ -146,6 +146,7 @@ export function fromBuild(build: NewBuild, now: number): Omit<BuildRow, "seq"> {
     formfile: JSON.stringify(build.formfile),
     context_digest: build.context_digest,
     image: write(build.image),
+    archive: build.image?.archive ?? null,
     warnings: JSON.stringify(build.warnings),
     metadata: JSON.stringify(build.metadata),
     error: write(build.error),
@@ -208,6 +209,7 @@ export function fromPatch(
   for (const [name, value] of Object.entries(patch)) {
     if (value !== undefined) columns[name] = JSON_COLUMNS.has(name) ? write(value) : value;
   }
+  if ("image" in patch && patch.image !== undefined) columns["archive"] = patch.image?.archive ?? null;
   return columns;
 }
 

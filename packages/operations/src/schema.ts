@@ -67,6 +67,8 @@ interface BuildTable extends Base {
   formfile: Json;
   context_digest: string | null;
   image: Json | null;
+  /** Of the image, where it is found without reading all images. */
+  archive: string | null;
   warnings: Json;
   metadata: Json;
   error: Json | null;
@@ -191,6 +193,12 @@ interface SealTable {
   at: number;
 }
 
+/** The digests that documents name, where a worker sees them: on PostgreSQL. */
+interface DocumentArtifacts {
+  artifact: string;
+  expires_at: number | null;
+}
+
 export interface Tables {
   operations: OperationTable;
   builds: BuildTable;
@@ -200,6 +208,7 @@ export interface Tables {
   nodes: NodeTable;
   idempotency: IdempotencyTable;
   documents: DocumentTable;
+  document_artifacts: DocumentArtifacts;
   counters: CounterTable;
   audit: AuditTable;
   audit_seals: SealTable;

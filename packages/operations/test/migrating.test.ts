@@ -11,6 +11,7 @@ import { buildRequest } from "./request.ts";
 const left = (version: number) => fileURLToPath(new URL(`./version-${version}.sql`, import.meta.url));
 /** Columns that a later version added, by table. */
 const LATER: Record<string, string[]> = {
+  builds: ["archive"],
   instances: ["vcpus", "memory_mb", "disk_gb"],
   operations: ["labels"],
   nodes: ["cordoned", "drain"],

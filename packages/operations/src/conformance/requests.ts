@@ -153,11 +153,20 @@ export function requestLaws(open: () => World): void {
     expect(store.revision()).toBeGreaterThan(before);
   });
 
-  it("contexts stay roots while a build names them", async () => {
+  it("contexts and images' archives stay roots while a build names them", async () => {
     const { store, build } = open();
     const request = build();
-    const context_digest = `sha256:${"a".repeat(64)}`;
-    await store.submit({ ...request, build: { ...request.build, context_digest } });
-    expect(await store.artifactRoots()).toEqual([context_digest]);
+    const [context_digest, archive] = [`sha256:${"a".repeat(64)}`, `sha256:${"b".repeat(64)}`];
+    const image = {
+      digest: `sha256:${"c".repeat(64)}`,
+      bytes: 1,
+      process: { argv: ["true"], env: {}, workdir: "/", user: "" },
+      expose: [],
+      base: { reference: "busybox", digest: `sha256:${"d".repeat(64)}` },
+      archive,
+    };
+    await store.submit({ ...request, build: { ...request.build, context_digest, image } });
+    expect((await store.artifactRoots()).sort()).toEqual([context_digest, archive]);
+    expect((await store.build(null, request.build.id)).image).toEqual(image);
   });
 }
