@@ -119,7 +119,7 @@ function imageHome(
   nodes: readonly NodeRecord[],
   build: Build | NewBuild,
 ): Id<"node"> | null {
-  if (artifacts.shared || build.node_id === null) return null;
+  if (build.node_id === null || (artifacts.shared && build.image?.archive !== undefined)) return null;
   if (nodes.some(({ id }) => id === build.node_id)) return build.node_id;
   throw new FormationError("conflict", `The image of ${build.id} went with the node that kept it.`, {
     field: "build_id",

@@ -15,6 +15,7 @@ import {
 import type { BuildPatch } from "@formation-mcp/operations";
 import type { Attempt, Kind } from "./attempt.ts";
 import type { Ending } from "./endings.ts";
+import { shareImage } from "./images.ts";
 import type { Room } from "./room.ts";
 
 type BuildInput = Extract<OperationInput, { kind: "build" }>;
@@ -96,6 +97,8 @@ export async function makeImage(
         },
       },
     );
+    if (room.artifacts.shared) attempt.step("share", "Storing the image for other nodes.", 0.95 * share);
+    image = await shareImage(room, attempt, image);
   } catch (thrown) {
     throw await explained(room, build, thrown, startedAt);
   } finally {

@@ -78,7 +78,8 @@ async function shipment(room: Room, instance: Instance): Promise<Submission | nu
       isHeard(other, clock.now()) &&
       suits(other, placement),
   );
-  if (!artifacts.shared || build.state !== "ready" || others.length === 0) {
+  const elsewhere = artifacts.shared && build.state === "ready" && build.image?.archive !== undefined;
+  if (!elsewhere || others.length === 0) {
     logger.log("info", "An instance can't be moved: no other node could run its build.", {
       instance: instance.id,
     });

@@ -13,6 +13,7 @@ import { waitFor } from "@formation-mcp/os";
 import type { Attempt, Kind } from "./attempt.ts";
 import { boot } from "./boot.ts";
 import { makeImage } from "./build.ts";
+import { bringImage } from "./images.ts";
 import { hostnameFor, isElsewhere, machineName } from "./machines.ts";
 import { observedOf } from "./observed.ts";
 import { quietly, type Room } from "./room.ts";
@@ -146,12 +147,6 @@ async function readyBuild(
       remedy: "Look at build_get, build again, and ship that.",
     });
   }
-  if (build.node_id !== null && build.node_id !== room.node.id) {
-    throw new FormationError("unavailable", "The build's image is kept by another node.", {
-      step: "build",
-      remedy: "Build it again on this node.",
-    });
-  }
   return { ...build, image };
 }
 
@@ -163,6 +158,7 @@ async function createMachine(
   build: Build & { image: NonNullable<Build["image"]> },
 ): Promise<void> {
   const { resources, host_ports } = deployment.config;
+  await bringImage(room, attempt, build);
   attempt.step("disk", "Preparing the disk.", 0.65);
   const disk = await room.builder.disk(build.image.digest, resources.disk_gb, attempt.signal);
   attempt.step("create", "Making the machine.", 0.7);

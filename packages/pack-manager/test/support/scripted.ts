@@ -16,6 +16,9 @@ export interface ScriptedBuilder extends Builder {
   /** What the next builds do before they succeed, in turn; then they just succeed. */
   script: ((request: BuildRequest, hooks: BuildHooks) => Promise<void> | void)[];
   onDisk: ((signal: AbortSignal) => Promise<void>) | null;
+  onImport: ((signal: AbortSignal) => Promise<void>) | null;
+  /** The digests of the images that were brought here, as often as they were. */
+  imported: string[];
   requests: BuildRequest[];
   kept: Map<string, number>;
 }
@@ -25,6 +28,8 @@ export function scriptedBuilder(): ScriptedBuilder {
   const builder: ScriptedBuilder = {
     script: [],
     onDisk: null,
+    onImport: null,
+    imported: [],
     requests: [],
     kept: new Map(),
     async build(request, hooks) {
@@ -44,6 +49,19 @@ export function scriptedBuilder(): ScriptedBuilder {
       return `/disks/${digest}`;
     },
     images: async () => [...builder.kept].map(([digest, bytes]) => ({ digest, bytes })),
+    async *exportImage(digest) {
+      yield Buffer.from(`archive of ${digest}`);
+    },
+    async importImage(digest, content, signal) {
+      const parts: Uint8Array[] = [];
+      for await (const part of content) parts.push(part);
+      builder.imported.push(digest);
+      await builder.onImport?.(signal);
+      if (Buffer.concat(parts).toString() !== `archive of ${digest}`) {
+        throw new FormationError("invalid", "Another image.");
+      }
+      builder.kept.set(digest, 100);
+    },
     async remove(digest) {
       builder.kept.delete(digest);
     },
