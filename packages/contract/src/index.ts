@@ -15,6 +15,7 @@ export { type Logger, silentLogger } from "./logger.ts";
 export {
   type ChangeEvent,
   controlSubject,
+  parseChangeEvent,
   parseWakeMessage,
   SUBJECTS,
   type WakeMessage,

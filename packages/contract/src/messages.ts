@@ -2,7 +2,8 @@
 
 import { z } from "zod";
 import { FormationError } from "./errors.ts";
-import { type Id, idKind } from "./ids.ts";
+import { type Id, type IdKind, idKind } from "./ids.ts";
+import { LIMITS } from "./limits.ts";
 import type { Placement } from "./nodes.ts";
 
 /** The work subjects, beside `vm.control.<node>`. */
@@ -48,4 +49,28 @@ export interface ChangeEvent {
   version?: number;
   /** A queued operation that the node it woke could not take: whom this suits may look for it, once. */
   wanted?: Placement;
+}
+
+const idText = (kind?: IdKind) =>
+  z.string().refine((text) => (kind ? idKind(text) === kind : idKind(text) !== undefined), "not an id");
+const amount = z.number().nonnegative();
+const eventSchema = z.object({
+  v: z.literal(1),
+  id: idText(),
+  owner: z.string().max(1_000),
+  version: z.int().optional(),
+  wanted: z
+    .object({
+      node_id: idText("node").nullable(),
+      labels: z
+        .record(z.string(), z.string())
+        .refine((labels) => Object.keys(labels).length <= LIMITS.labels, "too many labels"),
+      needs: z.object({ vcpus: amount, memory_mb: amount, disk_gb: amount }),
+    })
+    .optional(),
+});
+
+/** Reads an event that anybody may have sent; undefined if it is none. What a newer sender added is left out. */
+export function parseChangeEvent(body: unknown): ChangeEvent | undefined {
+  return eventSchema.safeParse(body).data as ChangeEvent | undefined;
 }

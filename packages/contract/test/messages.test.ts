@@ -3,6 +3,7 @@ import {
   FormationError,
   idKind,
   newId,
+  parseChangeEvent,
   parseWakeMessage,
   SUBJECTS,
 } from "@formation-mcp/contract";
@@ -41,6 +42,44 @@ describe("a wake-up", () => {
     for (const body of wrong) {
       expect(() => parseWakeMessage(body)).toThrow(expect.objectContaining({ code: "invalid" }));
     }
+  });
+});
+
+describe("an event", () => {
+  const wanted = {
+    node_id: newId("node"),
+    labels: { zone: "a" },
+    needs: { vcpus: 1, memory_mb: 64, disk_gb: 1 },
+  };
+  const event = { v: 1, id: newId("op"), owner: "me", version: 3, wanted } as const;
+
+  it("survives the wire, and what a newer sender added is left out", () => {
+    for (const sent of [
+      event,
+      { ...event, wanted: { ...wanted, node_id: null } },
+      { v: 1, id: newId("vm"), owner: "" },
+    ]) {
+      expect(parseChangeEvent(JSON.parse(JSON.stringify({ ...sent, more: 1 })))).toEqual(sent);
+    }
+  });
+
+  it("that is anything else is none, and nothing is thrown", () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.anything(), fc.jsonValue()), (body) => {
+        expect(parseChangeEvent(body)).toBeUndefined();
+      }),
+    );
+    const wrong = [
+      { ...event, v: 2 },
+      { ...event, id: "op_x" },
+      { ...event, owner: null },
+      { ...event, version: "3" },
+      { ...event, wanted: {} },
+      { ...event, wanted: { ...wanted, node_id: newId("op") } },
+      { ...event, wanted: { ...wanted, labels: { a: 1 } } },
+      { ...event, wanted: { ...wanted, needs: { ...wanted.needs, vcpus: -1 } } },
+    ];
+    for (const body of wrong) expect(parseChangeEvent(body)).toBeUndefined();
   });
 });
 

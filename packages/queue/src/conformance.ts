@@ -287,9 +287,11 @@ export function describeQueue(name: string, start: () => Promise<QueueHarness>):
       await one.subscribe((event) => heard[1]?.push(event.id));
       await other.subscribe((event) => heard[2]?.push(event.id));
       await child.tell({ do: "subscribe" });
+      const needs = { vcpus: 1, memory_mb: 64, disk_gb: 1 };
+      const wanted = { node_id: newId("node"), labels: { zone: "a" }, needs };
       const events = Array.from(
         { length: 50 },
-        (_, version): ChangeEvent => ({ v: 1, id: newId("bld"), owner: "me", version }),
+        (_, version): ChangeEvent => ({ v: 1, id: newId("bld"), owner: "me", version, wanted }),
       );
       for (const event of events) await one.emit(event);
       const last: ChangeEvent = { v: 1, id: newId("vm"), owner: "me" };

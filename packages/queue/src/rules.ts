@@ -4,7 +4,7 @@
 import {
   type ChangeEvent,
   FormationError,
-  idKind,
+  parseChangeEvent,
   parseWakeMessage,
   type WakeMessage,
 } from "@formation-mcp/contract";
@@ -59,11 +59,7 @@ export function readWake(body: string): WakeMessage | string {
 /** The event in a body that anybody may have sent, or undefined. */
 export function readEvent(body: string): ChangeEvent | undefined {
   try {
-    const { v, id, owner, version } = JSON.parse(body) as Record<string, unknown>;
-    if (v !== 1 || typeof id !== "string" || idKind(id) === undefined || typeof owner !== "string")
-      return undefined;
-    const known = typeof version === "number" ? { version } : {};
-    return { v: 1, id: id as ChangeEvent["id"], owner, ...known };
+    return parseChangeEvent(JSON.parse(body));
   } catch {
     return undefined;
   }

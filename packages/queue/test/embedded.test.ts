@@ -168,10 +168,13 @@ describe("deleting the embedded queue's file while everything runs", () => {
     expect(new Set(got).size).toBe(5);
   }, 60_000);
 
-  it("is noticed without anybody sending, by the watch alone", async () => {
-    await open();
+  it("is noticed without anybody sending, by the watch alone, and consumers are told", async () => {
+    const queue = await open();
+    let missed = 0;
+    await queue.consume(["pack.build"], { slots: 1, missed: () => missed++ }, async () => {});
     await removeFiles();
     await until("a new file", () => existsSync(path));
+    await until("the word", () => missed > 0);
   });
 
   it("does not disturb a handler that runs", async () => {
