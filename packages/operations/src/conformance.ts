@@ -57,7 +57,7 @@ export function describeStore(name: string, open: (clock: Clock) => Promise<Open
         if (!other) return;
         const before = other.revision();
         const { operation } = await here.store.submit(here.build());
-        expect(other.revision()).toBeGreaterThan(before);
+        await expect.poll(() => other.revision(), { interval: 10 }).toBeGreaterThan(before);
         expect(await other.operation(null, operation.id)).toEqual(operation);
         await other.close();
         expect(await here.store.operation(null, operation.id)).toEqual(operation);

@@ -8,6 +8,9 @@ import { all, count, first, type Query, type Script } from "./script.ts";
 
 const MIGRATIONS = [firstMigration, secondMigration, thirdMigration] as const;
 
+/** The version of a database that is up to date. */
+export const SCHEMA_VERSION = MIGRATIONS.length;
+
 /** Brings an empty or older database up to date. The driver runs it inside one write transaction. */
 export function* migrate(q: Query): Script<{ from: number; to: number }> {
   yield* count(

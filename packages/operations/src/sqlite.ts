@@ -83,6 +83,7 @@ function runner(connection: Connection, query: () => Query) {
     write: <T>(script: (q: Query) => Script<T>) =>
       run(() => connection.transaction("BEGIN IMMEDIATE", script(query()))),
     revision: () => connection.revision(),
+    written: async () => connection.revision(),
     close: async () => connection.close(),
   };
 }

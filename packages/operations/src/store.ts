@@ -1,7 +1,13 @@
 // The store made of its scripts: the same for every driver, which only has to run a script inside a transaction.
 
 import { setTimeout as delay } from "node:timers/promises";
-import type { DocumentQuery, Documents, NewDocument, StoredDocument } from "@formation-mcp/contract";
+import {
+  type DocumentQuery,
+  type Documents,
+  FormationError,
+  type NewDocument,
+  type StoredDocument,
+} from "@formation-mcp/contract";
 import * as audit from "./audit.ts";
 import * as cancel from "./cancel.ts";
 import { claim } from "./claim.ts";
@@ -29,12 +35,25 @@ export interface Runner {
   read<T>(script: (q: Query) => Script<T>): Promise<T>;
   write<T>(script: (q: Query) => Script<T>): Promise<T>;
   revision(): number;
+  /** What differs from call to call if anybody wrote in between: `revision` without delay. */
+  written(): Promise<number>;
+  /** Goes on numbering new rows after those that came with their numbers; absent where that is so anyway. */
+  numberOn?(): Promise<void>;
   close(): Promise<void>;
+}
+
+const RUNNERS = new WeakMap<Store, Runner>();
+
+/** What runs the scripts of a store that a driver of this package made. */
+export function runnerOf(store: Store): Runner {
+  const runner = RUNNERS.get(store);
+  if (runner) return runner;
+  throw new FormationError("invalid", "This store is not one of a database.");
 }
 
 export function storeOver(runner: Runner): Store {
   const { read, write } = runner;
-  return {
+  const store: Store = {
     submit: (submission) => write((q) => submit(q, submission)),
     claim: (request) => write((q) => claim(q, request)),
     renew: (lease, leaseMs) => write((q) => settle.renew(q, lease, leaseMs)),
@@ -85,6 +104,8 @@ export function storeOver(runner: Runner): Store {
     revision: () => runner.revision(),
     close: () => runner.close(),
   };
+  RUNNERS.set(store, runner);
+  return store;
 }
 
 /** The caller says what its documents are: the store gives back what it was given. */
