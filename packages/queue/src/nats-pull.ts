@@ -21,9 +21,12 @@ export interface PullOptions {
   logger: Logger;
 }
 
-/** How long one request waits at the server, and how much longer its end may take to reach us. */
-const REQUEST_MS = 15_000;
-const GRACE_MS = 3_000;
+/**
+ * How long one request waits at the server, and how much longer its end may take to reach us: so long a message may be
+ * kept from us by a server of a cluster that went, though not the one that we speak to.
+ */
+const REQUEST_MS = 5_000;
+const GRACE_MS = 1_500;
 /** The pause while a consumer is missing or the server does not answer. */
 const TROUBLE_MS = 500;
 const CLOSE_MS = 1_000;
