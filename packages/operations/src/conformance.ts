@@ -15,7 +15,8 @@ import { requestLaws } from "./conformance/requests.ts";
 import { sweepLaws } from "./conformance/sweeping.ts";
 import { type Opened, refused, testClock, type World, world } from "./conformance/world.ts";
 
-export type { Opened } from "./conformance/world.ts";
+export { play as playHistory, steps as anySteps } from "./conformance/anything.ts";
+export { type Opened, testClock, type World, world } from "./conformance/world.ts";
 
 /**
  * Declares the suite for a driver. `open` makes an empty store that goes by the clock given; with `reopen` the laws of

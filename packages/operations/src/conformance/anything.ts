@@ -14,7 +14,8 @@ type Step =
   | { do: "renew" | "report" | "end" | "giveBack"; n: number; size: number }
   | { do: "pass"; n: number; size: number };
 
-const steps: fc.Arbitrary<Step[]> = fc.array(
+/** What a history consists of. */
+export const steps: fc.Arbitrary<Step[]> = fc.array(
   fc.record({
     do: fc.constantFrom(
       ...(["build", "ship", "control", "sweep", "cancel", "claim", "claim", "claim"] as const),
@@ -48,6 +49,11 @@ export function anyHistory(open: () => Promise<{ world: World; close(): Promise<
   }, 120_000);
 }
 
+/** Plays a history in a store that has none yet, checking the laws at every step, and leaves it as it is then. */
+export async function play(world: World, list: Step[]): Promise<void> {
+  await new History(world).play(list);
+}
+
 class History {
   readonly #world: World;
   readonly #nodes: Lease["node_id"][];
@@ -61,16 +67,7 @@ class History {
 
   async run(list: Step[]): Promise<void> {
     const { store, clock } = this.#world;
-    const builds = [await this.#world.ready(), await this.#world.ready()];
-    const vms = [
-      await this.#world.live(builds[0] as never, "a"),
-      await this.#world.live(builds[1] as never, "b"),
-    ];
-    this.#seen = await this.#all();
-    for (const step of list) {
-      await this.#take(store, step, builds, vms);
-      await this.#check();
-    }
+    await this.play(list);
     // Left alone, everything ends.
     for (let i = 0; i < 3; i++) {
       clock.pass(LIMITS.queuedMs + LEASE);
@@ -84,6 +81,20 @@ class History {
     }
     for (const { state } of (await store.deployments({ owner: null, limit: 1000 })).items) {
       expect(["queued", "deploying"]).not.toContain(state);
+    }
+  }
+
+  async play(list: Step[]): Promise<void> {
+    const { store } = this.#world;
+    const builds = [await this.#world.ready(), await this.#world.ready()];
+    const vms = [
+      await this.#world.live(builds[0] as never, "a"),
+      await this.#world.live(builds[1] as never, "b"),
+    ];
+    this.#seen = await this.#all();
+    for (const step of list) {
+      await this.#take(store, step, builds, vms);
+      await this.#check();
     }
   }
 
