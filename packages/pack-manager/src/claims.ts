@@ -18,6 +18,7 @@ import { controlKind } from "./control.ts";
 import type { EndReason } from "./endings.ts";
 import { createLooking } from "./looking.ts";
 import { createPulling } from "./pulling.ts";
+import { unfinished } from "./reconcile.ts";
 import { deleteKind } from "./remove.ts";
 import { everyItem, quietly, type Room } from "./room.ts";
 import { shipKind } from "./ship.ts";
@@ -53,8 +54,15 @@ export interface Claims {
   settled(): Promise<void>;
 }
 
-/** @param onEnded called after each attempt, with what it worked on. */
-export function createClaims(room: Room, onEnded: (operation: Operation) => void): Claims {
+/**
+ * @param onEnded called after each attempt, with what it worked on.
+ * @param appear makes sure that nobody takes this node for dead: what one brings up that is, is lost at once.
+ */
+export function createClaims(
+  room: Room,
+  onEnded: (operation: Operation) => void,
+  appear: () => Promise<void>,
+): Claims {
   const { store, node, settings, logger, clock } = room;
   const own = controlSubject(node.id);
   const attempts = new Map<string, RunningAttempt>();
@@ -64,6 +72,8 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
   let closed = false;
   let any = true;
   let free = node.capacity;
+  /** Whether the store answered when it was last asked for work. */
+  let answered = true;
   let rouse: () => void = () => {};
   /** Who waits for the end of the next round. */
   let waiting: (() => void)[] = [];
@@ -82,22 +92,34 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
   const woken = async ({ operation_id }: WakeMessage) => {
     await round();
     if (operations().some(({ id }) => id === operation_id)) return;
-    await quietly(room, "pass on a wake-up", async () => {
-      const operation = await store.operation(null, operation_id);
-      if (operation.state === "queued" && operation.run_at <= clock.now()) await looking.tell(operation);
-    });
+    try {
+      await passOn(await store.operation(null, operation_id));
+    } catch (thrown) {
+      // Whoever can ask the store may have it: this node can't even know what is needed.
+      if (FormationError.from(thrown).code !== "not_found") await looking.tellAll(operation_id);
+    }
+  };
+  const passOn = async (operation: Operation) => {
+    if (operation.state === "queued" && operation.run_at <= clock.now()) await looking.tell(operation);
+  };
+  /** What waited for an operation to end may be another node's to do. */
+  const passOnNext = async ({ input }: Operation) => {
+    if (input.kind === "build") return;
+    await round();
+    const [next] = (await unfinished(room, input.instance_id)).reverse();
+    if (next) await passOn(next);
   };
   const looking = createLooking(room, wake);
   const [builds, ships] = [
-    createPulling(room, SUBJECTS.build, woken),
-    createPulling(room, SUBJECTS.ship, woken),
+    createPulling(room, SUBJECTS.build, woken, wake),
+    createPulling(room, SUBJECTS.ship, woken, wake),
   ];
   const operations = () => [...attempts.values()].map((attempt) => attempt.operation);
   const buildsFull = () =>
     operations().filter(({ input }) => input.kind === "build").length >= settings.buildSlots;
   const pull = () => {
     const room = attempts.size < settings.slots && free.vcpus > 0 && free.memory_mb > 0 && free.disk_gb > 0;
-    const takes = any && room && !closed;
+    const takes = any && room && answered && !closed;
     ships.want(takes);
     builds.want(takes && !buildsFull());
   };
@@ -114,6 +136,7 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
         onEnded(operation);
         const { state, run_at } = await store.operation(null, operation.id);
         if (state === "queued") wakeAt(run_at);
+        else await passOnNext(operation);
       })
       .catch(() => {})
       .finally(() => afterwards.delete(after));
@@ -132,6 +155,7 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
   };
   const claim = async (): Promise<Operation | null> => {
     if (attempts.size >= settings.slots) return null;
+    await appear();
     free = await freeCapacity(room, operations());
     return store.claim({
       node_id: node.id,
@@ -146,7 +170,7 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
       awake = false;
       const heard = waiting;
       waiting = [];
-      await quietly(room, "claim an operation", async () => {
+      answered = await quietly(room, "claim an operation", async () => {
         for (let next = await claim(); next; next = closed ? null : await claim()) run(next);
       });
       pull();
@@ -168,14 +192,13 @@ export function createClaims(room: Room, onEnded: (operation: Operation) => void
 
   return {
     async start() {
-      consumer = await room.queue.consume([own], { slots: 1 }, () => round());
+      consumer = await room.queue.consume([own], { slots: 1, missed: wake }, () => round());
       looping = loop();
     },
     wake,
     takeAny(takes) {
-      if (any === takes) return;
+      if (any !== takes || !answered) wake();
       any = takes;
-      wake();
     },
     async adoptOrphans() {
       const found = everyItem((cursor) =>

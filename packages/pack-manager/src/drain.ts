@@ -13,7 +13,7 @@ import {
   suits,
 } from "@formation-mcp/contract";
 import type { Submission } from "@formation-mcp/operations";
-import { instancesHere, pendingOperation } from "./reconcile.ts";
+import { instancesHere, unfinished } from "./reconcile.ts";
 import { quietly, type Room } from "./room.ts";
 
 const RUNS: readonly Instance["state"][] = ["running", "paused", "pausing"];
@@ -35,7 +35,7 @@ export async function drainInstances(
   for (const instance of here) {
     if (!RUNS.includes(instance.state) || instance.desired === "deleted") continue;
     await quietly(room, `${how} ${instance.id}`, async () => {
-      if (await pendingOperation(room, instance.id)) return;
+      if ((await unfinished(room, instance.id)).length > 0) return;
       const move = how === "move" ? await shipment(room, instance) : null;
       if (how === "move" && !move) return;
       await send((await room.store.submit(stop(room, instance))).operation);

@@ -7,14 +7,19 @@ import type { Room } from "./room.ts";
 export interface Looking {
   /** Tells all nodes of a queued operation that this one could not take. */
   tell(operation: Operation): Promise<void>;
+  /** Tells all nodes of an operation that this one knows nothing of. */
+  tellAll(id: Id<"op">): Promise<void>;
   hear(event: ChangeEvent): void;
   close(): void;
 }
 
+/** The owner that events carry whose owner is not known: no account has this name. */
+const NOBODY = "nodes";
+const ANYWHERE: Placement = { node_id: null, labels: {}, needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 } };
+
 export function createLooking(
-  room: Pick<Room, "queue" | "node" | "settings">,
+  room: Pick<Room, "queue" | "node" | "settings" | "random">,
   look: () => void,
-  random: () => number = Math.random,
 ): Looking {
   const { node, queue, settings } = room;
   const pausing = new Map<Id, NodeJS.Timeout>();
@@ -30,14 +35,16 @@ export function createLooking(
     const timer = setTimeout(() => {
       pausing.delete(id);
       look();
-    }, random() * settings.lookWithinMs);
+    }, room.random() * settings.lookWithinMs);
     pausing.set(id, timer);
   };
+  const emit = async (id: Id, owner: string, wanted: Placement) => {
+    told.add(id);
+    await queue.emit({ v: 1, id, owner, wanted });
+  };
   return {
-    async tell({ id, owner, node_id, labels, needs }) {
-      told.add(id);
-      await queue.emit({ v: 1, id, owner, wanted: { node_id, labels, needs } });
-    },
+    tell: ({ id, owner, node_id, labels, needs }) => emit(id, owner, { node_id, labels, needs }),
+    tellAll: (id) => emit(id, NOBODY, ANYWHERE),
     hear({ id, wanted }) {
       if (wanted) consider(id, wanted);
       // It changed: somebody has it.

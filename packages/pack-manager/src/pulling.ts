@@ -14,6 +14,7 @@ export function createPulling(
   room: Pick<Room, "queue" | "logger">,
   subject: string,
   handler: (message: WakeMessage) => Promise<void>,
+  missed: () => void,
 ): Pulling {
   let wanted = false;
   let consumer: Consumer | null = null;
@@ -23,7 +24,7 @@ export function createPulling(
     while (wanted !== (consumer !== null)) {
       const done = await quietly(room, `${wanted ? "begin" : "stop"} to take ${subject}`, async () => {
         const former = consumer;
-        if (wanted) consumer = await room.queue.consume([subject], { slots: 1 }, handler);
+        if (wanted) consumer = await room.queue.consume([subject], { slots: 1, missed }, handler);
         else {
           await former?.close();
           consumer = null;

@@ -86,13 +86,10 @@ export function instancesHere(room: Pick<Room, "store" | "node">): AsyncGenerato
   );
 }
 
-/** The newest unfinished operation about an instance, or none. */
-export async function pendingOperation(
-  room: Pick<Room, "store">,
-  target: Id<"vm">,
-): Promise<Operation | undefined> {
-  const unfinished = { owner: null, states: ["queued", "running"] satisfies Operation["state"][], target };
-  return (await room.store.operations({ ...unfinished, limit: 1 })).items[0];
+/** The unfinished operations about an instance, newest first. */
+export async function unfinished(room: Pick<Room, "store">, target: Id<"vm">): Promise<Operation[]> {
+  const states: Operation["state"][] = ["queued", "running"];
+  return (await room.store.operations({ owner: null, states, target, limit: LIMITS.pageSize })).items;
 }
 
 async function instanceIdOf(room: Room, machineId: string): Promise<Id<"vm"> | null> {
@@ -128,10 +125,10 @@ async function look(room: Room, id: Id<"vm">): Promise<void> {
   const status = machine_id === null ? NO_MACHINE : await room.hypervisor.inspect(machine_id);
   const ports = await portsOf(room, instance);
   const facts = { instance, status, ports, hostBootedAt: room.hostBootedAt() };
-  const operation = await pendingOperation(room, id);
-  const decision = isShippedElsewhere(room, operation)
+  const operations = await unfinished(room, id);
+  const decision = operations.some((operation) => isShippedElsewhere(room, operation))
     ? { state: instance.state, action: "stop" as const }
-    : decide({ ...facts, pending: operation !== undefined });
+    : decide({ ...facts, pending: operations.length > 0 });
   if (machine_id !== null && status.state !== "absent") room.follow(machine_id, id);
   if (decision.action === "remove") await removeAll(room, instance);
   if (decision.action === "stop" && machine_id !== null) {
@@ -141,10 +138,8 @@ async function look(room: Room, id: Id<"vm">): Promise<void> {
 }
 
 /** Another node brings the instance up: what came back here must not run beside it. */
-function isShippedElsewhere({ node }: Room, operation: Operation | undefined): boolean {
-  return (
-    operation?.input.kind === "ship" && operation.claimed_by !== null && operation.claimed_by !== node.id
-  );
+function isShippedElsewhere({ node }: Room, { input, claimed_by }: Operation): boolean {
+  return input.kind === "ship" && claimed_by !== null && claimed_by !== node.id;
 }
 
 async function portsOf(room: Room, instance: Instance): Promise<number[]> {

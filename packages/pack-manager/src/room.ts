@@ -32,6 +32,8 @@ export interface Room extends Ports {
   clock: Clock;
   /** Milliseconds that never jump: leases are measured with it. */
   monotonic: () => number;
+  /** From 0 up to 1. */
+  random: () => number;
   /** Milliseconds since the epoch when this host booted. */
   hostBootedAt: () => number;
   logger: Logger;

@@ -30,6 +30,8 @@ export interface WorkerOptions extends Ports {
   clock?: Clock;
   /** Milliseconds that never jump, for leases. Default: the process's monotonic clock. */
   monotonic?: () => number;
+  /** From 0 up to 1, for pauses. */
+  random?: () => number;
   /** Milliseconds since the epoch when the host booted. Default: from the host's uptime. */
   hostBootedAt?: () => number;
   logger?: Logger;
@@ -67,6 +69,7 @@ export function createWorker(options: WorkerOptions): Worker {
     scratchDir,
     clock,
     monotonic: options.monotonic ?? (() => performance.now()),
+    random: options.random ?? Math.random,
     hostBootedAt: options.hostBootedAt ?? (() => clock.now() - uptime() * 1000),
     logger,
     settings,
@@ -75,9 +78,15 @@ export function createWorker(options: WorkerOptions): Worker {
     locks: createKeyedLock(),
     follow: followers.follow,
   };
-  const claims = createClaims(room, ({ input }) => {
-    if (input.kind !== "build") reconciler.instanceChanged(input.instance_id);
-  });
+  const claims = createClaims(
+    room,
+    ({ input }) => {
+      if (input.kind !== "build") reconciler.instanceChanged(input.instance_id);
+    },
+    async () => {
+      if (room.monotonic() - heardAt >= settings.nodeSilentMs / 2) await register();
+    },
+  );
   const reconciler = createReconciler(room, claims.makes);
   const sweeper = createSweeper(room, claims.building, claims.tell);
   const closing: (() => Promise<unknown>)[] = [];

@@ -37,6 +37,7 @@ export interface Requests {
     file?: Partial<Formfile>,
     context?: string,
     deadlineMs?: number,
+    labels?: Record<string, string>,
   ): Promise<{ build: Id<"bld">; operation: Operation }>;
   /** Ships to a new name, or with `replace` to an instance that is there. */
   ship(
@@ -46,6 +47,9 @@ export interface Requests {
       replace?: Id<"vm">;
       file?: Formfile;
       config?: Partial<NewDeployment["config"]>;
+      /** Also away from the node that has the instance. */
+      anywhere?: boolean;
+      node?: Id<"node">;
     },
   ): Promise<Shipped>;
   /** `vm_create`: a build and its shipment as one operation. */
@@ -111,7 +115,13 @@ export function requests(store: Store, queue: Queue | null, now: () => number = 
   const shipment = async (
     buildId: Id<"bld">,
     file: Formfile,
-    options: { name?: string; replace?: Id<"vm">; config?: Partial<NewDeployment["config"]> },
+    options: {
+      name?: string;
+      replace?: Id<"vm">;
+      config?: Partial<NewDeployment["config"]>;
+      anywhere?: boolean;
+      node?: Id<"node">;
+    },
     build?: ReturnType<typeof newBuild>,
     operationId = newId("op", clock),
   ): Promise<Shipped> => {
@@ -126,11 +136,12 @@ export function requests(store: Store, queue: Queue | null, now: () => number = 
       network: { ...file.network },
       ...options.config,
     };
+    const pinned = options.node ?? (options.anywhere ? null : (existing?.node_id ?? null));
     const operation = await submit({
       operation: operationOf(operationId, {
         tool: build ? "vm_create" : "pack_ship",
-        subject: existing?.node_id ? controlSubject(existing.node_id) : SUBJECTS.ship,
-        node_id: existing?.node_id ?? null,
+        subject: pinned ? controlSubject(pinned) : SUBJECTS.ship,
+        node_id: pinned,
         input: { kind: "ship", deployment_id: deployment, instance_id: instance, build_id: buildId },
         target_id: deployment,
         needs: existing ? NOTHING : config.resources,
@@ -199,7 +210,7 @@ export function requests(store: Store, queue: Queue | null, now: () => number = 
   };
 
   return {
-    async build(patch = {}, context, deadlineMs) {
+    async build(patch = {}, context, deadlineMs, labels) {
       const id = newId("bld", clock);
       const operationId = newId("op", clock);
       const operation = await submit({
@@ -209,6 +220,7 @@ export function requests(store: Store, queue: Queue | null, now: () => number = 
           input: { kind: "build", build_id: id, no_cache: false },
           target_id: id,
           needs: { vcpus: 1, memory_mb: 256, disk_gb: 0 },
+          ...(labels === undefined ? {} : { labels }),
           ...(deadlineMs === undefined ? {} : { deadline_at: now() + deadlineMs }),
         }),
         build: newBuild(id, operationId, formfile(patch), context ?? null),

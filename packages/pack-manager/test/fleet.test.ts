@@ -1,0 +1,319 @@
+import { controlSubject, newId, SUBJECTS } from "@formation-mcp/contract";
+import { expect, test } from "vitest";
+import { openFleet, QUICK } from "./support/fleet.ts";
+import { formfile } from "./support/requests.ts";
+import { aborted } from "./support/scripted.ts";
+
+const SMALL = { vcpus: 1, memory_mb: 100, disk_gb: 1 };
+
+test("a build goes to a node that has its labels, whichever node its wake-up reached", async () => {
+  await using fleet = await openFleet();
+  const plain = [await fleet.join(), await fleet.join(), await fleet.join({ labels: { gpu: "no" } })];
+  const gpu = await fleet.join({ labels: { gpu: "yes", zone: "a" } });
+  for (let n = 0; n < 6; n++) {
+    const { operation } = await fleet.ask.build({}, undefined, undefined, { gpu: "yes" });
+    expect(await fleet.ended(operation)).toMatchObject({ state: "completed", attempt: 1 });
+  }
+  expect(gpu.builder.requests).toHaveLength(6);
+  for (const { builder } of plain) expect(builder.requests).toHaveLength(0);
+  expect(await fleet.queue.deadLetters(10)).toEqual([]);
+});
+
+test("whom a wanted operation does not suit does not even ask; of those whom it suits, few do", async () => {
+  await using fleet = await openFleet();
+  const small = await Promise.all(Array.from({ length: 4 }, () => fleet.join({ capacity: SMALL })));
+  const large = await Promise.all(Array.from({ length: 3 }, () => fleet.join()));
+  const asked = () => [small, large].map((some) => some.reduce((sum, { claims }) => sum + claims, 0));
+  const [idle = 0] = asked();
+  const rounds = 10;
+  for (let n = 0; n < rounds; n++) {
+    const { operation } = await fleet.ask.create({}, `vm-${n}`);
+    expect(await fleet.ended(operation)).toMatchObject({ state: "completed" });
+  }
+  const [bySmall = 0, byLarge = 0] = asked();
+  // A small one asks when the wake-up reached it, and then tells the others, who do not ask for it.
+  expect(bySmall - idle).toBeLessThanOrEqual(2 * rounds);
+  expect(byLarge).toBeGreaterThanOrEqual(rounds);
+  expect(await fleet.queue.deadLetters(10)).toEqual([]);
+});
+
+test("a full node takes no wake-up, and takes work again when something ends", async () => {
+  await using fleet = await openFleet();
+  const only = await fleet.join({ capacity: { vcpus: 1, memory_mb: 4096, disk_gb: 100 } });
+  const first = await fleet.live(only, "first");
+  const { operation } = await fleet.ask.create({}, "second");
+  const other = await fleet.join();
+  expect(await fleet.ended(operation)).toMatchObject({ state: "completed" });
+  expect(other.hypervisor.machines.size).toBe(1);
+  const third = await fleet.ask.create({ resources: { vcpus: 1, memory_mb: 4000, disk_gb: 1 } }, "third");
+  await fleet.ended(await fleet.ask.remove(first));
+  expect(await fleet.ended(third.operation)).toMatchObject({ state: "completed" });
+  expect(only.hypervisor.machines.size).toBe(1);
+});
+
+test("the build of a node that falls silent is done elsewhere, after the whole lease, and killed after half of it", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, { ...QUICK, pollEveryMs: 100 })];
+  await fleet.store.steerNode(two.id, { cordoned: true, drain: null });
+  let [began, killed, again] = [0, 0, 0];
+  one.builder.script = [
+    async (_, { signal }) => {
+      began = performance.now();
+      one.cut(true);
+      await fleet.store.steerNode(two.id, { cordoned: false, drain: null });
+      await fleet.queue.emit({ v: 1, id: two.id, owner: "nodes" });
+      await aborted(signal).finally(() => {
+        killed = performance.now();
+      });
+    },
+  ];
+  two.builder.script = [
+    () => {
+      again = performance.now();
+    },
+  ];
+  const { operation } = await fleet.ask.build();
+  expect(await fleet.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
+  expect(killed).toBeGreaterThan(began);
+  expect(again).toBeGreaterThan(killed);
+});
+
+test("the instances of a silent node are lost, and running again when it returns and says so", async () => {
+  await using fleet = await openFleet();
+  const [one] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
+  const vm = await fleet.live(one);
+  const before = await fleet.store.instance(null, vm);
+  one.cut(true);
+  const lost = await fleet.until(vm, ({ state }) => state === "lost");
+  expect(lost).toMatchObject({ desired: "running", node_id: one.id, machine_id: before.machine_id });
+  expect(lost.error).toMatchObject({ code: "unavailable", message: expect.stringMatching(/since \d{4}-/) });
+  one.cut(false);
+  const back = await fleet.until(vm, ({ state }) => state === "running");
+  expect(back).toMatchObject({ machine_id: before.machine_id, error: null });
+  expect(one.hypervisor.calls.filter((call) => call.startsWith("start "))).toHaveLength(1);
+});
+
+test("a lost instance that was shipped anew elsewhere is not doubled when its node returns", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
+  const vm = await fleet.live(one);
+  one.cut(true);
+  const { build_id } = await fleet.until(vm, ({ state }) => state === "lost");
+  const again = await fleet.ask.ship(build_id, { replace: vm, anywhere: true });
+  expect(await fleet.ended(again.operation)).toMatchObject({ state: "completed" });
+  const here = await fleet.store.instance(null, vm);
+  expect(here).toMatchObject({ state: "running", node_id: two.id, deployment_id: again.deployment });
+  one.cut(false);
+  await expect.poll(() => one.hypervisor.machines.size, { timeout: 10_000 }).toBe(0);
+  expect([...two.hypervisor.machines.keys()]).toEqual([here.machine_id]);
+  expect(await fleet.store.instance(null, vm)).toMatchObject({ state: "running", node_id: two.id });
+});
+
+test("a lost instance that is being shipped anew is stopped by its node when that returns, before it runs twice", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
+  const vm = await fleet.live(one);
+  one.cut(true);
+  const { build_id, machine_id } = await fleet.until(vm, ({ state }) => state === "lost");
+  two.hypervisor.on.start = async (_, signal) => {
+    one.cut(false);
+    while (one.hypervisor.machines.get(machine_id ?? "")?.state === "running") {
+      signal.throwIfAborted();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  };
+  const again = await fleet.ask.ship(build_id, { replace: vm, anywhere: true });
+  expect(await fleet.ended(again.operation)).toMatchObject({ state: "completed" });
+  await expect.poll(() => one.hypervisor.machines.size, { timeout: 10_000 }).toBe(0);
+  expect(await fleet.store.instance(null, vm)).toMatchObject({ state: "running", node_id: two.id });
+});
+
+test("a lost instance that was to be deleted is deleted when its node returns, also after the operation's deadline", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
+  const [vm, other] = [await fleet.live(one, "a"), await fleet.live(one, "b")];
+  one.cut(true);
+  for (const id of [vm, other]) await fleet.until(id, ({ state }) => state === "lost");
+  const waits = await fleet.ask.remove(vm);
+  const { version } = await fleet.store.instance(null, other);
+  await fleet.store.observe(other, version, { desired: "deleted" });
+  expect(await fleet.store.instance(null, vm)).toMatchObject({ state: "lost", desired: "deleted" });
+  one.cut(false);
+  for (const id of [vm, other]) await fleet.until(id, ({ state }) => state === "deleted");
+  expect(await fleet.ended(waits)).toMatchObject({ state: "completed" });
+  expect(one.hypervisor.machines.size + two.hypervisor.machines.size).toBe(0);
+});
+
+test("a removed node that returns finds nothing of its own, and removes what it has", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
+  const vm = await fleet.live(one);
+  one.cut(true);
+  await fleet.until(vm, ({ state }) => state === "lost");
+  await fleet.store.removeNode(one.id, { force: true });
+  const { build_id } = await fleet.until(vm, ({ state }) => state === "failed");
+  const again = await fleet.ask.ship(build_id, { replace: vm });
+  expect(await fleet.ended(again.operation)).toMatchObject({ state: "completed" });
+  one.cut(false);
+  await expect.poll(() => one.hypervisor.machines.size, { timeout: 10_000 }).toBe(0);
+  expect(await fleet.store.instance(null, vm)).toMatchObject({ state: "running", node_id: two.id });
+});
+
+test("a cordoned node takes nothing new, but controls what it has", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [await fleet.join(), await fleet.join()];
+  const vm = await fleet.live(one);
+  await fleet.store.steerNode(one.id, { cordoned: true, drain: null });
+  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes" });
+  for (let n = 0; n < 4; n++)
+    expect(await fleet.ended((await fleet.ask.build()).operation)).toMatchObject({ state: "completed" });
+  expect(two.builder.requests).toHaveLength(4);
+  expect(await fleet.ended(await fleet.ask.control(vm, "restart"))).toMatchObject({ state: "completed" });
+});
+
+test("a drain stops the instances of a node, if asked to", async () => {
+  await using fleet = await openFleet();
+  const one = await fleet.join({}, QUICK);
+  const [a, b] = [await fleet.live(one, "a"), await fleet.live(one, "b")];
+  await fleet.ended(await fleet.ask.control(b, "stop"));
+  await fleet.store.steerNode(one.id, { cordoned: true, drain: "keep" });
+  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes" });
+  await fleet.store.steerNode(one.id, { cordoned: true, drain: "stop" });
+  expect(await fleet.until(a, ({ state }) => state === "stopped")).toMatchObject({
+    desired: "stopped",
+    node_id: one.id,
+  });
+  expect((await fleet.store.instance(null, b)).state).toBe("stopped");
+});
+
+test("a drain moves what runs to nodes that fit, anew from its image; what fits none runs on where it is", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [
+    await fleet.join({}, QUICK),
+    await fleet.join({ capacity: { vcpus: 1, memory_mb: 4096, disk_gb: 100 } }, QUICK),
+  ];
+  const vm = await fleet.live(one, "a");
+  const large = await fleet.ask.create({ resources: { vcpus: 3, memory_mb: 128, disk_gb: 1 } }, "large");
+  await fleet.ended(large.operation);
+  const before = await fleet.store.instance(null, vm);
+  await fleet.store.steerNode(one.id, { cordoned: true, drain: "move" });
+  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes" });
+  const moved = await fleet.until(vm, ({ node_id, state }) => node_id === two.id && state === "running");
+  expect(moved).toMatchObject({
+    desired: "running",
+    name: "a",
+    config: before.config,
+    build_id: before.build_id,
+  });
+  expect(moved.machine_id).not.toBe(before.machine_id);
+  await expect
+    .poll(() => [...one.hypervisor.machines.keys()], { timeout: 10_000 })
+    .not.toContain(before.machine_id);
+  expect(await fleet.store.instance(null, large.instance)).toMatchObject({
+    state: "running",
+    node_id: one.id,
+  });
+});
+
+test("a shipment that takes an instance over and fails leaves it as it was, on its node", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [await fleet.join(), await fleet.join()];
+  const vm = await fleet.live(one);
+  const { build_id, machine_id } = await fleet.store.instance(null, vm);
+  const elsewhere = { replace: vm, anywhere: true, node: two.id };
+  const refused = await fleet.ask.ship(build_id, elsewhere);
+  expect(await fleet.ended(refused.operation)).toMatchObject({
+    state: "failed",
+    error: { code: "conflict" },
+  });
+  expect(await fleet.store.instance(null, vm)).toMatchObject({ state: "running", node_id: one.id });
+  await fleet.ended(await fleet.ask.control(vm, "stop"));
+  two.hypervisor.on.start = () => {
+    throw new Error("No.");
+  };
+  const failed = await fleet.ask.ship(build_id, elsewhere);
+  expect(await fleet.ended(failed.operation)).toMatchObject({ state: "failed" });
+  expect(await fleet.store.instance(null, vm)).toMatchObject({
+    state: "stopped",
+    desired: "stopped",
+    node_id: one.id,
+    machine_id,
+  });
+  expect(two.hypervisor.machines.size).toBe(0);
+  expect(await fleet.ended(await fleet.ask.control(vm, "start"))).toMatchObject({ state: "completed" });
+});
+
+test("what is done on an instance that moved away meanwhile is refused, and touches nothing", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [await fleet.join(), await fleet.join()];
+  const vm = await fleet.live(one);
+  const record = await fleet.store.instance(null, vm);
+  await fleet.store.observe(vm, record.version, { node_id: two.id });
+  const late = {
+    operation: {
+      id: newId("op"),
+      owner: record.owner,
+      tool: "vm_control",
+      subject: controlSubject(one.id),
+      input: { kind: "control" as const, instance_id: vm, action: "stop" as const },
+      target_id: vm,
+      node_id: one.id,
+      needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 },
+      deadline_at: Date.now() + 60_000,
+    },
+  };
+  const { operation } = await fleet.store.submit(late);
+  await fleet.queue.publish(operation.subject, `${operation.id}.1`, { v: 1, operation_id: operation.id });
+  expect(await fleet.ended(operation)).toMatchObject({ state: "failed", error: { code: "conflict" } });
+  expect([...one.hypervisor.machines.values()]).toMatchObject([{ state: "running" }]);
+});
+
+test("where no wake-up can be sent, the sweep tells the nodes by an event", async () => {
+  await using fleet = await openFleet();
+  fleet.queue.publish = () => Promise.reject(new Error("Not allowed."));
+  const { operation } = await fleet.store.submit({
+    ...(await unsent(fleet.store)),
+  });
+  expect(operation.subject).toBe(SUBJECTS.build);
+  await fleet.join({ capacity: SMALL }, { sweepEveryMs: 50, strandedMs: 20 });
+  const other = await fleet.join();
+  expect(await fleet.ended(operation)).toMatchObject({ state: "completed" });
+  expect(other.builder.requests).toHaveLength(1);
+});
+
+/** A build that nobody was woken for, and that only the second node has room for. */
+async function unsent(_: unknown) {
+  const [build_id, id] = [newId("bld"), newId("op")];
+  const file = formfile();
+  const now = Date.now();
+  return {
+    operation: {
+      id,
+      owner: "local:1000",
+      tool: "pack_build",
+      subject: SUBJECTS.build,
+      input: { kind: "build" as const, build_id, no_cache: false },
+      target_id: build_id,
+      node_id: null,
+      needs: { vcpus: 2, memory_mb: 256, disk_gb: 0 },
+      deadline_at: now + 60_000,
+    },
+    build: {
+      id: build_id,
+      owner: "local:1000",
+      name: file.name,
+      state: "queued" as const,
+      formfile: file,
+      context_digest: null,
+      image: null,
+      warnings: [],
+      metadata: {},
+      error: null,
+      node_id: null,
+      used_at: now,
+      operation_id: id,
+      started_at: null,
+      ended_at: null,
+    },
+  };
+}
