@@ -5,6 +5,7 @@ export default library([
   "src/http.ts",
   "src/configuration.ts",
   "src/worker.ts",
+  "src/daemon.ts",
   "src/doctor.ts",
   "src/purge.ts",
   "src/remote.ts",

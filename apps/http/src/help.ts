@@ -1,7 +1,7 @@
 // What `--help` says.
 
 import { VARIABLES } from "@formation-mcp/assembly/configuration";
-import { HTTP_VARIABLES } from "@formation-mcp/assembly/http";
+import { HTTP_VARIABLES, SHARED_VARIABLES } from "@formation-mcp/assembly/http";
 
 const table = (variables: Record<string, string>) =>
   Object.entries(variables)
@@ -14,12 +14,18 @@ Usage
   formation-mcp-http [options]                 serve
   formation-mcp-http audit verify [options]    read the whole audit log and say whether it is as it was written
   formation-mcp-http bootstrap [options]       while there is no account: a new one-time token for the first admin
+  formation-mcp-http migrate [options]         make the tables in PostgreSQL and what NATS keeps, or bring them up to date
+  formation-mcp-http export --to DIR           write all that the settings' drivers hold into a new directory
+  formation-mcp-http import --from DIR         read that into the settings' drivers, which hold nothing yet
+  formation-mcp-http nats-user [--key FILE]    the servers' entry for the users in the configuration of NATS, with the least
+                                               rights; makes their key (default: FORMATION_NATS_NKEY) if it is not there
   formation-mcp-http --version
 
 Options
   --config FILE        settings as JSON: the names below in lower case, without the prefix, also in groups:
                        {"http": {"port": 3010}, "public_url": "https://vm.example.org"}; the environment is stronger
   --state-dir DIR      where everything is kept
+  --worker-role NAME   migrate: what workers log in as at the database (default: formation_worker)
 
 Signals
   SIGTERM, SIGINT      take no more requests, finish those that run (at most 25 s), leave; again: leave at once
@@ -27,6 +33,9 @@ Signals
 
 Settings of this server
 ${table(HTTP_VARIABLES)}
+
+Settings of what several machines share
+${table(SHARED_VARIABLES)}
 
 Settings of the machine, as for formation-mcp
 ${table(VARIABLES)}

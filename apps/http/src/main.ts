@@ -8,6 +8,10 @@ const COMMANDS = {
   worker: () => import("./commands/worker.ts").then((module) => module.worker),
   audit: () => import("./commands/audit.ts").then((module) => module.audit),
   bootstrap: () => import("./commands/bootstrap.ts").then((module) => module.bootstrap),
+  migrate: () => import("./commands/migrate.ts").then((module) => module.migrate),
+  export: () => import("./commands/moving.ts").then((module) => module.exportTo),
+  import: () => import("./commands/moving.ts").then((module) => module.importFrom),
+  "nats-user": () => import("./commands/nats-user.ts").then((module) => module.natsUser),
 } as const;
 
 async function main(words: string[]): Promise<number> {

@@ -1,15 +1,19 @@
-// The options that every command of this program takes.
+// The options that every command of this program takes, and those of one command beside them.
 
-import { parseArgs } from "node:util";
+import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 import { type HttpConfiguration, readHttpConfiguration } from "@formation-mcp/assembly/http";
 
 /** @throws FormationError `invalid` for settings that make no sense. */
 export function settingsFrom(args: string[]): HttpConfiguration {
-  const { values } = parseArgs({
-    args,
-    options: { config: { type: "string" }, "state-dir": { type: "string" } },
-  });
-  return readHttpConfiguration({ file: values.config, stateDir: values["state-dir"] });
+  return settingsAnd(args, {}).configuration;
+}
+
+/** @throws FormationError `invalid` for settings that make no sense. */
+export function settingsAnd<T extends ParseArgsOptionsConfig>(args: string[], more: T) {
+  const common = { config: { type: "string" }, "state-dir": { type: "string" } } as const;
+  const { values } = parseArgs({ args, options: { ...more, ...common } });
+  const { config, "state-dir": stateDir } = values as Record<string, string | undefined>;
+  return { values, configuration: readHttpConfiguration({ file: config, stateDir }) };
 }
 
 /** Where the server is for those who are told no public URL. */

@@ -1,32 +1,69 @@
 // `formation-mcp-worker`: the worker of one machine as a daemon, until it is told to stop.
 
 import { parseArgs } from "node:util";
-import { jsonLogger, readConfiguration, VARIABLES } from "@formation-mcp/assembly";
-import { runWorker } from "@formation-mcp/assembly/worker";
+import { VARIABLES } from "@formation-mcp/assembly";
+import {
+  drainWorker,
+  readWorkerConfiguration,
+  SHARED_VARIABLES,
+  WORKER_VARIABLES,
+  workerDaemon,
+  workerNatsUser,
+  workerStatus,
+} from "@formation-mcp/assembly/daemon";
 import manifest from "../package.json" with { type: "json" };
+
+const table = (variables: Record<string, string>) =>
+  Object.entries(variables)
+    .map(([name, text]) => `  ${name.padEnd(34)} ${text}`)
+    .join("\n");
 
 const HELP = `formation-mcp-worker: builds images and runs VMs on this machine.
 
 Usage
-  formation-mcp-worker [--state-dir DIR]
+  formation-mcp-worker [options]           work, until told to leave
+  formation-mcp-worker status [options]    this node's id, name and worker, as JSON; exit code 0 if it works
+  formation-mcp-worker drain [options]     tell the worker to leave, and wait until it has
+  formation-mcp-worker nats-user [options] this node's entry for the users in the configuration of NATS, with the least
+                                           rights; makes its key if the file is not there
+  formation-mcp-worker --version
 
-SIGTERM or SIGINT: finish or give back what runs, then leave; VMs run on. Logs are JSON lines on standard error.
+Options
+  --key FILE           nats-user: the key (default: FORMATION_NATS_NKEY)
+  --config FILE        settings as JSON: the names below in lower case, without the prefix, also in groups:
+                       {"node": {"name": "rack-1"}, "vcpus": 32}; the environment is stronger
+  --state-dir DIR      where everything of this node is kept
 
-Environment
-${Object.entries(VARIABLES)
-  .map(([name, text]) => `  ${name.padEnd(34)} ${text}`)
-  .join("\n")}
+Signals
+  SIGTERM, SIGINT      take nothing more, let what runs go on for FORMATION_DRAIN_SECONDS, give back the rest, leave;
+                       again: give it back at once. VMs run on, and the next worker finds them.
+
+Logs are JSON lines on standard error. Under systemd (Type=notify, NotifyAccess=all) it says when it is ready, that it
+leaves, and, with WatchdogSec, that it lives.
+
+Settings of this node
+${table(WORKER_VARIABLES)}
+
+Settings of what machines share; the servers have the same
+${table(Object.fromEntries(Object.entries(SHARED_VARIABLES).filter(([name]) => name !== "FORMATION_MASTER_KEY_FILE")))}
+
+Settings of the machine, as for formation-mcp
+${table(VARIABLES)}
 `;
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
       help: { type: "boolean", short: "h" },
       version: { type: "boolean" },
+      config: { type: "string" },
+      key: { type: "string" },
       "state-dir": { type: "string" },
     },
   });
-  if (values.help) {
+  const [command = "work", ...more] = positionals;
+  if (values.help || command === "help") {
     process.stdout.write(HELP);
     return 0;
   }
@@ -34,19 +71,27 @@ async function main(): Promise<number> {
     process.stdout.write(`${manifest.version}\n`);
     return 0;
   }
-  const configuration = readConfiguration({ stateDir: values["state-dir"] });
-  const leave = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => leave.abort());
-  const ran = await runWorker({
-    configuration,
-    logger: jsonLogger(configuration.logLevel),
-    version: manifest.version,
-    signal: leave.signal,
-    leaveWhenIdle: false,
-  });
-  if (!ran)
-    process.stderr.write(`formation-mcp-worker: a worker already runs on ${configuration.stateDir}.\n`);
-  return ran ? 0 : 1;
+  if (more.length > 0 || !["work", "status", "drain", "nats-user"].includes(command)) {
+    process.stderr.write(
+      `formation-mcp-worker: there is no command ${JSON.stringify(positionals.join(" ").slice(0, 40))}.\n\n${HELP}`,
+    );
+    return 2;
+  }
+  const options = { file: values.config, stateDir: values["state-dir"] };
+  if (command === "nats-user") {
+    process.stdout.write(await workerNatsUser(options, values.key));
+    return 0;
+  }
+  const configuration = readWorkerConfiguration(options);
+  if (command === "work") return workerDaemon(configuration, manifest.version);
+  if (command === "drain") {
+    const there = await drainWorker(configuration);
+    process.stdout.write(there ? "The worker has left.\n" : "No worker runs here.\n");
+    return 0;
+  }
+  const status = workerStatus(configuration);
+  process.stdout.write(`${JSON.stringify(status, null, 2)}\n`);
+  return (status["worker"] as { state: string } | null)?.state === "ready" ? 0 : 1;
 }
 
 process.exitCode = await main().catch((error: unknown) => {

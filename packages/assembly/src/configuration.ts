@@ -47,6 +47,9 @@ export const VARIABLES = {
   FORMATION_LOG_LEVEL: "debug, info, warn or error (default: info)",
 } as const;
 
+/** What `shared-configuration.ts` reads. */
+const SHARED = /^FORMATION_(DATABASE|NATS)_|^FORMATION_MASTER_KEY_FILE$/;
+
 /** A small machine must be able to build too. */
 function usualBuildMemoryMb(): number {
   return Math.min(LIMITS.buildMemoryMb, Math.max(64, Math.floor(totalmem() / 1024 ** 2 / 3)));
@@ -109,6 +112,8 @@ export interface Configuration {
   capacity: { vcpus: number | null; memory_mb: number | null; disk_gb: number | null };
   drivers: "real" | "fake";
   logLevel: "debug" | "info" | "warn" | "error";
+  /** The settings of shared services that are set: a program of one machine alone refuses them. */
+  sharedSettings: string[];
 }
 
 /**
@@ -169,6 +174,7 @@ export function readConfiguration(
     },
     drivers: env.FORMATION_DRIVERS,
     logLevel: env.FORMATION_LOG_LEVEL,
+    sharedSettings: Object.keys(withoutEmpty(environment)).filter((name) => SHARED.test(name)),
   };
 }
 
@@ -222,6 +228,7 @@ export function workerEnvironment(
     ([name, value]) =>
       value !== undefined &&
       (Object.hasOwn(VARIABLES, name) ||
+        SHARED.test(name) ||
         ["HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR"].includes(name)),
   );
   const env = Object.fromEntries(kept) as Record<string, string>;

@@ -3,41 +3,41 @@
 import { createAuthority } from "@formation-mcp/auth/authority";
 import type { Logger } from "@formation-mcp/contract";
 import { type AuditVerdict, verifyAudit } from "@formation-mcp/control";
-import type { Configuration } from "./configuration.ts";
+import type { HttpConfiguration } from "./http-configuration.ts";
 import { openLayout } from "./layout.ts";
+import { openRecords, serverRecords } from "./records.ts";
 import { masterKeyOf } from "./secret-file.ts";
-import { closeAll, openRecords } from "./system.ts";
 
 export type { AuditVerdict };
 
 /** Reads the whole audit log. */
-export async function auditVerdict(configuration: Configuration, logger: Logger): Promise<AuditVerdict> {
-  const records = await openRecords(openLayout(configuration.stateDir), logger);
+export async function auditVerdict(configuration: HttpConfiguration, logger: Logger): Promise<AuditVerdict> {
+  const records = await openRecords(serverRecords(configuration, openLayout(configuration.stateDir), logger));
   try {
     return await verifyAudit(records.store.audit);
   } finally {
-    await closeAll(records);
+    await records.close();
   }
 }
 
 /** A new one-time token that makes the next key admin, or null if there is an account already. The one before it is void. */
 export async function newBootstrapToken(
-  configuration: Configuration,
+  configuration: HttpConfiguration,
   publicUrl: string,
   logger: Logger,
 ): Promise<string | null> {
   const layout = openLayout(configuration.stateDir);
-  const records = await openRecords(layout, logger);
+  const records = await openRecords(serverRecords(configuration, layout, logger));
   try {
     const authority = createAuthority({
       documents: records.store.documents,
       issuer: publicUrl,
       audience: `${publicUrl}/mcp`,
-      masterKey: masterKeyOf(layout),
+      masterKey: masterKeyOf(layout, configuration.shared.masterKeyFile),
       logger,
     });
     return await authority.bootstrapToken();
   } finally {
-    await closeAll(records);
+    await records.close();
   }
 }

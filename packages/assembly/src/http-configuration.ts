@@ -17,6 +17,11 @@ import {
   wrongSettings,
 } from "./configuration.ts";
 import { readSettingsFile } from "./settings-file.ts";
+import {
+  readSharedConfiguration,
+  SHARED_VARIABLES,
+  type SharedConfiguration,
+} from "./shared-configuration.ts";
 
 /** One line each: the variable, what it sets. Shown by `--help`. */
 export const HTTP_VARIABLES = {
@@ -54,7 +59,7 @@ export const HTTP_VARIABLES = {
   FORMATION_HTTP_PATIENCE_SECONDS:
     "how long a client may take to send a request's head, or the next 16 KiB of an upload; twice as long for another body, or between two requests (default: 15)",
   FORMATION_WORKER:
-    "auto: start the background worker of this machine when needed; none: others work (default: auto)",
+    "auto: start the background worker of this machine when needed; none: others work (default: auto, with a database or NATS that is shared: none)",
 } as const;
 
 const yes = z
@@ -121,10 +126,11 @@ const schema = z.object({
   FORMATION_RATE_FAILURE: rate(DEFAULT_RATES.failure),
   FORMATION_HTTP_CONNECTIONS: z.coerce.number().int().min(1).max(1_000_000).default(1024),
   FORMATION_HTTP_PATIENCE_SECONDS: z.coerce.number().min(0.1).max(3600).default(15),
-  FORMATION_WORKER: z.enum(["auto", "none"]).default("auto"),
+  FORMATION_WORKER: z.enum(["auto", "none"]).optional(),
 });
 
 export interface HttpConfiguration extends Configuration {
+  shared: SharedConfiguration;
   host: string;
   /** 0 is any. */
   port: number;
@@ -161,20 +167,28 @@ export function readHttpConfiguration(
   overrides: { file?: string | undefined; stateDir?: string | undefined } = {},
   environment: Record<string, string | undefined> = process.env,
 ): HttpConfiguration {
-  const known = [...Object.keys(VARIABLES), ...Object.keys(HTTP_VARIABLES)];
+  const known = [VARIABLES, SHARED_VARIABLES, HTTP_VARIABLES].flatMap((each) => Object.keys(each));
   const file =
     overrides.file === undefined ? { given: {}, problems: [] } : readSettingsFile(overrides.file, known);
   const given = withoutEmpty({ ...file.given, ...withoutEmpty(environment) });
   const parsed = schema.safeParse(given);
+  const { shared, problems: sharedProblems } = readSharedConfiguration(given);
   const problems = [
     ...file.problems,
     ...settingsProblems(given),
+    ...sharedProblems,
+    ...(shared?.database && !shared.masterKeyFile
+      ? [
+          "FORMATION_MASTER_KEY_FILE: set it, as what it seals is in the database: a file of 32 random bytes that every server has",
+        ]
+      : []),
     ...(parsed.success ? contradictions(parsed.data) : problemsOf(parsed.error)),
   ];
-  if (problems.length > 0 || !parsed.success) throw wrongSettings(problems);
+  if (problems.length > 0 || !parsed.success || !shared) throw wrongSettings(problems);
   const env = parsed.data;
   return {
     ...readConfiguration({ stateDir: overrides.stateDir }, given),
+    shared,
     host: env.FORMATION_HTTP_HOST,
     port: env.FORMATION_HTTP_PORT,
     publicUrl: env.FORMATION_PUBLIC_URL ?? null,
@@ -210,7 +224,7 @@ export function readHttpConfiguration(
     },
     connections: env.FORMATION_HTTP_CONNECTIONS,
     patienceMs: env.FORMATION_HTTP_PATIENCE_SECONDS * 1000,
-    startsWorker: env.FORMATION_WORKER === "auto",
+    startsWorker: (env.FORMATION_WORKER ?? (shared.database || shared.nats ? "none" : "auto")) === "auto",
     environment: given,
   };
 }

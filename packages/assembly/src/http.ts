@@ -10,13 +10,18 @@ import { createOAuth } from "@formation-mcp/gateway/oauth";
 import type { HttpConfiguration } from "./http-configuration.ts";
 import { openLayout } from "./layout.ts";
 import type { Program } from "./program.ts";
+import { openRecords, serverRecords } from "./records.ts";
 import { masterKeyOf } from "./secret-file.ts";
-import { closeAll, openRecords } from "./system.ts";
 import { settleVersions, workerProcess } from "./worker-process.ts";
 
 export { isOAuthPath } from "@formation-mcp/gateway/oauth";
 export { type AuditVerdict, auditVerdict, newBootstrapToken } from "./http-admin.ts";
 export { HTTP_VARIABLES, type HttpConfiguration, readHttpConfiguration } from "./http-configuration.ts";
+export { migrate, serverNatsUser } from "./migrating.ts";
+export { exportAll, importAll, type Moved } from "./moving.ts";
+export { openServerWorkerRecords } from "./records.ts";
+export { type ServiceManager, serviceManager } from "./service-manager.ts";
+export { SHARED_VARIABLES } from "./shared-configuration.ts";
 
 export interface HttpServerOptions {
   configuration: HttpConfiguration;
@@ -46,9 +51,9 @@ export interface HttpServer {
 export async function openHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const { configuration, publicUrl, program, logger } = options;
   const layout = openLayout(configuration.stateDir);
-  const masterKey = masterKeyOf(layout);
+  const masterKey = masterKeyOf(layout, configuration.shared.masterKeyFile);
   await settleVersions(layout, program);
-  const records = await openRecords(layout, logger);
+  const records = await openRecords(serverRecords(configuration, layout, logger));
   const { store, queue, artifacts } = records;
   const { documents, counters } = store;
   const common = { clock: systemClock, random: randomBytes, logger };
@@ -120,7 +125,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
       closing.abort();
       await gateway.close();
       await audit.close();
-      await closeAll(records);
+      await records.close();
     },
   };
 }

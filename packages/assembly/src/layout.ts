@@ -12,6 +12,8 @@ export interface Layout {
   queue: string;
   /** Contexts and logs. */
   artifacts: string;
+  /** Copies of artifacts that are kept elsewhere; may be deleted while nothing runs. */
+  artifactsCache: string;
   /** Held locked by the one worker while it lives. */
   lock: string;
   /** What the worker says of itself: JSON. */
@@ -63,6 +65,7 @@ export function openLayout(root: string): Layout {
     store: join(root, "formation.db"),
     queue: join(root, "queue.db"),
     artifacts: join(root, "artifacts"),
+    artifactsCache: join(root, "cache"),
     lock: join(root, "worker.lock"),
     workerFile: join(root, "worker.json"),
     workerLog: join(root, "worker.log"),

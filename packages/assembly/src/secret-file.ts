@@ -17,9 +17,23 @@ import { FormationError } from "@formation-mcp/contract";
 import { syncDirectory } from "@formation-mcp/os";
 import type { Layout } from "./layout.ts";
 
+const KEY_BYTES = 32;
+
 /** What seals the signing keys in the database, and what other secrets of the HTTP server are made from. */
-export function masterKeyOf(layout: Layout): Uint8Array {
-  return secretFile(layout.masterKey, 32);
+export function masterKeyOf(layout: Layout, file: string | null): Uint8Array {
+  return file === null ? secretFile(layout.masterKey, KEY_BYTES) : givenSecret(file);
+}
+
+/** A secret that several machines share is made by who runs them, and never here. */
+function givenSecret(path: string): Uint8Array {
+  let secret: Uint8Array;
+  try {
+    secret = readFileSync(path);
+  } catch (error) {
+    throw unusable(path, (error as NodeJS.ErrnoException).code ?? "it can't be read", error);
+  }
+  if (secret.length !== KEY_BYTES) throw unusable(path, `it has ${secret.length} bytes and not ${KEY_BYTES}`);
+  return secret;
 }
 
 /**

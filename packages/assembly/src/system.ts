@@ -1,9 +1,13 @@
-// The system as a caller's process sees it: store, queue, artifacts and the one call over them, opened when first needed.
+// The system as a caller's process sees it on one machine: store, queue, artifacts and the one call over them, opened when
+// first needed.
 
+import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";
-import { type Logger, silentLogger } from "@formation-mcp/contract";
+import { FormationError, type Logger, silentLogger } from "@formation-mcp/contract";
 import type { CallHooks, Control } from "@formation-mcp/control";
 import { toolGate } from "@formation-mcp/control/authorize";
+import type { Store } from "@formation-mcp/operations";
+import type { Queue } from "@formation-mcp/queue";
 import type { Configuration } from "./configuration.ts";
 import { type Layout, openLayout } from "./layout.ts";
 import type { Program } from "./program.ts";
@@ -23,13 +27,14 @@ export interface SystemOptions {
 /** Opens the drivers that the configuration names and wires the control over them. */
 export async function openSystem(options: SystemOptions): Promise<System> {
   const { configuration, program, logger = silentLogger } = options;
+  refuseShared(configuration);
   const layout = openLayout(configuration.stateDir);
   const [{ createControl }, { settleVersions, workerProcess }] = await Promise.all([
     import("@formation-mcp/control"),
     import("./worker-process.ts"),
   ]);
   if (program) await settleVersions(layout, program);
-  const records = await openRecords(layout, logger);
+  const records = await openLocalRecords(layout, logger);
   const worker = program ? workerProcess(configuration, layout, program) : null;
   const control = createControl({
     ...records,
@@ -39,7 +44,7 @@ export async function openSystem(options: SystemOptions): Promise<System> {
     buildNeeds: { vcpus: 1, memory_mb: configuration.build.memoryMb, disk_gb: 1 },
     ...(worker ? { ensureWorker: () => worker.ensure() } : {}),
   });
-  return { control, close: () => closeAll(records) };
+  return { control, close: () => records.close() };
 }
 
 /** A system that opens itself at the first call, so that listing tools costs nothing. */
@@ -66,23 +71,57 @@ export function lazySystem(options: SystemOptions): System {
   };
 }
 
-/** The three ports that callers and workers share. */
-export async function openRecords(layout: Layout, logger: Logger) {
-  const [{ openSqliteStore }, { openEmbeddedQueue }, { openDirectoryArtifacts }] = await Promise.all([
-    import("@formation-mcp/operations/sqlite"),
-    import("@formation-mcp/queue/embedded"),
-    import("@formation-mcp/artifacts/directory"),
-  ]);
-  const store = await openSqliteStore({ path: layout.store, logger });
-  const queue = await openEmbeddedQueue({ path: layout.queue, logger });
-  const artifacts = await openDirectoryArtifacts({ path: layout.artifacts, logger });
-  return { store, queue, artifacts };
+/** The three ports that callers and workers share, and what closes all of them. */
+export interface Records {
+  store: Store;
+  queue: Queue;
+  artifacts: Artifacts;
+  /** Rejects, or takes long, while the queue can't be reached. */
+  reachQueue(): Promise<unknown>;
+  close(): Promise<void>;
 }
 
-export type Records = Awaited<ReturnType<typeof openRecords>>;
+/** Opens the drivers that keep everything in the state directory. */
+export async function openLocalRecords(layout: Layout, logger: Logger): Promise<Records> {
+  const [store, queue, artifacts] = [
+    await openLocalStore(layout, logger),
+    await openLocalQueue(layout, logger),
+    await openLocalArtifacts(layout, logger),
+  ];
+  return {
+    store,
+    queue,
+    artifacts,
+    reachQueue: () => queue.deadLetters(1),
+    async close() {
+      await queue.close();
+      await artifacts.close();
+      await store.close();
+    },
+  };
+}
 
-export async function closeAll(records: Records): Promise<void> {
-  await records.queue.close();
-  await records.artifacts.close();
-  await records.store.close();
+export async function openLocalStore(layout: Layout, logger: Logger): Promise<Store> {
+  const { openSqliteStore } = await import("@formation-mcp/operations/sqlite");
+  return openSqliteStore({ path: layout.store, logger });
+}
+
+export async function openLocalQueue(layout: Layout, logger: Logger): Promise<Queue> {
+  const { openEmbeddedQueue } = await import("@formation-mcp/queue/embedded");
+  return openEmbeddedQueue({ path: layout.queue, logger });
+}
+
+export async function openLocalArtifacts(layout: Layout, logger: Logger): Promise<Artifacts> {
+  const { openDirectoryArtifacts } = await import("@formation-mcp/artifacts/directory");
+  return openDirectoryArtifacts({ path: layout.artifacts, logger });
+}
+
+/** @throws FormationError `invalid` where somebody set what a program of one machine has no use for. */
+export function refuseShared({ sharedSettings: names }: Configuration): void {
+  if (names.length === 0) return;
+  throw new FormationError(
+    "invalid",
+    `This program keeps everything in its state directory, but ${names.join(", ")} ${names.length > 1 ? "are" : "is"} set.`,
+    { remedy: "Unset it, or set FORMATION_URL to the address of the server that uses it." },
+  );
 }

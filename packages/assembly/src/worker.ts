@@ -4,16 +4,24 @@ import { mkdirSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { FormationError, type Logger } from "@formation-mcp/contract";
+import type { Hypervisor } from "@formation-mcp/hypervisor";
+import type { Store } from "@formation-mcp/operations";
 import { identify, writeFileAtomic } from "@formation-mcp/os";
 import { tryLock } from "@formation-mcp/os/sqlite";
-import { createWorker, type Worker } from "@formation-mcp/pack-manager";
+import { createWorker, type NodeIdentity, type Worker } from "@formation-mcp/pack-manager";
 import { type Configuration, readConfiguration } from "./configuration.ts";
-import { openEngines } from "./engines.ts";
+import { type Engines, openEngines } from "./engines.ts";
 import { type Layout, openLayout } from "./layout.ts";
 import { jsonLogger } from "./logging.ts";
 import { nodeCapacity, nodeId, nodeName } from "./node.ts";
-import { closeAll, openRecords } from "./system.ts";
+import { openLocalRecords, type Records, refuseShared } from "./system.ts";
 import type { WorkerFile } from "./worker-process.ts";
+
+/** What the worker works with, as soon as it is open. */
+export interface WorkerParts extends Records {
+  hypervisor: Hypervisor;
+  node: NodeIdentity;
+}
 
 export interface RunWorkerOptions {
   configuration: Configuration;
@@ -22,9 +30,27 @@ export interface RunWorkerOptions {
   version: string;
   /** Aborting drains: what runs is finished or given back, VMs run on. */
   signal: AbortSignal;
+  /** Aborting gives back at once what still runs while the worker drains. */
+  hurry?: AbortSignal;
+  /** How long what runs may go on while the worker drains. */
+  drainMs?: number;
   /** Leave when idle; a daemon does not. */
   leaveWhenIdle: boolean;
+  /** What the node is called, and what placement may ask for. Default: the host's name, no labels. */
+  node?: { name: string | null; labels: Record<string, string> };
+  /** Opens records, queue and artifacts for the node. Default: those in the state directory. */
+  open?: OpenWorkerRecords;
+  /** Sees what the worker works with, and may put its own store before it. */
+  attend?: (parts: WorkerParts) => Store;
+  /** Called when it works, and when it begins to leave. */
+  said?: (state: "ready" | "leaving") => void;
 }
+
+export type OpenWorkerRecords = (
+  layout: Layout,
+  logger: Logger,
+  node: Pick<NodeIdentity, "id" | "name">,
+) => Promise<Records>;
 
 /**
  * Runs the worker until the signal aborts or it is idle for `configuration.idleMs`.
@@ -39,6 +65,7 @@ export async function runWorker(options: RunWorkerOptions): Promise<boolean> {
     const self = identify(process.pid) ?? { pid: process.pid, start_ticks: "" };
     const file: WorkerFile = { ...self, version, state, ...(error ? { error: error.toRecord() } : {}) };
     writeFileAtomic(layout.workerFile, JSON.stringify(file));
+    if (state === "ready" || state === "leaving") options.said?.(state);
   };
   say("starting");
   try {
@@ -56,17 +83,20 @@ export async function runWorker(options: RunWorkerOptions): Promise<boolean> {
  * The command `worker` of a program that starts its own worker: runs it until SIGINT or SIGTERM, and outlives its terminal.
  * @param args `--state-dir DIR`; `--background`: leave when idle, and be silent if another works already.
  * @param program as its user calls it.
+ * @param open opens the records, where they may be elsewhere than in the state directory.
  * @returns the exit code.
  */
 export async function workerCommand(
   args: string[],
   program: { name: string; version: string },
+  open?: OpenWorkerRecords,
 ): Promise<number> {
   const { values } = parseArgs({
     args,
     options: { background: { type: "boolean", default: false }, "state-dir": { type: "string" } },
   });
   const configuration = readConfiguration({ stateDir: values["state-dir"] });
+  if (!open) refuseShared(configuration);
   const leave = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => leave.abort());
   process.on("SIGHUP", () => {});
@@ -76,6 +106,7 @@ export async function workerCommand(
     version: program.version,
     signal: leave.signal,
     leaveWhenIdle: values.background,
+    ...(open ? { open } : {}),
   });
   if (ran || values.background) return 0;
   process.stderr.write(`${program.name}: a worker already runs on ${configuration.stateDir}.\n`);
@@ -87,9 +118,29 @@ async function work(
   layout: Layout,
   say: (state: WorkerFile["state"]) => void,
 ): Promise<void> {
+  const { name, labels = {} } = options.node ?? {};
+  const identity = { id: nodeId(layout), name: name ?? nodeName(), labels };
+  const records = await (options.open ?? openLocalRecords)(layout, options.logger, identity);
+  try {
+    const { builder, hypervisor } = await openEngines(layout, options.configuration, options.logger);
+    try {
+      await workWith(options, layout, say, { ...records, builder, hypervisor, node: identity });
+    } finally {
+      await hypervisor.close();
+    }
+  } finally {
+    await records.close();
+  }
+}
+
+async function workWith(
+  options: RunWorkerOptions,
+  layout: Layout,
+  say: (state: WorkerFile["state"]) => void,
+  opened: Records & Engines & { node: Pick<NodeIdentity, "id" | "name" | "labels"> },
+): Promise<void> {
   const { configuration, logger, version, signal } = options;
-  const records = await openRecords(layout, logger);
-  const { builder, hypervisor } = await openEngines(layout, configuration, logger);
+  const { builder, hypervisor, queue, artifacts } = opened;
   const [builderReport, hypervisorReport] = [await builder.probe(), await hypervisor.probe()];
   const lacking = [...builderReport.problems, ...hypervisorReport.problems];
   if (!builderReport.ready || !hypervisorReport.ready) {
@@ -100,26 +151,27 @@ async function work(
     );
   }
   mkdirSync(layout.scratch, { recursive: true, mode: 0o700 });
+  const node: NodeIdentity = {
+    ...opened.node,
+    capacity: nodeCapacity(configuration, layout),
+    engine: {
+      builder: `${builderReport.driver} ${builderReport.version}`,
+      hypervisor: `${hypervisorReport.driver} ${hypervisorReport.version}`,
+      accelerator: hypervisorReport.accelerator,
+      profile: process.getuid?.() === 0 ? "root" : "user",
+    },
+    pid: process.pid,
+    program: version,
+  };
   const worker = createWorker({
-    ...records,
+    store: options.attend?.({ ...opened, node }) ?? opened.store,
+    queue,
+    artifacts,
     builder,
     hypervisor,
     logger,
     scratchDir: layout.scratch,
-    node: {
-      id: nodeId(layout),
-      name: nodeName(),
-      labels: {},
-      capacity: nodeCapacity(configuration, layout),
-      engine: {
-        builder: `${builderReport.driver} ${builderReport.version}`,
-        hypervisor: `${hypervisorReport.driver} ${hypervisorReport.version}`,
-        accelerator: hypervisorReport.accelerator,
-        profile: process.getuid?.() === 0 ? "root" : "user",
-      },
-      pid: process.pid,
-      program: version,
-    },
+    node,
     settings: {
       operationKeptMs: configuration.operationKeptMs,
       sweepEveryMs: configuration.sweepEveryMs,
@@ -130,20 +182,24 @@ async function work(
       bootMs: configuration.bootMs,
     },
   });
-  await worker.start();
-  say("ready");
-  logger.log("info", "The worker is ready.", {
-    state_dir: layout.root,
-    accelerator: hypervisorReport.accelerator,
-  });
   try {
+    await worker.start();
+    say("ready");
+    logger.log("info", "The worker is ready.", {
+      state_dir: layout.root,
+      accelerator: node.engine.accelerator,
+      node_id: node.id,
+      name: node.name,
+    });
     if (options.leaveWhenIdle) await untilIdle(worker, configuration.idleMs, signal, say);
-    else await aborted(signal);
+    else {
+      await aborted(signal);
+      say("leaving");
+    }
+    const hurry = options.hurry ?? new AbortController().signal;
+    await Promise.race([worker.drain(options.drainMs), aborted(hurry)]);
   } finally {
-    await worker.drain();
     await worker.stop();
-    await hypervisor.close();
-    await closeAll(records);
   }
 }
 

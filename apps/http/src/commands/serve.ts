@@ -11,7 +11,12 @@ import {
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { jsonLogger } from "@formation-mcp/assembly";
-import { type HttpConfiguration, type HttpServer, openHttpServer } from "@formation-mcp/assembly/http";
+import {
+  type HttpConfiguration,
+  type HttpServer,
+  openHttpServer,
+  serviceManager,
+} from "@formation-mcp/assembly/http";
 import { addressKey, plainAddress, trustProxies } from "@formation-mcp/gateway/http";
 import { createListener } from "../listener.ts";
 import { gatheredLines } from "../log.ts";
@@ -42,6 +47,7 @@ export async function serve(args: string[]): Promise<number> {
       .writeHead(503, { "retry-after": "1", "content-type": "application/json" })
       .end('{"status":"starting"}');
   };
+  const manager = serviceManager(logger);
   const server = createServer(configuration, (request, response) => listener(request, response));
   const closeIdle = watchConnections(server);
   const left = toldToLeave();
@@ -71,11 +77,14 @@ export async function serve(args: string[]): Promise<number> {
     state_dir: configuration.stateDir,
   });
   process.stdout.write(`formation-mcp-http ${VERSION} listens: ${publicUrl}\n`);
+  await manager.ready(`serving ${publicUrl}`);
 
   const signal = await left.first;
   logger.log("info", "leaving", { signal });
+  await manager.leaving();
   await finish(server, closeIdle, system, left.second);
   await system.close();
+  manager.close();
   logger.log("info", "left", {});
   return 0;
 }

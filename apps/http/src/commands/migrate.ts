@@ -1,0 +1,12 @@
+// `migrate`: makes the tables and what NATS keeps, or brings them up to date; once before the first start, and after an update.
+
+import { jsonLogger } from "@formation-mcp/assembly";
+import { migrate as migrateAll } from "@formation-mcp/assembly/http";
+import { settingsAnd } from "../options.ts";
+
+export async function migrate(args: string[]): Promise<number> {
+  const { configuration, values } = settingsAnd(args, { "worker-role": { type: "string" } });
+  await migrateAll(configuration, values["worker-role"] ?? "formation_worker", jsonLogger("warn"));
+  process.stdout.write("The tables are up to date.\n");
+  return 0;
+}

@@ -1,0 +1,167 @@
+// How everything moves from one set of drivers to another, and into a backup: a directory with the records, the blobs that
+// they name and the logs, as plain files. What is written is checked as it is read back: a blob by its digest.
+
+import { createReadStream, createWriteStream } from "node:fs";
+import { mkdir, open, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import type { Artifacts, Digest, LogLine } from "@formation-mcp/artifacts";
+import { FormationError, LIMITS, type Logger } from "@formation-mcp/contract";
+import type { HttpConfiguration } from "./http-configuration.ts";
+import { openLayout } from "./layout.ts";
+import { openRecords, serverRecords } from "./records.ts";
+
+export interface Moved {
+  records: number;
+  blobs: number;
+  logs: number;
+}
+
+/** Images are the largest: no blob is refused that was stored once. */
+const BLOB_BYTES = 64 * 1024 ** 3;
+const PAGE_BYTES = 4 * 1024 * 1024;
+const DIGEST = /^[0-9a-f]{64}$/;
+
+/**
+ * Writes all that the configured drivers hold into a new directory, its user's alone. Servers and workers may run: what
+ * they write meanwhile is in it or not, each record whole.
+ * @throws FormationError `conflict` if the directory is there.
+ */
+export async function exportAll(
+  configuration: HttpConfiguration,
+  to: string,
+  logger: Logger,
+): Promise<Moved> {
+  const records = await openRecords(serverRecords(configuration, openLayout(configuration.stateDir), logger));
+  try {
+    await newDirectory(to);
+    const { exportStore } = await import("@formation-mcp/operations/postgres");
+    const moved: Moved = { records: 0, blobs: 0, logs: 0 };
+    await writeLines(join(to, "records.ndjson"), counted(exportStore(records.store), moved));
+    await mkdir(join(to, "blobs"), { mode: 0o700 });
+    for (const digest of await records.store.artifactRoots()) {
+      if ((await records.artifacts.stat(digest as Digest)) === null) {
+        logger.log("warn", "A record names an artifact that is no more.", { digest });
+        continue;
+      }
+      const file = createWriteStream(join(to, "blobs", digest.slice("sha256:".length)), { mode: 0o600 });
+      await pipeline(Readable.from(await records.artifacts.get(digest as Digest)), file);
+      moved.blobs++;
+    }
+    await mkdir(join(to, "logs"), { mode: 0o700 });
+    for (const name of await records.artifacts.logNames()) {
+      await writeLines(join(to, "logs", `${name}.ndjson`), logLines(records.artifacts, name));
+      moved.logs++;
+    }
+    return moved;
+  } finally {
+    await records.close();
+  }
+}
+
+/**
+ * Reads what {@link exportAll} wrote into the configured drivers, whose records must be empty.
+ * @throws FormationError `conflict` if there are records already, `invalid` for what is no export or was changed.
+ */
+export async function importAll(
+  configuration: HttpConfiguration,
+  from: string,
+  logger: Logger,
+): Promise<Moved> {
+  const records = await openRecords(serverRecords(configuration, openLayout(configuration.stateDir), logger));
+  try {
+    const moved: Moved = { records: 0, blobs: 0, logs: 0 };
+    // Blobs first: no record ever names one that is not there.
+    for (const name of await readdir(join(from, "blobs"))) {
+      if (!DIGEST.test(name)) throw new FormationError("invalid", `blobs/${name} is no part of an export.`);
+      const expected: Digest = `sha256:${name}`;
+      await records.artifacts.put(createReadStream(join(from, "blobs", name)), {
+        maxBytes: BLOB_BYTES,
+        expected,
+      });
+      moved.blobs++;
+    }
+    const { importStore } = await import("@formation-mcp/operations/postgres");
+    await importStore(records.store, counted(readLines(join(from, "records.ndjson")), moved));
+    for (const file of await readdir(join(from, "logs"))) {
+      await appendLines(records.artifacts, file.replace(/\.ndjson$/, ""), join(from, "logs", file));
+      moved.logs++;
+    }
+    return moved;
+  } finally {
+    await records.close();
+  }
+}
+
+async function newDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    const there = (error as NodeJS.ErrnoException).code === "EEXIST";
+    throw new FormationError(
+      there ? "conflict" : "unavailable",
+      there ? `${path} is there already.` : `${path} cannot be made: ${(error as Error).message}.`,
+      { cause: error, remedy: "Name a directory that is not there, in one that you can write." },
+    );
+  }
+}
+
+async function* counted(lines: AsyncIterable<string>, moved: Moved): AsyncGenerator<string> {
+  for await (const line of lines) {
+    moved.records++;
+    yield line;
+  }
+}
+
+async function writeLines(path: string, lines: AsyncIterable<string>): Promise<void> {
+  const file = await open(path, "wx", 0o600);
+  try {
+    await pipeline(
+      Readable.from(lines).map((line: string) => `${line}\n`),
+      file.createWriteStream({ autoClose: false }),
+    );
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function* readLines(path: string): AsyncGenerator<string> {
+  for await (const line of createInterface({
+    input: createReadStream(path, "utf8"),
+    crlfDelay: Number.POSITIVE_INFINITY,
+  })) {
+    if (line !== "") yield line;
+  }
+}
+
+async function* logLines(artifacts: Artifacts, name: string): AsyncGenerator<string> {
+  let cursor: string | undefined;
+  for (let more = true; more; ) {
+    const page = await artifacts.readLog(name, {
+      maxBytes: PAGE_BYTES,
+      ...(cursor === undefined ? {} : { cursor }),
+    });
+    for (const line of page.lines) yield JSON.stringify(line);
+    ({ cursor, more } = page);
+  }
+}
+
+async function appendLines(artifacts: Artifacts, name: string, path: string): Promise<void> {
+  let batch: LogLine[] = [];
+  let bytes = 0;
+  const flush = async () => {
+    if (batch.length > 0) await artifacts.appendLog(name, batch);
+    batch = [];
+    bytes = 0;
+  };
+  for await (const line of readLines(path)) {
+    const { at, stream, text } = JSON.parse(line) as LogLine;
+    batch.push({ at, stream, text });
+    bytes += text.length;
+    if (bytes > LIMITS.logLineBytes * 8) await flush();
+  }
+  await flush();
+}

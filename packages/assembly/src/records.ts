@@ -1,0 +1,143 @@
+// Which drivers the records, the wake-ups and the artifacts have, by configuration alone: those in the state directory, or
+// PostgreSQL and NATS with one connection for both of its drivers. A library loads only where its driver is chosen.
+
+import type { Artifacts } from "@formation-mcp/artifacts";
+import type { Logger } from "@formation-mcp/contract";
+import type { Store } from "@formation-mcp/operations";
+import type { NatsConnection } from "@formation-mcp/os/nats";
+import type { Queue } from "@formation-mcp/queue";
+import type { NatsRole } from "@formation-mcp/queue/nats";
+import { readConfiguration, wrongSettings } from "./configuration.ts";
+import type { Layout } from "./layout.ts";
+import { databaseUrl, readSharedConfiguration, type SharedConfiguration } from "./shared-configuration.ts";
+import { openLocalArtifacts, openLocalQueue, openLocalStore, type Records } from "./system.ts";
+import type { OpenWorkerRecords } from "./worker.ts";
+
+export interface OpenRecordsOptions {
+  shared: SharedConfiguration;
+  layout: Layout;
+  logger: Logger;
+  /** What the operators of PostgreSQL and NATS see this process as. */
+  name: string;
+  /** Servers make what is missing in NATS; workers may not. */
+  role: NatsRole;
+  /** What the local copies of shared artifacts may take, in bytes. */
+  cacheBytes?: number;
+}
+
+/** How the HTTP server, and what an operator does beside it, opens them. */
+export function serverRecords(
+  { shared, cacheBytes }: { shared: SharedConfiguration; cacheBytes: number },
+  layout: Layout,
+  logger: Logger,
+): OpenRecordsOptions {
+  return { shared, layout, logger, cacheBytes, name: "formation-mcp-http", role: { role: "server" } };
+}
+
+/** How a worker opens them: with the least rights, in the name of its node. */
+export function openWorkerRecords(shared: SharedConfiguration, cacheBytes: number): OpenWorkerRecords {
+  return (layout, logger, { id, name }) =>
+    openRecords({
+      shared,
+      layout,
+      logger,
+      cacheBytes,
+      name: `formation-mcp-worker ${name}`,
+      role: { role: "worker", node: id },
+    });
+}
+
+/** The same for the background worker that a server starts, with the settings that it was started with. */
+export function openServerWorkerRecords(
+  environment: Record<string, string | undefined> = process.env,
+): OpenWorkerRecords {
+  const { shared, problems } = readSharedConfiguration(environment);
+  if (!shared || problems.length > 0) throw wrongSettings(problems);
+  return openWorkerRecords(shared, readConfiguration({}, environment).cacheBytes);
+}
+
+/**
+ * Opens the three ports that callers and workers share.
+ * @throws FormationError `unavailable` if one can't be reached; what was opened until then is closed.
+ */
+export async function openRecords(options: OpenRecordsOptions): Promise<Records> {
+  const { shared, layout, logger } = options;
+  const opened: { close(): Promise<unknown> }[] = [];
+  const keep = <T extends { close(): Promise<unknown> }>(one: T): T => {
+    opened.push(one);
+    return one;
+  };
+  const close = async () => {
+    for (const one of opened.reverse()) await one.close();
+  };
+  try {
+    const store = keep(shared.database ? await openPostgres(options) : await openLocalStore(layout, logger));
+    const connection = shared.nats ? keep(await openNats(shared.nats, options)) : null;
+    const artifacts = keep(
+      connection ? await openSharedArtifacts(connection, options) : await openLocalArtifacts(layout, logger),
+    );
+    const queue = keep(
+      connection ? await openSharedQueue(connection, options) : await openLocalQueue(layout, logger),
+    );
+    const reachQueue = () => (connection ? connection.rtt() : queue.deadLetters(1));
+    return { store, queue, artifacts, reachQueue, close };
+  } catch (error) {
+    await close().catch(() => {});
+    throw error;
+  }
+}
+
+async function openPostgres({ shared, logger }: OpenRecordsOptions): Promise<Store> {
+  const database = shared.database as NonNullable<SharedConfiguration["database"]>;
+  const { openPostgresStore } = await import("@formation-mcp/operations/postgres");
+  return openPostgresStore({
+    url: databaseUrl(database),
+    poolSize: database.poolSize,
+    migrate: false,
+    logger,
+  });
+}
+
+async function openNats(
+  nats: NonNullable<SharedConfiguration["nats"]>,
+  { name, role, logger }: OpenRecordsOptions,
+): Promise<NatsConnection> {
+  const [{ connectNats }, { inboxPrefixOf }] = await Promise.all([
+    import("@formation-mcp/os/nats"),
+    import("@formation-mcp/queue/nats"),
+  ]);
+  return connectNats({
+    servers: nats.servers,
+    name,
+    ...(nats.credentials ? { credentials: nats.credentials } : {}),
+    ...(nats.tls ? { tls: nats.tls } : {}),
+    inboxPrefix: inboxPrefixOf(role),
+    logger,
+  });
+}
+
+async function openSharedQueue(connection: NatsConnection, options: OpenRecordsOptions): Promise<Queue> {
+  const { openNatsQueue } = await import("@formation-mcp/queue/nats");
+  const { role, logger, shared } = options;
+  return openNatsQueue({
+    connection,
+    manage: role.role === "server",
+    logger,
+    replicas: shared.nats?.replicas ?? 1,
+  });
+}
+
+async function openSharedArtifacts(
+  connection: NatsConnection,
+  { layout, role, logger, shared, cacheBytes }: OpenRecordsOptions,
+): Promise<Artifacts> {
+  const { openNatsArtifacts } = await import("@formation-mcp/artifacts/nats");
+  return openNatsArtifacts({
+    connection,
+    cacheDir: layout.artifactsCache,
+    ...(cacheBytes === undefined ? {} : { cacheBytes }),
+    replicas: shared.nats?.replicas ?? 1,
+    manage: role.role === "server",
+    logger,
+  });
+}

@@ -1,0 +1,153 @@
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { VARIABLES } from "@formation-mcp/assembly/configuration";
+import { readWorkerConfiguration, SHARED_VARIABLES, WORKER_VARIABLES } from "@formation-mcp/assembly/daemon";
+import { HTTP_VARIABLES, readHttpConfiguration } from "@formation-mcp/assembly/http";
+import fc from "fast-check";
+import { afterAll, expect, test } from "vitest";
+
+const dir = mkdtempSync(join(tmpdir(), "formation-shared-"));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+function secret(name: string, mode = 0o600): string {
+  const path = join(dir, name);
+  writeFileSync(path, "0123456789abcdef0123456789abcdef");
+  chmodSync(path, mode);
+  return path;
+}
+const DATABASE = { FORMATION_DATABASE_URL: "postgres://formation_server@db.example:5432/formation" };
+
+function problems(read: () => unknown): string[] {
+  try {
+    read();
+    return [];
+  } catch (error) {
+    return (error as Error).message
+      .split("\n")
+      .slice(1)
+      .map((line) => line.trim());
+  }
+}
+const ofServer = (env: Record<string, string>) =>
+  problems(() => readHttpConfiguration({}, { HOME: dir, ...env }));
+const ofWorker = (env: Record<string, string>) =>
+  problems(() => readWorkerConfiguration({}, { HOME: dir, ...env }));
+
+test("without a word everything stays in the state directory, and a server starts its worker", () => {
+  const { shared, startsWorker } = readHttpConfiguration({}, { HOME: dir });
+  expect(shared).toEqual({ database: null, nats: null, masterKeyFile: null });
+  expect(startsWorker).toBe(true);
+});
+
+test("whoever shares a database or NATS starts no worker unless told to", () => {
+  const env = { HOME: dir, ...DATABASE, FORMATION_MASTER_KEY_FILE: secret("master") };
+  expect(readHttpConfiguration({}, env).startsWorker).toBe(false);
+  expect(readHttpConfiguration({}, { HOME: dir, FORMATION_NATS_URL: "nats://n:4222" }).startsWorker).toBe(
+    false,
+  );
+  expect(readHttpConfiguration({}, { ...env, FORMATION_WORKER: "auto" }).startsWorker).toBe(true);
+});
+
+test("servers of one database share the key that seals what is in it; workers need none", () => {
+  expect(ofServer(DATABASE)).toEqual([expect.stringMatching(/^FORMATION_MASTER_KEY_FILE: /)]);
+  expect(ofWorker(DATABASE)).toEqual([]);
+});
+
+test("all that is wrong is told at once, and nothing of a secret", () => {
+  const told = ofServer({
+    FORMATION_DATABASE_URL: "mysql://x:hunter2@db/formation",
+    FORMATION_NATS_URL: "nats://ok:4222,http://no",
+    FORMATION_NATS_REPLICAS: "2",
+    FORMATION_HTTP_PORT: "x",
+    FORMATION_LOG_LEVEL: "loud",
+  });
+  const named = told.map((line) => line.split(":", 1)[0]);
+  expect(named.sort()).toEqual([
+    "FORMATION_DATABASE_URL",
+    "FORMATION_HTTP_PORT",
+    "FORMATION_LOG_LEVEL",
+    "FORMATION_NATS_REPLICAS",
+    "FORMATION_NATS_URL",
+  ]);
+  expect(told.join()).not.toContain("hunter2");
+});
+
+test("settings that contradict each other are told", () => {
+  const [nkey, open] = [secret("nkey"), secret("open", 0o604)];
+  const nats = { FORMATION_NATS_URL: "tls://n:4222" };
+  const cases: [Record<string, string>, RegExp][] = [
+    [{ FORMATION_NATS_NKEY: nkey }, /FORMATION_NATS_URL/],
+    [{ ...nats, FORMATION_NATS_NKEY: nkey, FORMATION_NATS_CREDS: nkey }, /exclude/],
+    [{ ...nats, FORMATION_NATS_CERT: nkey }, /together/],
+    [{ ...nats, FORMATION_NATS_NKEY: open }, /chmod 600/],
+    [{ ...nats, FORMATION_NATS_NKEY: join(dir, "nowhere") }, /ENOENT/],
+    [{ FORMATION_DATABASE_PASSWORD_FILE: nkey }, /FORMATION_DATABASE_URL/],
+    [
+      { FORMATION_DATABASE_URL: "postgres://a:b@c/d", FORMATION_DATABASE_PASSWORD_FILE: nkey },
+      /password already/,
+    ],
+  ];
+  for (const [env, what] of cases)
+    expect(ofWorker(env), JSON.stringify(env)).toEqual([expect.stringMatching(what)]);
+});
+
+test("a worker says what it is called, what it has and where it is watched", () => {
+  const configuration = readWorkerConfiguration(
+    {},
+    {
+      HOME: dir,
+      FORMATION_NODE_NAME: "rack-1",
+      FORMATION_NODE_LABELS: "zone=a, disk=ssd",
+      FORMATION_HEALTH_ADDRESS: "[::1]:9464",
+      FORMATION_DRAIN_SECONDS: "5",
+    },
+  );
+  expect(configuration.node).toEqual({ name: "rack-1", labels: { zone: "a", disk: "ssd" } });
+  expect(configuration.health).toEqual({ host: "::1", port: 9464 });
+  expect(configuration.drainMs).toBe(5000);
+  expect(ofWorker({ FORMATION_NODE_LABELS: "zone" })).toEqual([expect.stringContaining("key=value")]);
+  expect(ofWorker({ FORMATION_HEALTH_ADDRESS: "9464" })).toHaveLength(1);
+  expect(ofWorker({ FORMATION_NODE_NAME: "rack 1" })).toHaveLength(1);
+});
+
+test("a node among many has an address of its own for its VMs", () => {
+  expect(ofWorker({ ...DATABASE, FORMATION_BIND_ADDRESS: "0.0.0.0" })).toHaveLength(1);
+  expect(ofWorker({ ...DATABASE, FORMATION_BIND_ADDRESS: "10.0.0.7" })).toEqual([]);
+  expect(ofWorker({ FORMATION_BIND_ADDRESS: "0.0.0.0" })).toEqual([]);
+});
+
+test("no text makes settings of labels that break their rules", () => {
+  fc.assert(
+    fc.property(fc.string({ unit: "binary", maxLength: 80 }), (text) => {
+      try {
+        const { labels } = readWorkerConfiguration({}, { HOME: dir, FORMATION_NODE_LABELS: text }).node;
+        for (const [key, value] of Object.entries(labels)) {
+          expect(key).toMatch(/^[a-z0-9._/-]{1,63}$/);
+          expect(value.length).toBeLessThan(64);
+        }
+      } catch (error) {
+        expect(error).toMatchObject({ code: "invalid" });
+      }
+    }),
+  );
+});
+
+test("what deploy/ sets are settings that there are", () => {
+  const known = [VARIABLES, SHARED_VARIABLES, HTTP_VARIABLES, WORKER_VARIABLES].flatMap((each) =>
+    Object.keys(each),
+  );
+  // The roles' passwords are for psql.
+  known.push("FORMATION_SERVER_PASSWORD", "FORMATION_WORKER_PASSWORD");
+  const deploy = join(import.meta.dirname, "../../../deploy");
+  let seen = 0;
+  for (const entry of readdirSync(deploy, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const text = readFileSync(join(entry.parentPath, entry.name), "utf8");
+    for (const [name] of text.matchAll(/\bFORMATION_[A-Z_]+\b/g)) {
+      expect(known, entry.name).toContain(name);
+      seen++;
+    }
+  }
+  expect(seen).toBeGreaterThan(20);
+});
