@@ -1,0 +1,57 @@
+// A real nats-server from this machine's packages, configured by deploy/nats as a real one is: each process with a key and
+// rights of its own. Its data lies in a directory of ours and goes with it.
+
+import { chownSync, copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { accepts, accountOf, freePort, type Program, type Say, start, until } from "./processes.ts";
+
+export interface Nats {
+  url: string;
+  port: number;
+  dataDir: string;
+  program(): Program;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** SIGKILL. */
+  kill(): Promise<void>;
+}
+
+const DEPLOY = join(import.meta.dirname, "../../deploy/nats");
+
+/** @param users the entries of `authorization.users`, one for each process. */
+export async function startNats(root: string, users: readonly string[], say: Say): Promise<Nats> {
+  const account = accountOf("nats");
+  const home = join(root, "nats");
+  const dataDir = join(home, "data");
+  const config = join(home, "nats.conf");
+  mkdirSync(home, { mode: 0o700 });
+  copyFileSync(join(DEPLOY, "nats.conf"), config);
+  writeFileSync(join(home, "users.conf"), `users: [\n${users.join(",\n")}]\n`, { mode: 0o600 });
+  if (account)
+    for (const path of [home, config, join(home, "users.conf")]) chownSync(path, account.uid, account.gid);
+  const port = await freePort();
+  let program: Program;
+  const begin = async () => {
+    program = start("nats-server", {
+      file: "nats-server",
+      args: ["-c", config, "-a", "127.0.0.1", "-p", String(port), "-sd", dataDir],
+      env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
+      account,
+      cwd: home,
+    });
+    await until(() => accepts(port), { what: "NATS", say, program });
+  };
+  say("NATS: starting, with a key for each process");
+  await begin();
+  return {
+    url: `nats://127.0.0.1:${port}`,
+    port,
+    dataDir,
+    program: () => program,
+    start: begin,
+    async stop() {
+      await program.stop(10_000);
+    },
+    kill: () => program.kill(),
+  };
+}
