@@ -11,6 +11,7 @@ import { leaseLaws } from "./conformance/leases.ts";
 import { nodeLaws } from "./conformance/nodes.ts";
 import { pageLaws } from "./conformance/pages.ts";
 import { quotaLaws } from "./conformance/quotas.ts";
+import { racingLaws } from "./conformance/racing.ts";
 import { requestLaws } from "./conformance/requests.ts";
 import { sweepLaws } from "./conformance/sweeping.ts";
 import { type Opened, refused, testClock, type World, world } from "./conformance/world.ts";
@@ -45,6 +46,7 @@ export function describeStore(name: string, open: (clock: Clock) => Promise<Open
     describe("counters", () => counterLaws(current, another));
     describe("audit log", () => auditLaws(current));
     describe("quotas", () => quotaLaws(current, another));
+    describe("many at once", () => racingLaws(current, another));
     describe("any history", () =>
       anyHistory(async () => {
         const clock = testClock();
