@@ -13,13 +13,16 @@ export interface Records {
   owner: string;
   key: string;
   token: string;
+  /** The node that it runs on. */
+  node: string;
 }
 
 /**
  * What a call can reach: a record that it names, a list of records, or nothing that is there yet because it makes something.
  * Of somebody else's, a record is not found, a list is empty; a token that is fenced in may make nothing outside its fence.
+ * Or what is the operator's: only an admin may.
  */
-export type Reach = "record" | "list" | "new";
+export type Reach = "record" | "list" | "new" | "operator";
 
 export interface ToolRow {
   reach: Reach;
@@ -56,6 +59,7 @@ export const TOOL_ROWS: Readonly<Record<ToolName, ToolRow>> = {
   operation_get: { reach: "record", input: ({ op }) => ({ id: op, wait_seconds: 0 }) },
   operation_list: { reach: "list", input: () => ({}) },
   operation_cancel: { reach: "record", input: ({ op }) => ({ operation_id: op }) },
+  node_list: { reach: "operator", input: () => ({}) },
 };
 
 /** The ancestor's names with its parameters; which of our tools each is, the server says itself. */
@@ -120,6 +124,12 @@ export const ROUTE_ROWS: Readonly<Record<string, RouteRow>> = {
   "PUT /api/quota/{id}": { ...byId("owner", "/api/quota/"), body: { vcpus: 64 } },
   "DELETE /api/quota/{id}": byId("owner", "/api/quota/"),
   "GET /api/audit": {},
+  "GET /api/nodes": {},
+  "GET /api/nodes/{id}": byId("node", "/api/nodes/"),
+  "POST /api/nodes/{id}/cordon": { ...byId("node", "/api/nodes/", "/cordon"), body: {} },
+  "POST /api/nodes/{id}/uncordon": { ...byId("node", "/api/nodes/", "/uncordon"), body: {} },
+  "POST /api/nodes/{id}/drain": { ...byId("node", "/api/nodes/", "/drain"), body: { instances: "stop" } },
+  "DELETE /api/nodes/{id}": byId("node", "/api/nodes/"),
 };
 
 /** Every route that is for everybody: a new one has to be written down here. */
