@@ -1,0 +1,142 @@
+// The queue of the simulation: the embedded one, with a network before it that loses, doubles, delays and reorders what
+// is sent, and hands messages to processes that may be dead, paused or cut off.
+
+import type { ChangeEvent, WakeMessage } from "@formation-mcp/contract";
+import { FormationError } from "@formation-mcp/contract";
+import type { Consumer, Queue } from "@formation-mcp/queue";
+import type { Chance } from "./chance.ts";
+import { cancel, later, NOWHERE, pause, within } from "./time.ts";
+import type { Truth } from "./truth.ts";
+import { type Link, overWire } from "./wire.ts";
+
+interface Taker {
+  link: Link;
+  subjects: ReadonlySet<string>;
+  slots: number;
+  busy: number;
+  handler: (message: WakeMessage, subject: string) => Promise<void>;
+}
+
+interface Listener {
+  link: Link;
+  tell: (event: ChangeEvent) => void;
+}
+
+export interface Troubles {
+  lost: number;
+  doubled: number;
+  late: number;
+  lateMs: number;
+}
+
+export interface Bus {
+  /** The queue as one process reaches it. */
+  reach(link: Link): Queue;
+  /** Forgets the consumers and subscriptions of a process that ended. */
+  forget(link: Link): void;
+  troubles: Troubles;
+}
+
+/** A message that nobody acknowledged comes again after this. */
+const ACK_MS = 10_000;
+
+/** @param subjects all that are ever used: messages on them are kept until somebody takes them. */
+export async function openBus(
+  queue: Queue,
+  subjects: { work: string[]; control: string[] },
+  truth: Truth,
+  chance: Chance,
+): Promise<Bus> {
+  const takers = new Map<string, Taker[]>();
+  const listeners = new Set<Listener>();
+  const troubles: Troubles = { lost: 0, doubled: 0, late: 0, lateMs: 20_000 };
+
+  const deliver = async (message: WakeMessage, subject: string) => {
+    const able = (takers.get(subject) ?? []).filter(
+      ({ busy, slots, link }) => busy < slots && link.place.alive,
+    );
+    if (able.length === 0) throw new FormationError("unavailable", "Nobody takes it.");
+    const taker = chance.pick(able);
+    taker.busy++;
+    const taken = new Promise<void>((resolve, reject) => {
+      const { link } = taker;
+      const limit = later(ACK_MS, NOWHERE, () =>
+        reject(new FormationError("unavailable", "Nobody acknowledged it.")),
+      );
+      if (link.cut.queue) return;
+      later(chance.between(0.1, 2), link.place, () => {
+        cancel(limit);
+        taker.handler(message, subject).then(resolve, reject);
+      });
+    });
+    await taken.finally(() => void taker.busy--);
+  };
+  const spread = (event: ChangeEvent) => {
+    const { lost } = troubles;
+    const wait = chance.happens(troubles.late) ? chance.between(1, troubles.lateMs) : chance.between(0.2, 3);
+    later(wait, NOWHERE, () => {
+      for (const { link, tell } of listeners) {
+        const { place, cut } = link;
+        if (!place.alive || place.paused || cut.queue || (lost > 0 && chance.happens(lost))) continue;
+        within(place, () => tell(event));
+      }
+    });
+  };
+  await queue.consume(subjects.work, { slots: 64 }, deliver);
+  await queue.consume(subjects.control, { slots: 512 }, deliver);
+  await queue.subscribe(spread);
+
+  const publish = async (subject: string, id: string, message: WakeMessage) => {
+    const send = (name: string) => queue.publish(subject, name, message).catch(() => undefined);
+    if (chance.happens(troubles.lost)) return truth.count("messages lost");
+    if (chance.happens(troubles.late)) {
+      truth.count("messages late");
+      later(chance.between(1, troubles.lateMs), NOWHERE, () => void send(id));
+    } else await send(id);
+    if (!chance.happens(troubles.doubled)) return;
+    truth.count("messages doubled");
+    later(chance.between(1, troubles.lateMs), NOWHERE, () => void send(`${id}.again`));
+  };
+
+  const reach = (link: Link): Queue => ({
+    publish: (subject, id, message) =>
+      overWire(link, "queue", "publish", () => publish(subject, id, message)),
+    async consume(wanted, { slots }, handler): Promise<Consumer> {
+      await pause(1);
+      const taker: Taker = { link, subjects: new Set(wanted), slots, busy: 0, handler };
+      for (const subject of wanted) takers.set(subject, [...(takers.get(subject) ?? []), taker]);
+      const close = async () => drop(takers, (each) => each === taker);
+      return { close, [Symbol.asyncDispose]: close };
+    },
+    async emit(event) {
+      if (link.cut.queue) return;
+      later(chance.between(0.1, 1), NOWHERE, () => void queue.emit(event));
+    },
+    async subscribe(tell) {
+      const listener = { link, tell };
+      listeners.add(listener);
+      return { [Symbol.asyncDispose]: async () => void listeners.delete(listener) };
+    },
+    deadLetters: (limit) => queue.deadLetters(limit),
+    sweep: () => overWire(link, "queue", "sweep", () => queue.sweep()),
+    close: async () => {},
+  });
+  return {
+    reach,
+    troubles,
+    forget(link) {
+      drop(takers, (taker) => taker.link === link);
+      for (const listener of listeners) if (listener.link === link) listeners.delete(listener);
+    },
+  };
+}
+
+function drop(takers: Map<string, Taker[]>, which: (taker: Taker) => boolean): void {
+  for (const [subject, list] of takers) {
+    if (list.some(which))
+      takers.set(
+        subject,
+        list.filter((taker) => !which(taker)),
+      );
+  }
+}

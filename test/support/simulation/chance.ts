@@ -1,0 +1,41 @@
+// Every choice of a simulation, from its seed alone.
+
+import { generator } from "../../../bench/statistics.ts";
+
+export interface Chance {
+  /** A number in [0, 1). */
+  next(): number;
+  /** Whether something of this likelihood happens now. */
+  happens(likelihood: number): boolean;
+  between(low: number, high: number): number;
+  whole(low: number, high: number): number;
+  pick<T>(items: readonly T[]): T;
+  /** A time to wait for what happens on average every so often. */
+  wait(meanMs: number): number;
+  bytes(count: number): Uint8Array;
+  /** Choices of its own, which do not depend on how many others were made. */
+  branch(name: string): Chance;
+}
+
+export function chance(seed: number): Chance {
+  const next = generator(Math.imul(seed, 0x9e3779b1) ^ 0x5bd1e995);
+  const between = (low: number, high: number) => low + next() * (high - low);
+  const whole = (low: number, high: number) => Math.floor(between(low, high + 1));
+  return {
+    next,
+    happens: (likelihood) => next() < likelihood,
+    between,
+    whole,
+    pick: <T>(items: readonly T[]) => items[Math.floor(next() * items.length)] as T,
+    wait: (meanMs) => -Math.log(1 - next()) * meanMs,
+    bytes: (count) => Uint8Array.from({ length: count }, () => whole(0, 255)),
+    branch: (name) => chance(seed ^ hash(name)),
+  };
+}
+
+/** FNV-1a, 32 bits. */
+export function hash(text: string): number {
+  let value = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
+  return value >>> 0;
+}

@@ -1,0 +1,221 @@
+// One simulation from its seed: the world is made, users live in it while things go wrong, everything is put right, and
+// what came of it is judged.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { controlSubject, type Logger, NO_QUOTA, SUBJECTS } from "@formation-mcp/contract";
+import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
+import { openBus } from "./bus.ts";
+import { type Chance, chance } from "./chance.ts";
+import { unleash } from "./chaos.ts";
+import { memoryArtifacts } from "./foundry.ts";
+import { SimulatedNode, type Surroundings } from "./nodes.ts";
+import { SimulatedServer } from "./servers.ts";
+import { elapsed, install, later, NOWHERE, passUntil, pause, realNow, trueTime, within } from "./time.ts";
+import { truth as newTruth, type Truth } from "./truth.ts";
+import { type Crowd, User } from "./users.ts";
+import { disagreements, judge, unfinished } from "./verdict.ts";
+import { watched } from "./watch.ts";
+
+export interface Size {
+  seed: number;
+  nodes: number;
+  operations: number;
+}
+
+export interface Report extends Size {
+  offences: string[];
+  counts: Record<string, number>;
+  virtualSeconds: number;
+  seconds: number;
+}
+
+const SERVERS = 4;
+/** How long records and reality may differ after everything was put right: a reconciling, a sweep, a lease. */
+const SETTLED_MS = 20 * 60_000;
+/** After this, what still waits for room is called off by its owners. */
+const PATIENCE_MS = 8 * 60_000;
+
+export async function experiment(size: Size, progress: (line: string) => void = () => {}): Promise<Report> {
+  const began = realNow();
+  const random = chance(size.seed);
+  install(random.branch("anything").next);
+  const truth = newTruth();
+  const directory = mkdtempSync(join(tmpdir(), "simulation-"));
+  try {
+    await play(size, random, truth, directory, progress);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+  return {
+    ...size,
+    offences: truth.offences,
+    counts: Object.fromEntries([...truth.counts].sort()),
+    virtualSeconds: Math.round(elapsed() / 1000),
+    seconds: Math.round((realNow() - began) / 1000),
+  };
+}
+
+async function play(
+  size: Size,
+  random: Chance,
+  truth: Truth,
+  directory: string,
+  progress: (line: string) => void,
+): Promise<void> {
+  const clock = { now: trueTime };
+  const logger: Logger = {
+    log(level, message) {
+      if (level === "error") truth.count(`error: ${message.replaceAll(/[a-z]+_[0-9a-z]{36}/g, "…")}`);
+    },
+  };
+  const quota = {
+    ...NO_QUOTA,
+    instances: 12,
+    vcpus: 16,
+    memory_mb: 8192,
+    disk_gb: 80,
+    builds: 4,
+    operations_per_minute: 60,
+  };
+  const real = await openSqliteStore({ path: ":memory:", clock });
+  const { store, ledger } = watched(real, truth, quota);
+  const queuePath = join(directory, "queue.db");
+  const queue = await openEmbeddedQueue({ path: queuePath, clock, pollMs: 0 });
+  const deadly = { likelihood: 0 };
+  const trouble = { lost: 0, late: 0, lateMs: 0 };
+  const given: Omit<Surroundings, "bus"> = {
+    store,
+    artifacts: memoryArtifacts(),
+    truth,
+    logger,
+    deadly,
+    trouble,
+  };
+  const bus = { current: null as Surroundings["bus"] | null };
+  const surroundings: Surroundings = {
+    ...given,
+    get bus() {
+      if (!bus.current) throw new Error("The bus is not there yet.");
+      return bus.current;
+    },
+  };
+  const nodes = Array.from({ length: size.nodes }, (_, at) => {
+    const own = random.branch(`node ${at}`);
+    const capacity = {
+      vcpus: own.whole(3, 8),
+      memory_mb: 1024 * own.whole(3, 8),
+      disk_gb: own.whole(30, 90),
+    };
+    return new SimulatedNode(`node-${at}`, capacity, { zone: `z${at % 3}` }, surroundings, own);
+  });
+  const control = nodes.map(({ id }) => controlSubject(id));
+  bus.current = await openBus(
+    queue,
+    { work: [SUBJECTS.build, SUBJECTS.ship], control },
+    truth,
+    random.branch("bus"),
+  );
+  const servers = Array.from(
+    { length: SERVERS },
+    (_, at) =>
+      new SimulatedServer(
+        `server-${at}`,
+        { ...surroundings, bus: surroundings.bus, quota },
+        random.branch(`server ${at}`),
+      ),
+  );
+  for (const server of servers) server.start();
+  for (const node of nodes) later(random.between(0, 5000), NOWHERE, () => node.start());
+
+  watchOver(nodes, truth);
+
+  let over = false;
+  const crowd: Crowd = {
+    servers,
+    truth,
+    accepted: new Set(),
+    thinkMs: 4000,
+    instances: 9,
+    isOver: () => over || ledger.operations.size >= size.operations || truth.offences.length > 0,
+  };
+  const users = Array.from(
+    { length: Math.max(3, Math.ceil(size.nodes / 3)) },
+    (_, at) => new User(`owner-${at}`, crowd, random.branch(`user ${at}`)),
+  );
+  let done = false;
+  const said = { at: 0 };
+  const story = within(NOWHERE, async () => {
+    await pause(8000);
+    const chaos = unleash(
+      { ...surroundings, bus: surroundings.bus, nodes, servers, queuePath },
+      random.branch("chaos"),
+    );
+    await Promise.all(users.map((user) => user.live()));
+    over = true;
+    if (truth.offences.length > 0) return;
+    progress(`put right at ${(elapsed() / 1000).toFixed(0)} s`);
+    await chaos.end();
+    await settle();
+    await judge(real, nodes, ledger, crowd.accepted, truth);
+  });
+  const settle = async () => {
+    const end = elapsed() + SETTLED_MS;
+    let calledOff = false;
+    const given_up = elapsed() + PATIENCE_MS;
+    for (;;) {
+      const open = await unfinished(real);
+      const differ = open.length > 0 ? [] : await disagreements(real, nodes);
+      if (elapsed() >= end || truth.offences.length > 0 || (open.length === 0 && differ.length === 0)) return;
+      if (elapsed() >= given_up && !calledOff) {
+        calledOff = true;
+        truth.count("called off", open.length);
+        for (const { id } of open) await store.requestCancel(null, id).catch(() => null);
+      }
+      await pause(5000);
+    }
+  };
+  story.then(
+    () => {
+      done = true;
+    },
+    (error: Error) => {
+      truth.offence(error.stack ?? String(error));
+      done = true;
+    },
+  );
+  await passUntil(() => {
+    if (realNow() - said.at > 5000) {
+      said.at = realNow();
+      progress(
+        `${(elapsed() / 1000).toFixed(0)} s: ${ledger.operations.size} operations, ${ledger.claims} claims`,
+      );
+    }
+    return done;
+  });
+  const named =
+    truth.offences
+      .slice(0, 5)
+      .join(" ")
+      .match(/(vm|bld|op|dep)_[0-9a-z]{36}|node-\d+/g) ?? [];
+  for (const about of new Set(named.map((name) => truth.instanceOf(`${name}.1`) ?? name))) {
+    for (const line of truth.history(about)) progress(`${about}: ${line}`);
+  }
+}
+
+/** Sees for how long each node has been well, and looks for what two that are well both run. */
+function watchOver(nodes: SimulatedNode[], truth: Truth): void {
+  const since = new Map<string, number>();
+  truth.wellFor = (host) => elapsed() - (since.get(host) ?? elapsed());
+  within(NOWHERE, () => {
+    setInterval(() => {
+      for (const { name, well } of nodes) {
+        if (!well) since.delete(name);
+        else if (!since.has(name)) since.set(name, elapsed());
+      }
+      truth.lookForDoubled();
+    }, 500);
+  });
+}

@@ -1,0 +1,165 @@
+// The nodes of a simulation: a host, the worker's process on it and what becomes of both: ended at any step, paused, cut
+// off, without power, with a wrong clock, and back again.
+
+import type { Artifacts } from "@formation-mcp/artifacts";
+import { type Id, type Logger, newId } from "@formation-mcp/contract";
+import type { Store } from "@formation-mcp/operations";
+import { createWorker, type Worker } from "@formation-mcp/pack-manager";
+import type { Bus } from "./bus.ts";
+import type { Chance } from "./chance.ts";
+import { builderOn } from "./foundry.ts";
+import { Host, hypervisorOn } from "./host.ts";
+import {
+  elapsed,
+  later,
+  NOWHERE,
+  type Place,
+  placeNamed,
+  resume,
+  SCRATCH,
+  trueTime,
+  within,
+} from "./time.ts";
+import type { Resources, Truth } from "./truth.ts";
+import { type Link, storeOver } from "./wire.ts";
+
+export interface Surroundings {
+  store: Store;
+  bus: Bus;
+  artifacts: Artifacts;
+  truth: Truth;
+  logger: Logger;
+  /** How likely a process ends at one of its steps. */
+  deadly: { likelihood: number };
+  trouble: Link["trouble"];
+}
+
+const NEVER = new Promise<never>(() => {});
+
+export class SimulatedNode {
+  readonly id: Id<"node">;
+  readonly name: string;
+  readonly host: Host;
+  readonly cut = { store: false, queue: false };
+  /** How far this node's clock is off, in milliseconds. */
+  skewMs = 0;
+  worker: Worker | null = null;
+  readonly #surroundings: Surroundings;
+  readonly #chance: Chance;
+  readonly #labels: Record<string, string>;
+  #place: Place | null = null;
+  #link: Link | null = null;
+  #lives = 0;
+
+  constructor(
+    name: string,
+    capacity: Resources,
+    labels: Record<string, string>,
+    given: Surroundings,
+    chance: Chance,
+  ) {
+    this.name = name;
+    this.#labels = labels;
+    this.#surroundings = given;
+    this.#chance = chance;
+    this.id = newId("node", { now: trueTime }, (count) => chance.bytes(count));
+    this.host = new Host(name, capacity, given.truth, chance.branch("host"));
+  }
+
+  get running(): boolean {
+    return this.#place?.alive === true;
+  }
+
+  get paused(): boolean {
+    return this.#place?.paused === true;
+  }
+
+  /** Whether its worker can do its work now. */
+  get well(): boolean {
+    return this.running && !this.paused && !this.cut.store;
+  }
+
+  /** Starts the worker's process; one that can't begin is started again by whoever watches it. */
+  start(): void {
+    if (this.running || !this.host.power.alive) return;
+    const { store, bus, artifacts, logger, trouble } = this.#surroundings;
+    const where = placeNamed(`${this.name} #${++this.#lives}`);
+    const mishap = (step: string) => this.#mishap(where, step);
+    const link: Link = {
+      place: where,
+      chance: this.#chance.branch(where.name),
+      mishap,
+      cut: this.cut,
+      trouble,
+    };
+    this.#place = where;
+    this.#link = link;
+    within(where, () => {
+      const worker = createWorker({
+        store: storeOver(store, link),
+        queue: bus.reach(link),
+        artifacts,
+        builder: builderOn(this.host, mishap),
+        hypervisor: hypervisorOn(this.host, where, mishap),
+        scratchDir: `${SCRATCH}/${this.name}`,
+        node: {
+          id: this.id,
+          name: this.name,
+          labels: this.#labels,
+          capacity: this.host.load.capacity,
+          engine: { builder: "simulated", hypervisor: "simulated", accelerator: "tcg", profile: "root" },
+          pid: 1,
+          program: "1.0.0",
+        },
+        clock: { now: () => trueTime() + this.skewMs },
+        monotonic: elapsed,
+        hostBootedAt: () => this.host.bootedAt + this.skewMs,
+        logger,
+        settings: { operationKeptMs: 7 * 86_400_000 },
+      });
+      this.worker = worker;
+      worker.start().catch(() => this.#end(where, 3000));
+    });
+  }
+
+  /** Ends the worker's process as kill -9 does. Machines run on. */
+  kill(): void {
+    if (this.#place) this.#end(this.#place, null);
+  }
+
+  pause(): void {
+    if (this.#place) this.#place.paused = true;
+  }
+
+  resume(): void {
+    if (this.#place?.paused) resume(this.#place);
+  }
+
+  /** The power goes. */
+  fail(): void {
+    this.kill();
+    this.host.fail();
+  }
+
+  boot(): void {
+    if (!this.host.power.alive) this.host.boot();
+  }
+
+  async #mishap(where: Place, step: string): Promise<void> {
+    if (!where.alive) return NEVER;
+    const { deadly, truth } = this.#surroundings;
+    if (deadly.likelihood === 0 || !this.#chance.happens(deadly.likelihood)) return;
+    truth.count("workers ended at a step");
+    truth.note(this.name, `worker ended ${step}`);
+    this.#end(where, this.#chance.wait(15_000));
+    return NEVER;
+  }
+
+  #end(where: Place, backAfterMs: number | null): void {
+    if (!where.alive) return;
+    where.alive = false;
+    this.host.processEnded();
+    if (this.#link) this.#surroundings.bus.forget(this.#link);
+    if (backAfterMs !== null) later(backAfterMs, NOWHERE, () => this.start());
+  }
+}

@@ -1,0 +1,236 @@
+// Virtual time: every timer of this process goes into one queue and fires in its order, as fast as the code behind it
+// runs. A timer belongs to the place (a simulated process) in which it was made: it waits while that is paused and never
+// fires once that is dead.
+
+import { AsyncLocalStorage } from "node:async_hooks";
+import fs from "node:fs";
+import fsPromises from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
+import timersPromises from "node:timers/promises";
+
+/** A simulated process, or a host: what it waits for is gone when it is. */
+export interface Place {
+  readonly name: string;
+  alive: boolean;
+  paused: boolean;
+  readonly parked: Timer[];
+}
+
+export function placeNamed(name: string): Place {
+  return { name, alive: true, paused: false, parked: [] };
+}
+
+/** The place of what is no process: networks, databases, the experiment itself. */
+export const NOWHERE = placeNamed("nowhere");
+/** Where virtual files are: what the code under test makes there is forgotten at once. */
+export const SCRATCH = "/simulated";
+/** A moment in 2026, so that ids and times look like those of a real day. */
+const BEGIN = 1_790_000_000_000;
+/** So many timers at one moment are a loop that never lets time pass. */
+const STUCK = 2_000_000;
+
+const here = new AsyncLocalStorage<Place>();
+const realSetImmediate = setImmediate;
+const realPerformance = performance.now.bind(performance);
+
+class Timer {
+  at: number;
+  readonly order: number;
+  readonly place: Place;
+  readonly every: number | null;
+  act: (() => void) | null;
+
+  constructor(at: number, place: Place, every: number | null, act: () => void) {
+    this.at = at;
+    this.order = made++;
+    this.place = place;
+    this.every = every;
+    this.act = act;
+  }
+
+  ref(): this {
+    return this;
+  }
+  unref(): this {
+    return this;
+  }
+  hasRef(): boolean {
+    return true;
+  }
+  [Symbol.toPrimitive](): number {
+    return this.order;
+  }
+}
+
+let made = 0;
+let now = 0;
+let heap: Timer[] = [];
+let cancelled = 0;
+
+const before = (a: Timer, b: Timer) => a.at < b.at || (a.at === b.at && a.order < b.order);
+
+function push(timer: Timer): void {
+  let at = heap.length;
+  heap.push(timer);
+  while (at > 0) {
+    const up = (at - 1) >> 1;
+    const parent = heap[up] as Timer;
+    if (!before(timer, parent)) break;
+    heap[at] = parent;
+    at = up;
+  }
+  heap[at] = timer;
+}
+
+function pop(): Timer | undefined {
+  const first = heap[0];
+  const last = heap.pop();
+  if (first === undefined || last === undefined || first === last) return first;
+  let at = 0;
+  for (;;) {
+    let child = 2 * at + 1;
+    if (child >= heap.length) break;
+    if (child + 1 < heap.length && before(heap[child + 1] as Timer, heap[child] as Timer)) child++;
+    if (!before(heap[child] as Timer, last)) break;
+    heap[at] = heap[child] as Timer;
+    at = child;
+  }
+  heap[at] = last;
+  return first;
+}
+
+function add(ms: number, every: boolean, act: () => void): Timer {
+  const wait = Math.max(ms || 0, 1);
+  const timer = new Timer(now + wait, here.getStore() ?? NOWHERE, every ? wait : null, act);
+  push(timer);
+  return timer;
+}
+
+/** What was to happen after a while will not. */
+export function cancel(timer: unknown): void {
+  if (!(timer instanceof Timer) || timer.act === null) return;
+  timer.act = null;
+  // Deadlines far ahead are cancelled all the time: they are not carried along until then.
+  if (++cancelled < 1000 || cancelled < heap.length / 2) return;
+  const kept = heap.filter((each) => each.act !== null);
+  heap = [];
+  cancelled = 0;
+  for (const each of kept) push(each);
+}
+
+/** Resolves when no promise of this process has anything left to do. */
+const drained = () => new Promise<void>((resolve) => realSetImmediate(resolve));
+
+/** Milliseconds since the experiment began. */
+export function elapsed(): number {
+  return now;
+}
+
+/** Milliseconds since the epoch, as a clock that is right would say. */
+export function trueTime(): number {
+  return Math.floor(BEGIN + now);
+}
+
+/** Milliseconds of the real world, for measuring. */
+export const realNow = realPerformance;
+
+/** Does something in a place: the timers it makes, then and later, are that place's. */
+export function within<T>(where: Place, action: () => T): T {
+  return here.run(where, action);
+}
+
+/** Does something in a place after a while. */
+export function later(ms: number, where: Place, action: () => void): object {
+  const timer = new Timer(now + Math.max(ms, 0), where, null, action);
+  push(timer);
+  return timer;
+}
+
+/** Resolves after a while in the place that waits. */
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => void add(ms, false, resolve));
+}
+
+/** Lets a paused place go on with what it missed. */
+export function resume(where: Place): void {
+  where.paused = false;
+  for (const timer of where.parked.splice(0)) {
+    timer.at = now;
+    push(timer);
+  }
+}
+
+/** Lets time pass until the condition is true. @throws if nothing can happen any more, or time stands still. */
+export async function passUntil(done: () => boolean): Promise<void> {
+  let still = 0;
+  while (!done()) {
+    const timer = pop();
+    if (timer === undefined)
+      throw new Error("Nothing is waited for any more, and the experiment is not over.");
+    const { act, place: where } = timer;
+    if (act === null) {
+      cancelled--;
+      continue;
+    }
+    if (!where.alive) continue;
+    if (where.paused) {
+      where.parked.push(timer);
+      continue;
+    }
+    still = timer.at > now ? 0 : still + 1;
+    if (still > STUCK) throw new Error(`Time stands still in ${where.name}.`);
+    now = Math.max(now, timer.at);
+    if (timer.every === null) timer.act = null;
+    else {
+      timer.at = now + timer.every;
+      push(timer);
+    }
+    here.run(where, act);
+    await drained();
+  }
+}
+
+/** Puts virtual time in the place of the real one, for the rest of this process's life. */
+export function install(random: () => number): void {
+  const once = (act: (...given: unknown[]) => void, ms?: number, ...given: unknown[]) =>
+    add(ms ?? 0, false, () => act(...given));
+  Object.assign(globalThis, {
+    setTimeout: once,
+    setInterval: (act: (...given: unknown[]) => void, ms?: number, ...given: unknown[]) =>
+      add(ms ?? 0, true, () => act(...given)),
+    setImmediate: (act: (...given: unknown[]) => void, ...given: unknown[]) => once(act, 0, ...given),
+    clearTimeout: cancel,
+    clearInterval: cancel,
+    clearImmediate: cancel,
+  });
+  Date.now = trueTime;
+  Math.random = random;
+  Object.defineProperty(performance, "now", { value: () => now });
+  Object.assign(timersPromises, { setTimeout: delay, setImmediate: () => delay(0) });
+  const { mkdir, readdir, rm } = fsPromises;
+  const virtual = (path: unknown) => typeof path === "string" && path.startsWith(SCRATCH);
+  Object.assign(fsPromises, {
+    mkdir: async (...given: Parameters<typeof mkdir>) => (virtual(given[0]) ? undefined : mkdir(...given)),
+    readdir: async (path: string) => (virtual(path) ? [] : readdir(path)),
+    rm: async (...given: Parameters<typeof rm>) => (virtual(given[0]) ? undefined : rm(...given)),
+  });
+  // Nobody else writes the queue's file, and what inotify would report comes at no moment that could be replayed.
+  Object.assign(fs, { watch: () => ({ close() {}, on() {} }) });
+  syncBuiltinESMExports();
+}
+
+function delay<T>(ms = 0, value?: T, options: { signal?: AbortSignal } = {}): Promise<T | undefined> {
+  const { signal } = options;
+  return new Promise((resolve, reject) => {
+    const aborted = () => {
+      cancel(timer);
+      reject(Object.assign(new Error("The operation was aborted."), { name: "AbortError" }));
+    };
+    const timer = add(ms, false, () => {
+      signal?.removeEventListener("abort", aborted);
+      resolve(value);
+    });
+    if (signal?.aborted) aborted();
+    else signal?.addEventListener("abort", aborted, { once: true });
+  });
+}

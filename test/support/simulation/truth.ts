@@ -1,0 +1,114 @@
+// What is really so, whatever any process believes: which machine runs where, and what no history may ever show. The
+// simulation asks this at every change, not only at its end.
+
+import type { NodeRecord } from "@formation-mcp/contract";
+import { elapsed } from "./time.ts";
+
+export type Resources = NodeRecord["capacity"];
+
+/** What a host's machines and builds may take together. */
+export interface Load {
+  readonly host: string;
+  readonly capacity: Resources;
+  readonly used: Resources;
+}
+
+export interface Truth {
+  /** Offences found, each with its moment. */
+  readonly offences: string[];
+  /** How often each thing happened, for the report. */
+  readonly counts: Map<string, number>;
+  count(what: string, by?: number): void;
+  offence(what: string): void;
+  /** Which instance a deployment is of; told when it is submitted. */
+  deploymentOf(deployment: string, instance: string): void;
+  started(load: Load, machine: string): void;
+  ended(load: Load, machine: string): void;
+  /** Looks for instances that run twice although both nodes are well. */
+  lookForDoubled(): void;
+  /** For how long the worker of a host has been able to do its work, in milliseconds. */
+  wellFor: (host: string) => number;
+  /** Takes resources of a host, or gives them back with a negative sign. */
+  take(load: Load, what: Partial<Resources>, sign: 1 | -1, why: string): void;
+  /** The instance of a machine. */
+  instanceOf(machine: string): string | undefined;
+  note(about: string, what: string): void;
+  /** What was noted about something, latest last. */
+  history(about: string): string[];
+}
+
+const NOTES = 80;
+/**
+ * A worker that is dead, paused or cut off cannot end what its host runs. Once it has been well for so long (a lease and a
+ * start), it has.
+ */
+const WELL_MS = 60_000;
+
+export function truth(): Truth {
+  const offences: string[] = [];
+  const counts = new Map<string, number>();
+  const instances = new Map<string, string>();
+  const running = new Map<string, Map<string, string>>();
+  const notes = new Map<string, string[]>();
+  const doubled = new Set<string>();
+  const tellDoubled = (instance: string) => {
+    const where = [...(running.get(instance) ?? [])].map(([id, host]) => `${id} on ${host}`);
+    self.offence(`${instance} is doubled: ${where.join(", ")}`);
+  };
+  const self: Truth = {
+    offences,
+    counts,
+    count: (what, by = 1) => void counts.set(what, (counts.get(what) ?? 0) + by),
+    offence(what) {
+      offences.push(`at ${(elapsed() / 1000).toFixed(3)} s: ${what}`);
+    },
+    deploymentOf: (deployment, instance) => void instances.set(deployment, instance),
+    started(load, machine) {
+      const instance = self.instanceOf(machine);
+      if (instance === undefined) return self.offence(`${machine} runs on ${load.host} for no deployment`);
+      const all = running.get(instance) ?? new Map<string, string>();
+      all.set(machine, load.host);
+      running.set(instance, all);
+      self.note(instance, `${machine} runs on ${load.host}`);
+      self.count("machines started");
+      if (all.size > 1) {
+        self.count("machines left behind by silent workers");
+        doubled.add(instance);
+        // Whoever could look after the other machine has had the time to end it.
+        if ([...all].every(([id, host]) => id === machine || self.wellFor(host) >= WELL_MS))
+          tellDoubled(instance);
+      }
+    },
+    lookForDoubled() {
+      for (const instance of doubled) {
+        const all = running.get(instance);
+        if (!all || all.size < 2) doubled.delete(instance);
+        else if ([...all.values()].every((host) => self.wellFor(host) >= WELL_MS)) tellDoubled(instance);
+      }
+    },
+    wellFor: () => Number.POSITIVE_INFINITY,
+    ended(load, machine) {
+      const instance = self.instanceOf(machine) ?? "";
+      running.get(instance)?.delete(machine);
+      self.note(instance, `${machine} no longer runs on ${load.host}`);
+    },
+    take(load, what, sign, why) {
+      self.note(load.host, `${sign > 0 ? "+" : "-"} ${JSON.stringify(what)}: ${why}`);
+      for (const key of ["vcpus", "memory_mb", "disk_gb"] as const) {
+        load.used[key] += sign * (what[key] ?? 0);
+        if (sign > 0 && load.used[key] > load.capacity[key]) {
+          self.offence(`${load.host} has ${load.capacity[key]} ${key} and uses ${load.used[key]}: ${why}`);
+        }
+      }
+    },
+    instanceOf: (machine) => instances.get(machine.slice(0, machine.lastIndexOf("."))),
+    note(about, what) {
+      const lines = notes.get(about) ?? [];
+      lines.push(`${(elapsed() / 1000).toFixed(3)} ${what}`);
+      if (lines.length > NOTES) lines.shift();
+      notes.set(about, lines);
+    },
+    history: (about) => notes.get(about) ?? [],
+  };
+  return self;
+}

@@ -1,0 +1,116 @@
+// The store with an eye on it: what is submitted, claimed and ended goes into the ledger, and what no history may show is
+// an offence at once.
+
+import type { Quota } from "@formation-mcp/contract";
+import type { InstancePatch, Store } from "@formation-mcp/operations";
+import type { Truth } from "./truth.ts";
+
+export interface Ledger {
+  /** Every operation that was ever written, with how it ended. */
+  readonly operations: Map<string, "open" | "completed" | "failed" | "cancelled">;
+  /** How many attempts were begun. */
+  claims: number;
+}
+
+const RESOURCES = ["vcpus", "memory_mb", "disk_gb", "instances", "builds"] as const;
+
+export function watched(store: Store, truth: Truth, quota: Quota): { store: Store; ledger: Ledger } {
+  const ledger: Ledger = { operations: new Map(), claims: 0 };
+  const keys = new Map<string, string>();
+  const end = (id: string, state: "completed" | "failed" | "cancelled") => {
+    const before = ledger.operations.get(id);
+    if (before !== "open") truth.offence(`${id} was ${before} and ended again as ${state}`);
+    ledger.operations.set(id, state);
+    truth.count(`operations ${state}`);
+  };
+  const eye: Partial<Store> = {
+    async submit(submission) {
+      const { operation, idempotency, deployment, instance } = submission;
+      if (deployment) truth.deploymentOf(deployment.id, deployment.instance_id);
+      const result = await store.submit(submission);
+      const { owner, tool, id, input } = result.operation;
+      if (idempotency) {
+        const key = `${owner} ${operation.tool} ${idempotency.key}`;
+        const first = keys.get(key) ?? id;
+        keys.set(key, first);
+        if (first !== id) truth.offence(`${key} made ${first} and ${id}`);
+      }
+      if (result.replayed) return result;
+      ledger.operations.set(id, "open");
+      truth.count(`asked: ${tool}`);
+      if (input.kind !== "build") truth.note(input.instance_id, `${id} asked: ${JSON.stringify(input)}`);
+      if (result.operation.state !== "queued") end(id, result.operation.state as "completed");
+      if (instance || deployment) await checkQuota(owner);
+      return result;
+    },
+    async claim(request) {
+      const taken = await store.claim(request);
+      if (!taken) return taken;
+      ledger.claims++;
+      if (ledger.operations.get(taken.id) !== "open") truth.offence(`${taken.id} was claimed after its end`);
+      if (taken.attempt > 3) truth.offence(`${taken.id} has ${taken.attempt} attempts`);
+      const { free } = request;
+      note(
+        taken,
+        `claimed by ${request.node_id.slice(-6)}, attempt ${taken.attempt}: needs ${JSON.stringify(taken.needs)} of ${JSON.stringify(free)}`,
+      );
+      return taken;
+    },
+    async apply(lease, changes) {
+      await store.apply(lease, changes);
+      for (const { id, patch } of changes.instances ?? []) moved(id, `attempt ${lease.attempt}`, patch);
+    },
+    async observe(id, version, patch) {
+      const seen = await store.observe(id, version, patch);
+      moved(id, "observed", patch);
+      return seen;
+    },
+    async settle(lease, outcome, changes) {
+      const settled = await store.settle(lease, outcome, changes);
+      for (const { id, patch } of changes?.instances ?? []) moved(id, "settled", patch);
+      note(settled, `${outcome.state} -> ${settled.state}: ${settled.error?.message ?? ""}`);
+      if (settled.state !== "queued") end(settled.id, settled.state as "completed");
+      return settled;
+    },
+    async requestCancel(owner, id) {
+      const cancelled = await store.requestCancel(owner, id);
+      if (cancelled.state === "cancelled" && ledger.operations.get(id) === "open") end(id, "cancelled");
+      return cancelled;
+    },
+    async markLost(silentMs) {
+      const lost = await store.markLost(silentMs);
+      for (const { id } of lost) truth.note(id, "is lost");
+      truth.count("instances lost", lost.length);
+      return lost;
+    },
+    async sweep(options) {
+      const swept = await store.sweep(options);
+      for (const operation of swept.changed) {
+        note(operation, `swept: ${operation.state}: ${operation.error?.message ?? ""}`);
+        if (operation.ended_at !== null) end(operation.id, operation.state as "failed");
+      }
+      truth.count("wake-ups sent again", swept.resend.length);
+      return swept;
+    },
+  };
+  const note = ({ id, input }: { id: string; input: { kind: string } }, what: string) => {
+    if ("instance_id" in input) truth.note(String(input.instance_id), `${id} ${what}`);
+    else truth.note(id, what);
+  };
+  const moved = (id: string, who: string, { state, node_id, machine_id }: InstancePatch) => {
+    if (state ?? node_id ?? machine_id)
+      truth.note(id, `${who}: ${JSON.stringify({ state, node_id: node_id?.slice(-6), machine_id })}`);
+  };
+  const checkQuota = async (owner: string) => {
+    const used = await store.usage(owner);
+    for (const what of RESOURCES) {
+      const limit = quota[what];
+      if (limit !== null && used[what] > limit)
+        truth.offence(`${owner} has ${used[what]} ${what} of ${limit}`);
+    }
+  };
+  return {
+    store: new Proxy(store, { get: (target, name) => Reflect.get(eye, name) ?? Reflect.get(target, name) }),
+    ledger,
+  };
+}
