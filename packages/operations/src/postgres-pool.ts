@@ -15,7 +15,7 @@ const BROKEN_MS = 1000;
 const DOUBT_MS = 10_000;
 /** A row that another added first is met once more at the most by who looks again; a doubled id is met for ever. */
 const DOUBLED = 5;
-/** The server ends a statement by itself; a server that fell silent is given up so much later. */
+/** The server ends a statement by itself; a server that fell silent is given up at most so much later. */
 const SILENT_MS = 5000;
 
 export interface PoolOptions {
@@ -50,7 +50,7 @@ export class Transactions {
       ...connectionTo(url),
       connectionTimeoutMillis: Math.min(statementTimeoutMs, 5000),
       statement_timeout: statementTimeoutMs,
-      query_timeout: statementTimeoutMs + SILENT_MS,
+      query_timeout: statementTimeoutMs + Math.min(statementTimeoutMs, SILENT_MS),
       idle_in_transaction_session_timeout: statementTimeoutMs,
       options: `-c search_path=${searchPath}`,
     };
@@ -60,6 +60,8 @@ export class Transactions {
       idleTimeoutMillis: 60_000,
       pipeline: true,
     } as ClientConfig);
+    // Without a listener the break of a connection in use would end the process; whoever uses it is told by his question.
+    this.#pool.on("connect", (client) => client.on("error", () => {}));
     this.#pool.on("error", (error) => {
       logger.log("debug", "An idle connection to the database broke.", { error: error.message });
     });

@@ -1,8 +1,9 @@
-// One of several processes on the same file: `open`, `submit` without end, or one of those below, until nothing is left. It
+// One of several processes on the same file or, with STORE_URL, database: `open`, `submit` without end, or one of those below, until nothing is left. It
 // prints what it got only after the store acknowledged it.
 
 import { readSync, writeSync } from "node:fs";
 import { NO_QUOTA, newId } from "@formation-mcp/contract";
+import { openPostgresStore } from "@formation-mcp/operations/postgres";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { buildRequest } from "./request.ts";
 
@@ -10,7 +11,8 @@ const [role, path = ""] = process.argv.slice(2);
 const say = (line: string) => writeSync(1, `${line}\n`);
 say("up");
 readSync(0, new Uint8Array(1)); // All begin at the same moment.
-const store = await openSqliteStore({ path });
+const url = process.env["STORE_URL"];
+const store = url ? await openPostgresStore({ url }) : await openSqliteStore({ path });
 
 if (role === "open") say(String((await store.nodes()).length));
 if (role === "submit") for (;;) say((await store.submit(buildRequest())).operation.id);
