@@ -17,6 +17,10 @@ const BENCHES: Record<string, { what: string; run: () => Promise<(scope: Scope) 
     what: "operations: create, list and cleanup at 1 k, 100 k and 1 M",
     run: () => import("./store.ts").then((module) => module.benchStore),
   },
+  queue: {
+    what: "NATS and PostgreSQL: publish → claimed, and jobs/s of 1, 2 and 4 workers",
+    run: () => import("./queue.ts").then((module) => module.benchQueue),
+  },
   build: {
     what: "builds, cold and cached, against buildah + mke2fs",
     run: () => import("./build.ts").then((module) => module.benchBuild),
