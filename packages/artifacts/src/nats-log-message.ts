@@ -2,7 +2,8 @@
 // numbers of the messages before it, and up to which number all lines of the log are stored. A stream is read backwards
 // along these, so no reader needs a consumer. Whoever may write logs may have written anything.
 
-import { frame, type NumberedLine, unframe } from "./log-files.ts";
+import { LIMITS } from "@formation-mcp/contract";
+import { cutText, frame, type NumberedLine, unframe } from "./log-files.ts";
 import type { Kept, NatsStream } from "./nats-stream.ts";
 import type { LogLine } from "./port.ts";
 
@@ -58,7 +59,8 @@ export function writeMessage(
   head: Pick<LogMessage, "id" | "sure" | "streams" | "from" | "first" | "offset"> & { before: Pointer[] },
   lines: { number: number; line: LogLine }[],
 ): { data: Uint8Array; end: number } {
-  const text = lines.map(({ number, line }) => frame(number, line)).join("");
+  const cut = (line: LogLine) => ({ ...line, text: cutText(line.text, LIMITS.logLineBytes) });
+  const text = lines.map(({ number, line }) => frame(number, cut(line))).join("");
   const bytes = Buffer.from(text);
   const end = head.offset + bytes.length;
   const before = head.before.slice(0, KNOWN_BEFORE).map(({ seq, first, offset }) => [seq, first, offset]);

@@ -4,7 +4,7 @@
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { nuid } from "@nats-io/transport-node";
-import { checkLogName, checkStream, cutText } from "./log-files.ts";
+import { checkLogName, checkStream } from "./log-files.ts";
 import {
   logFilter,
   logSubject,
@@ -37,13 +37,14 @@ interface StreamEnd {
 interface LogEnd {
   /** The number of the log's last message, 0 for none. */
   seq: number;
+  /** Every line up to this number is stored. */
+  sure: number;
   next: number;
   streams: Map<string, StreamEnd>;
 }
 
-/** A message that was sent and not acknowledged. */
+/** A message that was sent and not acknowledged: the server may have it, or get it yet. */
 interface Unsure {
-  subject: string;
   id: string;
   lines: LogLine[];
 }
@@ -51,9 +52,11 @@ interface Unsure {
 export class NatsLogWriter {
   readonly #stream: NatsStream;
   readonly #ends = new Map<string, LogEnd>();
-  readonly #unsure = new Map<string, Unsure>();
+  readonly #unsure = new Map<string, Unsure[]>();
   readonly #turns = createTurns();
-  #stored = new WeakSet<LogLine>();
+  /** Lines of an append that failed: which of them are stored, and which numbers were meant for the others. */
+  readonly #stored = new WeakSet<LogLine>();
+  readonly #meant = new WeakMap<LogLine, number>();
 
   constructor(stream: NatsStream) {
     this.#stream = stream;
@@ -75,7 +78,8 @@ export class NatsLogWriter {
         } catch (error) {
           this.#ends.delete(name);
           if (error !== OVERTAKEN) {
-            for (const line of lines.slice(0, lines.length - left.length)) this.#stored.add(line);
+            const waiting = new Set(left);
+            for (const line of lines) if (!waiting.has(line)) this.#stored.add(line);
             throw error;
           }
           if (++tries > TRIES)
@@ -94,21 +98,22 @@ export class NatsLogWriter {
   /** Stores some lines, one message for each stream; only the last says that all are there. */
   async #write(name: string, end: LogEnd, batch: LogLine[]): Promise<void> {
     const parts = new Map<string, { number: number; line: LogLine }[]>();
-    for (const [index, line] of batch.entries()) {
-      const cut = { ...line, text: cutText(line.text, LIMITS.logLineBytes) };
-      const part = parts.get(line.stream) ?? [];
-      part.push({ number: end.next + index, line: cut });
-      parts.set(line.stream, part);
+    for (const line of batch) {
+      const meant = this.#meant.get(line) ?? 0;
+      const number = meant > end.sure ? meant : end.next;
+      end.next = Math.max(end.next, number + 1);
+      this.#meant.set(line, number);
+      parts.set(line.stream, [...(parts.get(line.stream) ?? []), { number, line }]);
     }
     for (const stream of parts.keys()) this.#streamOf(end, stream);
     const streams = [...end.streams.keys()];
     let count = 0;
     for (const [stream, part] of parts) {
-      const isLast = ++count === parts.size;
       const ending = this.#streamOf(end, stream);
+      const sure = ++count === parts.size ? end.next - 1 : end.sure;
       const head = {
         id: nuid.next(),
-        sure: isLast ? end.next + batch.length - 1 : end.next - 1,
+        sure,
         streams,
         from: ending.from,
         first: part[0]?.number ?? end.next,
@@ -117,19 +122,22 @@ export class NatsLogWriter {
       };
       const subject = logSubject(name, stream);
       const { data, end: offset } = writeMessage(head, part);
-      const lines = batch.filter((line) => line.stream === stream);
-      this.#unsure.set(name, { subject, id: head.id, lines });
+      const lines = part.map(({ line }) => line);
+      this.#unsure.set(name, [...(this.#unsure.get(name) ?? []), { id: head.id, lines }]);
       const seq = await this.#stream.publish(subject, data, head.id, ending.seq);
       this.#unsure.delete(name);
-      if (!isLast) for (const line of lines) this.#stored.add(line);
+      for (const line of lines) this.#stored.add(line);
       ending.known.unshift({ seq, first: head.first, offset: head.offset });
       ending.seq = seq;
       ending.end = offset;
       end.seq = seq;
+      end.sure = sure;
       await this.#dropOldest(subject, ending);
     }
-    for (const line of batch) this.#stored.delete(line);
-    end.next += batch.length;
+    for (const line of batch) {
+      this.#stored.delete(line);
+      this.#meant.delete(line);
+    }
   }
 
   #streamOf(end: LogEnd, stream: string): StreamEnd {
@@ -177,8 +185,8 @@ export class NatsLogWriter {
   }
 
   async #find(name: string): Promise<LogEnd> {
-    const end: LogEnd = { seq: 0, next: 1, streams: new Map() };
-    const unsure = this.#unsure.get(name);
+    const end: LogEnd = { seq: 0, sure: 0, next: 1, streams: new Map() };
+    const unsure = this.#unsure.get(name) ?? [];
     for (const subject of (await this.#stream.subjects(logFilter(name))).keys()) {
       const kept = await this.#stream.last(subject);
       if (kept === null) continue;
@@ -192,12 +200,12 @@ export class NatsLogWriter {
         known: pointers,
       });
       end.seq = Math.max(end.seq, kept.seq);
-      end.next = Math.max(end.next, (message?.sure ?? 0) + 1, (message?.lines.at(-1)?.number ?? 0) + 1);
-      if (unsure?.subject === subject && unsure.id === message?.id) {
-        for (const line of unsure.lines) this.#stored.add(line);
+      end.sure = Math.max(end.sure, message?.sure ?? 0);
+      end.next = Math.max(end.next, end.sure + 1, (message?.lines.at(-1)?.number ?? 0) + 1);
+      for (const { id, lines } of unsure) {
+        if (id === message?.id) for (const line of lines) this.#stored.add(line);
       }
     }
-    this.#unsure.delete(name);
     this.#ends.set(name, end);
     const [oldest] = this.#ends.keys();
     if (this.#ends.size > KNOWN_LOGS && oldest !== undefined) this.#ends.delete(oldest);

@@ -43,17 +43,23 @@ export const OVERTAKEN = Symbol("overtaken");
 const WRONG_LAST_SEQUENCE = 10071;
 const NOT_FOUND = 10037;
 const NO_STREAM = 10059;
-const ANSWER_MS = 5_000;
+const ANSWER_MS = 3_000;
 const PAUSE_MS = [20, 50, 100, 200, 500];
 
 export class NatsStream {
   readonly #options: NatsStreamOptions;
   readonly #js: JetStreamClient;
   #manager: JetStreamManager | null = null;
+  /** Resolved while there is a connection. */
+  #up = Promise.resolve();
+  /** Rejects when it breaks. */
+  #lost = Promise.withResolvers<never>();
 
   constructor(options: NatsStreamOptions) {
     this.#options = options;
     this.#js = jetstream(options.connection, { timeout: ANSWER_MS });
+    this.#lost.promise.catch(() => {});
+    void this.#watch();
   }
 
   /** The bytes one message may hold, with room for its headers. */
@@ -178,12 +184,42 @@ export class NatsStream {
     }
   }
 
+  /** What was asked on a connection that broke, or while there is none, nobody answers, though the library waits for it. */
+  async #watch(): Promise<void> {
+    let back = () => {};
+    for await (const { type } of this.#options.connection.status()) {
+      if (type === "reconnect") {
+        // The server may have come back with nothing.
+        if (this.#options.manage) await this.#ensure().catch(() => {});
+        back();
+      }
+      if (type !== "disconnect") continue;
+      const { reject } = this.#lost;
+      this.#up = new Promise((resolve) => {
+        back = resolve;
+      });
+      this.#lost = Promise.withResolvers<never>();
+      this.#lost.promise.catch(() => {});
+      reject(new Error("The connection broke."));
+    }
+    back();
+  }
+
+  /** For a stream that is not there nobody answers. */
+  async #again<T>(action: () => Promise<T>): Promise<T> {
+    if (this.#options.manage) await this.#ensure().catch(() => {});
+    return await action();
+  }
+
   /** Does something again while the server is away; it must be such that twice is as good as once. */
   async #patiently<T>(action: () => Promise<T>): Promise<T> {
     const end = performance.now() + this.#options.patienceMs;
     for (let tries = 0; ; tries++) {
       try {
-        return await action();
+        await within(this.#up, end - performance.now());
+        const answer = tries === 0 ? action() : this.#again(action);
+        answer.catch(() => {});
+        return await Promise.race([answer, this.#lost.promise]);
       } catch (error) {
         if (error === OVERTAKEN || error instanceof FormationError) throw error;
         const pause = PAUSE_MS[Math.min(tries, PAUSE_MS.length - 1)] ?? 0;
@@ -192,8 +228,6 @@ export class NatsStream {
           throw unavailable(error);
         }
         await new Promise((resolve) => setTimeout(resolve, pause));
-        // Nobody answering also means that the store was lost, and with it the stream.
-        if (this.#options.manage && tries > 0) await this.#ensure().catch(() => {});
       }
     }
   }
@@ -211,4 +245,12 @@ function unavailable(cause: unknown): FormationError {
     remedy:
       "Check that nats-server runs with JetStream, has room, and that this program's user may use the stream.",
   });
+}
+
+async function within(ready: Promise<void>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("There is no connection.")), Math.max(0, ms));
+  });
+  await Promise.race([ready, late]).finally(() => clearTimeout(timer));
 }
