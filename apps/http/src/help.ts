@@ -15,7 +15,8 @@ Usage
   formation-mcp-http audit verify [options]    read the whole audit log and say whether it is as it was written
   formation-mcp-http bootstrap [options]       while there is no account: a new one-time token for the first admin
   formation-mcp-http migrate [options]         make the tables in PostgreSQL and what NATS keeps, or bring them up to date
-  formation-mcp-http export --to DIR           write all that the settings' drivers hold into a new directory
+  formation-mcp-http export --to DIR           write all that the settings' drivers hold into a new directory; servers
+                                               and workers are stopped meanwhile
   formation-mcp-http import --from DIR         read that into the settings' drivers, which hold nothing yet
   formation-mcp-http nats-user [--key FILE]    the servers' entry for the users in the configuration of NATS, with the least
                                                rights; makes their key (default: FORMATION_NATS_NKEY) if it is not there

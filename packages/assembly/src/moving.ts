@@ -25,9 +25,8 @@ const PAGE_BYTES = 4 * 1024 * 1024;
 const DIGEST = /^[0-9a-f]{64}$/;
 
 /**
- * Writes all that the configured drivers hold into a new directory, its user's alone. Servers and workers may run: what
- * they write meanwhile is in it or not, each record whole.
- * @throws FormationError `conflict` if the directory is there.
+ * Writes all that the configured drivers hold into a new directory, its user's alone. Servers and workers are stopped.
+ * @throws FormationError `conflict` if the directory is there, or if somebody wrote meanwhile.
  */
 export async function exportAll(
   configuration: HttpConfiguration,
