@@ -35,6 +35,8 @@ export interface ClusterOptions {
   programs?: Programs;
   /** For every server and worker. */
   env?: Record<string, string>;
+  /** Where a worker reaches NATS. Default: where it listens. */
+  natsFor?(worker: string, port: number): Promise<string>;
 }
 
 export interface Server {
@@ -188,7 +190,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
         FORMATION_NODE_LABELS: `rack=${name.slice("node-".length)}`,
         FORMATION_DATABASE_URL: postgres.urls.worker,
         FORMATION_DATABASE_PASSWORD_FILE: postgres.passwordFiles.worker,
-        FORMATION_NATS_URL: nats.url,
+        FORMATION_NATS_URL: (await options.natsFor?.(name, nats.port)) ?? nats.url,
         FORMATION_NATS_NKEY: at(`${name}.nk`),
       };
       let program: Program;

@@ -1,0 +1,88 @@
+// A client that does as it is told: what got no answer, or that the server can't serve now, is asked again under the same
+// key until it is accepted or refused. What a server may not answer is kept.
+
+import { setTimeout as delay } from "node:timers/promises";
+import type { Cluster } from "../cluster.ts";
+import { type Person, rest, signIn } from "../http/people.ts";
+
+export type Data = Record<string, unknown>;
+
+/** What was asked for and came to an operation, or to a refusal. */
+export interface Wish {
+  tool: string;
+  parameters: Data;
+  answer: Data | null;
+  refusal: string | null;
+}
+
+const PATIENCE_MS = 150_000;
+
+export class Client {
+  readonly #cluster: Cluster;
+  #person: Person;
+  /** What servers said that they may not say. */
+  readonly offences: string[] = [];
+  /** How often a server said that it can't serve, and when to come again. */
+  unavailable = 0;
+
+  constructor(cluster: Cluster, person: Person) {
+    this.#cluster = cluster;
+    this.#person = person;
+  }
+
+  /** Tokens are short-lived. */
+  async signIn(): Promise<void> {
+    this.#person = await signIn(this.#cluster.url, this.#person.key);
+  }
+
+  async wish(tool: string, parameters: Data): Promise<Wish> {
+    const end = performance.now() + PATIENCE_MS;
+    for (;;) {
+      const reply = await this.#ask(tool, parameters);
+      if (reply?.status === 200) return { tool, parameters, answer: reply.data, refusal: null };
+      if (reply !== null && reply.status !== 503) {
+        return { tool, parameters, answer: null, refusal: `${reply.status} ${reply.text}` };
+      }
+      if (performance.now() > end)
+        throw new Error(`${tool} was never answered: ${reply?.text ?? "no connection"}`);
+      await delay(250);
+    }
+  }
+
+  /** {@link wish}, where a refusal is an error. */
+  async must(tool: string, parameters: Data): Promise<Data> {
+    const { answer, refusal } = await this.wish(tool, parameters);
+    if (!answer) throw new Error(`${tool} ${JSON.stringify(parameters)}: ${refusal}`);
+    return answer;
+  }
+
+  /** Follows what was accepted to its end. */
+  async ended(first: Data): Promise<Data> {
+    const id = first["operation_id"];
+    if (typeof id !== "string") return first;
+    const end = performance.now() + PATIENCE_MS;
+    for (let seen: Data = {}; ; ) {
+      const { answer, refusal } = await this.wish("operation_get", { id, wait_seconds: 10 });
+      if (!answer) throw new Error(`${id} was accepted and is gone: ${refusal}`);
+      seen = answer;
+      if (seen["done"] === true) return seen;
+      if (performance.now() > end) throw new Error(`${id} never ended: ${JSON.stringify(seen)}`);
+      await delay(100);
+    }
+  }
+
+  async #ask(tool: string, parameters: Data): Promise<{ status: number; data: Data; text: string } | null> {
+    const { token } = this.#person;
+    const reply = await rest(this.#cluster.url, "POST", `/api/tools/${tool}`, {
+      token,
+      body: { parameters },
+    }).catch(() => null);
+    if (reply === null) return null;
+    if (reply.status === 503) {
+      this.unavailable++;
+      if (!(Number(reply.headers["retry-after"]) > 0))
+        this.offences.push(`${tool}: 503 without Retry-After: ${reply.body}`);
+    } else if (reply.status >= 500) this.offences.push(`${tool}: ${reply.status} ${reply.body}`);
+    return { status: reply.status, data: reply.json.data ?? {}, text: reply.body };
+  }
+}
