@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createAuthority } from "@formation-mcp/auth/authority";
 import { type Logger, systemClock } from "@formation-mcp/contract";
-import { createAudit, createControl, createNodes, createQuotas } from "@formation-mcp/control";
+import { createAudit, createControl, createNodes, createQuotas, startKeeper } from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway/http";
 import { createOAuth } from "@formation-mcp/gateway/oauth";
 import type { HttpConfiguration } from "./http-configuration.ts";
@@ -82,6 +82,19 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     knownAs: hostOf(publicUrl),
     ...(worker ? { ensureWorker: () => worker.ensure() } : {}),
   });
+  // A worker of this server's own does the same.
+  const keeper = worker
+    ? null
+    : startKeeper({
+        store,
+        queue,
+        logger,
+        operationKeptMs: configuration.operationKeptMs,
+        unusedBuildKeptMs: configuration.unusedBuildKeptMs,
+        everyMs: configuration.sweepEveryMs,
+        // Where there is one machine, its worker leaves when there is nothing to do.
+        ...(artifacts.shared ? {} : { nodeSilentMs: null }),
+      });
   const closing = new AbortController();
   const deps: GatewayDeps = {
     ...common,
@@ -124,6 +137,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     async close() {
       closing.abort();
       await gateway.close();
+      await keeper?.close();
       await audit.close();
       await records.close();
     },

@@ -250,6 +250,9 @@ function removed(node: NodeRow): ErrorRecord {
 /** Nothing of it is counted on any more; should its node come back, it finds no record of the machine and removes it. */
 function* giveUp(q: Query, row: InstanceRow, error: ErrorRecord): Script<void> {
   const nothing = { node_id: null, machine_id: null, observed: null };
+  // What was never there is its operation's to make, on this node or another.
+  const unmade = row.machine_id === null && (row.state === "creating" || row.state === "starting");
+  if (unmade && row.desired !== "deleted") return yield* patchInstance(q, row, { node_id: null });
   if (row.desired !== "deleted") {
     const keeps = row.machine_id === null && row.error !== null;
     yield* patchInstance(q, row, { ...nothing, state: "failed", ...(keeps ? {} : { error }) });

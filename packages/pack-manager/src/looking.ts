@@ -15,6 +15,7 @@ export interface Looking {
 
 /** The owner that events carry whose owner is not known: no account has this name. */
 const NOBODY = "nodes";
+const MOST_TOLD = 1000;
 const ANYWHERE: Placement = { node_id: null, labels: {}, needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 } };
 
 export function createLooking(
@@ -39,6 +40,8 @@ export function createLooking(
     pausing.set(id, timer);
   };
   const emit = async (id: Id, owner: string, wanted: Placement) => {
+    // Events may be lost, so that some never come back to be struck out.
+    if (told.size >= MOST_TOLD) told.clear();
     told.add(id);
     await queue.emit({ v: 1, id, owner, wanted });
   };

@@ -1,0 +1,87 @@
+// What servers see to by themselves, whoever calls and whether any worker lives: operations end at their deadlines, lost
+// wake-ups are sent again, what expired goes, and a silent node's instances are lost.
+
+import { FormationError, type Id, LIMITS, type Logger, silentLogger } from "@formation-mcp/contract";
+import type { Store } from "@formation-mcp/operations";
+import type { Queue } from "@formation-mcp/queue";
+
+export interface KeeperOptions {
+  store: Store;
+  queue: Queue;
+  logger?: Logger;
+  operationKeptMs?: number;
+  unusedBuildKeptMs?: number;
+  /** How often it sweeps. Default: {@link LIMITS.sweepEveryMs}. */
+  everyMs?: number;
+  /** After how long a silent node's instances are lost; null: never, where a worker may leave and come back by itself. */
+  nodeSilentMs?: number | null;
+}
+
+export interface Keeper {
+  /** Once through all of it. What fails is told to the operator, and comes again next time. */
+  sweep(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Begins to see to it; any number of servers may. */
+export function startKeeper(options: KeeperOptions): Keeper {
+  const { store, queue, logger = silentLogger, nodeSilentMs = LIMITS.nodeSilentMs } = options;
+  const running = new Set<Promise<void>>();
+  const tell = (owner: string, ...ids: Id[]) =>
+    Promise.all(ids.map((id) => queue.emit({ v: 1, id, owner }).catch(() => undefined)));
+
+  const records = async () => {
+    const { resend, changed } = await store.sweep({
+      operationKeptMs: options.operationKeptMs ?? LIMITS.operationKeptMs,
+      unusedBuildKeptMs: options.unusedBuildKeptMs ?? LIMITS.unusedBuildKeptMs,
+      strandedMs: LIMITS.strandedMs,
+    });
+    for (const { id, send, subject } of resend) {
+      await quietly("send a wake-up again", () =>
+        queue.publish(subject, `${id}.${send}`, { v: 1, operation_id: id }),
+      );
+    }
+    for (const { owner, id, target_id } of changed) await tell(owner, id, target_id);
+  };
+  const lost = async () => {
+    if (nodeSilentMs === null) return;
+    for (const { owner, id } of await store.markLost(nodeSilentMs)) {
+      logger.log("warn", "An instance is lost: its node fell silent.", { instance: id });
+      await tell(owner, id);
+    }
+  };
+  const quietly = async (what: string, action: () => Promise<unknown>) => {
+    try {
+      await action();
+    } catch (thrown) {
+      logger.log("warn", `Could not ${what}: ${FormationError.from(thrown).message}`);
+    }
+  };
+  /** Never twice at a time. */
+  const every = (ms: number, what: string, action: () => Promise<unknown>) => {
+    let busy: Promise<void> | null = null;
+    const run = () => {
+      busy ??= quietly(what, action).finally(() => {
+        if (busy !== null) running.delete(busy);
+        busy = null;
+      });
+      running.add(busy);
+      return busy;
+    };
+    const timer = setInterval(() => void run(), ms);
+    return { run, stop: () => clearInterval(timer) };
+  };
+  const tasks = [
+    every(options.everyMs ?? LIMITS.sweepEveryMs, "sweep the records", records),
+    every((nodeSilentMs ?? LIMITS.nodeSilentMs) / 3, "look for silent nodes", lost),
+  ];
+  return {
+    async sweep() {
+      await Promise.all(tasks.map(({ run }) => run()));
+    },
+    async close() {
+      for (const { stop } of tasks) stop();
+      await Promise.all(running);
+    },
+  };
+}
