@@ -1,3 +1,9 @@
 import { library } from "../../tsup.base.ts";
 
-export default library(["src/index.ts", "src/directory.ts", "src/nats.ts", "src/context.ts", "src/conformance.ts"]);
+export default library([
+  "src/index.ts",
+  "src/directory.ts",
+  "src/nats.ts",
+  "src/context.ts",
+  "src/conformance.ts",
+]);

@@ -70,7 +70,7 @@ export function createClaims(
   const timers = new Set<NodeJS.Timeout>();
   let awake = true;
   let closed = false;
-  let any = true;
+  let takesAny = true;
   let free = node.capacity;
   /** Whether the store answered when it was last asked for work. */
   let answered = true;
@@ -119,7 +119,7 @@ export function createClaims(
     operations().filter(({ input }) => input.kind === "build").length >= settings.buildSlots;
   const pull = () => {
     const room = attempts.size < settings.slots && free.vcpus > 0 && free.memory_mb > 0 && free.disk_gb > 0;
-    const takes = any && room && answered && !closed;
+    const takes = takesAny && room && answered && !closed;
     ships.want(takes);
     builds.want(takes && !buildsFull());
   };
@@ -159,7 +159,7 @@ export function createClaims(
     free = await freeCapacity(room, operations());
     return store.claim({
       node_id: node.id,
-      subjects: [own, ...(any ? [SUBJECTS.ship, ...(buildsFull() ? [] : [SUBJECTS.build])] : [])],
+      subjects: [own, ...(takesAny ? [SUBJECTS.ship, ...(buildsFull() ? [] : [SUBJECTS.build])] : [])],
       labels: node.labels,
       free,
       leaseMs: settings.leaseMs,
@@ -197,8 +197,8 @@ export function createClaims(
     },
     wake,
     takeAny(takes) {
-      if (any !== takes || !answered) wake();
-      any = takes;
+      if (takesAny !== takes || !answered) wake();
+      takesAny = takes;
     },
     async adoptOrphans() {
       const found = everyItem((cursor) =>

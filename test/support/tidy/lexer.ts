@@ -78,7 +78,7 @@ export interface ImportedModule {
 export function importsOf(source: string, code: string): ImportedModule[] {
   const found: ImportedModule[] = [];
   for (const match of code.matchAll(
-    /(?:\bfrom|\bimport(?:\s*\()?|\brequire(?:\.resolve)?\s*\(|\)\s*\()\s*(["'])( *)\1/g,
+    /(?:\bfrom|\bimport(?:\s*\()?|\brequire(?:\.resolve)?\s*\(|\bcreateRequire\s*\([^)]*\)\s*\()\s*(["'])( *)\1/g,
   )) {
     const start = match.index + match[0].length - (match[2] ?? "").length - 1;
     const name = source.slice(start, start + (match[2] ?? "").length);
