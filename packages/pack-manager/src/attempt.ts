@@ -124,7 +124,15 @@ async function conduct(
     );
     tell(logger, operation, ending, thrown);
     outcome = ending;
-    changes = await work.undo(ending);
+    try {
+      changes = await work.undo(ending);
+    } catch (failure) {
+      // Nothing is known of what is left then: it goes before the lease does, and the operation is tried again after it.
+      watch.end("lost");
+      await progress.close();
+      await work.abandon();
+      throw failure;
+    }
   }
   await progress.close();
   const settled = await settle(room, lease, watch, outcome, changes);
@@ -143,13 +151,14 @@ async function isVoid(room: Room, lease: Lease, thrown: unknown): Promise<boolea
   return !(await isOurs(room, lease));
 }
 
+/** Whether the record still names this attempt; when its lease ends is said by the store's clock, which is not ours. */
 async function isOurs(room: Room, lease: Lease): Promise<boolean> {
   const read = await room.store.operation(null, lease.operation_id).catch(() => null);
   return (
     read !== null &&
     read.state === "running" &&
     read.attempt === lease.attempt &&
-    (read.lease_until ?? 0) > room.clock.now()
+    read.claimed_by === lease.node_id
   );
 }
 

@@ -1,6 +1,6 @@
 // The sweep: wakes what was stranded, and removes what no record names any more: images, logs, blobs, caches.
 
-import { FormationError, idKind, LIMITS, type Operation, parseId } from "@formation-mcp/contract";
+import { FormationError, idKind, isHeard, LIMITS, type Operation, parseId } from "@formation-mcp/contract";
 import { everyItem, quietly, type Room } from "./room.ts";
 
 export interface Sweeper {
@@ -8,8 +8,10 @@ export interface Sweeper {
   run(): Promise<void>;
 }
 
-/** Every so many sweeps all logs are compared with the records, not only those of what was just removed. */
-const LOGS_EVERY = 12;
+/** Every so many sweeps all logs and images are compared with the records, not only those of what was just removed. */
+const ALL_EVERY = 12;
+/** So many nodes sweep what they share in one period: more would only meet each other. */
+const SWEEPERS = 3;
 
 /**
  * @param building whether a build runs here: its image has no record yet.
@@ -23,19 +25,39 @@ export function createSweeper(
   let count = 0;
   return {
     async run() {
-      await quietly(room, "sweep the records", () => sweepRecords(room, tell));
-      await quietly(room, "remove images that nothing needs", () => sweepImages(room, building));
+      const all = count++ % ALL_EVERY === 0;
+      const turn = await isOurTurn(room).catch(() => true);
+      let removed = 0;
+      if (turn) {
+        await quietly(room, "sweep the records", async () => {
+          removed = await sweepRecords(room, tell);
+        });
+      }
+      if (all || removed > 0) {
+        await quietly(room, "remove images that nothing needs", () => sweepImages(room, building));
+      }
       await quietly(room, "trim the caches", () => room.builder.trim(room.settings.cacheBudgetBytes));
+      if (!turn) return;
       await quietly(room, "collect artifacts", async () =>
         room.artifacts.collect(await room.store.artifactRoots(), room.settings.artifactKeptMs),
       );
-      if (count++ % LOGS_EVERY === 0) await quietly(room, "remove old logs", () => sweepLogs(room));
+      if (all) await quietly(room, "remove old logs", () => sweepLogs(room));
       await quietly(room, "sweep the queue", () => room.queue.sweep());
     },
   };
 }
 
-async function sweepRecords(room: Room, tell: (operation: Operation) => Promise<void>): Promise<void> {
+/** Whether this node is among those whose turn it is: each node's comes, so that one that can't is not waited for long. */
+async function isOurTurn({ store, node, clock, settings }: Room): Promise<boolean> {
+  const heard = (await store.nodes()).filter((each) => isHeard(each, clock.now()));
+  const rank = heard.findIndex(({ id }) => id === node.id);
+  if (rank < 0 || heard.length <= SWEEPERS) return true;
+  const first = (Math.floor(clock.now() / settings.sweepEveryMs) * SWEEPERS) % heard.length;
+  return (rank - first + heard.length) % heard.length < SWEEPERS;
+}
+
+/** Returns how many builds it removed. */
+async function sweepRecords(room: Room, tell: (operation: Operation) => Promise<void>): Promise<number> {
   const { operationKeptMs, strandedMs, unusedBuildKeptMs } = room.settings;
   const swept = await room.store.sweep({ operationKeptMs, strandedMs, unusedBuildKeptMs });
   for (const operation of swept.resend) {
@@ -49,6 +71,7 @@ async function sweepRecords(room: Room, tell: (operation: Operation) => Promise<
   for (const build of swept.removedBuilds) {
     await quietly(room, "remove a build's log", () => room.logs.remove(build.id));
   }
+  return swept.removedBuilds.length;
 }
 
 /** Images of builds that are gone, and of attempts that were never written down. */
