@@ -17,6 +17,10 @@ const BENCHES: Record<string, { what: string; run: () => Promise<(scope: Scope) 
     what: "operations: create, list and cleanup at 1 k, 100 k and 1 M",
     run: () => import("./store.ts").then((module) => module.benchStore),
   },
+  postgres: {
+    what: "operations on PostgreSQL: create, list and claim at 10 k and 1 M",
+    run: () => import("./postgres.ts").then((module) => module.benchPostgres),
+  },
   queue: {
     what: "NATS and PostgreSQL: publish → claimed, and jobs/s of 1, 2 and 4 workers",
     run: () => import("./queue.ts").then((module) => module.benchQueue),
@@ -32,6 +36,10 @@ const BENCHES: Record<string, { what: string; run: () => Promise<(scope: Scope) 
   ship: {
     what: "pack_ship → first HTTP 200 against bare QEMU",
     run: () => import("./ship.ts").then((module) => module.benchShip),
+  },
+  artifacts: {
+    what: "artifacts in NATS against the object store's own client",
+    run: () => import("./artifacts.ts").then((module) => module.benchArtifacts),
   },
   memory: {
     what: "memory of the worker, and of an idle VM beyond bare QEMU",
