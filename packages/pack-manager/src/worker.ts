@@ -103,8 +103,8 @@ export function createWorker(options: WorkerOptions): Worker {
     const silent = room.monotonic() - heardAt;
     heardAt = room.monotonic();
     claims.takeAny(!wish.cordoned && wish.drain === null);
-    // Others took this node for dead: its instances are lost until it says what they are.
-    if (silent >= settings.nodeSilentMs) await reconciler.all();
+    // Others took this node for dead: its instances are lost until it says what they are. The next heartbeat waits for nothing.
+    if (silent >= settings.nodeSilentMs) void quietly(room, "reconcile", reconciler.all);
   };
   const send = async (operation: Operation) => {
     room.announcer.changed(operation.owner, operation.id, operation.target_id);
