@@ -133,3 +133,12 @@ test("an instance that failed can be deleted", async () => {
   expect((await lab.ended(await lab.ask.remove(instance))).state).toBe("completed");
   expect((await lab.instance(instance)).state).toBe("deleted");
 });
+
+test("a node whose clock is wrong tells a mistake from a lease that is void", async () => {
+  await using lab = await openLab();
+  await lab.worker({ clock: { now: () => Date.now() + 60_000 } });
+  const { instance } = await live(lab);
+  await lab.ended(await lab.ask.control(instance, "stop"));
+  const ended = await lab.ended(await lab.ask.control(instance, "pause"));
+  expect(ended).toMatchObject({ state: "failed", attempt: 1, error: { code: "conflict" } });
+});
