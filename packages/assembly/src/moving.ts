@@ -2,7 +2,7 @@
 // they name and the logs, as plain files. What is written is checked as it is read back: a blob by its digest.
 
 import { createReadStream, createWriteStream } from "node:fs";
-import { mkdir, open, readdir } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
@@ -45,8 +45,8 @@ export async function exportAll(
         logger.log("warn", "A record names an artifact that is no more.", { digest });
         continue;
       }
-      const file = createWriteStream(join(to, "blobs", digest.slice("sha256:".length)), { mode: 0o600 });
-      await pipeline(Readable.from(await records.artifacts.get(digest as Digest)), file);
+      const content = Readable.from(await records.artifacts.get(digest as Digest));
+      await pipeline(content, newFile(join(to, "blobs", digest.slice("sha256:".length))));
       moved.blobs++;
     }
     await mkdir(join(to, "logs"), { mode: 0o700 });
@@ -115,16 +115,15 @@ async function* counted(lines: AsyncIterable<string>, moved: Moved): AsyncGenera
 }
 
 async function writeLines(path: string, lines: AsyncIterable<string>): Promise<void> {
-  const file = await open(path, "wx", 0o600);
-  try {
-    await pipeline(
-      Readable.from(lines).map((line: string) => `${line}\n`),
-      file.createWriteStream({ autoClose: false }),
-    );
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+  await pipeline(Readable.from(ended(lines)), newFile(path));
+}
+
+async function* ended(lines: AsyncIterable<string>): AsyncGenerator<string> {
+  for await (const line of lines) yield `${line}\n`;
+}
+
+function newFile(path: string) {
+  return createWriteStream(path, { flags: "wx", mode: 0o600, flush: true });
 }
 
 async function* readLines(path: string): AsyncGenerator<string> {
