@@ -16,7 +16,11 @@ import type { Submission } from "@formation-mcp/operations";
 import { instancesHere, unfinished } from "./reconcile.ts";
 import { quietly, type Room } from "./room.ts";
 
-const RUNS: readonly Instance["state"][] = ["running", "paused", "pausing"];
+/** What is paused can't be moved: elsewhere it would run. */
+const TOUCHED: Record<"stop" | "move", readonly Instance["state"][]> = {
+  stop: ["running", "paused"],
+  move: ["running"],
+};
 const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 /** What nobody took for so long is given up: its instance stays stopped where it is. */
 const MOVE_QUEUED_MS = 10 * 60_000;
@@ -33,7 +37,7 @@ export async function drainInstances(
   const here: Instance[] = [];
   for await (const instance of instancesHere(room)) here.push(instance);
   for (const instance of here) {
-    if (!RUNS.includes(instance.state) || instance.desired === "deleted") continue;
+    if (!TOUCHED[how].includes(instance.state) || instance.desired === "deleted") continue;
     await quietly(room, `${how} ${instance.id}`, async () => {
       if ((await unfinished(room, instance.id)).length > 0) return;
       const move = how === "move" ? await shipment(room, instance) : null;

@@ -126,9 +126,11 @@ async function look(room: Room, id: Id<"vm">): Promise<void> {
   const ports = await portsOf(room, instance);
   const facts = { instance, status, ports, hostBootedAt: room.hostBootedAt() };
   const operations = await unfinished(room, id);
-  const decision = operations.some((operation) => isShippedElsewhere(room, operation))
-    ? { state: instance.state, action: "stop" as const }
-    : decide({ ...facts, pending: operations.length > 0 });
+  const elsewhere = operations.some((operation) => isShippedElsewhere(room, operation));
+  const decision =
+    elsewhere && instance.state === "lost"
+      ? { state: instance.state, action: "stop" as const }
+      : decide({ ...facts, pending: operations.length > 0 });
   if (machine_id !== null && status.state !== "absent") room.follow(machine_id, id);
   if (decision.action === "remove") await removeAll(room, instance);
   if (decision.action === "stop" && machine_id !== null) {
