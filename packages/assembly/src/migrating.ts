@@ -8,8 +8,8 @@ import { natsUserOf } from "./nats-user.ts";
 import { openRecords, serverRecords } from "./records.ts";
 import { databaseUrl } from "./shared-configuration.ts";
 
-/** What workers log in as at the database; deploy/postgres/roles.sql makes it. */
-export const WORKER_ROLE = "formation_worker";
+/** What workers log in as, unless somebody says otherwise; deploy/postgres/roles.sql makes it. */
+const WORKER_ROLE = "formation_worker";
 
 /**
  * Brings the database up to date, under a lock, grants the workers' role what it may have, and makes what NATS lacks. Safe
@@ -18,8 +18,8 @@ export const WORKER_ROLE = "formation_worker";
  */
 export async function migrate(
   configuration: HttpConfiguration,
-  workerRole: string,
   logger: Logger,
+  workerRole: string = WORKER_ROLE,
 ): Promise<void> {
   const { database } = configuration.shared;
   if (!database) {

@@ -109,11 +109,6 @@ export function readSharedConfiguration(environment: Record<string, string | und
   };
 }
 
-/** The names of these settings that an environment has, for programs that have no use for them. */
-export function sharedSettings(environment: Record<string, string | undefined>): string[] {
-  return Object.keys(SHARED_VARIABLES).filter((name) => environment[name]);
-}
-
 /** The URL with its password, which is read anew each time: whoever opens the database after a rotation has the new one. */
 export function databaseUrl({ url, passwordFile }: NonNullable<SharedConfiguration["database"]>): string {
   if (passwordFile === null) return url;

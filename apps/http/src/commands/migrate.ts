@@ -6,7 +6,7 @@ import { settingsAnd } from "../options.ts";
 
 export async function migrate(args: string[]): Promise<number> {
   const { configuration, values } = settingsAnd(args, { "worker-role": { type: "string" } });
-  await migrateAll(configuration, values["worker-role"] ?? "formation_worker", jsonLogger("warn"));
+  await migrateAll(configuration, jsonLogger("warn"), values["worker-role"]);
   process.stdout.write("The tables are up to date.\n");
   return 0;
 }
