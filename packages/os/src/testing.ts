@@ -50,8 +50,10 @@ export async function startNats(options: StartNatsOptions = {}): Promise<NatsSer
 
   const start = async () => {
     mkdirSync(dataDir, { recursive: true });
-    const args = ["-c", config, "-a", "127.0.0.1", "-p", String(port), "-js", "-sd", dataDir];
-    const child = spawn("nats-server", args, {
+    // It goes with whoever started it, however that ends (prctl(2), PR_SET_PDEATHSIG).
+    const program = ["--pdeathsig", "KILL", "nats-server"];
+    const args = [...program, "-c", config, "-a", "127.0.0.1", "-p", String(port), "-js", "-sd", dataDir];
+    const child = spawn("setpriv", args, {
       cwd: dirname(config),
       env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ...options.env },
       stdio: ["ignore", "ignore", "pipe"],
