@@ -3,7 +3,7 @@
 
 import type { Operation } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
-import { type Expression, type Kysely, type SelectQueryBuilder, sql } from "kysely";
+import { type Compilable, type Expression, type Kysely, type SelectQueryBuilder, sql } from "kysely";
 import { giveBack } from "./follow.ts";
 import { allAmong, labelsOf } from "./labels.ts";
 import type { Store } from "./port.ts";
@@ -26,7 +26,21 @@ export function* claim(q: Query, request: Request): Script<Operation | null> {
   return row ? toOperation(row) : null;
 }
 
+/** The same in one statement, unless there is first something to be taken back: then it takes nothing. */
+export function claimAtOnce(q: Query, request: Request): Compilable<OperationRow> {
+  return claiming(q, request, request.subjects, true);
+}
+
 function* claimOf(q: Query, request: Request, subjects: string[]): Script<OperationRow | undefined> {
+  return yield* first(claiming(q, request, subjects, false));
+}
+
+function claiming(
+  q: Query,
+  request: Request,
+  subjects: string[],
+  guarded: boolean,
+): Compilable<OperationRow> {
   const { free } = request;
   const labels = labelsOf(request.labels ?? {});
   const params = {
@@ -37,29 +51,29 @@ function* claimOf(q: Query, request: Request, subjects: string[]): Script<Operat
     memory: free.memory_mb,
     disk: free.disk_gb,
     now: q.now,
+    attempts: LIMITS.attempts,
     until: q.now + request.leaseMs,
   };
-  return yield* first(
-    q.cached(`claim ${subjects.length} ${labels.length}`, params, (db, p) => {
-      const fit = { ...p, labels: values(p, "label", labels.length) };
-      const named = values(p, "subject", subjects.length);
-      return db
-        .updateTable("operations")
-        .set((eb) => ({
-          state: "running",
-          attempt: eb("attempt", "+", 1),
-          claimed_by: p.node,
-          lease_until: p.until,
-          started_at: eb.fn.coalesce("started_at", eb.val(p.now)),
-          progress: null,
-          error: null,
-          updated_at: p.now,
-          version: eb("version", "+", 1),
-        }))
-        .where("seq", "=", q.locks.shared ? oldestFree(q, db, named, fit) : oldest(db, named, fit))
-        .returningAll();
-    }),
-  );
+  return q.cached(`claim ${subjects.length} ${labels.length} ${guarded}`, params, (db, p) => {
+    const fit = { ...p, labels: values(p, "label", labels.length) };
+    const named = values(p, "subject", subjects.length);
+    const claim = db
+      .updateTable("operations")
+      .set((eb) => ({
+        state: "running",
+        attempt: eb("attempt", "+", 1),
+        claimed_by: p.node,
+        lease_until: p.until,
+        started_at: eb.fn.coalesce("started_at", eb.val(p.now)),
+        progress: null,
+        error: null,
+        updated_at: p.now,
+        version: eb("version", "+", 1),
+      }))
+      .where("seq", "=", q.locks.shared ? oldestFree(q, db, named, fit) : oldest(db, named, fit))
+      .returningAll();
+    return guarded ? claim.where(({ not, exists }) => not(exists(silentOnes(db, p).select("seq")))) : claim;
+  });
 }
 
 interface Fit {
@@ -153,20 +167,20 @@ function cordoned(db: Kysely<Tables>, node: Request["node_id"]) {
 function* takeBackSilent(q: Query): Script<void> {
   const rows = yield* all(
     q.cached("silent", { now: q.now, attempts: LIMITS.attempts }, (db, p) =>
-      q.locks.skip(
-        db
-          .selectFrom("operations")
-          .selectAll()
-          .where("state", "=", sql.lit("running" as const))
-          .where("lease_until", "<=", p.now)
-          .where("attempt", "<", p.attempts)
-          .where("cancel_requested_at", "is", null)
-          .where("deadline_at", ">", p.now)
-          .limit(sql.lit(FEW)),
-      ),
+      q.locks.skip(silentOnes(db, p).selectAll().limit(sql.lit(FEW))),
     ),
   );
   for (const row of rows) yield* giveBack(q, row, q.now, silent(row.attempt));
+}
+
+function silentOnes(db: Kysely<Tables>, { now, attempts }: { now: number; attempts: number }) {
+  return db
+    .selectFrom("operations")
+    .where("state", "=", sql.lit("running" as const))
+    .where("lease_until", "<=", now)
+    .where("attempt", "<", attempts)
+    .where("cancel_requested_at", "is", null)
+    .where("deadline_at", ">", now);
 }
 
 /** Why an attempt that nobody ended is over. */

@@ -13,7 +13,7 @@ import {
   LIMITS,
   type OperationInput,
 } from "@formation-mcp/contract";
-import { HOLDS_NOTHING, inFull } from "./needs.ts";
+import { needed } from "./needs.ts";
 import { patchBuild, patchDeployment, patchInstance } from "./records.ts";
 import { write } from "./rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "./schema.ts";
@@ -100,9 +100,7 @@ function* needsOf(q: Query, row: OperationRow): Script<Pick<OperationRow, "vcpus
       q.locks.wait(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
     ),
   );
-  if (!instance || !HOLDS_NOTHING.includes(instance.state)) return { vcpus, memory_mb };
-  const needs = yield* inFull(q, row, instance);
-  return { vcpus: needs.vcpus, memory_mb: needs.memory_mb };
+  return instance ? yield* needed(q, row, instance) : { vcpus, memory_mb };
 }
 
 /** Ends an operation, and its records with it. */

@@ -88,8 +88,11 @@ export class Transactions {
     });
   }
 
-  /** Runs a script as one transaction, and returns what it returned and the count of commits if it changed anything. */
-  async write<T>(script: () => Script<T>): Promise<Ended<T>> {
+  /**
+   * Runs a script as one transaction, and returns what it returned and the count of commits if it changed anything.
+   * @param made answers what was made, or undefined, after a commit whose end was not heard.
+   */
+  async write<T>(script: () => Script<T>, made?: () => Script<T | undefined>): Promise<Ended<T>> {
     return await this.#again(async () => {
       let number = "";
       let result: Ended<T> | undefined;
@@ -110,10 +113,32 @@ export class Transactions {
         });
       } catch (error) {
         if (!result || !isDisconnect(error)) throw error;
-        if (await this.#wasCommitted(number, error)) return result;
-        throw new Undone();
+        if (!(await this.#mayBeCommitted(number, error))) throw new Undone();
+        if (!made) throw inDoubt(error);
+        const value = await this.read(made);
+        if (value === undefined) throw new Undone();
+        return { ...result, value };
       }
     });
+  }
+
+  /**
+   * Runs a statement that returns what it wrote as a transaction of its own.
+   * @throws FormationError `unavailable` also if nobody knows whether it was made: it is never sent twice.
+   */
+  async alone({ sql, parameters, ...rest }: CompiledQuery): Promise<{ revision: number }[]> {
+    const text = `WITH done AS (${sql}) SELECT done.*, nextval('${this.#counter}') AS revision FROM done`;
+    return await this.#again(() =>
+      this.#on(async (client) => {
+        try {
+          return (await this.#query(client, { ...rest, sql: text, parameters })).rows as {
+            revision: number;
+          }[];
+        } catch (error) {
+          throw isDisconnect(error) ? inDoubt(error) : error;
+        }
+      }),
+    );
   }
 
   /** One statement of its own. */
@@ -172,7 +197,9 @@ export class Transactions {
       client.release();
       return value;
     } catch (error) {
-      client.release(!(error instanceof FormationError || isRefusal(error)));
+      client.release(
+        !(isRefusal(error) || (error instanceof FormationError && error.code !== "unavailable")),
+      );
       throw error;
     }
   }
@@ -192,19 +219,19 @@ export class Transactions {
   }
 
   /**
-   * Whether a transaction was committed whose connection broke at its end; false if it certainly was not.
-   * @throws FormationError `unavailable` if nobody knows.
+   * Whether a transaction may have been committed whose connection broke at its end; false if it certainly was not. A server
+   * that crashed may have given its number to another transaction: a number that was committed is no proof.
+   * @throws FormationError `unavailable` if the server does not answer.
    */
-  async #wasCommitted(number: string, cause: unknown): Promise<boolean> {
+  async #mayBeCommitted(number: string, cause: unknown): Promise<boolean> {
     const end = performance.now() + DOUBT_MS;
     while (performance.now() < end && !this.#closed) {
       const status = await this.#statusOf(number).catch((error: { code?: string }) =>
         // A number from the future: this server has lost its last moments, or is another one.
-        error.code === "22023" ? "lost" : "unheard",
+        error.code === "22023" ? "aborted" : "unheard",
       );
-      if (status === "committed") return true;
       if (status === "aborted") return false;
-      if (status !== "in progress" && status !== "unheard") break;
+      if (status !== "in progress" && status !== "unheard") return true;
       await delay(100);
     }
     throw inDoubt(cause);

@@ -54,10 +54,16 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     const revision = new Revision(transactions, schemas, pollMs);
     return storeOver({
       read: (script) => transactions.read(() => script(reader(clock.now()))),
-      async write(script) {
-        const ended = await transactions.write(() => script(writer(clock.now())));
+      async write(script, made) {
+        const look = made && (() => made(reader(clock.now())));
+        const ended = await transactions.write(() => script(writer(clock.now())), look);
         if (ended.revision !== undefined) revision.saw(ended.revision);
         return ended.value;
+      },
+      async alone(statement) {
+        const rows = await transactions.alone(statement(writer(clock.now())));
+        for (const row of rows) revision.saw(row.revision);
+        return rows;
       },
       revision: () => revision.now(),
       written: () => revision.exactly(),

@@ -10,7 +10,7 @@ import {
   INSTANCE_STATES,
   type Instance,
 } from "@formation-mcp/contract";
-import { HOLDS_NOTHING, needAll } from "./needs.ts";
+import { holds, needAnew } from "./needs.ts";
 import type { BuildPatch, Changes, DeploymentPatch, InstancePatch } from "./port.ts";
 import { fromPatch, notFound } from "./rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "./schema.ts";
@@ -119,8 +119,9 @@ export function* patchInstance(q: Query, row: InstanceRow, patch: InstancePatch)
     yield* writeMetadata(q, row.owner, row.seq, patch.config);
   }
   if (patch.state === "deleted") yield* useBuild(q, row.build_id);
-  const { state = row.state } = patch;
-  if (HOLDS_NOTHING.includes(state) && !HOLDS_NOTHING.includes(row.state)) yield* needAll(q, row);
+  const { vcpus, memory_mb } = patch.config?.resources ?? row;
+  const now = { id: row.id, state: patch.state ?? row.state, vcpus, memory_mb };
+  if (patch.config || holds(now) !== holds(row)) yield* needAnew(q, now);
 }
 
 export function* writeMetadata(

@@ -2,66 +2,72 @@
 // one changes nothing.
 
 import { FormationError, LIMITS, type Operation, type Progress } from "@formation-mcp/contract";
-import { sql } from "kysely";
+import { type Compilable, sql } from "kysely";
 import { CANCELLED } from "./cancel.ts";
 import { end, giveBack } from "./follow.ts";
 import type { Changes, Lease, Outcome } from "./port.ts";
 import { applyChanges, operationRow } from "./records.ts";
 import { toOperation } from "./rows.ts";
 import type { OperationRow } from "./schema.ts";
-import { all, count, type Query, type Script } from "./script.ts";
+import { first, type Query, type Script } from "./script.ts";
 
 /**
  * A lease is never prolonged beyond the deadline and one lease more, so that every operation ends; past the deadline
  * its holder is asked to cancel.
  */
 export function* renew(q: Query, lease: Lease, leaseMs: number): Script<Operation> {
-  const [row] = yield* all(
-    q.cached("renew", { ...lease, now: q.now, until: q.now + leaseMs, leaseMs }, (db, p) =>
-      db
-        .updateTable("operations")
-        .set((eb) => ({
-          lease_until: eb
-            .case()
-            .when("deadline_at", "<", p.now)
-            .then(eb("deadline_at", "+", p.leaseMs))
-            .else(p.until)
-            .end(),
-          cancel_requested_at: eb
-            .case()
-            .when(eb.and([eb("deadline_at", "<=", p.now), eb("cancel_requested_at", "is", null)]))
-            .then(eb.val<number | null>(p.now))
-            .else(eb.ref("cancel_requested_at"))
-            .end(),
-          updated_at: p.now,
-          version: eb("version", "+", 1),
-        }))
-        .where("id", "=", p.operation_id)
-        .where("state", "=", sql.lit("running" as const))
-        .where("attempt", "=", p.attempt)
-        .where("claimed_by", "=", p.node_id)
-        .where("lease_until", ">", p.now)
-        .returningAll(),
-    ),
-  );
+  const row = yield* first(renewing(q, lease, leaseMs));
   return toOperation(row ?? (yield* held(q, lease)));
 }
 
-export function* report(q: Query, lease: Lease, progress: Omit<Progress, "at">): Script<void> {
-  const text = JSON.stringify({ ...progress, at: q.now } satisfies Progress);
-  const written = yield* count(
-    q.cached("report", { ...lease, now: q.now, text }, (db, p) =>
-      db
-        .updateTable("operations")
-        .set((eb) => ({ progress: p.text, updated_at: p.now, version: eb("version", "+", 1) }))
-        .where("id", "=", p.operation_id)
-        .where("state", "=", sql.lit("running" as const))
-        .where("attempt", "=", p.attempt)
-        .where("claimed_by", "=", p.node_id)
-        .where("lease_until", ">", p.now),
-    ),
+/** Writes nothing, and returns nothing, if the lease is void. */
+export function renewing(q: Query, lease: Lease, leaseMs: number): Compilable<OperationRow> {
+  return q.cached("renew", { ...lease, now: q.now, until: q.now + leaseMs, leaseMs }, (db, p) =>
+    db
+      .updateTable("operations")
+      .set((eb) => ({
+        lease_until: eb
+          .case()
+          .when("deadline_at", "<", p.now)
+          .then(eb("deadline_at", "+", p.leaseMs))
+          .else(p.until)
+          .end(),
+        cancel_requested_at: eb
+          .case()
+          .when(eb.and([eb("deadline_at", "<=", p.now), eb("cancel_requested_at", "is", null)]))
+          .then(eb.val<number | null>(p.now))
+          .else(eb.ref("cancel_requested_at"))
+          .end(),
+        updated_at: p.now,
+        version: eb("version", "+", 1),
+      }))
+      .where("id", "=", p.operation_id)
+      .where("state", "=", sql.lit("running" as const))
+      .where("attempt", "=", p.attempt)
+      .where("claimed_by", "=", p.node_id)
+      .where("lease_until", ">", p.now)
+      .returningAll(),
   );
-  if (written === 0) yield* held(q, lease);
+}
+
+export function* report(q: Query, lease: Lease, progress: Omit<Progress, "at">): Script<void> {
+  if (!(yield* first(reporting(q, lease, progress)))) yield* held(q, lease);
+}
+
+/** As {@link renewing}. */
+export function reporting(q: Query, lease: Lease, progress: Omit<Progress, "at">): Compilable<object> {
+  const text = JSON.stringify({ ...progress, at: q.now } satisfies Progress);
+  return q.cached("report", { ...lease, now: q.now, text }, (db, p) =>
+    db
+      .updateTable("operations")
+      .set((eb) => ({ progress: p.text, updated_at: p.now, version: eb("version", "+", 1) }))
+      .where("id", "=", p.operation_id)
+      .where("state", "=", sql.lit("running" as const))
+      .where("attempt", "=", p.attempt)
+      .where("claimed_by", "=", p.node_id)
+      .where("lease_until", ">", p.now)
+      .returning("id"),
+  );
 }
 
 export function* apply(q: Query, lease: Lease, changes: Changes): Script<void> {
@@ -86,6 +92,14 @@ export function* settle(q: Query, lease: Lease, outcome: Outcome, changes: Chang
     return toOperation(yield* end(q, row, { state: "cancelled", error: cancelled }));
   }
   return toOperation(yield* giveBack(q, row, Math.max(outcome.run_at, q.now), error));
+}
+
+/** What an attempt has ended as, if it ended so: only its holder completes it. */
+export function* settled(q: Query, lease: Lease, { state }: Outcome): Script<Operation | undefined> {
+  const row = yield* operationRow(q, null, lease.operation_id);
+  return state === "completed" && row.state === state && row.attempt === lease.attempt
+    ? toOperation(row)
+    : undefined;
 }
 
 function* held(q: Query, lease: Lease): Script<OperationRow> {

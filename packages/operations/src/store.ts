@@ -8,9 +8,10 @@ import {
   type NewDocument,
   type StoredDocument,
 } from "@formation-mcp/contract";
+import type { Compilable, CompiledQuery } from "kysely";
 import * as audit from "./audit.ts";
 import * as cancel from "./cancel.ts";
-import { claim } from "./claim.ts";
+import { claim, claimAtOnce } from "./claim.ts";
 import * as counters from "./counters.ts";
 import * as documents from "./documents.ts";
 import { EXPIRED, expiredRows } from "./expire.ts";
@@ -24,16 +25,24 @@ import { toBuild, toDeployment, toInstance, toOperation } from "./rows.ts";
 import type { Query, Script } from "./script.ts";
 import * as settle from "./settle.ts";
 import { nothing, type Options, type Step } from "./steps.ts";
-import { replay, submit } from "./submit.ts";
+import { replay, submit, submitted } from "./submit.ts";
 import { DUE } from "./sweep.ts";
 
 /** A sweep with more to do rests for this part of the time that its last step took. */
 const GAP = 16;
 
-/** What a driver does. Each script runs as one transaction; `write` runs it again if somebody else held the lock. */
+/**
+ * What a driver does. Each script runs as one transaction; `write` runs it again if somebody else held the lock. After a commit
+ * whose end was not heard, `made` says what it made, or undefined if it made nothing.
+ */
 export interface Runner {
   read<T>(script: (q: Query) => Script<T>): Promise<T>;
-  write<T>(script: (q: Query) => Script<T>): Promise<T>;
+  write<T>(script: (q: Query) => Script<T>, made?: (q: Query) => Script<T | undefined>): Promise<T>;
+  /**
+   * Runs one statement that returns what it wrote, at once and not again: what is written most often costs one question.
+   * Absent where a transaction costs nothing.
+   */
+  alone?(statement: (q: Query) => CompiledQuery): Promise<unknown[]>;
   revision(): number;
   /** What differs from call to call if anybody wrote in between: `revision` without delay. */
   written(): Promise<number>;
@@ -53,13 +62,32 @@ export function runnerOf(store: Store): Runner {
 
 export function storeOver(runner: Runner): Store {
   const { read, write } = runner;
+  const alone = async <O>(statement: (q: Query) => Compilable<O>): Promise<O | undefined> =>
+    (await runner.alone?.((q) => statement(q).compile()))?.[0] as O | undefined;
   const store: Store = {
-    submit: (submission) => write((q) => submit(q, submission)),
-    claim: (request) => write((q) => claim(q, request)),
-    renew: (lease, leaseMs) => write((q) => settle.renew(q, lease, leaseMs)),
-    report: (lease, progress) => write((q) => settle.report(q, lease, progress)),
+    submit: (submission) =>
+      write(
+        (q) => submit(q, submission),
+        (q) => submitted(q, submission),
+      ),
+    async claim(request) {
+      const row = request.subjects.length > 0 && (await alone((q) => claimAtOnce(q, request)));
+      return row ? toOperation(row) : write((q) => claim(q, request));
+    },
+    async renew(lease, leaseMs) {
+      const row = await alone((q) => settle.renewing(q, lease, leaseMs));
+      return row ? toOperation(row) : write((q) => settle.renew(q, lease, leaseMs));
+    },
+    async report(lease, progress) {
+      const row = await alone((q) => settle.reporting(q, lease, progress));
+      if (!row) await write((q) => settle.report(q, lease, progress));
+    },
     apply: (lease, changes) => write((q) => settle.apply(q, lease, changes)),
-    settle: (lease, outcome, changes = {}) => write((q) => settle.settle(q, lease, outcome, changes)),
+    settle: (lease, outcome, changes = {}) =>
+      write(
+        (q) => settle.settle(q, lease, outcome, changes),
+        (q) => settle.settled(q, lease, outcome),
+      ),
     observe: (id, version, patch) => write((q) => reads.observe(q, id, version, patch)),
     requestCancel: (owner, id) => write((q) => map(cancel.requestCancel(q, owner, id), toOperation)),
 

@@ -28,6 +28,19 @@ export function* submit(
   return { operation: toOperation(yield* completeIfGone(q, row, submission)), replayed: false };
 }
 
+/** What a submission has made, if it was written: the id of its operation is nobody else's. */
+export function* submitted(
+  q: Query,
+  { operation }: Submission,
+): Script<{ operation: Operation; replayed: boolean } | undefined> {
+  const row = yield* first(
+    q.cached("operation", { id: operation.id }, (db, p) =>
+      q.locks.wait(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
+    ),
+  );
+  return row && { operation: toOperation(row), replayed: false };
+}
+
 function* writeAll(q: Query, submission: Submission): Script<OperationRow> {
   const before = yield* unfinished(q, submission);
   if (submission.instance) yield* addInstance(q, submission.instance);

@@ -216,18 +216,27 @@ describe("a connection that breaks", () => {
       proxy.next = how;
       const idempotency = { key: `k${made.length}`, inputDigest: "d" };
       const { operation, replayed } = await store.submit({ ...buildRequest(), idempotency });
+      proxy.next = null;
       expect(replayed).toBe(false);
       made.push(operation.id);
     }
     expect(proxy.broken).toBe(4);
-    const node_id = newId("node");
+    // Of what can't be asked for afterwards nobody says that it was made.
+    const put = (id: string) => store.documents.put({ kind: "a", id, doc: 1 });
+    proxy.next = "unheard";
+    expect(await put("1")).toMatchObject({ version: 1 });
+    proxy.next = "unanswered";
+    await expect(put("2")).rejects.toMatchObject({
+      code: "unavailable",
+      message: expect.stringMatching(/may have been made/),
+    });
+    expect(await store.documents.get("a", "2")).toMatchObject({ version: 1 });
+    proxy.next = "unanswered";
+    const claim = { node_id: newId("node"), subjects: ["pack.build"], leaseMs: 60_000 };
     const free = { vcpus: 9, memory_mb: 9999, disk_gb: 99 };
-    for (const how of ["unanswered", "unheard"] as const) {
-      proxy.next = how;
-      const claimed = await store.claim({ node_id, subjects: ["pack.build"], free, leaseMs: 60_000 });
-      expect(claimed).toMatchObject({ attempt: 1, id: made[how === "unanswered" ? 0 : 1] });
-    }
-    expect(proxy.broken).toBe(6);
+    await expect(store.claim({ ...claim, free })).rejects.toMatchObject({ code: "unavailable" });
+    expect(await store.operation(null, made[0] as `op_${string}`)).toMatchObject({ state: "running" });
+    expect(proxy.broken).toBe(7);
     expect([...(await idsOf(store))].sort()).toEqual(made.sort());
   });
 
