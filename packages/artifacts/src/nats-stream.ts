@@ -52,13 +52,12 @@ export class NatsStream {
   #manager: JetStreamManager | null = null;
   /** Resolved while there is a connection. */
   #up = Promise.resolve();
-  /** Rejects when it breaks. */
-  #lost = Promise.withResolvers<never>();
+  /** Told when it breaks. */
+  readonly #waiting = new Set<() => void>();
 
   constructor(options: NatsStreamOptions) {
     this.#options = options;
     this.#js = jetstream(options.connection, { timeout: ANSWER_MS });
-    this.#lost.promise.catch(() => {});
     void this.#watch();
   }
 
@@ -194,15 +193,20 @@ export class NatsStream {
         back();
       }
       if (type !== "disconnect") continue;
-      const { reject } = this.#lost;
       this.#up = new Promise((resolve) => {
         back = resolve;
       });
-      this.#lost = Promise.withResolvers<never>();
-      this.#lost.promise.catch(() => {});
-      reject(new Error("The connection broke."));
+      for (const broke of this.#waiting) broke();
     }
     back();
+  }
+
+  #unlessLost<T>(answer: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const broke = () => reject(new Error("The connection broke."));
+      this.#waiting.add(broke);
+      answer.then(resolve, reject).finally(() => this.#waiting.delete(broke));
+    });
   }
 
   /** For a stream that is not there nobody answers. */
@@ -217,9 +221,7 @@ export class NatsStream {
     for (let tries = 0; ; tries++) {
       try {
         await within(this.#up, end - performance.now());
-        const answer = tries === 0 ? action() : this.#again(action);
-        answer.catch(() => {});
-        return await Promise.race([answer, this.#lost.promise]);
+        return await this.#unlessLost(tries === 0 ? action() : this.#again(action));
       } catch (error) {
         if (error === OVERTAKEN || error instanceof FormationError) throw error;
         const pause = PAUSE_MS[Math.min(tries, PAUSE_MS.length - 1)] ?? 0;

@@ -7,6 +7,7 @@ import type { BlobCache } from "./blob-cache.ts";
 import { damaged, hexOf, isDigest, notFound } from "./blobs.ts";
 import { type Head, MISSING, type NatsBlobs } from "./nats-blobs.ts";
 import type { BlobInfo, Digest } from "./port.ts";
+import { unlessAborted } from "./streams.ts";
 
 const TRIES = 5;
 
@@ -151,20 +152,4 @@ function once(
     running.set(digest, work);
   }
   return work;
-}
-
-async function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (!signal) return work;
-  let stop = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(new FormationError("cancelled", "Storing the content was cancelled."));
-    if (signal.aborted) stop();
-    signal.addEventListener("abort", stop, { once: true });
-  });
-  work.catch(() => {});
-  try {
-    await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener("abort", stop);
-  }
 }

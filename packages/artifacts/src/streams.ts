@@ -12,21 +12,13 @@ export async function* abortable(
   signal: AbortSignal | undefined,
 ): AsyncIterable<Uint8Array> {
   const iterator = content[Symbol.asyncIterator]();
-  let stop: (() => void) | undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(new FormationError("cancelled", "Reading the content was cancelled."));
-    if (signal?.aborted) stop();
-    signal?.addEventListener("abort", stop, { once: true });
-  });
-  aborted.catch(() => {});
   let ended = false;
   try {
     for (;;) {
-      const given = iterator.next().catch((error: unknown) => {
-        ended = true;
+      const next = await unlessAborted(iterator.next(), signal).catch((error: unknown) => {
+        ended = !signal?.aborted;
         throw FormationError.from(error, "The content could not be read to its end.");
       });
-      const next = await Promise.race([given, aborted]);
       if (next.done) {
         ended = true;
         return;
@@ -34,10 +26,25 @@ export async function* abortable(
       yield next.value;
     }
   } finally {
-    if (stop) signal?.removeEventListener("abort", stop);
     // A source that hangs in next() would also hang in return(): it is told, not waited for.
     if (!ended) void Promise.resolve(iterator.return?.()).catch(() => {});
   }
+}
+
+/**
+ * Waits for something until the signal aborts. Not by a race: what loses one against a promise that lives long is kept
+ * as long as that.
+ * @throws FormationError `cancelled`
+ */
+export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  return new Promise((resolve, reject) => {
+    const stop = () =>
+      reject(new FormationError("cancelled", "Reading or storing the content was cancelled."));
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
 }
 
 /** Writes chunks to a file in larger pieces, because a tar stream is mostly headers and padding. */
