@@ -66,11 +66,11 @@ function insert(table: string, columns: readonly string[]): string {
   return `INSERT INTO ${table} (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`;
 }
 
-function fresh(now: number) {
+export function fresh(now: number) {
   return { version: 1, created_at: now, updated_at: now };
 }
 
-function operationRow({ operation }: Submission, now: number): object {
+export function operationRow({ operation }: Submission, now: number): object {
   const { needs, ...given } = operation;
   return {
     ...given,
@@ -88,7 +88,7 @@ function operationRow({ operation }: Submission, now: number): object {
 }
 
 /** What is an object goes as JSON. */
-function columnsOf(record: object): Record<string, string | number | null> {
+export function columnsOf(record: object): Record<string, string | number | null> {
   return Object.fromEntries(
     Object.entries(record).map(([key, value]) => [
       key,

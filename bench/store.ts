@@ -104,7 +104,8 @@ function dropAfter(db: DatabaseSync, { operations, builds }: ReturnType<typeof l
   db.prepare("DELETE FROM builds WHERE seq > ?").run(builds);
 }
 
-function submission(owner: string): Parameters<Store["submit"]>[0] {
+/** A request to build of that owner. */
+export function submission(owner: string): Parameters<Store["submit"]>[0] {
   const [operation_id, build_id] = [newId("op"), newId("bld")];
   return {
     operation: {
