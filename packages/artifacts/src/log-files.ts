@@ -35,8 +35,12 @@ export function checkLogName(name: string): void {
   throw new FormationError("invalid", "A log is named by a record's id, with or without an attempt.");
 }
 
+export function isStream(text: string): boolean {
+  return STREAM.test(text);
+}
+
 export function checkStream(stream: string): void {
-  if (STREAM.test(stream)) return;
+  if (isStream(stream)) return;
   throw new FormationError("invalid", "A log's stream is named by one lower-case word.");
 }
 

@@ -1,14 +1,16 @@
-// How a record's log lies in a JetStream stream: a subject for each of its streams, and in each message some lines, the
-// numbers of the messages before it, and up to which number all lines of the log are stored. A stream is read backwards
-// along these, so no reader needs a consumer. Whoever may write logs may have written anything.
+// How a record's log lies in a JetStream stream: a subject for each of its streams and one that says which there are; in
+// each message some lines, the numbers of the messages before it, and up to which number all lines of the log are stored.
+// A stream is read backwards along these, so no reader needs a consumer, nor a search, which in NATS takes longer the more
+// logs there are. Whoever may write logs may have written anything.
 
 import { LIMITS } from "@formation-mcp/contract";
-import { cutText, frame, type NumberedLine, unframe } from "./log-files.ts";
+import { cutText, frame, isStream, type NumberedLine, unframe } from "./log-files.ts";
 import type { Kept, NatsStream } from "./nats-stream.ts";
 import type { LogLine } from "./port.ts";
 
 export const LOGS = "FORMATION_LOGS";
 export const LOG_SUBJECTS = ["formation.log.>"];
+export const STREAMS_PER_LOG = 16;
 /** How many messages before it a message knows. */
 const KNOWN_BEFORE = 32;
 
@@ -25,8 +27,6 @@ export interface LogMessage extends Pointer {
   id: string;
   /** Every line of the log up to this number is stored. */
   sure: number;
-  /** All streams of the log. */
-  streams: string[];
   /** The offset of the oldest message that is kept. */
   from: number;
   /** The offset behind it. */
@@ -45,6 +45,26 @@ export function logSubject(name: string, stream: string): string {
   return `formation.log.${record}.${attempt}.${stream}`;
 }
 
+/** Where a log's streams are listed. */
+export function indexSubject(name: string): string {
+  return logSubject(name, "-");
+}
+
+export function writeIndex(streams: string[]): Uint8Array {
+  return Buffer.from(JSON.stringify(streams));
+}
+
+/** The streams that a log has; what is no stream's name is left out. */
+export function readIndex(kept: Kept | null): string[] {
+  if (kept === null) return [];
+  try {
+    const named = (JSON.parse(Buffer.from(kept.data).toString("utf8")) as unknown[]).map(String);
+    return [...new Set(named.filter(isStream))].slice(0, STREAMS_PER_LOG);
+  } catch {
+    return [];
+  }
+}
+
 /** The names of all logs. */
 export async function listLogs(stream: NatsStream): Promise<string[]> {
   const names = [...(await stream.subjects(LOG_SUBJECTS[0] as string)).keys()].map((subject) => {
@@ -56,7 +76,7 @@ export async function listLogs(stream: NatsStream): Promise<string[]> {
 
 /** @param before newest first */
 export function writeMessage(
-  head: Pick<LogMessage, "id" | "sure" | "streams" | "from" | "first" | "offset"> & { before: Pointer[] },
+  head: Pick<LogMessage, "id" | "sure" | "from" | "first" | "offset"> & { before: Pointer[] },
   lines: { number: number; line: LogLine }[],
 ): { data: Uint8Array; end: number } {
   const cut = (line: LogLine) => ({ ...line, text: cutText(line.text, LIMITS.logLineBytes) });
@@ -86,7 +106,6 @@ export function readMessage(kept: Kept | null, subject: string): LogMessage | nu
       newer = seq;
       return { seq, first, offset: natural(offset) };
     });
-    const streams = (head["streams"] as unknown[]).slice(0, 64).map(String);
     const lines: NumberedLine[] = [];
     for (let begin = opened + 1; begin < bytes.length; ) {
       const end = bytes.indexOf(10, begin);
@@ -103,7 +122,6 @@ export function readMessage(kept: Kept | null, subject: string): LogMessage | nu
       sure: number("sure"),
       from: number("from"),
       end: number("end"),
-      streams,
       before,
       lines,
     };

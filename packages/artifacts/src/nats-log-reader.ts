@@ -4,11 +4,12 @@
 import type { NumberedLine } from "./log-files.ts";
 import type { LogSource, StreamSource } from "./log-pages.ts";
 import {
+  indexSubject,
   type LogMessage,
-  logFilter,
   logSubject,
   type Pointer,
   pointersBack,
+  readIndex,
   readMessage,
 } from "./nats-log-message.ts";
 import type { NatsStream } from "./nats-stream.ts";
@@ -17,18 +18,22 @@ import type { NatsStream } from "./nats-stream.ts";
 const WINDOW = 4;
 
 export async function openNatsLog(stream: NatsStream, name: string): Promise<LogSource> {
-  // The newest of all first: what the streams give afterwards holds everything that it is sure of.
-  const last = await stream.last(logFilter(name));
-  if (last === null) return { newest: 0, streams: [] };
-  const newest = readMessage(last, last.subject);
-  const streams = newest?.streams ?? [last.subject.slice(last.subject.lastIndexOf(".") + 1)];
-  const sources = streams.map(async (of): Promise<(StreamSource & { sure: number }) | null> => {
-    const subject = logSubject(name, of);
-    const message = readMessage(await stream.last(subject), subject);
-    return message && { ...sourceOf(stream, subject, of, message), sure: message.sure };
-  });
-  const found = (await Promise.all(sources)).filter((source) => source !== null);
-  return { newest: newest?.sure ?? Math.max(0, ...found.map(({ sure }) => sure)), streams: found };
+  const names = readIndex(await stream.last(indexSubject(name)));
+  const look = async () => {
+    const lasts = names.map(async (of) => {
+      const subject = logSubject(name, of);
+      const message = readMessage(await stream.last(subject), subject);
+      return message && { of, subject, message };
+    });
+    return (await Promise.all(lasts)).filter((last) => last !== null);
+  };
+  const seen = await look();
+  const newest = Math.max(0, ...seen.map(({ message }) => message.sure));
+  // Once more: what a stream gives now holds everything that another was sure of before.
+  const streams = (seen.length > 1 ? await look() : seen).map(({ of, subject, message }) =>
+    sourceOf(stream, subject, of, message),
+  );
+  return { newest, streams };
 }
 
 function sourceOf(stream: NatsStream, subject: string, name: string, newest: LogMessage): StreamSource {

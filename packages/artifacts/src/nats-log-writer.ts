@@ -6,18 +6,20 @@ import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { nuid } from "@nats-io/transport-node";
 import { checkLogName, checkStream } from "./log-files.ts";
 import {
-  logFilter,
+  indexSubject,
   logSubject,
   type Pointer,
   pointersBack,
+  readIndex,
   readMessage,
+  STREAMS_PER_LOG,
+  writeIndex,
   writeMessage,
 } from "./nats-log-message.ts";
 import { type NatsStream, OVERTAKEN } from "./nats-stream.ts";
 import type { LogLine } from "./port.ts";
 import { createTurns } from "./turns.ts";
 
-const STREAMS_PER_LOG = 16;
 const KNOWN_LOGS = 1_000;
 const TRIES = 5;
 /** What goes into one message, but for its last line. */
@@ -35,8 +37,8 @@ interface StreamEnd {
 }
 
 interface LogEnd {
-  /** The number of the log's last message, 0 for none. */
-  seq: number;
+  /** The number of its index, 0 for none. */
+  index: number;
   /** Every line up to this number is stored. */
   sure: number;
   next: number;
@@ -105,16 +107,15 @@ export class NatsLogWriter {
       this.#meant.set(line, number);
       parts.set(line.stream, [...(parts.get(line.stream) ?? []), { number, line }]);
     }
-    for (const stream of parts.keys()) this.#streamOf(end, stream);
-    const streams = [...end.streams.keys()];
+    await this.#announce(name, end, [...parts.keys()]);
     let count = 0;
     for (const [stream, part] of parts) {
-      const ending = this.#streamOf(end, stream);
+      const ending = end.streams.get(stream);
+      if (!ending) continue;
       const sure = ++count === parts.size ? end.next - 1 : end.sure;
       const head = {
         id: nuid.next(),
         sure,
-        streams,
         from: ending.from,
         first: part[0]?.number ?? end.next,
         offset: ending.end,
@@ -130,7 +131,6 @@ export class NatsLogWriter {
       ending.known.unshift({ seq, first: head.first, offset: head.offset });
       ending.seq = seq;
       ending.end = offset;
-      end.seq = seq;
       end.sure = sure;
       await this.#dropOldest(subject, ending);
     }
@@ -140,15 +140,19 @@ export class NatsLogWriter {
     }
   }
 
-  #streamOf(end: LogEnd, stream: string): StreamEnd {
-    const known = end.streams.get(stream);
-    if (known) return known;
-    if (end.streams.size >= STREAMS_PER_LOG) {
+  /** Streams stand in the index before anything is in them. */
+  async #announce(name: string, end: LogEnd, streams: string[]): Promise<void> {
+    const fresh = streams.filter((stream) => !end.streams.has(stream));
+    if (fresh.length === 0) return;
+    if (end.streams.size + fresh.length > STREAMS_PER_LOG) {
       throw new FormationError("limit", `A log has at most ${STREAMS_PER_LOG} streams.`);
     }
-    const ending: StreamEnd = { seq: 0, from: 0, end: 0, known: [] };
-    end.streams.set(stream, ending);
-    return ending;
+    const subject = indexSubject(name);
+    const index = writeIndex([...end.streams.keys(), ...fresh]);
+    const former = end.index;
+    end.index = await this.#stream.publish(subject, index, nuid.next(), former);
+    if (former > 0) await this.#stream.purge(subject, end.index);
+    for (const stream of fresh) end.streams.set(stream, { seq: 0, from: 0, end: 0, known: [] });
   }
 
   async #dropOldest(subject: string, ending: StreamEnd): Promise<void> {
@@ -177,35 +181,42 @@ export class NatsLogWriter {
   /** What is known of a log's end if it is still so, else what it is now. */
   async #current(name: string): Promise<LogEnd> {
     const known = this.#ends.get(name);
-    if (known && !this.#unsure.has(name)) {
-      const last = await this.#stream.last(logFilter(name));
-      if ((last?.seq ?? 0) === known.seq) return known;
-    }
-    return await this.#find(name);
+    return known && !this.#unsure.has(name) && (await this.#isAsKnown(name, known))
+      ? known
+      : await this.#find(name);
+  }
+
+  async #isAsKnown(name: string, known: LogEnd): Promise<boolean> {
+    const expected: [string, number][] = [[indexSubject(name), known.index]];
+    for (const [stream, { seq }] of known.streams) expected.push([logSubject(name, stream), seq]);
+    const same = expected.map(
+      async ([subject, seq]) => ((await this.#stream.last(subject))?.seq ?? 0) === seq,
+    );
+    return (await Promise.all(same)).every(Boolean);
   }
 
   async #find(name: string): Promise<LogEnd> {
-    const end: LogEnd = { seq: 0, sure: 0, next: 1, streams: new Map() };
+    const index = await this.#stream.last(indexSubject(name));
+    const end: LogEnd = { index: index?.seq ?? 0, sure: 0, next: 1, streams: new Map() };
     const unsure = this.#unsure.get(name) ?? [];
-    for (const subject of (await this.#stream.subjects(logFilter(name))).keys()) {
+    for (const stream of readIndex(index)) {
+      const subject = logSubject(name, stream);
       const kept = await this.#stream.last(subject);
-      if (kept === null) continue;
       const message = readMessage(kept, subject);
       const known = message ? [message, ...message.before] : [];
-      const pointers = known.map(({ seq, first, offset }) => ({ seq, first, offset }));
-      end.streams.set(subject.slice(subject.lastIndexOf(".") + 1), {
-        seq: kept.seq,
+      end.streams.set(stream, {
+        seq: kept?.seq ?? 0,
         from: message?.from ?? 0,
         end: message?.end ?? 0,
-        known: pointers,
+        known: known.map(({ seq, first, offset }) => ({ seq, first, offset })),
       });
-      end.seq = Math.max(end.seq, kept.seq);
       end.sure = Math.max(end.sure, message?.sure ?? 0);
       end.next = Math.max(end.next, end.sure + 1, (message?.lines.at(-1)?.number ?? 0) + 1);
       for (const { id, lines } of unsure) {
         if (id === message?.id) for (const line of lines) this.#stored.add(line);
       }
     }
+    this.#unsure.delete(name);
     this.#ends.set(name, end);
     const [oldest] = this.#ends.keys();
     if (this.#ends.size > KNOWN_LOGS && oldest !== undefined) this.#ends.delete(oldest);
