@@ -76,6 +76,25 @@ export function leaseLaws(open: () => World): void {
     expect(await claim({ free: nothing })).toBeNull();
   });
 
+  it("what is to replace an instance needs what that has given up meanwhile", async () => {
+    const { store, ready, live, ship, claim, node } = open();
+    const build = await ready();
+    const vm = await live(build);
+    const before = await store.instance(null, vm);
+    const request = ship(build, { instance_id: vm });
+    const nothing = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
+    await store.submit({
+      ...request,
+      operation: { ...request.operation, node_id: node, needs: nothing },
+      desire: { instance_id: vm, version: before.version, desired: "running" },
+    });
+    const { version, config } = await store.instance(null, vm);
+    const resources = { ...config.resources, memory_mb: config.resources.memory_mb - 100 };
+    await store.observe(vm, version, { config: { ...config, resources } });
+    expect(await claim({ free: nothing })).toBeNull();
+    expect((await claim({ free: { ...nothing, memory_mb: 100 } }))?.id).toBe(request.operation.id);
+  });
+
   it("a lease is prolonged by its holder alone, and void for ever once it ran out", async () => {
     const { store, build, claim, lease, clock, id } = open();
     await store.submit(build());
