@@ -80,7 +80,7 @@ function* keyedOperations(q: Query, batch: { before: number }): Script<Operation
  * What is one row and goes by its own time, as far as this process may see it. Mostly there is none, which one question to
  * the indexes tells.
  */
-export function* expiredRows(q: Query, { auditKeptMs = LIMITS.auditKeptMs }: Options): Script<boolean> {
+function* expiredRows(q: Query, { auditKeptMs = LIMITS.auditKeptMs }: Options): Script<boolean> {
   const due = yield* first(
     q.cached("sweep.due", { now: q.now, audited: q.now - auditKeptMs }, (db, p) =>
       db.selectNoFrom(({ exists, selectFrom, lit }) => {

@@ -244,7 +244,10 @@ export interface Store {
   readonly counters: Counters;
   readonly audit: AuditStore;
 
-  /** Re-sends, ends, gives back and removes what is due. Safe to run from several processes at once. */
+  /**
+   * Re-sends, ends, gives back and removes what is due. Safe to run from several processes at once. With a worker's role on
+   * PostgreSQL documents, counters and the audit log stay as they are: servers sweep too.
+   */
   sweep(options: {
     operationKeptMs: number;
     strandedMs: number;
@@ -252,11 +255,6 @@ export interface Store {
     /** Default: {@link LIMITS.auditKeptMs}. */
     auditKeptMs?: number;
   }): Promise<SweepResult>;
-  /**
-   * Removes what only servers see and goes by its own time: expired documents, counters, old lines of the audit log. A
-   * sweep does that too, unless it runs with a role that has no right on them.
-   */
-  forget(options?: { auditKeptMs?: number }): Promise<void>;
   /** Digests of the artifacts that records and documents still name. */
   artifactRoots(): Promise<string[]>;
   /** Rises whenever anything was written by any process: cheap to ask. */

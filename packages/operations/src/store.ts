@@ -14,7 +14,7 @@ import * as cancel from "./cancel.ts";
 import { claim, claimAtOnce } from "./claim.ts";
 import * as counters from "./counters.ts";
 import * as documents from "./documents.ts";
-import { EXPIRED, expiredRows } from "./expire.ts";
+import { EXPIRED } from "./expire.ts";
 import * as listing from "./listing.ts";
 import * as nodes from "./nodes.ts";
 import type { Page, Store, SweepResult } from "./port.ts";
@@ -123,11 +123,6 @@ export function storeOver(runner: Runner): Store {
     counters: { spend: (request) => write((q) => counters.spend(q, request)) },
 
     sweep: (options) => stepwise(runner, [...DUE, ...EXPIRED], options),
-    async forget(options = {}) {
-      const never = Number.MAX_SAFE_INTEGER;
-      const all = { operationKeptMs: never, strandedMs: never, unusedBuildKeptMs: never, ...options };
-      await stepwise(runner, [expiredRows], all);
-    },
     artifactRoots: () => read(reads.artifactRoots),
     revision: () => runner.revision(),
     close: () => runner.close(),

@@ -173,7 +173,7 @@ describe("a worker's role", () => {
     const left = async () =>
       Number((await raw(postgres.url, `select count(*) from ${schema}_private.documents`))[0]?.["count"]);
     expect(await left()).toBe(1);
-    await server.forget();
+    await server.sweep(SWEEP);
     expect(await left()).toBe(0);
 
     const line = { chain: "a", seq: 1, hash: "h", at: 1, owner: null, credential: null, action: "a" };

@@ -271,7 +271,7 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
     const spend = (n: number) => one(n).counters.spend({ key: "k", limit: 7, windowMs: 10, amount: 2 });
     for (let round = 0; round < 6; round++) {
       here.clock.pass(10);
-      const sweeping = one(round).forget();
+      const sweeping = one(round).sweep(SWEEP);
       const granted = (await Promise.all(EVERYBODY.map(spend))).reduce((sum, each) => sum + each.granted, 0);
       await sweeping;
       expect(granted).toBe(7);
@@ -296,7 +296,7 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
     // Whoever writes on while old lines are forgotten finds his chain in one piece.
     await Promise.all([
       ...EVERYBODY.map((n) => one(n).audit.append([line(`b${n}`, 2, "h")])),
-      ...[0, 1, 2].map((n) => one(n).forget({ auditKeptMs: HOUR })),
+      ...[0, 1, 2].map((n) => one(n).sweep({ ...SWEEP, auditKeptMs: HOUR })),
     ]);
     for (const { chain, first_seq, last_seq, seals } of await here.store.audit.chains()) {
       if (chain === "a") continue;
