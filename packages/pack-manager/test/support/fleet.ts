@@ -38,7 +38,7 @@ const WAIT_MS = 20_000;
 /** So long that nothing in a test happens because of it: what happens, a wake-up or an event brought about. */
 const NEVER_MS = 3_600_000;
 
-export interface Member {
+interface Member {
   id: Id<"node">;
   worker: Worker;
   builder: ScriptedBuilder;
