@@ -33,6 +33,31 @@ export function blobLaws(store: () => Store): void {
       }
     });
 
+    it("hold little of what passes through in memory, either way", { timeout: 120_000 }, async () => {
+      const { artifacts, other } = store();
+      const total = 128 * MiB;
+      let most = 0;
+      const before = process.memoryUsage().arrayBuffers;
+      const look = () => {
+        most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+      };
+      async function* large(): AsyncIterable<Uint8Array> {
+        for (let at = 0; at < total; at += 256 * 1024) {
+          const chunk = Buffer.alloc(256 * 1024);
+          chunk.writeUInt32LE(at, 0);
+          look();
+          yield chunk;
+        }
+      }
+      const { digest } = await artifacts.put(large(), {
+        maxBytes: total,
+        signal: new AbortController().signal,
+      });
+      for await (const _ of await other.get(digest)) look();
+      // What the collector leaves for later is in it: everything would be more than all.
+      expect(most).toBeLessThan(0.8 * total);
+    });
+
     it("takes the same bytes from many at once", async () => {
       const { artifacts, other } = store();
       const bytes = randomBytes(300_000);
