@@ -30,6 +30,20 @@ export class NatsLink {
     return () => this.#onBack.delete(listener);
   }
 
+  /** Resolves when the connection stands, or after `limitMs`. */
+  async back(limitMs: number): Promise<void> {
+    if (this.up || this.closed || limitMs <= 0) return;
+    await new Promise<void>((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        forget();
+        resolve();
+      };
+      const timer = setTimeout(end, limitMs);
+      const forget = this.onBack(end);
+    });
+  }
+
   /** Resolves once the server knows what we sent and subscribed, or after `limitMs`: true in the first case. */
   async settled(limitMs: number): Promise<boolean> {
     if (this.closed) return false;

@@ -53,6 +53,8 @@ export interface NatsQueueOptions {
   retryMs?: number;
   /** How long opening or publishing is tried while the server does not answer, in milliseconds. Default 3,000. */
   patienceMs?: number;
+  /** How often who manages looks whether somebody deleted a stream or a consumer, in milliseconds. Default 10,000. */
+  lookEveryMs?: number;
 }
 
 const CONTROL = /^vm\.control\.[a-z0-9_]+$/;
@@ -80,6 +82,7 @@ class NatsQueue implements Queue {
   readonly #consumers = new Set<NatsConsumer>();
   readonly #listeners = new Set<(event: ChangeEvent) => void>();
   #events: Subscription | undefined;
+  #looking: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(options: NatsQueueOptions) {
@@ -117,14 +120,17 @@ class NatsQueue implements Queue {
         await pause(PAUSE_MS);
       }
     }
-    // A server that comes back may have lost everything.
-    this.#link.onBack(() => {
+    const look = () => {
+      if (!this.#link.up) return;
       this.#streams.prepare().catch((error) =>
         this.#logger.log("warn", "The queue's streams could not be looked after.", {
           reason: reasonOf(error),
         }),
       );
-    });
+    };
+    // A server that comes back may have lost everything.
+    this.#link.onBack(look);
+    this.#looking = setInterval(look, this.#options.lookEveryMs ?? 10_000).unref();
   }
 
   async publish(subject: string, messageId: string, message: WakeMessage): Promise<void> {
@@ -210,6 +216,7 @@ class NatsQueue implements Queue {
 
   async close(): Promise<void> {
     this.#closed = true;
+    clearInterval(this.#looking);
     this.#listeners.clear();
     if (this.#events && !this.#link.closed) this.#events.unsubscribe();
     this.#events = undefined;
@@ -257,6 +264,8 @@ class NatsQueue implements Queue {
     const left = () => end - performance.now();
     for (;;) {
       this.#check();
+      // What is sent while the connection is away is forgotten when it is back.
+      await this.#link.back(left());
       try {
         const timeout = Math.max(1, Math.min(TRY_MS, left()));
         await this.#jetstream.publish(subject, body, {
