@@ -24,7 +24,7 @@ const SUBJECT_CHARACTERS = 200;
 const BODY_CHARACTERS = 65_536;
 
 /** @throws FormationError `invalid` */
-export function checkSubject(subject: string): void {
+function checkSubject(subject: string): void {
   if (subject.length <= SUBJECT_CHARACTERS && SUBJECT.test(subject)) return;
   throw new FormationError("invalid", "A subject is lower-case words, digits and _ between dots.");
 }
