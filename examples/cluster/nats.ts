@@ -1,7 +1,7 @@
 // A real nats-server from this machine's packages, configured by deploy/nats as a real one is: each process with a key and
 // rights of its own. Its data lies in a directory of ours and goes with it.
 
-import { chownSync, copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { accepts, accountOf, freePort, type Program, type Say, start, until } from "./processes.ts";
 
@@ -18,14 +18,17 @@ export interface Nats {
 
 const DEPLOY = join(import.meta.dirname, "../../deploy/nats");
 
-/** @param users the entries of `authorization.users`, one for each process. */
-export async function startNats(root: string, users: readonly string[], say: Say): Promise<Nats> {
+/**
+ * @param users the entries of `authorization.users`, one for each process.
+ * @param more configuration beside the one of deploy/nats.
+ */
+export async function startNats(root: string, users: readonly string[], say: Say, more = ""): Promise<Nats> {
   const account = accountOf("nats");
   const home = join(root, "nats");
   const dataDir = join(home, "data");
   const config = join(home, "nats.conf");
   mkdirSync(home, { mode: 0o700 });
-  copyFileSync(join(DEPLOY, "nats.conf"), config);
+  writeFileSync(config, `${readFileSync(join(DEPLOY, "nats.conf"), "utf8")}\n${more}\n`, { mode: 0o600 });
   writeFileSync(join(home, "users.conf"), `users: [\n${users.join(",\n")}]\n`, { mode: 0o600 });
   if (account)
     for (const path of [home, config, join(home, "users.conf")]) chownSync(path, account.uid, account.gid);

@@ -2,12 +2,10 @@
 // with the server's own signing key. Everything is compact JWS (RFC 7515), written by hand where a library would refuse.
 
 import { createHmac, createPrivateKey, createPublicKey, type KeyObject, randomUUID, sign } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { createAuthority } from "@formation-mcp/auth/authority";
-import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { CompactEncrypt, exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
 
+import { openKept } from "../shared.ts";
 import type { HttpServer } from "./server.ts";
 
 export type Claims = Record<string, unknown>;
@@ -26,13 +24,13 @@ export interface Loot {
 
 /** Takes from a server's own disk what only it has: tests may, so that a forger's best case is tried too. */
 export async function steal(server: HttpServer, good: string, trap: string): Promise<Loot> {
-  const store = await openSqliteStore({ path: join(server.stateDir, "formation.db") });
+  const { store, masterKey } = await openKept(server.stateDir);
   try {
     const authority = createAuthority({
       documents: store.documents,
       issuer: server.url,
       audience: `${server.url}/mcp`,
-      masterKey: readFileSync(join(server.stateDir, "server", "master.key")),
+      masterKey,
     });
     const [privateJwk] = (await authority.signingKeys()).keys as JWK[];
     if (!privateJwk?.d) throw new Error("There is no private key to be had.");

@@ -9,7 +9,7 @@ import { expect } from "vitest";
 import { leftovers } from "../leftovers.ts";
 import { ROOT, temporaryState } from "../server.ts";
 import { becomeAdmin, newUser, type Person, rest } from "./people.ts";
-import { type HttpServer, httpCommand, httpEnvironment, startHttp } from "./server.ts";
+import { type HttpServer, httpCommand, servedEnvironment, startHttp } from "./server.ts";
 import { ask, type Reply } from "./wire.ts";
 
 export interface Ground {
@@ -118,7 +118,7 @@ export async function httpCommandLine(
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   try {
     const done = await promisify(execFile)(process.execPath, httpCommand(words), {
-      env: httpEnvironment(stateDir),
+      env: await servedEnvironment(stateDir),
       timeout: 60_000,
     });
     return { code: 0, ...done };

@@ -1,12 +1,14 @@
 // Starts the real `formation-mcp-http` on a port of the system's choice, reads where it listens and how its first admin
 // comes in, and ends it by its process id.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { waitFor } from "@formation-mcp/os";
 import { ROOT } from "../server.ts";
+import { sharedEnvironment } from "../shared.ts";
 
 /** The bundled program is what is tested; FORMATION_TEST_SOURCE=1 tests the sources, which need no build. */
 const BUNDLE = join(ROOT, "apps/http/dist/formation-mcp-http.mjs");
@@ -63,9 +65,20 @@ export function httpEnvironment(stateDir: string, env: Record<string, string> = 
   };
 }
 
+/** {@link httpEnvironment}, on PostgreSQL and NATS where the tests are to run so. */
+export async function servedEnvironment(
+  stateDir: string,
+  env: Record<string, string> = {},
+): Promise<Record<string, string>> {
+  const shared = await sharedEnvironment(stateDir, (own) =>
+    promisify(execFile)(process.execPath, httpCommand(["migrate"]), { env: httpEnvironment(stateDir, own) }),
+  );
+  return httpEnvironment(stateDir, { ...shared, ...env });
+}
+
 export async function startHttp({ stateDir, env = {}, args = [] }: HttpServerOptions): Promise<HttpServer> {
   const child = spawn(process.execPath, httpCommand(args), {
-    env: httpEnvironment(stateDir, env),
+    env: await servedEnvironment(stateDir, env),
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";
