@@ -7,13 +7,13 @@ import { all, count, first, type Query, type Script } from "./script.ts";
 
 type Taken = Pick<OperationRow, "vcpus" | "memory_mb">;
 /** An instance as far as it matters here. */
-export type Holder = Pick<InstanceRow, "id" | "state" | "vcpus" | "memory_mb">;
+export type Holder = Pick<InstanceRow, "id" | "state" | "machine_id" | "vcpus" | "memory_mb">;
 
 /** States in which an instance's machine holds neither CPUs nor memory. */
 const HOLDS_NOTHING: readonly Instance["state"][] = ["creating", "stopped", "failed", "deleted"];
 
-export function holds({ state }: Pick<Instance, "state">): boolean {
-  return !HOLDS_NOTHING.includes(state);
+export function holds({ state, machine_id }: Pick<Holder, "state" | "machine_id">): boolean {
+  return machine_id !== null && !HOLDS_NOTHING.includes(state);
 }
 
 /** What an operation needs beyond what its instance holds. */

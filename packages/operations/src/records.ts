@@ -120,7 +120,8 @@ export function* patchInstance(q: Query, row: InstanceRow, patch: InstancePatch)
   }
   if (patch.state === "deleted") yield* useBuild(q, row.build_id);
   const { vcpus, memory_mb } = patch.config?.resources ?? row;
-  const now = { id: row.id, state: patch.state ?? row.state, vcpus, memory_mb };
+  const { state = row.state, machine_id = row.machine_id } = patch;
+  const now = { id: row.id, state, machine_id, vcpus, memory_mb };
   if (patch.config || holds(now) !== holds(row)) yield* needAnew(q, now);
 }
 

@@ -67,7 +67,9 @@ export function leaseLaws(open: () => World): void {
       return (await store.submit({ ...asked, desire })).operation;
     };
     const { id } = await restart();
-    const { version } = await store.instance(null, vm);
+    const { version } = await store.observe(vm, (await store.instance(null, vm)).version, {
+      machine_id: "dep_x.1",
+    });
     await store.observe(vm, version, { state: "failed", error: FAILURE });
     expect(await claim({ free: nothing })).toBeNull();
     const { vcpus, memory_mb } = NEEDS;
@@ -80,7 +82,8 @@ export function leaseLaws(open: () => World): void {
     const { store, ready, live, ship, claim, node } = open();
     const build = await ready();
     const vm = await live(build);
-    const before = await store.instance(null, vm);
+    const { version: first } = await store.instance(null, vm);
+    const before = await store.observe(vm, first, { machine_id: "dep_x.1" });
     const request = ship(build, { instance_id: vm });
     const nothing = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
     await store.submit({
@@ -93,6 +96,19 @@ export function leaseLaws(open: () => World): void {
     await store.observe(vm, version, { config: { ...config, resources } });
     expect(await claim({ free: nothing })).toBeNull();
     expect((await claim({ free: { ...nothing, memory_mb: 100 } }))?.id).toBe(request.operation.id);
+  });
+
+  it("what is given back before its instance has a machine needs as much as before", async () => {
+    const { store, ready, ship, claim, clock, lease } = open();
+    const request = ship(await ready());
+    await store.submit({ ...request, operation: { ...request.operation, needs: NEEDS } });
+    const first = (await claim()) as Operation;
+    await store.apply(lease(first), {
+      instances: [{ id: request.deployment.instance_id, patch: { state: "starting" } }],
+    });
+    clock.pass(LEASE);
+    expect(await claim({ free: { ...FREE, vcpus: 0 } })).toBeNull();
+    expect(await claim()).toMatchObject({ attempt: 2, needs: NEEDS });
   });
 
   it("a lease is prolonged by its holder alone, and void for ever once it ran out", async () => {
