@@ -1,6 +1,7 @@
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { openSystem, readConfiguration } from "@formation-mcp/assembly";
 import { VARIABLES } from "@formation-mcp/assembly/configuration";
 import { readWorkerConfiguration, SHARED_VARIABLES, WORKER_VARIABLES } from "@formation-mcp/assembly/daemon";
 import { HTTP_VARIABLES, readHttpConfiguration } from "@formation-mcp/assembly/http";
@@ -115,6 +116,14 @@ test("a node among many has an address of its own for its VMs", () => {
   expect(ofWorker({ ...DATABASE, FORMATION_BIND_ADDRESS: "0.0.0.0" })).toHaveLength(1);
   expect(ofWorker({ ...DATABASE, FORMATION_BIND_ADDRESS: "10.0.0.7" })).toEqual([]);
   expect(ofWorker({ FORMATION_BIND_ADDRESS: "0.0.0.0" })).toEqual([]);
+});
+
+test("a program of one machine does not pass over what is set for several", async () => {
+  const configuration = readConfiguration({ stateDir: join(dir, "state") }, { HOME: dir, ...DATABASE });
+  await expect(openSystem({ configuration })).rejects.toMatchObject({
+    code: "invalid",
+    message: expect.stringContaining("FORMATION_DATABASE_URL"),
+  });
 });
 
 test("no text makes settings of labels that break their rules", () => {
