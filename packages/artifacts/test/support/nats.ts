@@ -10,7 +10,7 @@ import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";
 import type { NatsServer } from "@formation-mcp/os/testing";
 import { jetstreamManager } from "@nats-io/jetstream";
 
-export const BLOBS = "OBJ_formation-blobs";
+const BLOBS = "OBJ_formation-blobs";
 export const LOGS = "FORMATION_LOGS";
 
 /** An empty store; each node has a connection and a cache of its own. */
