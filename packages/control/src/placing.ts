@@ -40,6 +40,10 @@ export async function placeShipment(
   asked: Asked,
 ): Promise<Placed> {
   const labels = checkLabels(asked.labels ?? existing?.config.labels ?? {});
+  // Most shipments may go anywhere: what all the nodes are is not asked for them.
+  if (asked.target_node === undefined && (existing?.machine_id ?? null) === null && isShared(deps, build)) {
+    return { subject: SUBJECTS.ship, node_id: null, labels };
+  }
   const nodes = await deps.store.nodes();
   const target =
     asked.target_node === undefined ? null : await findTarget(deps, principal, nodes, asked.target_node);
@@ -113,13 +117,14 @@ function homeOf(
   return stays && !asked ? node_id : null;
 }
 
+/** Whether every node can get a build's image. */
+function isShared({ artifacts }: Deps, { node_id, image }: Build | NewBuild): boolean {
+  return node_id === null || (artifacts.shared && image?.archive !== undefined);
+}
+
 /** The node that alone has a build's image, or null where every node can get it. */
-function imageHome(
-  { artifacts }: Deps,
-  nodes: readonly NodeRecord[],
-  build: Build | NewBuild,
-): Id<"node"> | null {
-  if (build.node_id === null || (artifacts.shared && build.image?.archive !== undefined)) return null;
+function imageHome(deps: Deps, nodes: readonly NodeRecord[], build: Build | NewBuild): Id<"node"> | null {
+  if (isShared(deps, build)) return null;
   if (nodes.some(({ id }) => id === build.node_id)) return build.node_id;
   throw new FormationError("conflict", `The image of ${build.id} went with the node that kept it.`, {
     field: "build_id",

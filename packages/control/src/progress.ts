@@ -1,6 +1,6 @@
 // Where an unfinished operation is; and if it still waits, why.
 
-import type { Operation } from "@formation-mcp/contract";
+import type { Clock, NodeRecord, Operation } from "@formation-mcp/contract";
 import { waitingFor } from "@formation-mcp/operations";
 import type { Deps } from "./deps.ts";
 import { progressView } from "./views.ts";
@@ -22,8 +22,22 @@ async function whyQueued({ store, clock }: Deps, operation: Operation): Promise<
     const seconds = Math.ceil((operation.run_at - now) / 1000);
     return `Attempt ${operation.attempt} failed; it is tried again in ${seconds} s.`;
   }
-  const [nodes, behind] = await Promise.all([store.nodes(), olderThan(store, operation)]);
+  const [nodes, behind] = await Promise.all([nodesOf(store, clock), olderThan(store, operation)]);
   return waitingFor({ ...operation, behind }, nodes, now);
+}
+
+/** What the nodes were at most so long ago: of hundreds of them not every answer asks anew. */
+const KNOWN_MS = 2000;
+const known = new WeakMap<Deps["store"], { at: number; nodes: Promise<NodeRecord[]> }>();
+
+function nodesOf(store: Deps["store"], clock: Clock): Promise<NodeRecord[]> {
+  const now = clock.now();
+  const before = known.get(store);
+  if (before && Math.abs(now - before.at) < KNOWN_MS) return before.nodes;
+  const nodes = store.nodes();
+  known.set(store, { at: now, nodes });
+  nodes.catch(() => known.delete(store));
+  return nodes;
 }
 
 /** The unfinished operation on the same instance that goes first, if there is one. */

@@ -2,7 +2,7 @@
 // is sent, and hands messages to processes that may be dead, paused or cut off.
 
 import type { ChangeEvent, WakeMessage } from "@formation-mcp/contract";
-import { FormationError } from "@formation-mcp/contract";
+import { FormationError, SUBJECTS } from "@formation-mcp/contract";
 import type { Consumer, Queue } from "@formation-mcp/queue";
 import type { Chance } from "./chance.ts";
 import { cancel, later, NOWHERE, pause, within } from "./time.ts";
@@ -37,20 +37,17 @@ export interface Bus {
   troubles: Troubles;
 }
 
+/** One subject in the place of each node's: hundreds of them are no load that the embedded queue is made for. */
+const CONTROL = "vm.control.any";
 /** So many processes hear an event. */
 const HEARERS = 60;
 /** A message that nobody acknowledged comes again after this. */
 const ACK_MS = 10_000;
 
-/** @param subjects all that are ever used: messages on them are kept until somebody takes them. */
-export async function openBus(
-  queue: Queue,
-  subjects: { work: string[]; control: string[] },
-  truth: Truth,
-  chance: Chance,
-): Promise<Bus> {
+export async function openBus(queue: Queue, truth: Truth, chance: Chance): Promise<Bus> {
   const takers = new Map<string, Taker[]>();
   const listeners = new Set<Listener>();
+  const routes = new Map<string, string>();
   const troubles: Troubles = { lost: 0, doubled: 0, late: 0, lateMs: 20_000 };
 
   const deliver = async (message: WakeMessage, subject: string) => {
@@ -85,12 +82,17 @@ export async function openBus(
       }
     });
   };
-  await queue.consume(subjects.work, { slots: 64 }, deliver);
-  await queue.consume(subjects.control, { slots: 512 }, deliver);
+  await queue.consume([SUBJECTS.build, SUBJECTS.ship], { slots: 64 }, deliver);
+  await queue.consume([CONTROL], { slots: 512 }, (message) =>
+    deliver(message, routes.get(message.operation_id) ?? CONTROL),
+  );
   await queue.subscribe(spread);
 
   const publish = async (subject: string, id: string, message: WakeMessage) => {
-    const send = (name: string) => queue.publish(subject, name, message).catch(() => undefined);
+    const control = subject.startsWith("vm.control.");
+    if (control) routes.set(message.operation_id, subject);
+    const send = (name: string) =>
+      queue.publish(control ? CONTROL : subject, name, message).catch(() => undefined);
     if (chance.happens(troubles.lost)) return truth.count("messages lost");
     if (chance.happens(troubles.late)) {
       truth.count("messages late");

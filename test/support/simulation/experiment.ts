@@ -4,7 +4,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { controlSubject, type Logger, NO_QUOTA, SUBJECTS } from "@formation-mcp/contract";
+import { type Logger, NO_QUOTA } from "@formation-mcp/contract";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { openBus } from "./bus.ts";
@@ -111,13 +111,7 @@ async function play(
     };
     return new SimulatedNode(`node-${at}`, capacity, { zone: `z${at % 3}` }, surroundings, own);
   });
-  const control = nodes.map(({ id }) => controlSubject(id));
-  bus.current = await openBus(
-    queue,
-    { work: [SUBJECTS.build, SUBJECTS.ship], control },
-    truth,
-    random.branch("bus"),
-  );
+  bus.current = await openBus(queue, truth, random.branch("bus"));
   const servers = Array.from(
     { length: SERVERS },
     (_, at) =>
@@ -195,11 +189,12 @@ async function play(
     }
     return done;
   });
-  const named =
-    truth.offences
-      .slice(0, 5)
-      .join(" ")
-      .match(/(vm|bld|op|dep)_[0-9a-z]{36}|node-\d+/g) ?? [];
+  const ids = /(vm|bld|op|dep)_[0-9a-z]{36}|node-\d+/g;
+  const named = truth.offences.slice(0, 5).join(" ").match(ids) ?? [];
+  // Of a host that is too full, what was on it lately.
+  for (const each of [...named]) {
+    if (each.startsWith("node-")) named.push(...(truth.history(each).slice(-16).join(" ").match(ids) ?? []));
+  }
   for (const about of new Set(named.map((name) => truth.instanceOf(`${name}.1`) ?? name))) {
     for (const line of truth.history(about)) progress(`${about}: ${line}`);
   }
