@@ -5,11 +5,14 @@ import { once } from "node:events";
 import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { FormationError } from "@formation-mcp/contract";
 import { plainEnvironment } from "@formation-mcp/os";
 
 /** Nothing of the machine, the user or the moment goes into the archive. */
 const SAME = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"];
+
+const GAVE_UP = ["EPIPE", "ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE"];
 
 /** Packs what lies in a directory. */
 export async function* packTree(directory: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
@@ -35,12 +38,10 @@ export async function unpackTree(
   );
   try {
     tar.stdout.resume();
-    tar.stdin.on("error", () => {}); // a tar that gave up reads no more; its exit code says why
-    for await (const chunk of content) {
-      if (tar.exitCode !== null || signal.aborted) break;
-      if (!tar.stdin.write(chunk)) await Promise.race([once(tar.stdin, "drain"), once(tar, "close")]);
-    }
-    tar.stdin.end();
+    await pipeline(content, tar.stdin).catch((error: unknown) => {
+      // A tar that gave up reads no more; its exit code says why.
+      if (!GAVE_UP.includes(String((error as NodeJS.ErrnoException).code))) throw error;
+    });
     await ended(tar, signal, "invalid");
   } finally {
     tar.kill("SIGKILL");
