@@ -190,7 +190,7 @@ async function play(
     return done;
   });
   const ids = /(vm|bld|op|dep)_[0-9a-z]{36}|node-\d+/g;
-  const named = truth.offences.slice(0, 5).join(" ").match(ids) ?? [];
+  const named: string[] = truth.offences.slice(0, 5).join(" ").match(ids) ?? [];
   // Of a host that is too full, what was on it lately.
   for (const each of [...named]) {
     if (each.startsWith("node-")) named.push(...(truth.history(each).slice(-16).join(" ").match(ids) ?? []));
