@@ -137,7 +137,7 @@ export async function hasPrivate(transactions: Transactions, schemas: Schemas): 
   return row?.sees === true;
 }
 
-/** New rows are numbered after those that an import brought. */
+/** New rows are numbered after those that an import brought, and questions are planned for as many as there are. */
 export async function numberOn(transactions: Transactions, schemas: Schemas): Promise<void> {
   const numbered = {
     operations: "seq",
@@ -152,6 +152,7 @@ export async function numberOn(transactions: Transactions, schemas: Schemas): Pr
     await transactions.ask(
       `SELECT setval(pg_get_serial_sequence('${name}', '${column}'), max("${column}")) FROM ${name}`,
     );
+    await transactions.ask(`ANALYZE ${name}`);
   }
 }
 
