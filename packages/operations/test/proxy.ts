@@ -2,7 +2,7 @@
 
 import { connect, createServer, type Socket } from "node:net";
 
-export type Break = "unheard" | "unanswered" | null;
+type Break = "unheard" | "unanswered" | null;
 
 export interface Proxy {
   url: string;
