@@ -10,7 +10,7 @@ import { allScopes } from "@formation-mcp/auth";
 import { createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { NO_QUOTA, silentLogger, systemClock } from "@formation-mcp/contract";
-import { type Control, createAudit, createControl, createQuotas } from "@formation-mcp/control";
+import { type Control, createAudit, createControl, createNodes, createQuotas } from "@formation-mcp/control";
 import { createHttpGateway } from "@formation-mcp/gateway/http";
 import { createMcpServerFactory } from "@formation-mcp/gateway/mcp";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
@@ -95,6 +95,7 @@ async function serve({ side, dir, instances }: Order): Promise<Ready> {
       audit,
       auditLog: store.audit,
       quotas,
+      nodes: createNodes({ store, queue, clock: systemClock }),
       usage: (who) => store.usage(who),
       documents,
       counters,
