@@ -9,15 +9,15 @@ import type { Report } from "../support/simulation/experiment.ts";
 
 const MAIN = fileURLToPath(new URL("../support/simulation/main.ts", import.meta.url));
 const seed = process.env["SIMULATION_SEED"];
-const seeds = seed === undefined ? [1, 2, Math.floor(Math.random() * 1_000_000)] : [Number(seed)];
+const seeds = seed === undefined ? [1, Math.floor(Math.random() * 1_000_000)] : [Number(seed)];
 const nodes = process.env["SIMULATION_NODES"] ?? "12";
-const operations = process.env["SIMULATION_OPERATIONS"] ?? "700";
+const operations = process.env["SIMULATION_OPERATIONS"] ?? "600";
 const LONGEST_MS = 3_600_000;
 
-async function play(seed: number): Promise<Report> {
+async function play(seed: number, size = { nodes, operations }): Promise<Report> {
   const env = { PATH: process.env["PATH"] ?? "", SIMULATION_SEED: String(seed) };
   const { stdout, stderr } = await run(process.execPath, ["--conditions=formation-source", MAIN], {
-    env: { ...env, SIMULATION_NODES: nodes, SIMULATION_OPERATIONS: operations },
+    env: { ...env, SIMULATION_NODES: size.nodes, SIMULATION_OPERATIONS: size.operations },
     timeoutMs: LONGEST_MS,
   });
   if (!stdout.startsWith("{")) throw new Error(`SIMULATION_SEED=${seed}: ${stderr}`);
@@ -42,6 +42,7 @@ test("whatever goes wrong in the fleet, everything ends truthfully and nothing i
 });
 
 test("the same seed is the same history", { timeout: LONGEST_MS }, async () => {
-  const [one, other] = [await play(7), await play(7)];
+  const size = { nodes: "5", operations: "120" };
+  const [one, other] = [await play(7, size), await play(7, size)];
   expect({ ...other, seconds: 0 }).toEqual({ ...one, seconds: 0 });
 });
