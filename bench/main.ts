@@ -25,6 +25,10 @@ const BENCHES: Record<string, { what: string; run: () => Promise<(scope: Scope) 
     what: "NATS and PostgreSQL: publish → claimed, and jobs/s of 1, 2 and 4 workers",
     run: () => import("./queue.ts").then((module) => module.benchQueue),
   },
+  fleet: {
+    what: "what 1,000 nodes ask of PostgreSQL and NATS",
+    run: () => import("./fleet.ts").then((module) => module.benchFleet),
+  },
   build: {
     what: "builds, cold and cached, against buildah + mke2fs",
     run: () => import("./build.ts").then((module) => module.benchBuild),
