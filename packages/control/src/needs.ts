@@ -12,7 +12,8 @@ const COUNTED: readonly Instance["state"][] = [...HOLDS, "lost"];
 
 /** For a ship: all of it on a new instance; where it takes another's place, what it needs more than that one has. */
 export function shipNeeds(wanted: Needs, replaced: Instance | null): Needs {
-  if (!replaced || !HOLDS.includes(replaced.state)) return wanted;
+  // One that is being made the first time has no machine yet, and may never get one.
+  if (!replaced || replaced.machine_id === null || !HOLDS.includes(replaced.state)) return wanted;
   const { vcpus, memory_mb } = replaced.config.resources;
   return {
     vcpus: Math.max(0, wanted.vcpus - vcpus),
