@@ -247,13 +247,13 @@ class FakeBuilder implements Builder {
     const digestFile = join(this.#at.layers, `${key}.digest`);
     const known = request.noCache ? null : readOrNull(digestFile);
     const id = known ?? hash(key, randomUUID());
-    writeFileSync(digestFile, id);
+    writeFileSync(digestFile, id, { mode: 0o600 });
     const kept = join(this.#at.images, id);
     if (!existsSync(kept)) {
       const temporary = join(directory, "image");
       mkdirSync(temporary);
       renameSync(rootfs, join(temporary, "rootfs"));
-      writeFileSync(join(temporary, "id"), id);
+      writeFileSync(join(temporary, "id"), id, { mode: 0o600 });
       renameSync(temporary, kept);
     }
     return {
