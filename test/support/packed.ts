@@ -3,6 +3,7 @@
 import { execFile } from "node:child_process";
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -155,7 +156,8 @@ async function install(directory: string, dependencies: Record<string, string>):
 function lend(project: string): void {
   mkdirSync(join(project, "node_modules/@types"), { recursive: true });
   for (const name of ["vitest", "fast-check", "@types/node"]) {
-    symlinkSync(realpathSync(join(ROOT, "node_modules", name)), join(project, "node_modules", name));
+    const place = join(project, "node_modules", name);
+    if (!existsSync(place)) symlinkSync(realpathSync(join(ROOT, "node_modules", name)), place);
   }
   cpSync(join(ROOT, "examples/embed.ts"), join(project, "embed.ts"));
 }

@@ -37,18 +37,27 @@ export function blobLaws(store: () => Store): void {
 
     it("hold little of what passes through in memory, either way", async () => {
       const { artifacts, other } = store();
-      const [total, size] = [96 * MiB, 256 * 1024];
+      const [total, size] = [48 * MiB, 256 * 1024];
       setFlagsFromString("--expose-gc");
       const collect = runInNewContext("gc") as () => void;
       const held = () => {
         collect();
         return process.memoryUsage().arrayBuffers;
       };
+      /** What is free is swept beside us: it may take a moment until it shows. */
+      const settled = async () => {
+        let least = held() - before;
+        for (let i = 0; i < 40 && least >= total / 3; i++) {
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          least = Math.min(least, held() - before);
+        }
+        return least;
+      };
       const before = held();
       const most: number[] = [];
       async function* large(): AsyncIterable<Uint8Array> {
         for (let at = 0; at < total; at += size) {
-          if (at === total - 4 * size) most.push(held() - before);
+          if (at === total - 4 * size) most.push(await settled());
           const chunk = Buffer.alloc(size);
           chunk.writeUInt32LE(at, 0);
           yield chunk;
@@ -59,10 +68,10 @@ export function blobLaws(store: () => Store): void {
       let bytes = 0;
       for await (const chunk of await other.get(digest)) {
         bytes += chunk.byteLength;
-        if (bytes === total - 4 * size) most.push(held() - before);
+        if (bytes === total - 4 * size) most.push(await settled());
       }
       expect(bytes).toBe(total);
-      for (const bytes of most) expect(bytes).toBeLessThan(total / 2);
+      for (const bytes of most) expect(bytes).toBeLessThan(total / 3);
       expect(most.length).toBeGreaterThan(0);
     });
 
