@@ -147,7 +147,12 @@ function oldestOf(
             .select("older.seq")
             .whereRef("older.serial_key", "=", "o.serial_key")
             .whereRef("older.seq", "<", "o.seq")
-            .where("older.ended_at", "is", null),
+            .where("older.ended_at", "is", null)
+            // With an order and an offset PostgreSQL asks this of its index for each candidate; else it may look at all
+            // that is unfinished.
+            .orderBy("older.seq")
+            .limit(ONE)
+            .offset(sql.lit(0)),
         ),
       ),
     )
