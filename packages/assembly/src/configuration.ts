@@ -39,6 +39,8 @@ export const VARIABLES = {
   FORMATION_BUILD_MEMORY_MB: "memory a build may take (default: 2048, or a third of what there is)",
   FORMATION_BUILD_DISK_MB: "disk a build may add (default: 20480)",
   FORMATION_BOOT_SECONDS: "how long a VM may take until it is live (default: 300)",
+  FORMATION_WORKER:
+    "auto: start the background worker of this machine when needed; none: others work (default: auto, with a database or NATS that is shared: none)",
   FORMATION_IDLE_SECONDS: "how long the background worker stays when idle (default: 300)",
   FORMATION_VCPUS: "vCPUs this node offers (default: 8 per core)",
   FORMATION_MEMORY_MB: "memory this node offers (default: 80 % of what it has)",
@@ -78,6 +80,7 @@ const schema = z
     FORMATION_BUILD_MEMORY_MB: number(usualBuildMemoryMb(), 64, 1_048_576),
     FORMATION_BUILD_DISK_MB: number(LIMITS.buildDiskBytes / 1024 ** 2, 16, 2_097_152),
     FORMATION_BOOT_SECONDS: number(LIMITS.bootMs / 1000, 1, 86_400),
+    FORMATION_WORKER: z.enum(["auto", "none"]).optional(),
     FORMATION_IDLE_SECONDS: number(300, 0.1, 31_536_000),
     FORMATION_VCPUS: z.coerce.number().int().min(1).max(65_536).optional(),
     FORMATION_MEMORY_MB: z.coerce.number().int().min(64).optional(),
@@ -112,8 +115,10 @@ export interface Configuration {
   capacity: { vcpus: number | null; memory_mb: number | null; disk_gb: number | null };
   drivers: "real" | "fake";
   logLevel: "debug" | "info" | "warn" | "error";
-  /** The settings of shared services that are set: a program of one machine alone refuses them. */
-  sharedSettings: string[];
+  /** Whether to start the background worker; null leaves it to where everything is kept. */
+  worker: "auto" | "none" | null;
+  /** The settings of what several machines share, as they were given: who reads them loads only where there are some. */
+  sharedSettings: Record<string, string>;
 }
 
 /**
@@ -174,7 +179,10 @@ export function readConfiguration(
     },
     drivers: env.FORMATION_DRIVERS,
     logLevel: env.FORMATION_LOG_LEVEL,
-    sharedSettings: Object.keys(withoutEmpty(environment)).filter((name) => SHARED.test(name)),
+    worker: env.FORMATION_WORKER ?? null,
+    sharedSettings: Object.fromEntries(
+      Object.entries(withoutEmpty(environment)).filter(([name]) => SHARED.test(name)),
+    ),
   };
 }
 

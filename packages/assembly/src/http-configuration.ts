@@ -21,6 +21,7 @@ import {
   readSharedConfiguration,
   SHARED_VARIABLES,
   type SharedConfiguration,
+  startsWorker,
 } from "./shared-configuration.ts";
 
 /** One line each: the variable, what it sets. Shown by `--help`. */
@@ -58,8 +59,6 @@ export const HTTP_VARIABLES = {
   FORMATION_HTTP_CONNECTIONS: "connections at the same time (default: 1024)",
   FORMATION_HTTP_PATIENCE_SECONDS:
     "how long a client may take to send a request's head, or the next 16 KiB of an upload; twice as long for another body, or between two requests (default: 15)",
-  FORMATION_WORKER:
-    "auto: start the background worker of this machine when needed; none: others work (default: auto, with a database or NATS that is shared: none)",
 } as const;
 
 const yes = z
@@ -126,7 +125,6 @@ const schema = z.object({
   FORMATION_RATE_FAILURE: rate(DEFAULT_RATES.failure),
   FORMATION_HTTP_CONNECTIONS: z.coerce.number().int().min(1).max(1_000_000).default(1024),
   FORMATION_HTTP_PATIENCE_SECONDS: z.coerce.number().min(0.1).max(3600).default(15),
-  FORMATION_WORKER: z.enum(["auto", "none"]).optional(),
 });
 
 export interface HttpConfiguration extends Configuration {
@@ -186,8 +184,9 @@ export function readHttpConfiguration(
   ];
   if (problems.length > 0 || !parsed.success || !shared) throw wrongSettings(problems);
   const env = parsed.data;
+  const configuration = readConfiguration({ stateDir: overrides.stateDir }, given);
   return {
-    ...readConfiguration({ stateDir: overrides.stateDir }, given),
+    ...configuration,
     shared,
     host: env.FORMATION_HTTP_HOST,
     port: env.FORMATION_HTTP_PORT,
@@ -224,7 +223,7 @@ export function readHttpConfiguration(
     },
     connections: env.FORMATION_HTTP_CONNECTIONS,
     patienceMs: env.FORMATION_HTTP_PATIENCE_SECONDS * 1000,
-    startsWorker: (env.FORMATION_WORKER ?? (shared.database || shared.nats ? "none" : "auto")) === "auto",
+    startsWorker: startsWorker(configuration, shared),
     environment: given,
   };
 }

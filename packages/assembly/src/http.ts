@@ -19,7 +19,6 @@ export { type AuditVerdict, auditVerdict, newBootstrapToken } from "./http-admin
 export { HTTP_VARIABLES, type HttpConfiguration, readHttpConfiguration } from "./http-configuration.ts";
 export { migrate, serverNatsUser } from "./migrating.ts";
 export { exportAll, importAll, type Moved } from "./moving.ts";
-export { openServerWorkerRecords } from "./records.ts";
 export { type ServiceManager, serviceManager } from "./service-manager.ts";
 export { SHARED_VARIABLES } from "./shared-configuration.ts";
 

@@ -5,13 +5,28 @@ import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Logger } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import type { NatsConnection } from "@formation-mcp/os/nats";
+import type { NodeIdentity } from "@formation-mcp/pack-manager";
 import type { Queue } from "@formation-mcp/queue";
 import type { NatsRole } from "@formation-mcp/queue/nats";
-import { readConfiguration, wrongSettings } from "./configuration.ts";
+import { readConfiguration } from "./configuration.ts";
 import type { Layout } from "./layout.ts";
-import { databaseUrl, readSharedConfiguration, type SharedConfiguration } from "./shared-configuration.ts";
-import { openLocalArtifacts, openLocalQueue, openLocalStore, type Records } from "./system.ts";
-import type { OpenWorkerRecords } from "./worker.ts";
+import { databaseUrl, requireShared, type SharedConfiguration } from "./shared-configuration.ts";
+
+/** The three ports that callers and workers share, and what closes all of them. */
+export interface Records {
+  store: Store;
+  queue: Queue;
+  artifacts: Artifacts;
+  /** Rejects, or takes long, while the queue can't be reached. */
+  reachQueue(): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+export type OpenWorkerRecords = (
+  layout: Layout,
+  logger: Logger,
+  node: Pick<NodeIdentity, "id" | "name">,
+) => Promise<Records>;
 
 export interface OpenRecordsOptions {
   shared: SharedConfiguration;
@@ -47,13 +62,11 @@ export function openWorkerRecords(shared: SharedConfiguration, cacheBytes: numbe
     });
 }
 
-/** The same for the background worker that a server starts, with the settings that it was started with. */
-export function openServerWorkerRecords(
+/** The same for the background worker that a program starts, with the settings that it was started with. */
+export function openOwnWorkerRecords(
   environment: Record<string, string | undefined> = process.env,
 ): OpenWorkerRecords {
-  const { shared, problems } = readSharedConfiguration(environment);
-  if (!shared || problems.length > 0) throw wrongSettings(problems);
-  return openWorkerRecords(shared, readConfiguration({}, environment).cacheBytes);
+  return openWorkerRecords(requireShared(environment), readConfiguration({}, environment).cacheBytes);
 }
 
 /**
@@ -85,6 +98,21 @@ export async function openRecords(options: OpenRecordsOptions): Promise<Records>
     await close().catch(() => {});
     throw error;
   }
+}
+
+async function openLocalStore(layout: Layout, logger: Logger): Promise<Store> {
+  const { openSqliteStore } = await import("@formation-mcp/operations/sqlite");
+  return openSqliteStore({ path: layout.store, logger });
+}
+
+async function openLocalQueue(layout: Layout, logger: Logger): Promise<Queue> {
+  const { openEmbeddedQueue } = await import("@formation-mcp/queue/embedded");
+  return openEmbeddedQueue({ path: layout.queue, logger });
+}
+
+async function openLocalArtifacts(layout: Layout, logger: Logger): Promise<Artifacts> {
+  const { openDirectoryArtifacts } = await import("@formation-mcp/artifacts/directory");
+  return openDirectoryArtifacts({ path: layout.artifacts, logger });
 }
 
 async function openPostgres({ shared, logger }: OpenRecordsOptions): Promise<Store> {

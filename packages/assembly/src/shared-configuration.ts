@@ -3,7 +3,7 @@
 
 import { readFileSync, statSync } from "node:fs";
 import { z } from "zod";
-import { withoutEmpty } from "./configuration.ts";
+import { type Configuration, withoutEmpty, wrongSettings } from "./configuration.ts";
 
 /** One line each: the variable, what it sets. Shown by `--help`. */
 export const SHARED_VARIABLES = {
@@ -107,6 +107,21 @@ export function readSharedConfiguration(environment: Record<string, string | und
       masterKeyFile: env.FORMATION_MASTER_KEY_FILE ?? null,
     },
   };
+}
+
+/** @throws FormationError `invalid`, naming everything that is wrong at once. */
+export function requireShared(environment: Record<string, string | undefined>): SharedConfiguration {
+  const { shared, problems } = readSharedConfiguration(environment);
+  if (!shared || problems.length > 0) throw wrongSettings(problems);
+  return shared;
+}
+
+/** Whether a program starts this machine's worker: where others share the work, only if somebody said so. */
+export function startsWorker(
+  { worker }: Pick<Configuration, "worker">,
+  { database, nats }: SharedConfiguration,
+): boolean {
+  return (worker ?? (database || nats ? "none" : "auto")) === "auto";
 }
 
 /** The URL with its password, which is read anew each time: whoever opens the database after a rotation has the new one. */

@@ -14,7 +14,7 @@ import { type Engines, openEngines } from "./engines.ts";
 import { type Layout, openLayout } from "./layout.ts";
 import { jsonLogger } from "./logging.ts";
 import { nodeCapacity, nodeId, nodeName } from "./node.ts";
-import { openLocalRecords, type Records, refuseShared } from "./system.ts";
+import { type OpenWorkerRecords, openOwnWorkerRecords, type Records } from "./records.ts";
 import type { WorkerFile } from "./worker-process.ts";
 
 /** What the worker works with, as soon as it is open. */
@@ -38,19 +38,13 @@ export interface RunWorkerOptions {
   leaveWhenIdle: boolean;
   /** What the node is called, and what placement may ask for. Default: the host's name, no labels. */
   node?: { name: string | null; labels: Record<string, string> };
-  /** Opens records, queue and artifacts for the node. Default: those in the state directory. */
-  open?: OpenWorkerRecords;
+  /** Opens records, queue and artifacts for the node. */
+  open: OpenWorkerRecords;
   /** Sees what the worker works with, and may put its own store before it. */
   attend?: (parts: WorkerParts) => Store;
   /** Called when it works, and when it begins to leave. */
   said?: (state: "ready" | "leaving") => void;
 }
-
-export type OpenWorkerRecords = (
-  layout: Layout,
-  logger: Logger,
-  node: Pick<NodeIdentity, "id" | "name">,
-) => Promise<Records>;
 
 /**
  * Runs the worker until the signal aborts or it is idle for `configuration.idleMs`.
@@ -83,20 +77,18 @@ export async function runWorker(options: RunWorkerOptions): Promise<boolean> {
  * The command `worker` of a program that starts its own worker: runs it until SIGINT or SIGTERM, and outlives its terminal.
  * @param args `--state-dir DIR`; `--background`: leave when idle, and be silent if another works already.
  * @param program as its user calls it.
- * @param open opens the records, where they may be elsewhere than in the state directory.
  * @returns the exit code.
  */
 export async function workerCommand(
   args: string[],
   program: { name: string; version: string },
-  open?: OpenWorkerRecords,
 ): Promise<number> {
   const { values } = parseArgs({
     args,
     options: { background: { type: "boolean", default: false }, "state-dir": { type: "string" } },
   });
   const configuration = readConfiguration({ stateDir: values["state-dir"] });
-  if (!open) refuseShared(configuration);
+  const open = openOwnWorkerRecords();
   const leave = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => leave.abort());
   process.on("SIGHUP", () => {});
@@ -106,7 +98,7 @@ export async function workerCommand(
     version: program.version,
     signal: leave.signal,
     leaveWhenIdle: values.background,
-    ...(open ? { open } : {}),
+    open,
   });
   if (ran || values.background) return 0;
   process.stderr.write(`${program.name}: a worker already runs on ${configuration.stateDir}.\n`);
@@ -120,7 +112,7 @@ async function work(
 ): Promise<void> {
   const { name, labels = {} } = options.node ?? {};
   const identity = { id: nodeId(layout), name: name ?? nodeName(), labels };
-  const records = await (options.open ?? openLocalRecords)(layout, options.logger, identity);
+  const records = await options.open(layout, options.logger, identity);
   try {
     const { builder, hypervisor } = await openEngines(layout, options.configuration, options.logger);
     try {

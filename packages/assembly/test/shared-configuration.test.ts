@@ -118,12 +118,16 @@ test("a node among many has an address of its own for its VMs", () => {
   expect(ofWorker({ FORMATION_BIND_ADDRESS: "0.0.0.0" })).toEqual([]);
 });
 
-test("a program of one machine does not pass over what is set for several", async () => {
-  const configuration = readConfiguration({ stateDir: join(dir, "state") }, { HOME: dir, ...DATABASE });
-  await expect(openSystem({ configuration })).rejects.toMatchObject({
+test("the program of one person opens what is set for several, or says why not", async () => {
+  const opened = (env: Record<string, string>) =>
+    openSystem({ configuration: readConfiguration({ stateDir: join(dir, "state") }, { HOME: dir, ...env }) });
+  await expect(opened({ FORMATION_NATS_CREDS: "/nowhere" })).rejects.toMatchObject({
     code: "invalid",
-    message: expect.stringContaining("FORMATION_DATABASE_URL"),
+    message: expect.stringContaining("FORMATION_NATS_URL"),
   });
+  await expect(
+    opened({ FORMATION_DATABASE_URL: "postgres://formation_server@127.0.0.1:9/formation" }),
+  ).rejects.toMatchObject({ code: "unavailable" });
 });
 
 test("no text makes settings of labels that break their rules", () => {

@@ -1,9 +1,8 @@
 // Runs the background worker of this machine; the server starts it from a copy of this program.
 
-import { openServerWorkerRecords } from "@formation-mcp/assembly/http";
 import { workerCommand } from "@formation-mcp/assembly/worker";
 import { VERSION } from "../version.ts";
 
 export function worker(args: string[]): Promise<number> {
-  return workerCommand(args, { name: "formation-mcp-http", version: VERSION }, openServerWorkerRecords());
+  return workerCommand(args, { name: "formation-mcp-http", version: VERSION });
 }
