@@ -13,6 +13,7 @@ export { type Clock, ID_KINDS, type Id, type IdKind, idKind, newId, parseId, sys
 export { LIMITS } from "./limits.ts";
 export { type Logger, silentLogger } from "./logger.ts";
 export {
+  ALL_NODES,
   type ChangeEvent,
   controlSubject,
   parseChangeEvent,

@@ -39,6 +39,9 @@ export function parseWakeMessage(body: unknown): WakeMessage {
   );
 }
 
+/** An event for the workers of all nodes. */
+export const ALL_NODES = "nodes";
+
 /** Says that a record changed; whoever cares reads the record. */
 export interface ChangeEvent {
   v: 1;
@@ -49,6 +52,8 @@ export interface ChangeEvent {
   version?: number;
   /** A queued operation that the node it woke could not take: whom this suits may look for it, once. */
   wanted?: Placement;
+  /** Which workers hear it: one node's, or all. Default: none. Servers hear every event. */
+  for?: Id<"node"> | typeof ALL_NODES;
 }
 
 const idText = (kind?: IdKind) =>
@@ -68,6 +73,7 @@ const eventSchema = z.object({
       needs: z.object({ vcpus: amount, memory_mb: amount, disk_gb: amount }),
     })
     .optional(),
+  for: z.union([idText("node"), z.literal(ALL_NODES)]).optional(),
 });
 
 /** Reads an event that anybody may have sent; undefined if it is none. What a newer sender added is left out. */

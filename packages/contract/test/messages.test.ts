@@ -58,6 +58,8 @@ describe("an event", () => {
       event,
       { ...event, wanted: { ...wanted, node_id: null } },
       { v: 1, id: newId("vm"), owner: "" },
+      { ...event, for: newId("node") },
+      { ...event, for: "nodes" },
     ]) {
       expect(parseChangeEvent(JSON.parse(JSON.stringify({ ...sent, more: 1 })))).toEqual(sent);
     }
@@ -74,6 +76,8 @@ describe("an event", () => {
       { ...event, id: "op_x" },
       { ...event, owner: null },
       { ...event, version: "3" },
+      { ...event, for: ">" },
+      { ...event, for: newId("op") },
       { ...event, wanted: {} },
       { ...event, wanted: { ...wanted, node_id: newId("op") } },
       { ...event, wanted: { ...wanted, labels: { a: 1 } } },

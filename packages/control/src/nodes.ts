@@ -76,7 +76,8 @@ export function createNodes({ store, queue, clock }: NodesOptions): Nodes {
       remedy: "GET /api/nodes lists them.",
     });
   };
-  const tell = (id: Id, owner = NOBODY) => queue.emit({ v: 1, id, owner }).catch(() => undefined);
+  const tell = (node: Id<"node">, id: Id = node, owner = NOBODY) =>
+    queue.emit({ v: 1, id, owner, for: node }).catch(() => undefined);
   const view = async (node: NodeRecord) => viewOf(node, await usesOf(store), clock.now());
   const steer = async (wanted: string, wish: Pick<NodeRecord, "cordoned" | "drain">) => {
     const node = await store.steerNode((await find(wanted)).id, wish);
@@ -92,7 +93,7 @@ export function createNodes({ store, queue, clock }: NodesOptions): Nodes {
     async remove(wanted, options) {
       const { id } = await find(wanted);
       const { instances, operations } = await store.removeNode(id, options);
-      for (const record of [...instances, ...operations]) await tell(record.id, record.owner);
+      for (const record of [...instances, ...operations]) await tell(id, record.id, record.owner);
       await tell(id);
       return { instances: instances.length, operations: operations.length };
     },

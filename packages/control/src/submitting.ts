@@ -113,9 +113,11 @@ async function wake(deps: Deps, operation: Operation): Promise<void> {
   }
 }
 
-/** Tells whoever waits that an operation changed; events may be lost without harm. */
+/** Tells whoever waits, and the worker that runs it, that an operation changed; events may be lost without harm. */
 export async function announce(deps: Deps, operation: Operation): Promise<void> {
-  await deps.queue.emit({ v: 1, id: operation.id, owner: operation.owner }).catch(() => undefined);
+  const { id, owner, claimed_by } = operation;
+  const node = claimed_by === null ? {} : { for: claimed_by };
+  await deps.queue.emit({ v: 1, id, owner, ...node }).catch(() => undefined);
 }
 
 /** When an operation that runs for at most `ms` per attempt ends at the latest, its time in the queue included. */

@@ -129,6 +129,7 @@ export function createClaims(
     const attempt = startAttempt(room, operation, KINDS[operation.input.kind], orphan);
     attempts.set(key, attempt);
     room.announcer.changed(operation.owner, operation.id);
+    looking.has(operation);
     const after: Promise<void> = attempt.ended
       .then(async () => {
         attempts.delete(key);

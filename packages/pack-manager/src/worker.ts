@@ -155,7 +155,7 @@ export function createWorker(options: WorkerOptions): Worker {
       const events = await queue.subscribe((event) => {
         claims.changed(event);
         if (event.id === node.id) beat();
-      });
+      }, node.id);
       closing.push(async () => events[Symbol.asyncDispose]());
       every(settings.nodeSilentMs / 3, "look for silent nodes", lookForSilent);
       every(settings.reconcileEveryMs, "reconcile", reconciler.all);

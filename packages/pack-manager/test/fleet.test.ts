@@ -61,7 +61,7 @@ test("the build of a node that falls silent is done elsewhere, after the whole l
       began = performance.now();
       one.cut(true);
       await fleet.store.steerNode(two.id, { cordoned: false, drain: null });
-      await fleet.queue.emit({ v: 1, id: two.id, owner: "nodes" });
+      await fleet.queue.emit({ v: 1, id: two.id, owner: "nodes", for: two.id });
       await aborted(signal).finally(() => {
         killed = performance.now();
       });
@@ -164,7 +164,7 @@ test("a cordoned node takes nothing new, but controls what it has", async () => 
   const [one, two] = [await fleet.join(), await fleet.join()];
   const vm = await fleet.live(one);
   await fleet.store.steerNode(one.id, { cordoned: true, drain: null });
-  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes" });
+  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes", for: one.id });
   for (let n = 0; n < 4; n++)
     expect(await fleet.ended((await fleet.ask.build()).operation)).toMatchObject({ state: "completed" });
   expect(two.builder.requests).toHaveLength(4);
@@ -177,7 +177,7 @@ test("a drain stops the instances of a node, if asked to", async () => {
   const [a, b] = [await fleet.live(one, "a"), await fleet.live(one, "b")];
   await fleet.ended(await fleet.ask.control(b, "stop"));
   await fleet.store.steerNode(one.id, { cordoned: true, drain: "keep" });
-  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes" });
+  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes", for: one.id });
   await fleet.store.steerNode(one.id, { cordoned: true, drain: "stop" });
   expect(await fleet.until(a, ({ state }) => state === "stopped")).toMatchObject({
     desired: "stopped",
@@ -197,7 +197,7 @@ test("a drain moves what runs to nodes that fit, anew from its image; what fits 
   await fleet.ended(large.operation);
   const before = await fleet.store.instance(null, vm);
   await fleet.store.steerNode(one.id, { cordoned: true, drain: "move" });
-  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes" });
+  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes", for: one.id });
   const moved = await fleet.until(vm, ({ node_id, state }) => node_id === two.id && state === "running");
   expect(moved).toMatchObject({
     desired: "running",

@@ -303,6 +303,29 @@ export function describeQueue(name: string, start: () => Promise<QueueHarness>):
       expect(child.events()[3]).toEqual(events[3]);
     });
 
+    it("tells a node's listener what is for it or for all nodes, and nothing else", async () => {
+      const [one, other] = [await open(), await open()];
+      const [here, there] = [newId("node"), newId("node")];
+      const heard: Id[][] = [[], [], []];
+      await one.subscribe(({ id }) => heard[0]?.push(id), here);
+      await other.subscribe(({ id }) => heard[1]?.push(id), there);
+      await other.subscribe(({ id }) => heard[2]?.push(id));
+      const audiences = [undefined, here, there, "nodes", undefined, "nodes"] as const;
+      const events = audiences.map(
+        (who): ChangeEvent => ({ v: 1, id: newId("op"), owner: "me", ...(who ? { for: who } : {}) }),
+      );
+      for (const event of events) await one.emit(event);
+      const ids = (...which: number[]) => which.map((index) => events[index]?.id);
+      const wanted = [ids(1, 3, 5), ids(2, 3, 5), ids(0, 1, 2, 3, 4, 5)];
+      await until("the last event", () =>
+        heard.every((list, at) => list.length >= (wanted[at] ?? []).length),
+      );
+      // On NATS one word after another is another subscription, and may be heard in another order.
+      expect(heard.map((list) => [...list].sort())).toEqual(wanted.map((list) => list.sort()));
+      const refused = one.subscribe(() => {}, "node_>" as Id<"node">);
+      await expect(refused).rejects.toMatchObject({ code: "invalid" });
+    });
+
     it("tells no events from before a subscription or after its end, and survives a listener that throws", async () => {
       const queue = await open();
       const event = (version: number): ChangeEvent => ({ v: 1, id: newId("op"), owner: "me", version });

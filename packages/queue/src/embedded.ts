@@ -4,6 +4,7 @@
 import {
   type ChangeEvent,
   type Clock,
+  type Id,
   type Logger,
   silentLogger,
   systemClock,
@@ -14,7 +15,7 @@ import { EventStream, emitEvent, pruneEvents } from "./event-stream.ts";
 import { deadLetters, prune, put } from "./mailbox.ts";
 import type { ConsumeOptions, Consumer, DeadLetter, Queue } from "./port.ts";
 import { type Opened, QueueFile } from "./queue-file.ts";
-import { bodyOf, checkConsumer, reasonOf } from "./rules.ts";
+import { bodyOf, checkConsumer, checkListener, reasonOf } from "./rules.ts";
 import { WalWatch } from "./wal-watch.ts";
 
 export interface EmbeddedQueueOptions {
@@ -105,10 +106,11 @@ class EmbeddedQueue implements Queue {
     }
   }
 
-  async subscribe(listener: (event: ChangeEvent) => void): Promise<AsyncDisposable> {
+  async subscribe(listener: (event: ChangeEvent) => void, node?: Id<"node">): Promise<AsyncDisposable> {
+    checkListener(node);
     // Each subscription is its own, also if the same function subscribes twice.
     const own = (event: ChangeEvent) => listener(event);
-    this.#events.add(await this.#file.ensure(), own);
+    this.#events.add(await this.#file.ensure(), own, node);
     return { [Symbol.asyncDispose]: async () => this.#events.remove(own) };
   }
 

@@ -1,13 +1,20 @@
 // Events of the embedded queue: a short ring of rows that every process reads from where it stopped.
 
-import type { ChangeEvent, Logger } from "@formation-mcp/contract";
+import type { ChangeEvent, Id, Logger } from "@formation-mcp/contract";
 import type { Opened } from "./queue-file.ts";
+import { isHeardAt } from "./rules.ts";
 
 const KEPT_MS = 60_000;
 const KEPT_ROWS = 10_000;
 const PRUNE_EVERY = 256;
 
 type Listener = (event: ChangeEvent) => void;
+
+interface Place {
+  node: Id<"node"> | undefined;
+  /** The number of the last event that is not for it, being older than it. */
+  from: number;
+}
 
 export function emitEvent(file: Opened, event: ChangeEvent, now: number): void {
   const { lastInsertRowid } = file
@@ -24,7 +31,7 @@ export function pruneEvents(file: Opened, now: number): void {
 /** The subscribers of one process. */
 export class EventStream {
   readonly #logger: Logger;
-  readonly #listeners = new Map<Listener, number>();
+  readonly #listeners = new Map<Listener, Place>();
   #file: Opened | undefined;
   #seen = 0;
 
@@ -33,9 +40,9 @@ export class EventStream {
   }
 
   /** Adds a listener for what comes after now. */
-  add(file: Opened, listener: Listener): void {
+  add(file: Opened, listener: Listener, node: Id<"node"> | undefined): void {
     this.deliver(file);
-    this.#listeners.set(listener, this.#seen);
+    this.#listeners.set(listener, { node, from: this.#seen });
   }
 
   remove(listener: Listener): void {
@@ -59,8 +66,8 @@ export class EventStream {
     )) {
       this.#seen = row.seq;
       const event = JSON.parse(row.body) as ChangeEvent;
-      for (const [listener, from] of this.#listeners) {
-        if (row.seq > from) this.#tell(listener, event);
+      for (const [listener, { node, from }] of this.#listeners) {
+        if (row.seq > from && isHeardAt(event, node)) this.#tell(listener, event);
       }
     }
   }
@@ -69,7 +76,7 @@ export class EventStream {
   #follow(file: Opened): void {
     this.#seen = this.#file === undefined ? lastEvent(file) : 0;
     this.#file = file;
-    for (const listener of this.#listeners.keys()) this.#listeners.set(listener, 0);
+    for (const place of this.#listeners.values()) place.from = 0;
   }
 
   #tell(listener: Listener, event: ChangeEvent): void {

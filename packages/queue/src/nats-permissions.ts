@@ -3,14 +3,8 @@
 // another node, or change or delete a stream.
 
 import { controlSubject, FormationError, type Id, idKind } from "@formation-mcp/contract";
-import {
-  consumerOf,
-  DEAD_PREFIX,
-  DEAD_STREAM,
-  EVENT_PREFIX,
-  WORK_STREAM,
-  WORK_SUBJECTS,
-} from "./nats-streams.ts";
+import { ALL_EVENTS, eventsOf } from "./nats-events.ts";
+import { consumerOf, DEAD_PREFIX, DEAD_STREAM, WORK_STREAM, WORK_SUBJECTS } from "./nats-streams.ts";
 
 /** Whose credentials they are: an HTTP server's, or one node's worker's. */
 export type NatsRole = { role: "server" } | { role: "worker"; node: Id<"node"> };
@@ -22,7 +16,6 @@ export interface NatsPermissions {
 }
 
 const API = "$JS.API";
-const EVENTS = `${EVENT_PREFIX}.*`;
 /** What `@formation-mcp/artifacts/nats`, a neighbour, stores in. */
 const ARTIFACTS = [
   { stream: "OBJ_formation-blobs", subjects: ["$O.formation-blobs.C.>", "$O.formation-blobs.M.>"] },
@@ -61,8 +54,8 @@ export function permissionsOf(who: NatsRole): NatsPermissions {
       ];
     });
     return {
-      publish: { allow: [...drawing, `${DEAD_PREFIX}.${control}`, EVENTS, ...artifacts] },
-      subscribe: { allow: [inbox, control, EVENTS] },
+      publish: { allow: [...drawing, `${DEAD_PREFIX}.${control}`, ALL_EVENTS, ...artifacts] },
+      subscribe: { allow: [inbox, control, ...eventsOf(who.node)] },
     };
   }
   const streams = [WORK_STREAM, DEAD_STREAM, ...ARTIFACTS.map(({ stream }) => stream)];
@@ -74,10 +67,10 @@ export function permissionsOf(who: NatsRole): NatsPermissions {
     `${API}.CONSUMER.INFO.${WORK_STREAM}.*`,
     `${API}.STREAM.MSG.GET.${DEAD_STREAM}`,
   ];
-  const sending = [...WORK_SUBJECTS, "vm.control.*", EVENTS];
+  const sending = [...WORK_SUBJECTS, "vm.control.*", ALL_EVENTS];
   return {
     publish: { allow: [...new Set([...sending, ...managing, ...consumers, ...artifacts])] },
-    subscribe: { allow: [inbox, EVENTS] },
+    subscribe: { allow: [inbox, ALL_EVENTS] },
   };
 }
 

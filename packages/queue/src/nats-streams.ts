@@ -21,7 +21,6 @@ export const WORK_STREAM = "FORMATION_WORK";
 export const DEAD_STREAM = "FORMATION_DEAD";
 export const WORK_SUBJECTS: readonly string[] = Object.values(SUBJECTS);
 export const DEAD_PREFIX = "dead";
-export const EVENT_PREFIX = "formation.event";
 
 /** The durable consumer of a work subject: a stream name's alphabet has no dots. */
 export function consumerOf(subject: string): string {

@@ -5,28 +5,22 @@ import {
   type ChangeEvent,
   type Clock,
   FormationError,
-  idKind,
+  type Id,
   type Logger,
   silentLogger,
   systemClock,
   type WakeMessage,
 } from "@formation-mcp/contract";
 import { type JetStreamClient, jetstream } from "@nats-io/jetstream";
-import { headers, type NatsConnection, type Subscription } from "@nats-io/transport-node";
+import { headers, type NatsConnection } from "@nats-io/transport-node";
 import { NatsConsumer } from "./nats-consumer.ts";
 import { newestLetters, storeLetter } from "./nats-dead.ts";
-import { type Delivery, textOf } from "./nats-delivery.ts";
+import type { Delivery } from "./nats-delivery.ts";
+import { NatsEvents } from "./nats-events.ts";
 import { NatsLink } from "./nats-link.ts";
-import {
-  EVENT_PREFIX,
-  isMissing,
-  NatsStreams,
-  unavailable,
-  WORK_STREAM,
-  WORK_SUBJECTS,
-} from "./nats-streams.ts";
+import { isMissing, NatsStreams, unavailable, WORK_STREAM, WORK_SUBJECTS } from "./nats-streams.ts";
 import type { ConsumeOptions, Consumer, DeadLetter, Queue } from "./port.ts";
-import { bodyOf, checkConsumer, readEvent, reasonOf } from "./rules.ts";
+import { bodyOf, checkConsumer, checkListener, reasonOf } from "./rules.ts";
 
 export {
   inboxPrefixOf,
@@ -80,8 +74,7 @@ class NatsQueue implements Queue {
   readonly #streams: NatsStreams;
   readonly #jetstream: JetStreamClient;
   readonly #consumers = new Set<NatsConsumer>();
-  readonly #listeners = new Set<(event: ChangeEvent) => void>();
-  #events: Subscription | undefined;
+  readonly #events: NatsEvents;
   #looking: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -90,6 +83,7 @@ class NatsQueue implements Queue {
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger;
     this.#link = new NatsLink(options.connection);
+    this.#events = new NatsEvents(this.#link, this.#logger);
     this.#jetstream = jetstream(options.connection);
     this.#streams = new NatsStreams(this.#link, {
       replicas: options.replicas ?? 1,
@@ -170,29 +164,13 @@ class NatsQueue implements Queue {
   }
 
   async emit(event: ChangeEvent): Promise<void> {
-    // Kept until the server is back, events would only fill the memory: whoever waits also polls.
-    if (this.#closed || !this.#link.up) return;
-    try {
-      this.#link.connection.publish(`${EVENT_PREFIX}.${idKind(event.id) ?? "other"}`, JSON.stringify(event));
-    } catch (error) {
-      this.#logger.log("warn", "An event was lost.", { id: event.id, reason: reasonOf(error) });
-    }
+    if (!this.#closed) this.#events.emit(event);
   }
 
-  async subscribe(listener: (event: ChangeEvent) => void): Promise<AsyncDisposable> {
+  async subscribe(listener: (event: ChangeEvent) => void, node?: Id<"node">): Promise<AsyncDisposable> {
     this.#check();
-    this.#events ??= this.#link.connection.subscribe(`${EVENT_PREFIX}.*`, {
-      callback: (error, message) => {
-        if (error) this.#logger.log("error", "NATS does not let us hear events.", { reason: error.message });
-        else this.#tell(textOf(message));
-      },
-    });
-    // What was emitted before has been heard by now, for a connection keeps the order.
-    await this.#link.settled(FLUSH_MS);
-    // Each subscription is its own, also if the same function subscribes twice.
-    const own = (event: ChangeEvent) => listener(event);
-    this.#listeners.add(own);
-    return { [Symbol.asyncDispose]: async () => void this.#listeners.delete(own) };
+    checkListener(node);
+    return this.#events.subscribe(listener, node, FLUSH_MS);
   }
 
   async deadLetters(limit: number): Promise<DeadLetter[]> {
@@ -217,27 +195,13 @@ class NatsQueue implements Queue {
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#looking);
-    this.#listeners.clear();
-    if (this.#events && !this.#link.closed) this.#events.unsubscribe();
-    this.#events = undefined;
+    this.#events.close();
     await Promise.all([...this.#consumers].map((consumer) => consumer.close()));
     this.#link.close();
   }
 
   #check(): void {
     if (this.#closed || this.#link.closed) throw new FormationError("unavailable", "The queue is closed.");
-  }
-
-  #tell(body: string): void {
-    const event = readEvent(body);
-    if (!event) return;
-    for (const listener of this.#listeners) {
-      try {
-        listener(event);
-      } catch (error) {
-        this.#logger.log("error", "A listener of events threw.", { error: reasonOf(error) });
-      }
-    }
   }
 
   /** Sends what only who listens now will hear. */

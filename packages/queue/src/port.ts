@@ -1,6 +1,6 @@
 // The queue port: wake-ups that may be lost, doubled or late without harm, and events that say a record changed.
 
-import type { ChangeEvent, WakeMessage } from "@formation-mcp/contract";
+import type { ChangeEvent, Id, WakeMessage } from "@formation-mcp/contract";
 
 /** A message that no handler could take; kept so that an operator can look at it. */
 export interface DeadLetter {
@@ -45,12 +45,15 @@ export interface Queue {
     handler: (message: WakeMessage, subject: string) => Promise<void>,
   ): Promise<Consumer>;
   /**
-   * Tells every subscriber, in every process, that a record changed. May be lost, and never rejects for that: whoever
-   * waits also polls, slowly.
+   * Tells servers, and the workers it is for, that a record changed. May be lost, and never rejects for that: whoever waits
+   * also polls, slowly.
    */
   emit(event: ChangeEvent): Promise<void>;
-  /** Hears every event emitted after this resolved, once. What a listener throws is logged and else ignored. */
-  subscribe(listener: (event: ChangeEvent) => void): Promise<AsyncDisposable>;
+  /**
+   * Hears every event emitted after this resolved, once; with a node only those for it or for all nodes. What a listener
+   * throws is logged and else ignored.
+   */
+  subscribe(listener: (event: ChangeEvent) => void, node?: Id<"node">): Promise<AsyncDisposable>;
   /** The newest dead letters first. */
   deadLetters(limit: number): Promise<DeadLetter[]>;
   /** Removes what is old: events, wake-ups after a day, dead letters after seven days. */

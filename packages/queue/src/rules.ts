@@ -2,8 +2,11 @@
 // what of a failure may be kept.
 
 import {
+  ALL_NODES,
   type ChangeEvent,
   FormationError,
+  type Id,
+  idKind,
   parseChangeEvent,
   parseWakeMessage,
   type WakeMessage,
@@ -63,6 +66,17 @@ export function readEvent(body: string): ChangeEvent | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Whether a listener of this node hears an event; without a node it hears all. */
+export function isHeardAt(event: ChangeEvent, node: Id<"node"> | undefined): boolean {
+  return node === undefined || event.for === node || event.for === ALL_NODES;
+}
+
+/** @throws FormationError `invalid` for what is no node's id. */
+export function checkListener(node: Id<"node"> | undefined): void {
+  if (node === undefined || idKind(node) === "node") return;
+  throw new FormationError("invalid", "Events are heard for a node's id, or all of them.");
 }
 
 /** What a failed handler may leave in a dead letter: our own errors' messages are made to be shown, others' are not. */

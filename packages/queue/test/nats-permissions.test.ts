@@ -78,13 +78,13 @@ describe("the users of deploy/nats", () => {
     for (const [index, worker] of workers.entries()) {
       await worker.consume(subjects(index === 0 ? own : other), { slots: 1 }, async (message, subject) => {
         got[index]?.push(subject);
-        await worker.emit({ v: 1, id: message.operation_id, owner: "me" });
+        await worker.emit({ v: 1, id: message.operation_id, owner: "me", for: "nodes" });
       });
     }
     const heard: string[] = [];
     await boss.subscribe((event) => heard.push(event.id));
     const heardThere: string[] = [];
-    await workers[0]?.subscribe((event) => heardThere.push(event.id));
+    await workers[0]?.subscribe((event) => heardThere.push(event.id), own);
     const all = ["pack.build", "pack.ship", `vm.control.${own}`, `vm.control.${other}`];
     for (const [index, subject] of all.entries()) await boss.publish(subject, `m.${index}`, wake());
     await until("all wake-ups", () => got.flat().length === all.length);
@@ -120,6 +120,10 @@ describe("the users of deploy/nats", () => {
       `${inboxPrefixOf({ role: "worker", node: other })}.>`,
       "_INBOX.server.>",
       "_INBOX.>",
+      "formation.event.>",
+      "formation.event.*.*",
+      "formation.event.*.servers",
+      `formation.event.*.${other}`,
       "pack.build",
       "dead.>",
       "$JS.EVENT.>",

@@ -223,10 +223,10 @@ describe("messages in NATS", () => {
     for (const letter of await queue.deadLetters(9)) expect(letter.body.length).toBeLessThanOrEqual(1_000);
     for (const text of ["", "{}", "[1]", '{"subject":1}', '{"v":1,"id":"op_x","owner":"me"}']) {
       raw.publish("dead.pack.build", text);
-      raw.publish("formation.event.op", text);
+      raw.publish("formation.event.op.servers", text);
     }
     const event = { v: 1, id: newId("op"), owner: "me" } as const;
-    raw.publish("formation.event.op", JSON.stringify({ ...event, more: "x" }));
+    raw.publish("formation.event.op.servers", JSON.stringify({ ...event, more: "x" }));
     await until("the one event", () => heard.length > 0);
     expect(heard).toEqual([event]);
     expect(await queue.deadLetters(9)).toHaveLength(2);
