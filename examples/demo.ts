@@ -40,6 +40,11 @@ const stateDir =
   temporary ??
   join(process.env["XDG_STATE_HOME"] ?? join(homedir(), ".local/state"), "formation-mcp");
 const args = [bundle, "--allow-dir", example, "--state-dir", stateDir];
+/** What is set here is set for the server too; which server it is stands fixed. */
+const settings = Object.entries(process.env).filter(
+  (entry): entry is [string, string] =>
+    entry[1] !== undefined && entry[0].startsWith("FORMATION_") && entry[0] !== "FORMATION_URL",
+);
 
 interface Result {
   structuredContent?: Record<string, unknown>;
@@ -93,7 +98,14 @@ async function page(url: string): Promise<string> {
 
 async function story(): Promise<void> {
   say(`state directory: ${stateDir}`);
-  await client.connect(new StdioClientTransport({ command: process.execPath, args, stderr: "inherit" }));
+  await client.connect(
+    new StdioClientTransport({
+      command: process.execPath,
+      args,
+      env: Object.fromEntries(settings),
+      stderr: "inherit",
+    }),
+  );
   const { tools } = await client.listTools();
   say(
     `connected over stdio (protocol ${client.getNegotiatedProtocolVersion?.() ?? "?"}); ${tools.length} tools: ${tools.map((tool) => tool.name).join(" ")}`,

@@ -1,7 +1,16 @@
 // The README's demo as it is printed: as root and as a fresh unprivileged user, and what `--keep` prints for a desktop host.
 
 import { execFile } from "node:child_process";
-import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -11,6 +20,7 @@ import { build } from "tsup";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { application } from "../../tsup.base.ts";
 import { BUNDLE, HELLO, ROOT, temporaryState } from "../support/server.ts";
+import { lent, sharedEnvironment } from "../support/shared.ts";
 
 const exec = promisify(execFile);
 const USER = "formation-fresh";
@@ -33,7 +43,10 @@ const isRoot = process.getuid?.() === 0;
 
 describe("The demo", () => {
   test("shows the page served from inside the VM and that nothing is left", async () => {
-    const { stdout } = await exec(process.execPath, [join(ROOT, "examples/demo.ts")], { timeout: 200_000 });
+    const { stdout } = await exec(process.execPath, [join(ROOT, "examples/demo.ts")], {
+      timeout: 200_000,
+      env: { ...process.env, ...(await sharedEnvironment(join(stage, "first"))) },
+    });
     expect(stdout).toContain("<h1>Hello from a VM</h1>");
     expect(stdout).toContain("nothing is left");
   });
@@ -43,6 +56,7 @@ describe("The demo", () => {
     if (isRoot) await exec("useradd", ["--no-create-home", "--home-dir", home, USER]);
     try {
       if (isRoot) await exec("chown", [USER, home]);
+      const settings = lent(await sharedEnvironment(home), home, statSync(home).uid);
       // Whoever is no user but root becomes one; everybody else is one already, but for the home.
       const become = isRoot ? ["setpriv", "--reuid", USER, "--regid", USER, "--init-groups"] : [];
       const clean = [
@@ -51,6 +65,7 @@ describe("The demo", () => {
         `HOME=${home}`,
         `USER=${isRoot ? USER : userInfo().username}`,
         "PATH=/usr/bin:/bin",
+        ...Object.entries(settings).map(([name, value]) => `${name}=${value}`),
       ];
       const [file = "", ...args] = [
         ...become,
@@ -69,12 +84,14 @@ describe("The demo", () => {
 
   test("--keep prints the command for a desktop host, which works with an empty PATH and finds the VM", async () => {
     const state = temporaryState();
+    const shared = await sharedEnvironment(state.dir);
     try {
       const { stdout } = await exec(
         process.execPath,
         [join(ROOT, "examples/demo.ts"), "--keep", "--state-dir", state.dir],
         {
           timeout: 200_000,
+          env: { ...process.env, ...shared },
         },
       );
       const printed = /^\{\n {2}"mcpServers"[\s\S]*?\n\}$/m.exec(stdout)?.[0] ?? "";
@@ -83,7 +100,9 @@ describe("The demo", () => {
       expect([command, args[0]].every((path) => path?.startsWith("/") && existsSync(path))).toBe(true);
 
       const client = new Client({ name: "desktop", version: "1.0.0" });
-      await client.connect(new StdioClientTransport({ command, args, env: { PATH: "" }, cwd: "/" }));
+      await client.connect(
+        new StdioClientTransport({ command, args, env: { PATH: "", ...shared }, cwd: "/" }),
+      );
       const result = await client.callTool({ name: "vm_status", arguments: { instance: "hello" } });
       const status = result.structuredContent as { state: string; urls: string[] };
       expect(status.state).toBe("running");

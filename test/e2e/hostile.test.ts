@@ -1,11 +1,10 @@
 // Attacks over real stdio: each is refused in clear words, nothing is recorded of it, and the server answers the next.
 
-import { join } from "node:path";
 import { type Id, newId } from "@formation-mcp/contract";
-import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { RawServer, type Reply } from "../support/raw.ts";
 import { type Structured, temporaryState } from "../support/server.ts";
+import { openKept } from "../support/shared.ts";
 import { type Schema, wrongInputs } from "../support/wrong-inputs.ts";
 
 const BUILD = { from: "busybox", name: "mine", run: ["echo hello"], entrypoint: ["sleep", "1000"] };
@@ -227,7 +226,7 @@ describe("With records of its own and of another owner,", () => {
     const made = await server.call("pack_build", { formfile: BUILD, wait_seconds: 40, idempotency_key: "k" });
     build = String(made.structured["build_id"]);
     expect(made.structured).toMatchObject({ state: "ready" });
-    const store = await openSqliteStore({ path: join(state.dir, "formation.db") });
+    const { store } = await openKept(state.dir);
     try {
       const mine = await store.build(null, build as Id<"bld">);
       Object.assign(other, { op: newId("op"), bld: newId("bld"), dep: newId("dep"), vm: newId("vm") });

@@ -14,6 +14,7 @@ import {
   ended,
   must,
   type Peer,
+  programEnvironment,
   type ServerOptions,
   sdkV2,
   temporaryState,
@@ -181,7 +182,8 @@ describe("On a machine that lacks QEMU and buildah", () => {
     const stateDir = state();
     const client = new Client({ name: "e2e", version: "1.0.0" });
     const args = without("--state-dir", stateDir);
-    await client.connect(new StdioClientTransport({ command: "unshare", args, stderr: "ignore" }));
+    const env = await programEnvironment(stateDir);
+    await client.connect(new StdioClientTransport({ command: "unshare", args, env, stderr: "ignore" }));
     opened.push(client);
     const refused = await client.callTool({ name: "pack_build", arguments: { formfile } });
     expect(refused.isError).toBe(true);

@@ -4,7 +4,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
 import { waitFor } from "@formation-mcp/os";
-import { BUNDLE, type Structured } from "./server.ts";
+import { BUNDLE, programEnvironment, type Structured } from "./server.ts";
 
 export interface Reply {
   /** The protocol's error, or null if there was a result. */
@@ -48,9 +48,8 @@ export class RawServer {
   #next = 0;
 
   private constructor({ stateDir, args = [], env = {}, cwd }: RawOptions) {
-    const { PATH = "", HOME = "/" } = process.env;
     this.child = spawn(process.execPath, [BUNDLE, "--state-dir", stateDir, ...args], {
-      env: { PATH, HOME, FORMATION_DRIVERS: "fake", ...env },
+      env,
       ...(cwd === undefined ? {} : { cwd }),
     });
     this.child.stdin.on("error", () => {});
@@ -66,7 +65,8 @@ export class RawServer {
   }
 
   static async start(options: RawOptions): Promise<RawServer> {
-    const server = new RawServer(options);
+    const env = await programEnvironment(options.stateDir, { FORMATION_DRIVERS: "fake", ...options.env });
+    const server = new RawServer({ ...options, env });
     await server.request("initialize", {
       protocolVersion: "2025-06-18",
       capabilities: {},

@@ -3,15 +3,17 @@
 import { execFile } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { identify, isAlive, waitFor } from "@formation-mcp/os";
 import { Client as ClientV2 } from "@modelcontextprotocol/client";
 import { StdioClientTransport as StdioV2 } from "@modelcontextprotocol/client/stdio";
 import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport as StdioV1 } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { ROOT } from "./programs.ts";
+import { sharedEnvironment } from "./shared.ts";
 
-export const ROOT = dirname(dirname(import.meta.dirname));
+export { ROOT } from "./programs.ts";
 export const BUNDLE = join(ROOT, "apps/stdio/dist/formation-mcp.mjs");
 export const HELLO = join(ROOT, "examples/hello");
 
@@ -78,8 +80,15 @@ function command({ stateDir, args = [], bundle = BUNDLE }: ServerOptions): strin
   return [bundle, "--allow-dir", HELLO, "--state-dir", stateDir, ...args];
 }
 
-function environment({ env = {} }: ServerOptions): Record<string, string> {
-  return { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "/", ...env };
+/** What a program that works on a state directory is started with: PostgreSQL and NATS too where the tests are to run so. */
+export async function programEnvironment(
+  stateDir: string,
+  env: Record<string, string> = {},
+): Promise<Record<string, string>> {
+  const { PATH = "", HOME = "/" } = process.env;
+  // What goes to a server keeps nothing itself.
+  const shared = env["FORMATION_URL"] === undefined ? await sharedEnvironment(stateDir) : {};
+  return { PATH, HOME, ...shared, ...env };
 }
 
 interface Result {
@@ -105,7 +114,7 @@ export async function sdkV2(options: ServerOptions, era: "modern" | "legacy"): P
   const transport = new StdioV2({
     command: process.execPath,
     args: command(options),
-    env: environment(options),
+    env: await programEnvironment(options.stateDir, options.env),
     stderr: "inherit",
   });
   await client.connect(transport);
@@ -131,7 +140,7 @@ export async function sdkV1(options: ServerOptions): Promise<Peer> {
     new StdioV1({
       command: process.execPath,
       args: command(options),
-      env: environment(options),
+      env: await programEnvironment(options.stateDir, options.env),
       stderr: "inherit",
     }),
   );
@@ -153,6 +162,7 @@ export async function sdkV1(options: ServerOptions): Promise<Peer> {
 export async function inspector(options: ServerOptions, era: "modern" | "legacy"): Promise<Peer> {
   const entry = join(ROOT, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
   const home = mkdtempSync(join(tmpdir(), "formation-inspector-"));
+  const env = { ...(await programEnvironment(options.stateDir, options.env)), HOME: home };
   const ask = async (...words: string[]): Promise<Record<string, unknown>> => {
     const args = [
       entry,
@@ -167,7 +177,7 @@ export async function inspector(options: ServerOptions, era: "modern" | "legacy"
       ...command(options),
     ];
     const { stdout } = await promisify(execFile)(process.execPath, args, {
-      env: { ...environment(options), HOME: home },
+      env,
       maxBuffer: 16 * 1024 * 1024,
       timeout: 120_000,
     }).catch((error: { code?: number; stdout: string; stderr: string }) => {

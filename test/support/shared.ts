@@ -3,13 +3,14 @@
 
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chownSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Store } from "@formation-mcp/operations";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { waitFor } from "@formation-mcp/os";
 import { tryLock } from "@formation-mcp/os/sqlite";
+import { migrate } from "./programs.ts";
 
 /** What `test/shared.ts` has started. */
 export interface SharedServices {
@@ -20,27 +21,36 @@ export interface SharedServices {
   nats: { url: string; keys: string[] };
 }
 
-/** What the servers of a state directory keep: their database, and the secret that seals keys in it. */
-export async function openKept(stateDir: string): Promise<{ store: Store; masterKey: Uint8Array }> {
-  const env = await sharedEnvironment(stateDir, async () => {});
+/** What the programs of a state directory keep: their records, and the secret of servers that seals keys in them. */
+export async function openKept(stateDir: string): Promise<{ store: Store; masterKey(): Uint8Array }> {
+  const env = await sharedEnvironment(stateDir);
   const file = env["FORMATION_MASTER_KEY_FILE"];
   if (file === undefined) {
     const store = await openSqliteStore({ path: join(stateDir, "formation.db") });
-    return { store, masterKey: readFileSync(join(stateDir, "server", "master.key")) };
+    return { store, masterKey: () => readFileSync(join(stateDir, "server", "master.key")) };
   }
   const url = String(env["FORMATION_DATABASE_URL"]);
   const password = readFileSync(String(env["FORMATION_DATABASE_PASSWORD_FILE"]), "utf8");
   return {
     store: await openPostgresStore({ url, password, migrate: false }),
-    masterKey: readFileSync(file),
+    masterKey: () => readFileSync(file),
   };
 }
 
-/** The settings that a state directory's servers and worker have beside their own; none without FORMATION_TEST_SHARED. */
-export async function sharedEnvironment(
-  stateDir: string,
-  migrate: (env: Record<string, string>) => Promise<unknown>,
-): Promise<Record<string, string>> {
+/** The same settings for another user of this machine, with copies of the files in a directory of that user's. */
+export function lent(env: Record<string, string>, dir: string, uid: number): Record<string, string> {
+  const copied = Object.entries(env).map(([name, value]) => {
+    if (!/_(?:FILE|NKEY)$/.test(name)) return [name, value];
+    const copy = join(dir, name.toLowerCase());
+    copyFileSync(value, copy);
+    chownSync(copy, uid, -1);
+    return [name, copy];
+  });
+  return Object.fromEntries(copied) as Record<string, string>;
+}
+
+/** The settings that a state directory's programs have beside their own; none without FORMATION_TEST_SHARED. */
+export async function sharedEnvironment(stateDir: string): Promise<Record<string, string>> {
   const text = process.env["FORMATION_TEST_SHARED"];
   if (!text) return {};
   const { dir, postgres, nats } = JSON.parse(text) as SharedServices;

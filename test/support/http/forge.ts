@@ -30,7 +30,7 @@ export async function steal(server: HttpServer, good: string, trap: string): Pro
       documents: store.documents,
       issuer: server.url,
       audience: `${server.url}/mcp`,
-      masterKey,
+      masterKey: masterKey(),
     });
     const [privateJwk] = (await authority.signingKeys()).keys as JWK[];
     if (!privateJwk?.d) throw new Error("There is no private key to be had.");

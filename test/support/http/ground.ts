@@ -7,9 +7,10 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect } from "vitest";
 import { leftovers } from "../leftovers.ts";
-import { ROOT, temporaryState } from "../server.ts";
+import { httpCommand, ROOT } from "../programs.ts";
+import { temporaryState } from "../server.ts";
 import { becomeAdmin, newUser, type Person, rest } from "./people.ts";
-import { type HttpServer, httpCommand, servedEnvironment, startHttp } from "./server.ts";
+import { type HttpServer, servedEnvironment, startHttp } from "./server.ts";
 import { ask, type Reply } from "./wire.ts";
 
 export interface Ground {

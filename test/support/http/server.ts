@@ -1,18 +1,12 @@
 // Starts the real `formation-mcp-http` on a port of the system's choice, reads where it listens and how its first admin
 // comes in, and ends it by its process id.
 
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { promisify } from "node:util";
+import { readFileSync } from "node:fs";
 import { waitFor } from "@formation-mcp/os";
-import { ROOT } from "../server.ts";
+import { httpCommand } from "../programs.ts";
 import { sharedEnvironment } from "../shared.ts";
-
-/** The bundled program is what is tested; FORMATION_TEST_SOURCE=1 tests the sources, which need no build. */
-const BUNDLE = join(ROOT, "apps/http/dist/formation-mcp-http.mjs");
-const SOURCE = join(ROOT, "apps/http/src/main.ts");
 
 export interface HttpServerOptions {
   stateDir: string;
@@ -38,15 +32,6 @@ export interface HttpServer {
   kill(): Promise<void>;
 }
 
-/** The words that run the program. */
-export function httpCommand(args: string[]): string[] {
-  const fromSource = process.env["FORMATION_TEST_SOURCE"] === "1";
-  if (!fromSource && !existsSync(BUNDLE)) {
-    throw new Error(`${BUNDLE} is not there: build it first, or set FORMATION_TEST_SOURCE=1.`);
-  }
-  return fromSource ? ["--conditions=formation-source", SOURCE, ...args] : [BUNDLE, ...args];
-}
-
 /** Settings under which a storm of a test is not taken for one. */
 export function httpEnvironment(stateDir: string, env: Record<string, string> = {}): Record<string, string> {
   const { PATH = "", HOME = "/" } = process.env;
@@ -70,10 +55,7 @@ export async function servedEnvironment(
   stateDir: string,
   env: Record<string, string> = {},
 ): Promise<Record<string, string>> {
-  const shared = await sharedEnvironment(stateDir, (own) =>
-    promisify(execFile)(process.execPath, httpCommand(["migrate"]), { env: httpEnvironment(stateDir, own) }),
-  );
-  return httpEnvironment(stateDir, { ...shared, ...env });
+  return httpEnvironment(stateDir, { ...(await sharedEnvironment(stateDir)), ...env });
 }
 
 export async function startHttp({ stateDir, env = {}, args = [] }: HttpServerOptions): Promise<HttpServer> {

@@ -1,0 +1,27 @@
+// Where the programs are that tests start, and which words run them.
+
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+
+export const ROOT = dirname(dirname(import.meta.dirname));
+
+/** The bundled program is what is tested; FORMATION_TEST_SOURCE=1 tests the sources, which need no build. */
+const BUNDLE = join(ROOT, "apps/http/dist/formation-mcp-http.mjs");
+const SOURCE = join(ROOT, "apps/http/src/main.ts");
+
+/** The words that run the HTTP server's program. */
+export function httpCommand(args: string[]): string[] {
+  const fromSource = process.env["FORMATION_TEST_SOURCE"] === "1";
+  if (!fromSource && !existsSync(BUNDLE)) {
+    throw new Error(`${BUNDLE} is not there: build it first, or set FORMATION_TEST_SOURCE=1.`);
+  }
+  return fromSource ? ["--conditions=formation-source", SOURCE, ...args] : [BUNDLE, ...args];
+}
+
+/** Makes the tables and the streams that these settings name. */
+export async function migrate(settings: Record<string, string>): Promise<void> {
+  const { PATH = "", HOME = "/" } = process.env;
+  await promisify(execFile)(process.execPath, httpCommand(["migrate"]), { env: { PATH, HOME, ...settings } });
+}
