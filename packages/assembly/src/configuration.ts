@@ -45,7 +45,10 @@ export const VARIABLES = {
   FORMATION_VCPUS: "vCPUs this node offers (default: 8 per core)",
   FORMATION_MEMORY_MB: "memory this node offers (default: 80 % of what it has)",
   FORMATION_DISK_GB: "disk this node offers (default: what is free)",
+  FORMATION_LEASE_SECONDS:
+    "how long what a worker runs is its own without being renewed; a node is taken for dead after three of them; the same for all workers (default: 30)",
   FORMATION_DRIVERS: "real or fake: fake runs workloads as plain child processes, for tests (default: real)",
+  FORMATION_FAKE_STEP_SECONDS: "how long each thing that the fake drivers do takes at least (default: 0)",
   FORMATION_LOG_LEVEL: "debug, info, warn or error (default: info)",
 } as const;
 
@@ -85,7 +88,9 @@ const schema = z
     FORMATION_VCPUS: z.coerce.number().int().min(1).max(65_536).optional(),
     FORMATION_MEMORY_MB: z.coerce.number().int().min(64).optional(),
     FORMATION_DISK_GB: z.coerce.number().int().min(1).optional(),
+    FORMATION_LEASE_SECONDS: number(LIMITS.leaseMs / 1000, 1, 600),
     FORMATION_DRIVERS: z.enum(["real", "fake"]).default("real"),
+    FORMATION_FAKE_STEP_SECONDS: number(0, 0, 60),
     FORMATION_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
   })
   .refine((env) => (env.FORMATION_KERNEL === undefined) === (env.FORMATION_KERNEL_MODULES === undefined), {
@@ -113,7 +118,9 @@ export interface Configuration {
   bootMs: number;
   idleMs: number;
   capacity: { vcpus: number | null; memory_mb: number | null; disk_gb: number | null };
+  leaseMs: number;
   drivers: "real" | "fake";
+  fakeStepMs: number;
   logLevel: "debug" | "info" | "warn" | "error";
   /** Whether to start the background worker; null leaves it to where everything is kept. */
   worker: "auto" | "none" | null;
@@ -177,7 +184,9 @@ export function readConfiguration(
       memory_mb: env.FORMATION_MEMORY_MB ?? null,
       disk_gb: env.FORMATION_DISK_GB ?? null,
     },
+    leaseMs: env.FORMATION_LEASE_SECONDS * 1000,
     drivers: env.FORMATION_DRIVERS,
+    fakeStepMs: env.FORMATION_FAKE_STEP_SECONDS * 1000,
     logLevel: env.FORMATION_LOG_LEVEL,
     worker: env.FORMATION_WORKER ?? null,
     sharedSettings: Object.fromEntries(

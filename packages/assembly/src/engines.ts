@@ -1,5 +1,6 @@
 // Which builder and hypervisor a configuration means, opened.
 
+import { setTimeout as delay } from "node:timers/promises";
 import type { Builder } from "@formation-mcp/builder";
 import type { Logger } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
@@ -21,13 +22,11 @@ export async function openEngines(
       import("@formation-mcp/builder/fake"),
       import("@formation-mcp/hypervisor/fake"),
     ]);
+    const { bindAddress, fakeStepMs } = configuration;
+    const hypervisor = await openFakeHypervisor({ stateDir: layout.hypervisor, bindAddress, logger });
     return {
-      builder: await openFakeBuilder({ stateDir: layout.builder }),
-      hypervisor: await openFakeHypervisor({
-        stateDir: layout.hypervisor,
-        bindAddress: configuration.bindAddress,
-        logger,
-      }),
+      builder: await openFakeBuilder({ stateDir: layout.builder, stepMs: fakeStepMs }),
+      hypervisor: fakeStepMs > 0 ? slowed(hypervisor, fakeStepMs) : hypervisor,
     };
   }
   const [{ openBuildahBuilder }, { openQemuHypervisor }] = await Promise.all([
@@ -56,4 +55,22 @@ export async function openEngines(
       ...(configuration.kernel ? { kernel: configuration.kernel } : {}),
     }),
   };
+}
+
+const ACTS: readonly PropertyKey[] = ["create", "start", "stop", "pause", "resume", "remove"];
+
+/** Whoever is to die amid an act needs it to last: half of the time passes before it, half after. */
+function slowed(hypervisor: Hypervisor, stepMs: number): Hypervisor {
+  return new Proxy(hypervisor, {
+    get(target, name, receiver) {
+      const value: unknown = Reflect.get(target, name, receiver);
+      if (typeof value !== "function" || !ACTS.includes(name)) return value;
+      return async (...given: unknown[]) => {
+        await delay(stepMs / 2);
+        const done: unknown = await Reflect.apply(value, target, given);
+        await delay(stepMs / 2);
+        return done;
+      };
+    },
+  });
 }

@@ -165,6 +165,9 @@ async function workWith(
     scratchDir: layout.scratch,
     node,
     settings: {
+      leaseMs: configuration.leaseMs,
+      heartbeatEveryMs: configuration.leaseMs / 3,
+      nodeSilentMs: configuration.leaseMs * 3,
       operationKeptMs: configuration.operationKeptMs,
       sweepEveryMs: configuration.sweepEveryMs,
       unusedBuildKeptMs: configuration.unusedBuildKeptMs,

@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { run, waitFor } from "@formation-mcp/os";
 import type { ImageConfig } from "./image-config.ts";
@@ -29,7 +30,10 @@ export class FakeRun {
   #endedBy: FormationError | null = null;
   #step = "pull";
 
-  constructor(request: BuildRequest, hooks: BuildHooks, directory: string) {
+  readonly #stepMs: number;
+
+  constructor(request: BuildRequest, hooks: BuildHooks, directory: string, stepMs: number) {
+    this.#stepMs = stepMs;
     this.#request = request;
     this.#hooks = hooks;
     this.#directory = directory;
@@ -49,10 +53,14 @@ export class FakeRun {
     return this.#ending.signal;
   }
 
-  step(step: string, message: string, fraction: number | null): void {
+  async step(step: string, message: string, fraction: number | null): Promise<void> {
     if (this.signal.aborted) throw new BuildAborted();
     this.#step = step;
     this.#hooks.onStep(step, message, fraction);
+    if (this.#stepMs === 0) return;
+    await delay(this.#stepMs, undefined, { signal: this.signal }).catch(() => {
+      throw new BuildAborted();
+    });
   }
 
   /** Runs one line in `work`. @throws FormationError `invalid` with the exit code if it fails. */

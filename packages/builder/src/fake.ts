@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { type Clock, FormationError, type Image, systemClock } from "@formation-mcp/contract";
 import { packTree, unpackTree } from "./archive.ts";
 import { safeWorkdir } from "./containerfile.ts";
@@ -31,6 +32,8 @@ export interface FakeBuilderOptions {
   clock?: Clock;
   /** Base images beside `busybox` and `scratch`, by normalised reference, with what of their configuration matters. */
   bases?: Record<string, FakeBase>;
+  /** How long each step takes at least, in milliseconds. Default: no time. */
+  stepMs?: number;
 }
 
 /** Opens the driver. A disk is a file of JSON, `{ "rootfs": "<directory>" }`; whoever runs it copies the directory. */
@@ -41,11 +44,13 @@ export async function openFakeBuilder(options: FakeBuilderOptions): Promise<Buil
 class FakeBuilder implements Builder {
   readonly #clock: Clock;
   readonly #bases: Record<string, FakeBase>;
+  readonly #stepMs: number;
   readonly #at: { images: string; layers: string; disks: string; builds: string };
 
   constructor(options: FakeBuilderOptions) {
     this.#clock = options.clock ?? systemClock;
     this.#bases = { busybox: { cmd: ["/bin/sh"] }, scratch: {}, ...options.bases };
+    this.#stepMs = options.stepMs ?? 0;
     const stateDir = resolve(options.stateDir);
     this.#at = {
       images: join(stateDir, "images"),
@@ -59,7 +64,7 @@ class FakeBuilder implements Builder {
   async build(request: BuildRequest, hooks: BuildHooks): Promise<Image> {
     const directory = join(this.#at.builds, request.id);
     mkdirSync(directory, { recursive: true });
-    const run = new FakeRun(request, hooks, directory);
+    const run = new FakeRun(request, hooks, directory, this.#stepMs);
     try {
       return await this.#build(request, run, directory);
     } catch (error) {
@@ -71,6 +76,7 @@ class FakeBuilder implements Builder {
   }
 
   async disk(digest: string, diskGb: number, signal: AbortSignal): Promise<string> {
+    await this.#pass(signal);
     if (signal.aborted) throw new FormationError("cancelled", "Making the disk was cancelled.");
     const id = imageId(digest);
     const rootfs = join(this.#at.images, id, "rootfs");
@@ -102,6 +108,7 @@ class FakeBuilder implements Builder {
     const image = join(this.#at.images, imageId(digest));
     if (!existsSync(image))
       throw new FormationError("not_found", "This node does not hold the image any more.");
+    await this.#pass(signal);
     yield* packTree(image, signal);
   }
 
@@ -110,6 +117,7 @@ class FakeBuilder implements Builder {
     const directory = join(this.#at.builds, `import-${randomUUID()}`);
     mkdirSync(directory);
     try {
+      await this.#pass(signal);
       await unpackTree(content, directory, signal);
       // Its digest is no hash of anything, so the archive carries it.
       if (readOrNull(join(directory, "id")) !== id) {
@@ -194,9 +202,14 @@ class FakeBuilder implements Builder {
     };
   }
 
+  /** Lets a step's time pass, unless it is told to end. */
+  async #pass(signal: AbortSignal): Promise<void> {
+    if (this.#stepMs > 0) await delay(this.#stepMs, undefined, { signal }).catch(() => {});
+  }
+
   async #build(request: BuildRequest, run: FakeRun, directory: string): Promise<Image> {
     const { formfile } = request;
-    run.step("pull", `Looking for ${formfile.from}`, 0);
+    await run.step("pull", `Looking for ${formfile.from}`, 0);
     const reference = parseReference(formfile.from);
     const base = this.#bases[reference.name];
     if (!base) {
@@ -221,12 +234,12 @@ class FakeBuilder implements Builder {
     const process = processOf(formfile, config, workdir);
     const rootfs = join(directory, "rootfs");
     const work = join(rootfs, workdir);
-    run.step("include", `Including files in ${workdir}`, 0.1);
+    await run.step("include", `Including files in ${workdir}`, 0.1);
     mkdirSync(work, { recursive: true });
     await stageIncludes(formfile.include, request.contextDir, work, request.limits.disk_bytes, run.signal);
     let key = hash(reference.name, workdir, JSON.stringify(formfile.env), hashTree(work));
     for (const [index, line] of formfile.run.entries()) {
-      run.step(
+      await run.step(
         `run ${index + 1}/${formfile.run.length}`,
         `Running line ${index + 1} of ${formfile.run.length}`,
         (index + 1) / (formfile.run.length + 1),
@@ -242,7 +255,7 @@ class FakeBuilder implements Builder {
     }
     if (run.signal.aborted) throw new BuildAborted();
     run.checkDisk(rootfs);
-    run.step("commit", "Keeping the image", null);
+    await run.step("commit", "Keeping the image", null);
     // A build made anew is another image, even of the same lines: the real one carries the time it was made.
     const digestFile = join(this.#at.layers, `${key}.digest`);
     const known = request.noCache ? null : readOrNull(digestFile);
