@@ -145,7 +145,7 @@ describe("context_dir is refused", () => {
     ],
     ["when a name is not UTF-8", () => place("n3", "touch \"$(printf 'a\\377')\""), ["."], /not UTF-8/],
     ["when it is the program's own", () => state.dir, ["."], /program's own/],
-    ["when it lies in the program's own", () => join(state.dir, "artifacts"), ["."], /program's own/],
+    ["when it lies in the program's own", () => join(state.dir, "versions"), ["."], /program's own/],
     ["when include climbs", () => allowed, ["../outside/secret"], /climbs/],
     ["when include is absolute", () => allowed, ["/etc/passwd"], /absolute/],
     ["together with context_files", () => allowed, ["."], /together/],

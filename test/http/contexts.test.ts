@@ -1,8 +1,6 @@
 // Contexts over HTTP that try to lead out, to fill the disk or to hang the server: each is refused, nothing is kept of it.
 
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -10,6 +8,7 @@ import { bomb, type Entry, pax, tar, tarGz } from "../support/http/archives.ts";
 import { type Ground, openGround } from "../support/http/ground.ts";
 import { newUser, rest } from "../support/http/people.ts";
 import { bytesOf, type Reply, send, Wire } from "../support/http/wire.ts";
+import { keptBlobs } from "../support/shared.ts";
 
 let ground: Ground;
 beforeAll(async () => {
@@ -32,15 +31,7 @@ function upload(
   });
 }
 
-/** Every blob of the artifacts' directory. */
-function blobs(): string[] {
-  const root = join(ground.server.stateDir, "artifacts", "sha256");
-  return existsSync(root)
-    ? readdirSync(root, { recursive: true })
-        .map(String)
-        .filter((name) => name.length > 60)
-    : [];
-}
+const blobs = async () => (await keptBlobs(ground.server.stateDir)).blobs;
 
 describe("An archive is refused that has", () => {
   const cases: [string, () => Uint8Array, number[]][] = [
@@ -87,9 +78,9 @@ describe("An archive is refused that has", () => {
     ["a zip in its place", () => Buffer.from("504b0304140000000800", "hex"), [400]],
   ];
   test.each(cases)("%s", async (_, make, expected) => {
-    const before = blobs();
+    const before = await blobs();
     ground.refused(await upload(make()), expected);
-    expect(blobs()).toEqual(before);
+    expect(await blobs()).toEqual(before);
   });
 });
 
@@ -102,7 +93,7 @@ test("what looks like a way out and is none is taken for what it is: a name", as
 });
 
 test("a digest that does not fit is refused, and the blob is not kept", async () => {
-  const before = blobs();
+  const before = await blobs();
   const other = createHash("sha256").update("other").digest();
   for (const header of [
     ["Content-Digest", `sha-256=:${other.toString("base64")}:`],
@@ -111,11 +102,11 @@ test("a digest that does not fit is refused, and the blob is not kept", async ()
   ] as [string, string][]) {
     ground.refused(await upload(tar([file("digested")]), [header]), 400);
   }
-  expect(blobs()).toEqual(before);
+  expect(await blobs()).toEqual(before);
 });
 
 test("an upload that breaks off leaves nothing", async () => {
-  const before = blobs();
+  const before = await blobs();
   for (let at = 0; at < 10; at++) {
     const wire = await Wire.open(ground.url);
     const headers = [
@@ -129,12 +120,12 @@ test("an upload that breaks off leaves nothing", async () => {
     );
     wire.close();
   }
-  const left = join(ground.server.stateDir, "artifacts", "tmp");
-  await waitFor(() => !existsSync(left) || readdirSync(left).length === 0, {
+  await waitFor(async () => (await keptBlobs(ground.server.stateDir)).begun.length === 0, {
     timeoutMs: 10_000,
+    everyMs: 100,
     what: "what was begun to be gone",
   });
-  expect(blobs()).toEqual(before);
+  expect(await blobs()).toEqual(before);
   await waitFor(async () => (await upload(tar([file("next")])))?.status === 200, {
     timeoutMs: 10_000,
     what: "room for the next upload",

@@ -3,13 +3,23 @@
 
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { chownSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { Store } from "@formation-mcp/operations";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { waitFor } from "@formation-mcp/os";
+import { connectNats } from "@formation-mcp/os/nats";
 import { tryLock } from "@formation-mcp/os/sqlite";
+import { Objm } from "@nats-io/obj";
 import { migrate } from "./programs.ts";
 
 /** What `test/shared.ts` has started. */
@@ -35,6 +45,40 @@ export async function openKept(stateDir: string): Promise<{ store: Store; master
     store: await openPostgresStore({ url, password, migrate: false }),
     masterKey: () => readFileSync(file),
   };
+}
+
+/** Every blob that the programs of a state directory keep, and what somebody began to store and did not end. */
+export async function keptBlobs(stateDir: string): Promise<{ blobs: string[]; begun: string[] }> {
+  const env = await sharedEnvironment(stateDir);
+  const key = env["FORMATION_NATS_NKEY"];
+  if (key === undefined) {
+    const files = (name: string) => {
+      const path = join(stateDir, "artifacts", name);
+      return existsSync(path) ? readdirSync(path, { recursive: true }).map(String).sort() : [];
+    };
+    return { blobs: files("sha256").filter((name) => name.length > 60), begun: files("tmp") };
+  }
+  const connection = await connectNats({
+    servers: [String(env["FORMATION_NATS_URL"])],
+    credentials: { kind: "nkey", path: key },
+    name: "test",
+  });
+  try {
+    const bucket = await new Objm(connection).open("formation-blobs");
+    const heads = await bucket.list();
+    const whole = heads.map(({ nuid }) => `$O.formation-blobs.C.${nuid}`);
+    const api = await connection.request(
+      "$JS.API.STREAM.INFO.OBJ_formation-blobs",
+      JSON.stringify({ subjects_filter: "$O.formation-blobs.C.>" }),
+    );
+    const { subjects = {} } = api.json<{ state: { subjects?: Record<string, number> } }>().state;
+    return {
+      blobs: heads.map(({ name }) => name).sort(),
+      begun: Object.keys(subjects).filter((chunks) => !whole.includes(chunks)),
+    };
+  } finally {
+    await connection.close();
+  }
 }
 
 /** The same settings for another user of this machine, with copies of the files in a directory of that user's. */

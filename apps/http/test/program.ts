@@ -7,6 +7,7 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "@formation-mcp/os";
+import { sharedEnvironment } from "./shared.ts";
 
 const MAIN = join(import.meta.dirname, "..", "src", "main.ts");
 
@@ -19,9 +20,13 @@ export interface Program extends AsyncDisposable {
   ended(): Promise<number | null>;
 }
 
-function environment(stateDir: string, more: Record<string, string> = {}): Record<string, string> {
+async function environment(
+  stateDir: string,
+  more: Record<string, string> = {},
+): Promise<Record<string, string>> {
   const { PATH = "", HOME = "/" } = process.env;
   return {
+    ...(await sharedEnvironment(stateDir)),
     PATH,
     HOME,
     FORMATION_STATE_DIR: stateDir,
@@ -38,12 +43,16 @@ export async function temporary(): Promise<{ dir: string } & AsyncDisposable> {
   return { dir, [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }) };
 }
 
-/** Runs a command to its end. */
+/** Runs a command to its end; on PostgreSQL and NATS where the tests are to run so, if it works on a state directory. */
 export async function run(
   args: string[],
   env: Record<string, string>,
 ): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, ["--conditions=formation-source", MAIN, ...args], { env });
+  const stateDir = args[args.indexOf("--state-dir") + 1 || args.length] ?? env["FORMATION_STATE_DIR"];
+  const shared = stateDir === undefined ? {} : await sharedEnvironment(stateDir);
+  const child = spawn(process.execPath, ["--conditions=formation-source", MAIN, ...args], {
+    env: { ...shared, ...env },
+  });
   let [out, err] = ["", ""];
   child.stdout.on("data", (chunk) => {
     out += chunk;
@@ -62,7 +71,7 @@ export async function start(
   args: string[] = [],
 ): Promise<Program> {
   const child = spawn(process.execPath, ["--conditions=formation-source", MAIN, ...args], {
-    env: environment(stateDir, env),
+    env: await environment(stateDir, env),
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";

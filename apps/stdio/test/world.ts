@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { inject } from "vitest";
+import { sharedEnvironment } from "./shared.ts";
 
 const MAIN = join(inject("bundle"), "formation-mcp.mjs");
 const SERVER = join(dirname(dirname(import.meta.dirname)), "http/src/main.ts");
@@ -64,6 +65,7 @@ export async function startWorld(env: Record<string, string> = {}): Promise<Worl
     cwd: directory,
     env: {
       ...machine(directory),
+      ...(await sharedEnvironment(stateDir)),
       FORMATION_STATE_DIR: stateDir,
       FORMATION_HTTP_PORT: "0",
       FORMATION_LOG_LEVEL: "warn",
@@ -114,10 +116,12 @@ function personAt(home: string): Person {
       }),
     async host({ url, args = [], env = {}, node = [] }) {
       const client = new Client({ name: "stdio-test", version: "1.0.0" });
+      const here = url === undefined && env["FORMATION_URL"] === undefined;
+      const shared = here ? await sharedEnvironment(own.FORMATION_STATE_DIR) : {};
       const transport = new StdioClientTransport({
         command: process.execPath,
         args: [...node, MAIN, ...args],
-        env: { ...own, ...(url === undefined ? {} : { FORMATION_URL: url }), ...env },
+        env: { ...own, ...shared, ...(url === undefined ? {} : { FORMATION_URL: url }), ...env },
         cwd: home,
         stderr: "pipe",
       });

@@ -2,13 +2,12 @@
 // hold when the storm is over.
 
 import { execFile } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect } from "vitest";
 import { leftovers } from "../leftovers.ts";
 import { httpCommand, ROOT } from "../programs.ts";
 import { temporaryState } from "../server.ts";
+import { keptBlobs } from "../shared.ts";
 import { becomeAdmin, newUser, type Person, rest } from "./people.ts";
 import { type HttpServer, servedEnvironment, startHttp } from "./server.ts";
 import { ask, type Reply } from "./wire.ts";
@@ -59,7 +58,7 @@ export async function openGround(env: Record<string, string> = {}): Promise<Grou
         await afterTheStorm(server, user);
         expect(await server.stop(), server.output().slice(-2000)).toBe(0);
         keepsItsLog(server.output(), secrets);
-        expect(temporaries(state.dir)).toEqual([]);
+        expect((await keptBlobs(state.dir)).begun).toEqual([]);
         expect(leftovers(state.dir)).toEqual(before);
       } finally {
         await server.kill();
@@ -104,12 +103,6 @@ function keepsItsLog(output: string, secrets: ReadonlySet<string>): void {
   const log = lines.join("\n");
   expect(log).not.toMatch(/\n\s+at /);
   for (const secret of secrets) expect(log).not.toContain(secret);
-}
-
-/** Files that somebody began and did not end. */
-function temporaries(stateDir: string): string[] {
-  const directory = join(stateDir, "artifacts", "tmp");
-  return existsSync(directory) ? readdirSync(directory) : [];
 }
 
 /** Runs a subcommand of the server's program, such as `audit verify`. */
