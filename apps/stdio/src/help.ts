@@ -38,6 +38,9 @@ ${listed(VARIABLES)}
 Environment, with a server
 ${listed(REMOTE_VARIABLES)}
 
+With PostgreSQL and NATS (FORMATION_DATABASE_URL, FORMATION_NATS_URL; formation-mcp-http --help lists their settings) the
+records are there, and workers elsewhere do what is asked for, unless FORMATION_WORKER=auto.
+
 To use it in a desktop host, add this to its configuration of MCP servers:
   { "mcpServers": { "formation": { "command": "npx", "args": ["-y", "formation-mcp"] } } }
 `;
