@@ -34,6 +34,8 @@ export interface WorkerOrders {
   stateDir: string;
   spec: MachineSpec;
   steps: ("create" | "start" | "live" | "stop" | "remove")[];
+  /** The leash that machines are started on, if any. */
+  leashMs?: number;
 }
 
 /** A spec that serves its working directory on the port. */
@@ -63,6 +65,8 @@ export async function fetchText(port: number, path: string, timeoutMs = 5000): P
   return response.text();
 }
 
+export type Worker = ReturnType<typeof startWorker>;
+
 /** Starts a worker process; `reached(step)` resolves when it says that it begins that step. */
 export function startWorker(subject: Subject, orders: WorkerOrders) {
   const { file, args } = subject.worker();
@@ -81,6 +85,8 @@ export function startWorker(subject: Subject, orders: WorkerOrders) {
         waiting.set(step, resolve);
         child.once("exit", () => reject(new Error(`the worker ended before ${step}`)));
       }),
+    /** Stops it where it is, its threads and timers too. */
+    freeze: () => void child.kill("SIGSTOP"),
     /** Kills it; resolves with the steps that it had begun. */
     kill: async () => {
       await killed(child);
@@ -99,7 +105,7 @@ function killed(child: ChildProcess): Promise<void> {
 }
 
 /** The processes that were started somewhere below a directory. */
-function processesIn(directory: string): number[] {
+export function processesIn(directory: string): number[] {
   return readdirSync("/proc")
     .filter((entry) => {
       if (!/^[0-9]+$/.test(entry)) return false;

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { describeCrashes } from "./conformance-crash.ts";
+import { describeLeashes } from "./conformance-leash.ts";
 import { failureOf, fetchText, leftOf, occupy, type Subject, serving } from "./conformance-support.ts";
 import type { Hypervisor, MachineSpec, MachineStatus } from "./port.ts";
 
@@ -305,5 +306,6 @@ export function describeHypervisor(name: string, subject: Subject): void {
     });
 
     describeCrashes(subject, () => disk);
+    describeLeashes(subject, () => disk);
   });
 }

@@ -4,6 +4,7 @@
 import { join } from "node:path";
 import type { Clock, Logger } from "@formation-mcp/contract";
 import type { Journals } from "./journal.ts";
+import type { Leash } from "./leash.ts";
 import type { Machine } from "./machine.ts";
 import type { Place, Runner } from "./runner.ts";
 
@@ -26,6 +27,8 @@ export interface Engine {
   followed: Map<string, number>;
   /** Ports chosen for a start that is under way, by machine. */
   reserved: Map<string, number[]>;
+  /** Leashes of starts that are under way. */
+  starting: Set<Leash>;
   /** Tells whoever listens that a machine changed. */
   changed(id: string): void;
   /** A machine's process ended: what it held is taken back, in its turn. */

@@ -135,8 +135,19 @@ function watch() {
   look();
 }
 
+// The same file that QEMU's guard reads; see leash.ts.
+function guard() {
+  let until;
+  try { until = Number(fs.readFileSync("../leash", "utf8")) * 10; } catch { return; }
+  const left = until - Number(fs.readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000;
+  if (left > 0) return setTimeout(guard, Math.min(left, 1000));
+  signal("SIGKILL");
+  process.kill(process.pid, "SIGKILL");
+}
+
 const SIGNALS = require("os").constants.signals;
 async function main() {
+  guard();
   for (const one of forwards) await forward(one);
   await control();
   const fail = (what, code) => { st({ ev: "started" }); st({ ev: "problem", what }); finish(code); };

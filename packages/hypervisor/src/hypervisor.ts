@@ -6,6 +6,7 @@ import { type Clock, FormationError, type Logger } from "@formation-mcp/contract
 import { createMachine } from "./create.ts";
 import { type Engine, type Settings, serialiser } from "./engine.ts";
 import { openJournals } from "./journal.ts";
+import { leashFor, prolong, releaseLeash } from "./leash.ts";
 import { waitLive } from "./live.ts";
 import { followLogs } from "./logs.ts";
 import type { Machine } from "./machine.ts";
@@ -31,6 +32,7 @@ export function openHypervisor(settings: Settings, runner: Runner, clock: Clock,
     broken: new Set(),
     followed: new Map(),
     reserved: new Map(),
+    starting: new Set(),
     changed: (id) => {
       for (const listener of [...listeners]) listener(id);
     },
@@ -57,12 +59,21 @@ export function openHypervisor(settings: Settings, runner: Runner, clock: Clock,
   };
   return {
     create: (spec) => engine.serial(spec.id, () => createMachine(engine, spec)),
-    start: (id, hooks) =>
-      engine.serial(id, async () => {
-        const machine = known(id);
-        await startMachine(engine, machine, hooks);
-        return machine.status();
-      }),
+    start: async (id, hooks) => {
+      const leash = hooks.leashMs === undefined ? null : leashFor(id, hooks.leashMs);
+      if (leash) engine.starting.add(leash);
+      try {
+        return await engine.serial(id, async () => {
+          const machine = known(id);
+          await startMachine(engine, machine, hooks, leash);
+          return machine.status();
+        });
+      } finally {
+        if (leash) engine.starting.delete(leash);
+      }
+    },
+    prolong: async (id, leashMs) => prolong(engine, id, leashMs),
+    release: (id) => releaseLeash(engine, id),
     waitLive: async (id, hooks) => {
       const machine = known(id);
       await waitLive(machine, hooks);

@@ -3,6 +3,7 @@
 export type {
   Hypervisor,
   HypervisorReport,
+  LeashHooks,
   MachineSpec,
   MachineState,
   MachineStatus,

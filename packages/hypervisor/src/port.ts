@@ -67,6 +67,16 @@ export interface StartHooks {
 }
 
 /**
+ * A machine on a leash ends by itself, `exit.reason: "killed"`, when it is not prolonged in time: also when the process
+ * that started it was killed or is frozen, and whoever recovers it may prolong or release it. What holds the leash is a
+ * process of the host and counts time as the host does, sleep included.
+ */
+export interface LeashHooks {
+  /** Milliseconds from the call of `start` until it ends; absent: it has no leash. */
+  leashMs?: number;
+}
+
+/**
  * Every method but `inspect` and `list` may throw FormationError: the owner's mistake (`invalid`, `conflict` for a fixed
  * port that is taken, `limit` for too little memory or disk) or `unavailable`. The driver journals before it acts, so
  * that a process that dies at any line leaves something that `recover` or the next call understands. No two calls about
@@ -75,8 +85,18 @@ export interface StartHooks {
 export interface Hypervisor {
   /** Makes the machine; called again with the same id it does nothing. */
   create(spec: MachineSpec): Promise<void>;
-  /** Starts it; resolves when its process runs. A running machine is left alone; a paused one is left paused. */
-  start(id: string, hooks: StartHooks): Promise<MachineStatus>;
+  /**
+   * Starts it; resolves when its process runs. A running machine is left alone, its leash too; a paused one is left paused.
+   * @throws FormationError `cancelled` if the leash ended before there was a process: then there will be none.
+   */
+  start(id: string, hooks: StartHooks & LeashHooks): Promise<MachineStatus>;
+  /**
+   * Lets a machine on a leash live until `leashMs` after this call; on any other it does nothing. This and `release` wait
+   * for no other call about the machine, and hold for a start that is under way.
+   */
+  prolong(id: string, leashMs: number): Promise<void>;
+  /** Takes a machine off its leash for good; on any other it does nothing. */
+  release(id: string): Promise<void>;
   /**
    * Resolves when the first port is listening in the guest (with no ports: when the entrypoint has lived for 2 s).
    * @throws FormationError `invalid` with `step` `entrypoint` and its `exit_code` if it ended first; `limit` or

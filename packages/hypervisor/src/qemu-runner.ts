@@ -25,6 +25,7 @@ import { guestConfig } from "./guest-config.ts";
 import { ensureInitramfs } from "./initramfs.ts";
 import type { Journal } from "./journal.ts";
 import { ensureKernel, type KernelOverride, kernelDirectory } from "./kernel.ts";
+import { TIED } from "./leash.ts";
 import type { MachineSpec, MachineStatus, StartHooks } from "./port.ts";
 import { probe } from "./probe.ts";
 import type { Place, Runner } from "./runner.ts";
@@ -84,7 +85,7 @@ export function qemuRunner(settings: QemuSettings): Runner {
       }
       return firewall.allow(journal.uid);
     },
-    command: (journal) => {
+    command: (journal, _place, tied) => {
       const args = qemuArguments({
         name: `formation-${journal.id}`,
         accelerator: journal.accelerator ?? "tcg",
@@ -96,7 +97,8 @@ export function qemuRunner(settings: QemuSettings): Runner {
       });
       const kvm = journal.accelerator === "kvm" ? kvmGroup() : null;
       const groups = cgroups.make(journal.id, journal);
-      const [program = QEMU, ...rest] = [...confinement(journal.uid, groups.files, kvm), QEMU, ...args];
+      const before = [...(tied ? TIED : []), ...confinement(journal.uid, groups.files, kvm)];
+      const [program = QEMU, ...rest] = [...before, QEMU, ...args];
       const env = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" };
       return { program, args: rest, env, unenforced: groups.missing };
     },

@@ -27,8 +27,11 @@ export interface Runner {
   /** Makes ready what may be missing before a start, or may have changed since the last. */
   prepare(journal: Journal, place: Place, hooks: StartHooks): Promise<void>;
   egress(journal: Journal): Promise<MachineStatus["egress"]>;
-  /** The process to start in the run directory. It speaks QMP on `ipc/qmp` once it has bound its ports. */
-  command(journal: Journal, place: Place): Command;
+  /**
+   * The process to start in the run directory. It speaks QMP on `ipc/qmp` once it has bound its ports. One that is `tied`
+   * ends with the leash of its directory, whatever becomes of this process.
+   */
+  command(journal: Journal, place: Place, tied: boolean): Command;
   /** Takes back what a machine without a process must not hold. */
   release(journal: Journal, place: Place): Promise<void>;
   /** Takes back what belongs to none of these machines. */

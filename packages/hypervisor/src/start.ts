@@ -10,6 +10,7 @@ import { MACHINE_FILES } from "./command-line.ts";
 import { diskError } from "./create.ts";
 import { type Engine, placeOf } from "./engine.ts";
 import type { Journal } from "./journal.ts";
+import { isOver, type Leash, tie, untie } from "./leash.ts";
 import { BOOT_ID, type Machine } from "./machine.ts";
 import { truncateHandedOver } from "./offsets.ts";
 import type { StartHooks } from "./port.ts";
@@ -20,7 +21,12 @@ const RETRIES = 3;
 /** How long QEMU may take until it answers on its control socket. */
 const SETUP_MS = 30_000;
 
-export async function startMachine(engine: Engine, machine: Machine, hooks: StartHooks): Promise<void> {
+export async function startMachine(
+  engine: Engine,
+  machine: Machine,
+  hooks: StartHooks,
+  leash: Leash | null,
+): Promise<void> {
   machine.settle();
   if (machine.alive) return;
   if (hooks.signal.aborted) throw new FormationError("cancelled", "The machine was not started: cancelled.");
@@ -35,7 +41,7 @@ export async function startMachine(engine: Engine, machine: Machine, hooks: Star
     ]);
     for (let attempt = 1; ; attempt++) {
       try {
-        await launch(engine, machine, hooks);
+        await launch(engine, machine, hooks, leash);
         return;
       } catch (error) {
         if (attempt === RETRIES) throw plain(error, engine);
@@ -60,8 +66,10 @@ export async function startMachine(engine: Engine, machine: Machine, hooks: Star
 }
 
 /** Takes back what a machine that does not run must not hold. */
-export function release(engine: Engine, journal: Journal): Promise<void> {
-  return engine.runner.release(journal, placeOf(engine, journal.id));
+export async function release(engine: Engine, journal: Journal): Promise<void> {
+  const place = placeOf(engine, journal.id);
+  await untie(place.runDirectory);
+  await engine.runner.release(journal, place);
 }
 
 /** Another worker's machine may have its account by now; then it gets another. */
@@ -83,7 +91,12 @@ class BindRace extends Error {
   }
 }
 
-async function launch(engine: Engine, machine: Machine, hooks: StartHooks): Promise<void> {
+async function launch(
+  engine: Engine,
+  machine: Machine,
+  hooks: StartHooks,
+  leash: Leash | null,
+): Promise<void> {
   const { settings } = engine;
   const { directory, journal } = machine;
   const accelerator = await engine.runner.accelerator();
@@ -120,13 +133,19 @@ async function launch(engine: Engine, machine: Machine, hooks: StartHooks): Prom
     "boot",
     accelerator === "tcg" ? "Starting the machine (emulated: no KVM here)." : "Starting the machine.",
   );
+  // Read where nothing waits any more: it may have been prolonged or released meanwhile.
+  const tied = leash?.until != null;
   const { program, args, env, unenforced } = engine.runner.command(
     machine.journal,
     placeOf(engine, journal.id),
+    tied,
   );
+  tie(directory, leash);
   const log = openSync(join(directory, MACHINE_FILES.log), "a");
   let pid: number;
   try {
+    if (isOver(leash))
+      throw new FormationError("cancelled", "The machine was not started: its time is over.");
     pid = await spawnDetached(program, args, { cwd: directory, env, stdio: ["ignore", log, log] });
   } finally {
     closeSync(log);

@@ -11,4 +11,5 @@ export {
   runChecked,
   spawnDetached,
 } from "./run.ts";
+export { uptimeMs } from "./uptime.ts";
 export { type Truthy, type WaitOptions, waitFor } from "./wait.ts";

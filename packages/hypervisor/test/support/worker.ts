@@ -6,7 +6,7 @@ import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import { sharedKernel } from "./kernel.ts";
 
 const [driver, text = ""] = process.argv.slice(2);
-const { stateDir, spec, steps } = JSON.parse(text) as WorkerOrders;
+const { stateDir, spec, steps, leashMs } = JSON.parse(text) as WorkerOrders;
 const hypervisor =
   driver === "fake"
     ? await openFakeHypervisor({ stateDir })
@@ -16,7 +16,8 @@ await hypervisor.recover();
 for (const step of steps) {
   process.stdout.write(`${step}\n`);
   if (step === "create") await hypervisor.create(spec);
-  if (step === "start") await hypervisor.start(spec.id, { signal });
+  if (step === "start")
+    await hypervisor.start(spec.id, { signal, ...(leashMs === undefined ? {} : { leashMs }) });
   if (step === "live") await hypervisor.waitLive(spec.id, { signal, timeoutMs: 60_000 });
   if (step === "stop") await hypervisor.stop(spec.id, { timeoutMs: 5000 });
   if (step === "remove") await hypervisor.remove(spec.id);

@@ -84,6 +84,8 @@ export interface ScriptedHypervisor extends Hypervisor {
   calls: string[];
   /** The most machines that ever ran at a time. */
   mostRunning: number;
+  /** Machines on a leash, with what ends them. */
+  leashes: Map<string, NodeJS.Timeout>;
   say(id: string, line: string): void;
   /** The machine's process ends by itself. */
   die(id: string, status: Partial<MachineStatus>): void;
@@ -114,12 +116,26 @@ export function scriptedHypervisor(now: () => number = Date.now): ScriptedHyperv
     if (!found) throw new FormationError("not_found", `There is no machine ${id}.`);
     return found;
   };
+  const untie = (id: string) => {
+    clearTimeout(hypervisor.leashes.get(id));
+    return hypervisor.leashes.delete(id);
+  };
+  const tie = (id: string, leashMs: number) => {
+    const end = () => {
+      untie(id);
+      const { state } = must(id);
+      if (state !== "running" && state !== "paused") return;
+      hypervisor.die(id, { exit: { reason: "killed", code: null } });
+    };
+    hypervisor.leashes.set(id, setTimeout(end, leashMs).unref());
+  };
   const hypervisor: ScriptedHypervisor = {
     on: {},
     machines: new Map(),
     specs: new Map(),
     calls: [],
     mostRunning: 0,
+    leashes: new Map(),
     say(id, line) {
       const follower = followers.get(id);
       if (follower) follower.onLine(line);
@@ -134,16 +150,24 @@ export function scriptedHypervisor(now: () => number = Date.now): ScriptedHyperv
       hypervisor.specs.set(spec.id, spec);
       hypervisor.machines.set(spec.id, fresh(spec));
     },
-    async start(id, { signal }) {
+    async start(id, { signal, leashMs }) {
       await step("start", id, signal);
       const { state } = must(id);
       if (state !== "running" && state !== "paused") {
+        if (leashMs !== undefined) tie(id, leashMs);
         change(id, { state: "running", pid: 4242, accelerator: "tcg", exit: null, guest: quietGuest() });
       }
       return must(id);
     },
+    async prolong(id, leashMs) {
+      if (untie(id)) tie(id, leashMs);
+    },
+    async release(id) {
+      untie(id);
+    },
     async waitLive(id, { signal }) {
       await step("waitLive", id, signal);
+      if (must(id).exit?.reason === "killed") throw new FormationError("unavailable", "It was killed.");
       const ports = hypervisor.specs.get(id)?.ports ?? [];
       change(id, {
         guest: {
@@ -157,6 +181,7 @@ export function scriptedHypervisor(now: () => number = Date.now): ScriptedHyperv
     },
     async stop(id) {
       await step("stop", id);
+      untie(id);
       const found = hypervisor.machines.get(id);
       if (found?.state === "running" || found?.state === "paused") {
         change(id, { state: "stopped", pid: null, exit: { reason: "stopped", code: null } });
@@ -172,6 +197,7 @@ export function scriptedHypervisor(now: () => number = Date.now): ScriptedHyperv
     },
     async remove(id) {
       await step("remove", id);
+      untie(id);
       hypervisor.machines.delete(id);
       followers.get(id)?.end();
       tell(id);
