@@ -54,6 +54,10 @@ export class BlobCache {
     return content;
   }
 
+  digests(): AsyncIterable<Digest> {
+    return this.#blobs.digests();
+  }
+
   /** Drops what is not to be kept and was neither put nor read lately. */
   async collect(kept: ReadonlySet<string>, olderThanMs: number): Promise<void> {
     await this.#blobs.collect(kept, olderThanMs);

@@ -43,10 +43,13 @@ export const MISSING = new FormationError("internal", "A part of the stored cont
 export class NatsBlobs {
   readonly #stream: NatsStream;
   readonly #clock: Clock;
+  readonly #removes: boolean;
 
-  constructor(stream: NatsStream, clock: Clock) {
+  /** @param removes whether this process may remove what is stored; what it leaves behind, one that may removes later. */
+  constructor(stream: NatsStream, clock: Clock, removes: boolean) {
     this.#stream = stream;
     this.#clock = clock;
+    this.#removes = removes;
   }
 
   async look(digest: Digest): Promise<Look> {
@@ -102,7 +105,7 @@ export class NatsBlobs {
       if (done) useless = found.head?.group;
       return done;
     } finally {
-      if (useless !== undefined) await this.#stream.purge(chunkSubject(useless)).catch(() => {});
+      if (useless !== undefined) await this.#tidy(chunkSubject(useless));
     }
   }
 
@@ -121,7 +124,15 @@ export class NatsBlobs {
 
   /** Takes a blob's name away; its chunks stay for an hour. */
   async forget(head: Head): Promise<boolean> {
+    if (!this.#removes) return await this.#name(head, head.seq, true);
     return (await this.#stream.purge(nameSubject(head.digest), head.seq + 1)) > 0;
+  }
+
+  /** Removes a name under which there has been no blob for an hour. */
+  async removeName(digest: Digest): Promise<void> {
+    const kept = await this.#stream.last(nameSubject(digest));
+    if (kept === null || readHead(kept, digest) || Date.now() - kept.at < ORPHANED_MS) return;
+    await this.#stream.purge(nameSubject(digest), kept.seq + 1);
   }
 
   /** The digests of all blobs. */
@@ -131,8 +142,12 @@ export class NatsBlobs {
     return new Set(names.map((name) => Buffer.from(name, "base64url").toString()).filter(isDigest));
   }
 
-  /** Removes chunks that uploads left which died. */
+  /** Removes chunks that uploads left which died, names that say nothing any more, and what names said before. */
   async removeOrphans(): Promise<void> {
+    for (const [subject, count] of await this.#stream.subjects(nameSubject("*"))) {
+      const last = count > 1 ? await this.#stream.last(subject) : null;
+      if (last) await this.#stream.purge(subject, last.seq);
+    }
     const named = await this.digests();
     const groups = [...(await this.#stream.subjects(chunkSubject("*"))).keys()].map((subject) =>
       subject.slice(subject.lastIndexOf(".") + 1),
@@ -177,17 +192,22 @@ export class NatsBlobs {
     return chunks;
   }
 
-  async #name(head: Omit<Head, "seq">, revision: number): Promise<boolean> {
+  /** @param deleted whether the name is to say that the blob is gone. */
+  async #name(head: Omit<Head, "seq">, revision: number, deleted = false): Promise<boolean> {
     const subject = nameSubject(head.digest);
     try {
-      const seq = await this.#stream.publish(subject, writeHead(head), nuid.next(), revision);
-      // What stays behind of older ones harms nobody.
-      if (revision > 0) await this.#stream.purge(subject, seq).catch(() => {});
+      const seq = await this.#stream.publish(subject, writeHead(head, deleted), nuid.next(), revision);
+      if (revision > 0) await this.#tidy(subject, seq);
       return true;
     } catch (error) {
       if (error === OVERTAKEN) return false;
       throw error;
     }
+  }
+
+  /** Removes what harms nobody if it stays. */
+  async #tidy(subject: string, before?: number): Promise<void> {
+    if (this.#removes) await this.#stream.purge(subject, before).catch(() => {});
   }
 }
 
@@ -209,7 +229,7 @@ function ownerOf(group: string): Digest {
   return `sha256:${group.slice(0, 64)}`;
 }
 
-function writeHead(head: Omit<Head, "seq">): Uint8Array {
+function writeHead(head: Omit<Head, "seq">, deleted: boolean): Uint8Array {
   const info = {
     name: head.digest,
     bucket: BUCKET,
@@ -218,7 +238,7 @@ function writeHead(head: Omit<Head, "seq">): Uint8Array {
     chunks: head.chunks.length,
     mtime: new Date(head.putAt).toISOString(),
     digest: `SHA-256=${padded(Buffer.from(hexOf(head.digest), "hex"))}`,
-    deleted: false,
+    deleted,
     metadata: { chunks: writeNumbers(head.chunks) },
   };
   return Buffer.from(JSON.stringify(info));

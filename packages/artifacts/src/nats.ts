@@ -25,7 +25,10 @@ export interface NatsArtifactsOptions {
   /** How many servers of the cluster keep each byte. Default 1. */
   replicas?: number;
   storage?: "file" | "memory";
-  /** Whether streams that are missing are made. Without it the user needs no right to. Default true. */
+  /**
+   * Whether streams that are missing are made, and blobs removed. Without it the user needs no right to: `collect` clears this
+   * node's copies alone, and stores again what NATS lost. Default true.
+   */
   manage?: boolean;
   /** How long a server that does not answer is waited for, in milliseconds. Default 10,000. */
   patienceMs?: number;
@@ -52,7 +55,7 @@ export async function openNatsArtifacts(options: NatsArtifactsOptions): Promise<
   const bucket = stream(`OBJ_${BUCKET}`, BLOB_SUBJECTS);
   const logs = stream(LOGS, LOG_SUBJECTS);
   const cache = new BlobCache(options.cacheDir, options.cacheBytes ?? CACHE_BYTES, clock, logger);
-  const blobs = new SharedBlobs(new NatsBlobs(bucket, clock), cache, clock, logger);
+  const blobs = new SharedBlobs(new NatsBlobs(bucket, clock, manage), cache, clock, logger, manage);
   const writer = new NatsLogWriter(logs);
   await Promise.all([bucket.open(), logs.open(), explained(() => cache.open(), CACHE)]);
   if (logs.maxBytes < LEAST_PAYLOAD) {

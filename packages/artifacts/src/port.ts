@@ -57,7 +57,10 @@ export interface Artifacts {
    */
   get(digest: Digest): Promise<AsyncIterable<Uint8Array>>;
   stat(digest: Digest): Promise<BlobInfo | null>;
-  /** Removes blobs that are no root and were put longer than `olderThanMs` ago. Returns how many bytes went. */
+  /**
+   * Removes blobs that are no root and were put longer than `olderThanMs` ago. Returns how many bytes went. Where blobs are
+   * shared, whoever may not remove them clears its own copies.
+   */
   collect(roots: AsyncIterable<string> | Iterable<string>, olderThanMs: number): Promise<number>;
   /**
    * Appends lines to a record's log, one writer at a time; each stream of it keeps the newest

@@ -4,7 +4,7 @@
 
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import type { BlobCache } from "./blob-cache.ts";
-import { damaged, hexOf, isDigest, notFound } from "./blobs.ts";
+import { damaged, hexOf, notFound } from "./blobs.ts";
 import { type Head, MISSING, type NatsBlobs } from "./nats-blobs.ts";
 import type { BlobInfo, Digest } from "./port.ts";
 import { unlessAborted } from "./streams.ts";
@@ -16,10 +16,13 @@ export class SharedBlobs {
   readonly #cache: BlobCache;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #removes: boolean;
   readonly #sending = new Map<Digest, Promise<void>>();
   readonly #fetching = new Map<Digest, Promise<void>>();
 
-  constructor(remote: NatsBlobs, cache: BlobCache, clock: Clock, logger: Logger) {
+  /** @param removes whether this process may remove what is stored. */
+  constructor(remote: NatsBlobs, cache: BlobCache, clock: Clock, logger: Logger, removes: boolean) {
+    this.#removes = removes;
     this.#remote = remote;
     this.#cache = cache;
     this.#clock = clock;
@@ -50,17 +53,21 @@ export class SharedBlobs {
   async collect(roots: AsyncIterable<string> | Iterable<string>, olderThanMs: number): Promise<number> {
     const kept = new Set<string>();
     for await (const root of roots) kept.add(root);
-    const before = this.#clock.now() - olderThanMs;
     await this.#cache.collect(kept, olderThanMs);
-    const stored = await this.#remote.digests();
+    const bytes = this.#removes ? await this.#remove(kept, this.#clock.now() - olderThanMs) : 0;
+    for await (const digest of this.#cache.digests()) if (kept.has(digest)) await this.#restore(digest);
+    return bytes;
+  }
+
+  async #remove(kept: ReadonlySet<string>, before: number): Promise<number> {
     let bytes = 0;
-    for (const digest of stored) {
+    for (const digest of await this.#remote.digests()) {
       if (kept.has(digest)) continue;
       const head = await this.#remote.head(digest);
-      if (head && head.putAt <= before && (await this.#remote.remove(head))) bytes += head.bytes;
+      if (head === null) await this.#remote.removeName(digest);
+      else if (head.putAt <= before && (await this.#remote.remove(head))) bytes += head.bytes;
     }
     await this.#remote.removeOrphans();
-    for (const digest of kept) if (isDigest(digest) && !stored.has(digest)) await this.#restore(digest);
     return bytes;
   }
 
@@ -129,7 +136,7 @@ export class SharedBlobs {
   async #restore(digest: Digest): Promise<void> {
     try {
       const info = await this.#cache.info(digest);
-      if (info === null) return;
+      if (info === null || (await this.#remote.head(digest)) !== null) return;
       await this.#send(info);
       this.#logger.log("warn", "A blob that NATS had lost was stored again.", { digest });
     } catch (error) {

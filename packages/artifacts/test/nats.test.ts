@@ -293,14 +293,16 @@ describe("logs in NATS", () => {
   });
 });
 
-it("needs no more than these rights on a worker: no consumer, no stream, nobody else's subject", async () => {
+it("needs no more than these rights on a worker: no consumer, no stream, no blob's end, nobody else's subject", async () => {
   const streams = ["OBJ_formation-blobs", LOGS];
   const publish = [
     ...["$O.formation-blobs.>", "formation.log.>"],
     ...streams.flatMap((name) => [
       ...[`$JS.API.DIRECT.GET.${name}`, `$JS.API.STREAM.INFO.${name}`],
-      ...[`$JS.API.STREAM.MSG.GET.${name}`, `$JS.API.STREAM.PURGE.${name}`],
+      `$JS.API.STREAM.MSG.GET.${name}`,
     ]),
+    // A log is kept within its bounds by who writes it.
+    `$JS.API.STREAM.PURGE.${LOGS}`,
   ];
   const config = `authorization { users: [
     { user: server, password: s }
@@ -328,7 +330,18 @@ it("needs no more than these rights on a worker: no consumer, no stream, nobody 
     await here.appendLog("vm_a", [line("two")]);
     expect(await textsOf(there, "vm_a")).toEqual(["two"]);
     expect(await here.logNames()).toEqual(["vm_a"]);
-    expect(await here.collect([], 0)).toBe(MiB);
+    await put(here, bytes);
+    // What NATS lost a part of is set aside by who reads it, and stored again by who has a copy.
+    const owner = await jetstreamManager(boss);
+    await owner.streams.purge("OBJ_formation-blobs", { filter: "$O.formation-blobs.C.>" });
+    const fresh = await open(worker, "fresh", false);
+    await expect(get(fresh, digest)).rejects.toMatchObject({ code: "internal" });
+    expect(await fresh.stat(digest)).toBeNull();
+    expect(await here.collect([digest], 0)).toBe(0);
+    expect((await get(fresh, digest)).equals(bytes)).toBe(true);
+    expect(await here.collect([], 0)).toBe(0);
+    expect(await there.collect([], 0)).toBe(MiB);
+    expect(await fresh.stat(digest)).toBeNull();
     const manager = await jetstreamManager(worker, { checkAPI: false, timeout: 500 });
     await expect(manager.consumers.add(LOGS, { deliver_subject: "pack.build" })).rejects.toThrow();
     await expect(manager.streams.delete(LOGS)).rejects.toThrow();

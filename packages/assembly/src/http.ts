@@ -81,19 +81,21 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     knownAs: hostOf(publicUrl),
     ...(worker ? { ensureWorker: () => worker.ensure() } : {}),
   });
-  // A worker of this server's own does the same.
-  const keeper = worker
-    ? null
-    : startKeeper({
-        store,
-        queue,
-        logger,
-        operationKeptMs: configuration.operationKeptMs,
-        unusedBuildKeptMs: configuration.unusedBuildKeptMs,
-        everyMs: configuration.sweepEveryMs,
-        // Where there is one machine, its worker leaves when there is nothing to do.
-        ...(artifacts.shared ? {} : { nodeSilentMs: null }),
-      });
+  // Where nothing is shared a worker of this server's own does the same.
+  const keeper =
+    worker && !artifacts.shared
+      ? null
+      : startKeeper({
+          store,
+          queue,
+          artifacts,
+          logger,
+          operationKeptMs: configuration.operationKeptMs,
+          unusedBuildKeptMs: configuration.unusedBuildKeptMs,
+          everyMs: configuration.sweepEveryMs,
+          // Where there is one machine, its worker leaves when there is nothing to do.
+          ...(artifacts.shared ? {} : { nodeSilentMs: null }),
+        });
   const closing = new AbortController();
   const deps: GatewayDeps = {
     ...common,

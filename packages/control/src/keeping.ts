@@ -1,18 +1,24 @@
 // What servers see to by themselves, whoever calls and whether any worker lives: operations end at their deadlines, lost
-// wake-ups are sent again, what expired goes, and a silent node's instances are lost.
+// wake-ups are sent again, what expired goes, a silent node's instances are lost, and shared artifacts that no record names
+// are removed, by one server for all.
 
+import type { Artifacts } from "@formation-mcp/artifacts";
 import { FormationError, type Id, LIMITS, type Logger, silentLogger } from "@formation-mcp/contract";
-import type { Store } from "@formation-mcp/operations";
+import { isLogNamed, type Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 
 export interface KeeperOptions {
   store: Store;
   queue: Queue;
+  /** Left to the one worker where they are not shared. */
+  artifacts: Artifacts;
   logger?: Logger;
   operationKeptMs?: number;
   unusedBuildKeptMs?: number;
   /** How often it sweeps. Default: {@link LIMITS.sweepEveryMs}. */
   everyMs?: number;
+  /** An artifact that no record names is kept for so long: it may belong to a request that is being written. */
+  artifactKeptMs?: number;
   /** After how long a silent node's instances are lost; null: never, where a worker may leave and come back by itself. */
   nodeSilentMs?: number | null;
 }
@@ -23,15 +29,20 @@ export interface Keeper {
   close(): Promise<void>;
 }
 
+/** All logs are compared with the records once in so many sweeps. */
+const LOGS_EVERY = 12;
+const ARTIFACT_KEPT_MS = 3_600_000;
+
 /** Begins to see to it; any number of servers may. */
 export function startKeeper(options: KeeperOptions): Keeper {
-  const { store, queue, logger = silentLogger, nodeSilentMs = LIMITS.nodeSilentMs } = options;
+  const { store, queue, artifacts, logger = silentLogger, nodeSilentMs = LIMITS.nodeSilentMs } = options;
+  const everyMs = options.everyMs ?? LIMITS.sweepEveryMs;
   const running = new Set<Promise<void>>();
   const tell = (owner: string, ...ids: Id[]) =>
     Promise.all(ids.map((id) => queue.emit({ v: 1, id, owner }).catch(() => undefined)));
 
   const records = async () => {
-    const { resend, changed } = await store.sweep({
+    const { resend, changed, removedBuilds } = await store.sweep({
       operationKeptMs: options.operationKeptMs ?? LIMITS.operationKeptMs,
       unusedBuildKeptMs: options.unusedBuildKeptMs ?? LIMITS.unusedBuildKeptMs,
       strandedMs: LIMITS.strandedMs,
@@ -42,6 +53,20 @@ export function startKeeper(options: KeeperOptions): Keeper {
       );
     }
     for (const { owner, id, target_id } of changed) await tell(owner, id, target_id);
+    for (const { id } of removedBuilds) await quietly("remove a build's log", () => artifacts.removeLog(id));
+  };
+  /** Whether this server is the first of all that asked in this period. */
+  const isOurTurn = async (key: string, windowMs: number) =>
+    (await store.counters.spend({ key, limit: 1, windowMs, amount: 1 })).granted === 1;
+  const collect = async () => {
+    if (!artifacts.shared) return;
+    if (await isOurTurn("keeper:artifacts", everyMs)) {
+      await artifacts.collect(await store.artifactRoots(), options.artifactKeptMs ?? ARTIFACT_KEPT_MS);
+    }
+    if (!(await isOurTurn("keeper:logs", LOGS_EVERY * everyMs))) return;
+    for (const name of await artifacts.logNames()) {
+      if (!(await isLogNamed(store, name))) await artifacts.removeLog(name);
+    }
   };
   const lost = async () => {
     if (nodeSilentMs === null) return;
@@ -72,7 +97,8 @@ export function startKeeper(options: KeeperOptions): Keeper {
     return { run, stop: () => clearInterval(timer) };
   };
   const tasks = [
-    every(options.everyMs ?? LIMITS.sweepEveryMs, "sweep the records", records),
+    every(everyMs, "sweep the records", records),
+    every(everyMs, "remove artifacts that no record names", collect),
     every((nodeSilentMs ?? LIMITS.nodeSilentMs) / 3, "look for silent nodes", lost),
   ];
   return {

@@ -1,4 +1,5 @@
-import { type Id, LIMITS } from "@formation-mcp/contract";
+import type { Artifacts } from "@formation-mcp/artifacts";
+import { type Id, LIMITS, newId } from "@formation-mcp/contract";
 import { startKeeper } from "@formation-mcp/control";
 import { expect, test } from "vitest";
 import { HELLO, live } from "./formfiles.ts";
@@ -42,4 +43,32 @@ test("the instances of a silent node are lost, unless nodes may be silent", asyn
   await keeper.sweep();
   await keeper.close();
   expect(await world.call("vm_status", { instance: "web" })).toMatchObject({ state: "lost" });
+});
+
+test("what servers share is collected by one of them in a period, and a log goes when its record is gone", async () => {
+  const clock = { at: Date.now(), now: () => clock.at };
+  await using world = await openWorld({ clock }, { clock });
+  const { build_id } = await world.call("pack_build", { formfile: HELLO });
+  const kept = String(build_id);
+  const gone = newId("bld");
+  let collected = 0;
+  const artifacts: Artifacts = {
+    ...world.artifacts,
+    shared: true,
+    collect: async () => {
+      collected += 1;
+      return 0;
+    },
+  };
+  for (const name of [kept, gone]) {
+    await artifacts.appendLog(name, [{ at: clock.at, stream: "build", text: "a line" }]);
+  }
+  const keepers = [1, 2].map(() => startKeeper({ ...world, artifacts, everyMs: NEVER }));
+  for (const keeper of keepers) await keeper.sweep();
+  expect(collected).toBe(1);
+  expect(await artifacts.logNames()).toEqual([kept]);
+  clock.at += NEVER;
+  for (const keeper of keepers) await keeper.sweep();
+  expect(collected).toBe(2);
+  for (const keeper of keepers) await keeper.close();
 });

@@ -1,5 +1,6 @@
 // The one database: operations, builds, deployments, instances and nodes.
 
+export { isLogNamed } from "./log-names.ts";
 export type {
   AuditQuery,
   AuditStore,

@@ -1,6 +1,7 @@
 // The sweep: wakes what was stranded, and removes what no record names any more: images, logs, blobs, caches.
 
-import { FormationError, idKind, isHeard, LIMITS, type Operation, parseId } from "@formation-mcp/contract";
+import { isHeard, LIMITS, type Operation } from "@formation-mcp/contract";
+import { isLogNamed } from "@formation-mcp/operations";
 import { everyItem, quietly, type Room } from "./room.ts";
 
 export interface Sweeper {
@@ -41,7 +42,8 @@ export function createSweeper(
       await quietly(room, "collect artifacts", async () =>
         room.artifacts.collect(await room.store.artifactRoots(), room.settings.artifactKeptMs),
       );
-      if (all) await quietly(room, "remove old logs", () => sweepLogs(room));
+      // What all share servers compare with the records.
+      if (all && !room.artifacts.shared) await quietly(room, "remove old logs", () => sweepLogs(room));
       await quietly(room, "sweep the queue", () => room.queue.sweep());
     },
   };
@@ -90,21 +92,6 @@ async function sweepImages(room: Room, building: () => boolean): Promise<void> {
 
 async function sweepLogs(room: Room): Promise<void> {
   for (const name of await room.artifacts.logNames()) {
-    if (!(await isNamed(room, name))) await room.logs.remove(name);
-  }
-}
-
-async function isNamed(room: Room, name: string): Promise<boolean> {
-  try {
-    const kind = idKind(name);
-    if (kind === "bld") await room.store.build(null, parseId("bld", name, "log"));
-    else if (kind === "vm") {
-      const instance = await room.store.instance(null, parseId("vm", name, "log"));
-      return instance.state !== "deleted";
-    }
-    return true;
-  } catch (thrown) {
-    if (thrown instanceof FormationError && thrown.code === "not_found") return false;
-    throw thrown;
+    if (!(await isLogNamed(room.store, name))) await room.logs.remove(name);
   }
 }

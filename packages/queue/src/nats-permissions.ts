@@ -1,6 +1,6 @@
 // What each process may do at NATS, in one place, so that the server's configuration, its documentation and the tests
 // cannot disagree. A worker's user can draw work and say that something changed; it cannot order work, wake or hear
-// another node, or change or delete a stream.
+// another node, change or delete a stream, or remove a blob.
 
 import { controlSubject, FormationError, type Id, idKind } from "@formation-mcp/contract";
 import { ALL_EVENTS, eventsOf } from "./nats-events.ts";
@@ -16,12 +16,17 @@ export interface NatsPermissions {
 }
 
 const API = "$JS.API";
-/** What `@formation-mcp/artifacts/nats`, a neighbour, stores in. */
+const READING = ["STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"];
+const REMOVING = "STREAM.PURGE";
+/** What `@formation-mcp/artifacts/nats`, a neighbour, stores in. A log keeps its bounds by what its writer removes. */
 const ARTIFACTS = [
-  { stream: "OBJ_formation-blobs", subjects: ["$O.formation-blobs.C.>", "$O.formation-blobs.M.>"] },
-  { stream: "FORMATION_LOGS", subjects: ["formation.log.>"] },
+  {
+    stream: "OBJ_formation-blobs",
+    subjects: ["$O.formation-blobs.C.>", "$O.formation-blobs.M.>"],
+    workers: READING,
+  },
+  { stream: "FORMATION_LOGS", subjects: ["formation.log.>"], workers: [...READING, REMOVING] },
 ];
-const ARTIFACT_CALLS = ["STREAM.INFO", "STREAM.MSG.GET", "STREAM.PURGE", "DIRECT.GET"];
 const NKEY = /^U[A-Z2-7]{55}$/;
 
 /**
@@ -38,9 +43,9 @@ export function inboxPrefixOf(who: NatsRole): string {
  */
 export function permissionsOf(who: NatsRole): NatsPermissions {
   const inbox = `${inboxPrefixOf(who)}.>`;
-  const artifacts = ARTIFACTS.flatMap(({ stream, subjects }) => [
+  const artifacts = ARTIFACTS.flatMap(({ stream, subjects, workers }) => [
     ...subjects,
-    ...ARTIFACT_CALLS.map((call) => `${API}.${call}.${stream}`),
+    ...(who.role === "worker" ? workers : [...READING, REMOVING]).map((call) => `${API}.${call}.${stream}`),
   ]);
   if (who.role === "worker") {
     const control = controlSubject(who.node);

@@ -152,6 +152,7 @@ describe("the users of deploy/nats", () => {
       "STREAM.MSG.GET.FORMATION_WORK",
       "STREAM.MSG.DELETE.FORMATION_WORK",
       "STREAM.DELETE.OBJ_formation-blobs",
+      "STREAM.PURGE.OBJ_formation-blobs",
       "STREAM.NAMES",
       "CONSUMER.CREATE.FORMATION_WORK.mine.pack.build",
       "CONSUMER.CREATE.OBJ_formation-blobs",
