@@ -162,7 +162,9 @@ export async function sdkV1(options: ServerOptions): Promise<Peer> {
 export async function inspector(options: ServerOptions, era: "modern" | "legacy"): Promise<Peer> {
   const entry = join(ROOT, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
   const home = mkdtempSync(join(tmpdir(), "formation-inspector-"));
-  const env = { ...(await programEnvironment(options.stateDir, options.env)), HOME: home };
+  const env = await programEnvironment(options.stateDir, options.env);
+  // It gives the server little more than the PATH.
+  const settings = Object.entries(env).filter(([name]) => name.startsWith("FORMATION_"));
   const ask = async (...words: string[]): Promise<Record<string, unknown>> => {
     const args = [
       entry,
@@ -171,13 +173,14 @@ export async function inspector(options: ServerOptions, era: "modern" | "legacy"
       era,
       "--format",
       "json",
+      ...settings.flatMap(([name, value]) => ["-e", `${name}=${value}`]),
       ...words,
       "--",
       process.execPath,
       ...command(options),
     ];
     const { stdout } = await promisify(execFile)(process.execPath, args, {
-      env,
+      env: { ...env, HOME: home },
       maxBuffer: 16 * 1024 * 1024,
       timeout: 120_000,
     }).catch((error: { code?: number; stdout: string; stderr: string }) => {
