@@ -35,8 +35,19 @@ export interface ClusterOptions {
   programs?: Programs;
   /** For every server and worker. */
   env?: Record<string, string>;
-  /** Where a worker reaches NATS. Default: where it listens. */
-  natsFor?(worker: string, port: number): Promise<string>;
+  /** Where NATS and PostgreSQL listen. Default: loopback. */
+  listen?: { nats: string; postgres: string };
+  /** How a worker reaches them. Default: as everybody does. */
+  wayFor?(worker: string, ports: { nats: number; postgres: number }): Promise<Way>;
+}
+
+/** How a worker reaches what all share. */
+export interface Way {
+  /** host:port. */
+  nats: string;
+  postgres: string;
+  /** The words before the program's own that put it where it reaches them so. */
+  within: string[];
 }
 
 export interface Server {
@@ -123,9 +134,9 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
         natsUser(programs.worker, at(`${name}.nk`), { FORMATION_STATE_DIR: at(name) }),
       ),
     ]);
-    const nats = await startNats(root, users, say);
+    const nats = await startNats(root, users, say, "", options.listen?.nats);
     closing.push(() => nats.stop());
-    const postgres = await startPostgres(root, say);
+    const postgres = await startPostgres(root, say, options.listen?.postgres);
     closing.push(() => postgres.stop());
 
     const ports: number[] = [];
@@ -183,19 +194,22 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
 
     const startNode = async (name: string): Promise<Node> => {
       const stateDir = at(name);
+      const way = await options.wayFor?.(name, { nats: nats.port, postgres: postgres.port });
+      const databaseUrl = new URL(postgres.urls.worker);
+      if (way) databaseUrl.host = way.postgres;
       const env = {
         FORMATION_STATE_DIR: stateDir,
         FORMATION_NODE_NAME: name,
         FORMATION_HEALTH_ADDRESS: "127.0.0.1:0",
         FORMATION_NODE_LABELS: `rack=${name.slice("node-".length)}`,
-        FORMATION_DATABASE_URL: postgres.urls.worker,
+        FORMATION_DATABASE_URL: databaseUrl.href,
         FORMATION_DATABASE_PASSWORD_FILE: postgres.passwordFiles.worker,
-        FORMATION_NATS_URL: (await options.natsFor?.(name, nats.port)) ?? nats.url,
+        FORMATION_NATS_URL: way ? `nats://${way.nats}` : nats.url,
         FORMATION_NATS_NKEY: at(`${name}.nk`),
       };
       let program: Program;
       const begin = async () => {
-        program = start(name, command(programs.worker, [], env));
+        program = start(name, command([...(way?.within ?? []), ...programs.worker], [], env));
         await until(() => program.output().includes('"message":"The worker is ready."'), {
           what: `${name} to be ready`,
           say,

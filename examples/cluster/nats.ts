@@ -21,8 +21,15 @@ const DEPLOY = join(import.meta.dirname, "../../deploy/nats");
 /**
  * @param users the entries of `authorization.users`, one for each process.
  * @param more configuration beside the one of deploy/nats.
+ * @param host where it listens.
  */
-export async function startNats(root: string, users: readonly string[], say: Say, more = ""): Promise<Nats> {
+export async function startNats(
+  root: string,
+  users: readonly string[],
+  say: Say,
+  more = "",
+  host = "127.0.0.1",
+): Promise<Nats> {
   const account = accountOf("nats");
   const home = join(root, "nats");
   const dataDir = join(home, "data");
@@ -32,22 +39,22 @@ export async function startNats(root: string, users: readonly string[], say: Say
   writeFileSync(join(home, "users.conf"), `users: [\n${users.join(",\n")}]\n`, { mode: 0o600 });
   if (account)
     for (const path of [home, config, join(home, "users.conf")]) chownSync(path, account.uid, account.gid);
-  const port = await freePort();
+  const port = await freePort(host);
   let program: Program;
   const begin = async () => {
     program = start("nats-server", {
       file: "nats-server",
-      args: ["-c", config, "-a", "127.0.0.1", "-p", String(port), "-sd", dataDir],
+      args: ["-c", config, "-a", host, "-p", String(port), "-sd", dataDir],
       env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
       account,
       cwd: home,
     });
-    await until(() => accepts(port), { what: "NATS", say, program });
+    await until(() => accepts(port, host), { what: "NATS", say, program });
   };
   say("NATS: starting, with a key for each process");
   await begin();
   return {
-    url: `nats://127.0.0.1:${port}`,
+    url: `nats://${host}:${port}`,
     port,
     dataDir,
     program: () => program,

@@ -21,16 +21,21 @@ export interface Postgres {
   /** Without passwords, which stand in files. */
   urls: { server: string; worker: string };
   passwordFiles: { server: string; worker: string };
+  /** As the superuser, on loopback, with the password: for tests, which keep it in memory. */
+  adminUrl: string;
   program(): Program;
   stop(): Promise<void>;
   /** SIGQUIT: it stops without finishing anything, as after a crash. */
   crash(): Promise<void>;
+  /** SIGINT: it ends all connections, what they were at is undone, and it stops. */
+  quit(): Promise<void>;
   start(): Promise<void>;
 }
 
 const DEPLOY = join(import.meta.dirname, "../../deploy/postgres");
 
-export async function startPostgres(root: string, say: Say): Promise<Postgres> {
+/** @param host where it listens beside loopback; whoever is in that network may come as a worker or a server. */
+export async function startPostgres(root: string, say: Say, host = "127.0.0.1"): Promise<Postgres> {
   const bin = programs();
   const account = accountOf("postgres");
   const home = join(root, "postgres");
@@ -66,17 +71,27 @@ export async function startPostgres(root: string, say: Say): Promise<Postgres> {
   copyFileSync(join(DEPLOY, "formation.conf"), join(data, "formation.conf"));
   for (const file of ["pg_hba.conf", "formation.conf"]) own(account, join(data, file));
   appendFileSync(join(data, "postgresql.conf"), "\ninclude 'formation.conf'\n");
+  const hosts = [...new Set(["127.0.0.1", host])].join(",");
+  if (host !== "127.0.0.1")
+    appendFileSync(
+      join(data, "pg_hba.conf"),
+      "host formation formation_server,formation_worker samenet scram-sha-256\n",
+    );
 
   const port = await freePort();
   let program: Program;
   const begin = async () => {
-    const settings = [`port=${port}`, "listen_addresses=127.0.0.1", "unix_socket_directories="];
+    const settings = [`port=${port}`, `listen_addresses=${hosts}`, "unix_socket_directories="];
     program = start("postgres", as("postgres", ["-D", data, ...settings.flatMap((each) => ["-c", each])]));
     await until(() => /database system is ready/.test(program.output()) && accepts(port), {
       what: "PostgreSQL",
       say,
       program,
     });
+  };
+  const end = async (signal: NodeJS.Signals) => {
+    program.signal(signal);
+    await until(() => program.ended(), { what: "PostgreSQL to end", say });
   };
   await begin();
   const psql = as(
@@ -111,16 +126,13 @@ export async function startPostgres(root: string, say: Say): Promise<Postgres> {
     port,
     urls: { server: url("formation_server"), worker: url("formation_worker") },
     passwordFiles: { server: files.server, worker: files.worker },
+    adminUrl: `postgres://postgres:${passwords.postgres}@127.0.0.1:${port}/formation`,
     program: () => program,
     async stop() {
-      // SIGINT: connections are ended, then it stops.
-      program.signal("SIGINT");
-      await program.stop(10_000);
+      await end("SIGINT").catch(() => program.stop(10_000));
     },
-    async crash() {
-      program.signal("SIGQUIT");
-      await until(() => program.ended(), { what: "PostgreSQL to crash", say });
-    },
+    crash: () => end("SIGQUIT"),
+    quit: () => end("SIGINT"),
     start: begin,
   };
 }

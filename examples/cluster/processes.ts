@@ -118,12 +118,12 @@ export async function run(name: string, command: Command, say: Say): Promise<str
   return program.output();
 }
 
-/** A port of loopback that nobody has now. */
-export async function freePort(): Promise<number> {
+/** A port of loopback, or of another address of ours, that nobody has now. */
+export async function freePort(host = "127.0.0.1"): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(0, "127.0.0.1", resolve);
+    server.listen(0, host, resolve);
   });
   const address = server.address();
   await new Promise((resolve) => server.close(resolve));
@@ -131,9 +131,9 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-export function accepts(port: number): Promise<boolean> {
+export function accepts(port: number, host = "127.0.0.1"): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1");
+    const socket = connect(port, host);
     socket.once("connect", () => socket.destroy(resolve(true) as undefined));
     socket.once("error", () => resolve(false));
   });

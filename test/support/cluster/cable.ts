@@ -4,13 +4,14 @@
 import { connect, createServer, type Socket } from "node:net";
 
 export interface Cable {
-  url: string;
+  /** host:port. */
+  address: string;
   cut(): void;
   mend(): void;
   close(): Promise<void>;
 }
 
-export async function lay(port: number, scheme: string): Promise<Cable> {
+export async function lay(port: number): Promise<Cable> {
   const open = new Set<Socket>();
   let whole = true;
   const hold = (socket: Socket) => {
@@ -30,7 +31,7 @@ export async function lay(port: number, scheme: string): Promise<Cable> {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("The system gave no port.");
   return {
-    url: `${scheme}://127.0.0.1:${address.port}`,
+    address: `127.0.0.1:${address.port}`,
     cut() {
       whole = false;
       // Nothing is closed: whoever is connected has to find out by the silence.

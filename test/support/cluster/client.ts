@@ -71,6 +71,18 @@ export class Client {
     }
   }
 
+  /** Asks again and again, without patience, and counts what comes. */
+  listen(): { readonly unavailable: number; readonly gone: number; stop(): void } {
+    const heard = { unavailable: 0, gone: 0, stop: () => clearInterval(timer) };
+    const look = async () => {
+      const reply = await this.#ask("vm_list", { limit: 1 });
+      if (reply === null) heard.gone++;
+      else if (reply.status === 503) heard.unavailable++;
+    };
+    const timer = setInterval(() => void look(), 300);
+    return heard;
+  }
+
   async #ask(tool: string, parameters: Data): Promise<{ status: number; data: Data; text: string } | null> {
     const { token } = this.#person;
     const reply = await rest(this.#cluster.url, "POST", `/api/tools/${tool}`, {

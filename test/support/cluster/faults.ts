@@ -1,119 +1,186 @@
-// What is done to a cluster, and undone: each fault takes its time and leaves everything running again.
+// What is done to a cluster, and undone: each fault takes its time, does what its name says or fails, and leaves everything
+// running again.
 
 import { rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Cluster } from "../cluster.ts";
 import type { Chance } from "../simulation/chance.ts";
-import type { Cable } from "./cable.ts";
+import { insight, nodeOf, type Seen, until } from "./insight.ts";
 import { machineProcesses } from "./machines.ts";
+import type { Scene } from "./scenes.ts";
+import { STEPS } from "./steps.ts";
+import type { Line, Wires } from "./wires.ts";
 
 export interface Victims {
   cluster: Cluster;
-  cables: Map<string, Cable>;
+  wires: Wires;
+  leaseMs: number;
+  /** How long an outage lasts at most. */
+  outageMs: number;
 }
 
 export interface Fault {
   name: string;
-  /** How long it lasts, in milliseconds: at least, and at most in a short and in a long set. */
-  lasts: [number, number, number];
-  play(victims: Victims, chance: Chance, ms: number): Promise<void>;
+  scene: Scene;
+  /** Whether it waits for its moment itself; else one is chosen at random. */
+  waits: boolean;
+  /** What a server must have said meanwhile: that it can't serve now, or nothing at all. */
+  servers?: "unavailable" | "gone";
+  /** Returns what it did, in words. */
+  play(victims: Victims, chance: Chance): Promise<string>;
 }
 
-const LEASE_MS = 30_000;
+const usual = { scene: "usual", waits: false } as const;
 
 export const FAULTS: readonly Fault[] = [
   {
-    name: "a worker killed",
-    lasts: [0, 2000, 40_000],
-    async play({ cluster }, chance, ms) {
-      const node = chance.pick(cluster.nodes);
-      await node.program().kill();
-      await delay(ms);
-      await node.start();
+    ...usual,
+    name: "NATS down",
+    async play({ cluster: { nats }, outageMs }) {
+      await nats.kill();
+      await delay(outageMs);
+      await nats.start();
+      return `for ${outageMs} ms`;
     },
   },
   {
-    name: "all workers killed",
-    lasts: [0, 1000, 10_000],
-    async play({ cluster: { nodes } }, _, ms) {
-      await Promise.all(nodes.map((node) => node.program().kill()));
+    ...usual,
+    name: "NATS without its store",
+    async play({ cluster: { nats } }, chance) {
+      await nats.kill();
+      rmSync(nats.dataDir, { recursive: true });
+      const ms = Math.round(chance.between(0, 3000));
       await delay(ms);
-      await Promise.all(nodes.map((node) => node.start()));
+      await nats.start();
+      return `after ${ms} ms`;
     },
   },
   {
-    name: "a worker paused",
-    // Beyond its lease, so that its work goes to another before it wakes.
-    lasts: [500, 3000, LEASE_MS * 1.5],
-    async play({ cluster }, chance, ms) {
-      const program = chance.pick(cluster.nodes).program();
-      program.signal("SIGSTOP");
-      await delay(ms);
-      program.signal("SIGCONT");
+    ...usual,
+    name: "PostgreSQL restarted mid-transaction",
+    waits: true,
+    async play({ cluster }, chance) {
+      const how = chance.pick(["crash", "quit"] as const);
+      const open = await endPostgres(cluster, how);
+      await cluster.postgres.start();
+      return `${how} amid ${open} transactions`;
     },
   },
   {
-    name: "a server killed",
-    lasts: [0, 1000, 5000],
-    async play({ cluster }, chance, ms) {
-      const server = chance.pick(cluster.servers);
-      await server.program().kill();
-      await delay(ms);
-      await server.start();
+    ...usual,
+    name: "PostgreSQL down",
+    waits: true,
+    servers: "unavailable",
+    async play({ cluster, outageMs }) {
+      const open = await endPostgres(cluster, "crash");
+      await delay(outageMs);
+      await cluster.postgres.start();
+      return `crashed amid ${open} transactions, for ${outageMs} ms`;
     },
   },
   {
+    ...usual,
     name: "all servers killed",
-    lasts: [0, 1000, 5000],
-    async play({ cluster: { servers } }, _, ms) {
+    servers: "gone",
+    async play({ cluster: { servers } }, chance) {
       await Promise.all(servers.map((server) => server.program().kill()));
+      const ms = Math.round(chance.between(1000, 5000));
       await delay(ms);
       await Promise.all(servers.map((server) => server.start()));
+      return `for ${ms} ms`;
     },
   },
   {
-    name: "NATS down",
-    lasts: [0, 2000, 30_000],
-    async play({ cluster: { nats } }, _, ms) {
-      await nats.kill();
+    ...usual,
+    name: "all workers killed",
+    async play({ cluster: { nodes }, leaseMs }, chance) {
+      await Promise.all(nodes.map((node) => node.program().kill()));
+      const ms = Math.round(chance.pick([0, leaseMs * 1.2]));
       await delay(ms);
-      await nats.start();
+      await Promise.all(nodes.map((node) => node.start()));
+      return `for ${ms} ms`;
     },
   },
   {
-    name: "NATS without its store",
-    lasts: [0, 1000, 10_000],
-    async play({ cluster: { nats } }, _, ms) {
-      await nats.kill();
-      rmSync(nats.dataDir, { recursive: true, force: true });
-      await delay(ms);
-      await nats.start();
-    },
+    ...usual,
+    name: "a worker paused until its work is another's",
+    waits: true,
+    play: pauseUntilTaken,
   },
+  cut("nats", "NATS"),
+  cut("postgres", "PostgreSQL"),
   {
-    name: "PostgreSQL crashed",
-    lasts: [0, 2000, 30_000],
-    async play({ cluster: { postgres } }, _, ms) {
-      await postgres.crash();
-      await delay(ms);
-      await postgres.start();
-    },
-  },
-  {
-    name: "a worker cut off from NATS",
-    lasts: [500, 3000, LEASE_MS],
-    async play({ cables }, chance, ms) {
-      const cable = chance.pick([...cables.values()]);
-      cable.cut();
-      await delay(ms);
-      cable.mend();
-    },
-  },
-  {
+    ...usual,
     name: "machines killed",
-    lasts: [0, 0, 0],
     async play({ cluster }) {
-      for (const { pid } of machineProcesses(cluster)) process.kill(pid, "SIGKILL");
+      const found = machineProcesses(cluster);
+      for (const { pid } of found) process.kill(pid, "SIGKILL");
+      return `${found.length} processes`;
     },
   },
+  ...STEPS,
 ];
+
+/** Ends PostgreSQL while transactions that have written something are open; returns how many. */
+async function endPostgres({ postgres }: Cluster, how: "crash" | "quit"): Promise<number> {
+  await using store = await insight(postgres.adminUrl);
+  await store.holdAll();
+  const open = await until("an open transaction", () => store.waiting(), { limitMs: 20_000 });
+  await postgres[how]();
+  return open;
+}
+
+async function pauseUntilTaken({ cluster, leaseMs }: Victims, chance: Chance): Promise<string> {
+  await using store = await insight(cluster.postgres.adminUrl);
+  const isFree = ({ kind, state, pinned, step }: Seen) =>
+    (kind === "build" || kind === "ship") && state === "running" && !pinned && step !== "";
+  for (let tries = 0; tries < 20; tries++) {
+    const found = await until("work that any node may do", async () =>
+      (await store.unfinished()).find(isFree),
+    );
+    const node = nodeOf(cluster, found);
+    const program = node.program();
+    program.signal("SIGSTOP");
+    try {
+      await delay(50);
+      const now = await store.one(found.id);
+      // What it had ended just before it was stopped is no work to lose.
+      if (now?.state !== "running" || now.node !== found.node) continue;
+      const taken = await until(
+        `${found.id} to be taken from ${node.name}`,
+        async () => {
+          const seen = await store.one(found.id);
+          return seen !== undefined && (seen.attempt > now.attempt || !isOpen(seen)) && seen;
+        },
+        { limitMs: leaseMs + 60_000, everyMs: 100 },
+      );
+      // Beyond three leases it is taken for dead, and its instances for lost.
+      const ms = Math.round(chance.pick([0, 2000, leaseMs * 3]));
+      await delay(ms);
+      const { name } = taken.node === null ? { name: "nobody" } : nodeOf(cluster, taken);
+      return `at ${found.kind}: ${found.step}; it woke ${ms} ms after ${name} had attempt ${taken.attempt}`;
+    } finally {
+      program.signal("SIGCONT");
+    }
+  }
+  throw new Error("No work lasted until its worker was stopped.");
+}
+
+function isOpen({ state }: Seen): boolean {
+  return state === "queued" || state === "running";
+}
+
+function cut(line: Line, server: string): Fault {
+  return {
+    ...usual,
+    name: `a worker cut off from ${server}`,
+    async play({ cluster, wires, leaseMs, outageMs }, chance) {
+      const { name } = chance.pick(cluster.nodes);
+      const ms = Math.round(chance.pick([leaseMs * 0.7, leaseMs * 1.3, Math.max(outageMs, leaseMs * 1.3)]));
+      wires.cut(name, line);
+      await delay(ms);
+      wires.mend(name, line);
+      return `${name} for ${ms} ms, by ${wires.how}`;
+    },
+  };
+}

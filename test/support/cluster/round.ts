@@ -6,87 +6,62 @@ import { waitFor } from "@formation-mcp/os";
 import { type Chance, chance } from "../simulation/chance.ts";
 import type { Client, Data, Wish } from "./client.ts";
 import { FAULTS, type Fault, type Victims } from "./faults.ts";
-import { running } from "./machines.ts";
+import { leftovers, running, type Watch } from "./machines.ts";
+import { key, shipUnready, slowBuild, stand, type Wanted, wanted } from "./scenes.ts";
 
 export interface RoundOptions {
   victims: Victims;
   client: Client;
-  /** Whether faults last as long as they may. */
-  long: boolean;
-  fault?: string;
+  watch: Watch;
+  fault: string;
+}
+
+export interface Told {
+  line: string;
+  fault: string;
+  seconds: number;
+  unavailable: number;
+  accepted: number;
 }
 
 /** Leases, reconciling and sweeps take their time. */
-const AGREE_MS = 150_000;
-const sleeper = (name: string, run: string[]) => ({
-  from: "busybox",
-  name,
-  run,
-  entrypoint: ["sleep", "3000"],
-});
+const AGREE_MS = 240_000;
 
-/** Plays a round and returns one line that tells what happened. */
-export async function round(seed: number, options: RoundOptions): Promise<string> {
-  const { victims, client, long } = options;
+/** Plays a round and tells what happened. @throws what does not hold, with what the nodes said last. */
+export async function round(seed: number, options: RoundOptions): Promise<Told> {
+  const { victims, client, watch } = options;
   const random = chance(seed);
-  const fault = FAULTS.find(({ name }) => name === options.fault) ?? random.pick(FAULTS);
-  const [least, short, most] = fault.lasts;
-  const ms = Math.round(random.between(least, random.happens(0.5) ? short : long ? most : short));
-  const after = Math.round(random.between(0, 3000));
-  const told = `seed ${seed}: ${fault.name} for ${ms} ms after ${after} ms`;
+  const fault = FAULTS.find(({ name }) => name === options.fault);
+  if (!fault) throw new Error(`There is no fault "${options.fault}".`);
+  let told = `seed ${seed}: ${fault.name}`;
   try {
     const began = performance.now();
+    const before = client.unavailable;
     await client.signIn();
-    const standing = await stand(seed, client);
-    const asking = ask(seed, random, client, standing);
-    await delay(after);
-    await hurt(fault, victims, random, ms);
-    const wishes = await asking;
-    for (const wish of wishes) await truthful(client, wish);
+    const standing = await stand(seed, fault.scene, client);
+    const wishes = wanted(seed, fault.scene, random, standing);
+    const asking = ask(seed, random, client, wishes, fault);
+    asking.catch(() => {}); // The fault's own words come first.
+    if (!fault.waits) await delay(random.between(0, 3000));
+    told += ` ${await hurt(fault, victims, client, random)}`;
+    const asked = await asking;
+    for (const wish of asked) await truthful(client, wish);
     await agree(victims, client);
     await clear(victims, client);
-    if (client.offences.length > 0) throw new Error(client.offences.splice(0).join("\n"));
-    const accepted = wishes.filter(({ answer }) => answer !== null).length;
+    const wrong = [...client.offences.splice(0), ...watch.doubled];
+    if (wrong.length > 0) throw new Error(wrong.join("\n"));
+    const accepted = asked.filter(({ answer }) => answer !== null).length;
     const seconds = Math.round((performance.now() - began) / 1000);
-    return `${told}: ${accepted} of ${wishes.length} accepted, ${client.unavailable} times 503, ${seconds} s`;
+    const unavailable = client.unavailable - before;
+    const line = `${told}: ${accepted} of ${asked.length} accepted, ${unavailable} times 503, ${seconds} s`;
+    return { line, fault: fault.name, seconds, unavailable, accepted };
   } catch (error) {
-    const logs = victims.cluster.nodes.map(
-      (node) => `${node.name}:\n${node.program().output().slice(-3000)}`,
+    const logs = [...victims.cluster.nodes, ...victims.cluster.servers].map(
+      (each) => `${each.name}:\n${each.program().output().slice(-6000)}`,
     );
-    throw new Error(`${told}: ${error instanceof Error ? error.message : error}\n${logs.join("\n")}`, {
-      cause: error,
-    });
+    const why = [error instanceof Error ? error.message : String(error), ...watch.doubled];
+    throw new Error(`${told}: ${why.join("\n")}\n${logs.join("\n")}`, { cause: error });
   }
-}
-
-/** What is there before: a build that is ready, and two VMs that run. */
-async function stand(seed: number, client: Client): Promise<{ build: string; names: string[] }> {
-  const built = await client.ended(
-    await client.must("pack_build", {
-      formfile: sleeper("base", ["echo base"]),
-      wait_seconds: 0,
-      ...key(seed, "base"),
-    }),
-  );
-  const build = String(built["build_id"] ?? (built["record"] as Data)["id"]);
-  const names = [`one-${seed}`, `two-${seed}`];
-  await Promise.all(
-    names.map(async (instance_name) =>
-      client.ended(
-        await client.must("pack_ship", {
-          build_id: build,
-          instance_name,
-          wait_seconds: 0,
-          ...key(seed, instance_name),
-        }),
-      ),
-    ),
-  );
-  return { build, names };
-}
-
-function key(seed: number, name: string): { idempotency_key: string } {
-  return { idempotency_key: `round-${seed}-${name}` };
 }
 
 /** Asks for several things at once, some of them while what has been asked for before is under way. */
@@ -94,42 +69,45 @@ async function ask(
   seed: number,
   random: Chance,
   client: Client,
-  { build, names }: { build: string; names: string[] },
+  wishes: Wanted[],
+  { scene }: Fault,
 ): Promise<Wish[]> {
-  const [one = "", two = ""] = names;
-  const line = `sleep ${random.between(0, 2).toFixed(1)}; echo ${seed}`;
-  const wanted: [string, Data][] = [
-    ["pack_build", { formfile: sleeper(`new-${seed}`, [line]) }],
-    ["pack_ship", { build_id: build, instance_name: `three-${seed}` }],
-    ["vm_create", { image: "busybox", instance_name: `four-${seed}`, entrypoint: ["sleep", "3000"] }],
-    ["pack_ship", { build_id: build, instance_name: one, replace: true }],
-    random.pick<[string, Data]>([
-      ["vm_control", { instance: two, action: "restart" }],
-      ["vm_control", { instance: two, action: "stop" }],
-      ["vm_delete", { instance: two, confirm: two }],
-    ]),
-  ];
-  return Promise.all(
-    wanted.map(async ([tool, parameters], at) => {
+  const wish = async ([tool, parameters]: Wanted, name: string) =>
+    client.wish(tool, { ...parameters, wait_seconds: 0, ...key(seed, name) });
+  const early = async () => {
+    const built = await wish(slowBuild(seed), "slow");
+    return built.answer ? [built, await wish(shipUnready(seed, built.answer), "early")] : [built];
+  };
+  const asked = await Promise.all([
+    ...wishes.map(async (each, at) => {
       await delay(random.between(0, 2500));
-      return client.wish(tool, { ...parameters, wait_seconds: 0, ...key(seed, `wish-${at}`) });
+      return [await wish(each, `wish-${at}`)];
     }),
-  );
+    scene === "wait for a build" ? early() : [],
+  ]);
+  return asked.flat();
 }
 
-async function hurt(fault: Fault, victims: Victims, random: Chance, ms: number): Promise<void> {
-  await fault.play(victims, random, ms);
+/** Lets the fault happen while somebody looks what servers say. */
+async function hurt(fault: Fault, victims: Victims, client: Client, random: Chance): Promise<string> {
+  const heard = client.listen();
+  const told = await fault.play(victims, random).finally(() => heard.stop());
   for (const each of [...victims.cluster.nodes, ...victims.cluster.servers]) {
     if (each.program().ended())
       throw new Error(`${each.name} did not outlive it:\n${each.program().output()}`);
   }
+  const { unavailable, gone } = heard;
+  if (fault.servers === "unavailable" && unavailable === 0)
+    throw new Error("No server said that it can't serve.");
+  if (fault.servers === "gone" && gone === 0) throw new Error("Somebody answered, though no server lived.");
+  return told;
 }
 
 /** It has ended and says why, and the same wish again is the same operation. */
 async function truthful(client: Client, wish: Wish): Promise<void> {
   if (!wish.answer) throw new Error(`${wish.tool} was refused: ${wish.refusal}`);
   const last = await client.ended(wish.answer);
-  const good = ["completed", "ready", "live", "running", "stopped", "deleted"].includes(
+  const good = ["completed", "ready", "live", "running", "stopped", "paused", "deleted"].includes(
     String(last["state"]),
   );
   const error = last["error"] as Data | undefined;
@@ -151,8 +129,8 @@ async function agree({ cluster }: Victims, client: Client): Promise<void> {
       differ = (instances as Data[]).flatMap(({ name, state }) => {
         const count = machines.get(String(name))?.size ?? 0;
         machines.delete(String(name));
-        const fits =
-          state === "running" ? count === 1 : ["stopped", "failed"].includes(String(state)) && count === 0;
+        const runs = state === "running" || state === "paused";
+        const fits = runs ? count === 1 : ["stopped", "failed"].includes(String(state)) && count === 0;
         return fits ? [] : [`${name} is ${state} and runs ${count} times`];
       });
       for (const [name, where] of machines) differ.push(`${name} runs for nobody: ${[...where].join(", ")}`);
@@ -175,15 +153,11 @@ async function clear({ cluster }: Victims, client: Client): Promise<void> {
       if (last["state"] === "failed") throw new Error(`${name} was not deleted: ${JSON.stringify(last)}`);
     }),
   );
-  const left = () => [
-    ...[...running(cluster)].map(([name]) => `${name} runs`),
-    ...cluster.nodes.flatMap((node) => node.machines().map((machine) => `${machine} is on ${node.name}`)),
-  ];
-  await waitFor(() => left().length === 0, {
+  await waitFor(() => leftovers(cluster).length === 0, {
     timeoutMs: AGREE_MS,
     everyMs: 250,
     what: "nothing to be left",
   }).catch((error: Error) => {
-    throw new Error(`${error.message}: ${left().join("; ")}`);
+    throw new Error(`${error.message}: ${leftovers(cluster).join("; ")}`);
   });
 }

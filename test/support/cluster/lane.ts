@@ -1,0 +1,63 @@
+// A cluster that rounds are played on one after the other, with wires that can be cut, and somebody who watches all the
+// time that nothing runs twice.
+
+import { type Cluster, testCluster } from "../cluster.ts";
+import { becomeAdmin, newUser } from "../http/people.ts";
+import { Client } from "./client.ts";
+import { type Watch, watchMachines } from "./machines.ts";
+import { round, type Told } from "./round.ts";
+import { layWires, type Wires } from "./wires.ts";
+
+export interface Lane {
+  play(seed: number, fault: string): Promise<Told>;
+  close(): Promise<void>;
+}
+
+export interface LaneOptions {
+  number: number;
+  /** Whether leases are as long as in real life. */
+  real: boolean;
+  /** Whether outages are. */
+  long: boolean;
+}
+
+const REAL_LEASE_S = 30;
+const SHORT_LEASE_S = 6;
+const OUTAGE_MS = { long: 30_000, short: 2000 };
+
+export async function openLane({ number, real, long }: LaneOptions): Promise<Lane> {
+  const leaseS = real ? REAL_LEASE_S : SHORT_LEASE_S;
+  const wires: Wires = layWires(number);
+  let cluster: Cluster | null = null;
+  let watch: Watch | null = null;
+  const close = async () => {
+    watch?.stop();
+    try {
+      await cluster?.stop();
+    } finally {
+      await wires.close();
+    }
+  };
+  try {
+    cluster = await testCluster({
+      ...(wires.listen ? { listen: wires.listen } : {}),
+      ...(wires.wayFor ? { wayFor: wires.wayFor } : {}),
+      env: {
+        FORMATION_SWEEP_SECONDS: "2",
+        FORMATION_LEASE_SECONDS: String(leaseS),
+        // Steps have to last for somebody to die amid them.
+        FORMATION_FAKE_STEP_SECONDS: "0.3",
+      },
+    });
+    watch = watchMachines(cluster);
+    const admin = await becomeAdmin(cluster.url, cluster.bootstrapToken, "ed25519");
+    const client = new Client(cluster, await newUser(cluster.url, admin));
+    const outageMs = long ? OUTAGE_MS.long : OUTAGE_MS.short;
+    const victims = { cluster, wires, leaseMs: leaseS * 1000, outageMs };
+    const seen = watch;
+    return { play: (seed, fault) => round(seed, { victims, client, watch: seen, fault }), close };
+  } catch (error) {
+    await close().catch(() => {});
+    throw error;
+  }
+}

@@ -1,0 +1,136 @@
+// A worker killed at each step of what it does: when the store shows that step, and still does; or as it writes down what it
+// has begun or ended, which waits in an open transaction while its row is held.
+
+import { setTimeout as delay } from "node:timers/promises";
+import type { Node } from "../../../examples/cluster/ground.ts";
+import type { Chance } from "../simulation/chance.ts";
+import type { Fault, Victims } from "./faults.ts";
+import { type Insight, insight, nodeOf, type Seen, until } from "./insight.ts";
+import type { Scene } from "./scenes.ts";
+
+/** Kind of operation, step, scene. `first write`: before it has begun; `end`: all is done but to say so. */
+const POINTS: readonly [kind: string, step: string, scene: Scene][] = [
+  ["build", "first write", "usual"],
+  ["build", "context", "usual"],
+  ["build", "pull", "usual"],
+  ["build", "include", "usual"],
+  ["build", "run 1/1", "usual"],
+  ["build", "commit", "usual"],
+  ["build", "share", "usual"],
+  ["build", "end", "usual"],
+  ["ship", "first write", "usual"],
+  ["ship", "build", "wait for a build"],
+  ["ship", "pull", "usual"],
+  ["ship", "image", "fetch"],
+  ["ship", "disk", "usual"],
+  ["ship", "create", "usual"],
+  ["ship", "replace", "usual"],
+  ["ship", "boot", "usual"],
+  ["ship", "entrypoint", "usual"],
+  ["ship", "end", "usual"],
+  ["ship", "roll back", "roll back"],
+  ["control", "stop", "restart"],
+  ["control", "boot", "restart"],
+  ["control", "entrypoint", "restart"],
+  ["control", "end", "restart"],
+  ["control", "pause", "pause"],
+  ["control", "resume", "resume"],
+  ["delete", "first write", "delete"],
+  ["delete", "remove", "delete"],
+];
+
+/** After which step an operation of a kind has only its end to write. */
+const LAST: Record<string, string> = {
+  build: "share",
+  ship: "entrypoint",
+  control: "entrypoint",
+};
+
+export const STEPS: readonly Fault[] = POINTS.map(([kind, step, scene]) => ({
+  name: `a worker killed at ${kind}: ${step}`,
+  scene,
+  waits: true,
+  async play(victims, chance) {
+    await using store = await insight(victims.cluster.postgres.adminUrl);
+    const node =
+      step === "first write"
+        ? await atFirstWrite(victims, store, kind)
+        : step === "end"
+          ? await atEnd(victims, store, kind)
+          : await atStep(victims, store, kind, step, chance);
+    const ms = Math.round(chance.pick([0, victims.leaseMs * 1.2, victims.leaseMs * 3.5]));
+    await delay(ms);
+    await node.start();
+    return `${node.name} was away for ${ms} ms`;
+  },
+}));
+
+const LIMIT = { limitMs: 30_000, everyMs: 10 };
+
+async function atStep(
+  victims: Victims,
+  store: Insight,
+  kind: string,
+  step: string,
+  chance: Chance,
+): Promise<Node> {
+  for (let tries = 0; tries < 10; tries++) {
+    const found = await at(store, kind, step);
+    const node = nodeOf(victims.cluster, found);
+    await delay(chance.between(0, 200));
+    const now = await store.one(found.id);
+    if (now?.state !== "running" || now.step !== step || now.attempt !== found.attempt) continue;
+    await node.program().kill();
+    return node;
+  }
+  throw new Error(`No ${kind} stayed at ${step}.`);
+}
+
+/** Nobody claims while all workers are stopped; the first that goes on meets the row held. */
+async function atFirstWrite(victims: Victims, store: Insight, kind: string): Promise<Node> {
+  const programs = victims.cluster.nodes.map((node) => node.program());
+  for (const program of programs) program.signal("SIGSTOP");
+  let queued: Seen;
+  try {
+    queued = await until(
+      `a queued ${kind}`,
+      async () => (await store.unfinished()).find((seen) => seen.kind === kind && seen.state === "queued"),
+      LIMIT,
+    );
+    await store.hold(queued.target);
+  } finally {
+    for (const program of programs) program.signal("SIGCONT");
+  }
+  return killHeld(victims, store, queued.id);
+}
+
+async function atEnd(victims: Victims, store: Insight, kind: string): Promise<Node> {
+  const found = await at(store, kind, LAST[kind] ?? "");
+  await store.hold(found.target);
+  return killHeld(victims, store, found.id);
+}
+
+/** Kills who waits to write about an operation, then lets go of what it waited for. */
+async function killHeld(victims: Victims, store: Insight, id: string): Promise<Node> {
+  try {
+    await until("a write that waits", () => store.waiting(), LIMIT);
+    const seen = await store.one(id);
+    if (seen?.state !== "running") throw new Error(`${id} is ${seen?.state} before anything was killed.`);
+    const node = nodeOf(victims.cluster, seen);
+    await node.program().kill();
+    return node;
+  } finally {
+    await store.release();
+  }
+}
+
+function at(store: Insight, kind: string, step: string): Promise<Seen> {
+  return until(
+    `a ${kind} at ${step}`,
+    async () =>
+      (await store.unfinished()).find(
+        (seen) => seen.kind === kind && seen.state === "running" && seen.step === step,
+      ),
+    LIMIT,
+  );
+}

@@ -1,0 +1,157 @@
+// What lies between a worker and the two servers it needs, each on a wire of its own that can be cut. As root a wire is a
+// veth pair into the worker's own network namespace, and a cut takes its link down; else it is a cable on loopback.
+
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import type { ClusterOptions } from "../../../examples/cluster/ground.ts";
+import { type Cable, lay } from "./cable.ts";
+
+export type Line = "nats" | "postgres";
+
+export interface Wires extends Pick<ClusterOptions, "listen" | "wayFor"> {
+  /** What a cut really does here. */
+  readonly how: string;
+  /** Nothing comes through any more, and nobody is told. */
+  cut(worker: string, line: Line): void;
+  mend(worker: string, line: Line): void;
+  close(): Promise<void>;
+}
+
+/** @param lane tells this process's clusters apart. */
+export function layWires(lane: number): Wires {
+  return process.getuid?.() === 0 && mayMakeNamespaces() ? namespaces(lane) : cables();
+}
+
+/** Everything that the kernel keeps of the wires of processes that have gone, removed; returns what is left of ours. */
+export function clearWires(): string[] {
+  for (const name of ours()) if (!existsSync(`/proc/${pidOf(name)}`)) remove(name);
+  return ours().filter((name) => pidOf(name) === process.pid);
+}
+
+const LINES: readonly Line[] = ["nats", "postgres"];
+/** Namespaces, bridges and links: `ff<n|p|w><pid>-…`, in base 36, for a link's name has 15 characters. */
+const NAME = /^ff[npw]([0-9a-z]+)-/;
+
+function namespaces(lane: number): Wires {
+  clearWires();
+  const made = process.pid.toString(36);
+  const bridge = (line: Line) => `ff${line.charAt(0)}${made}-${lane}`;
+  const link = (worker: string, line: Line) => `${bridge(line)}x${numberOf(worker)}`;
+  const space = (worker: string) => `ffw${made}-${lane}x${numberOf(worker)}`;
+  const nets = Object.fromEntries(LINES.map((line, at) => [line, freeNet(lane * 2 + at)])) as Record<
+    Line,
+    string
+  >;
+  for (const line of LINES) {
+    ip("link", "add", bridge(line), "type", "bridge");
+    ip("addr", "add", `${nets[line]}.1/24`, "dev", bridge(line));
+    ip("link", "set", bridge(line), "up");
+  }
+  return {
+    how: "namespaces",
+    listen: { nats: `${nets.nats}.1`, postgres: `${nets.postgres}.1` },
+    async wayFor(worker, ports) {
+      const own = space(worker);
+      ip("netns", "add", own);
+      ip("-n", own, "link", "set", "lo", "up");
+      for (const line of LINES) {
+        ip("link", "add", link(worker, line), "type", "veth", "peer", "name", line, "netns", own);
+        ip("link", "set", link(worker, line), "master", bridge(line), "up");
+        ip("-n", own, "addr", "add", `${nets[line]}.${10 + numberOf(worker)}/24`, "dev", line);
+        ip("-n", own, "link", "set", line, "up");
+      }
+      return {
+        nats: `${nets.nats}.1:${ports.nats}`,
+        postgres: `${nets.postgres}.1:${ports.postgres}`,
+        within: ["/usr/bin/nsenter", `--net=/run/netns/${own}`, "--"],
+      };
+    },
+    cut: (worker, line) => ip("link", "set", link(worker, line), "down"),
+    mend: (worker, line) => ip("link", "set", link(worker, line), "up"),
+    async close() {
+      for (const name of ours()) if (name.startsWith(`ffw${made}-${lane}x`)) remove(name);
+      for (const line of LINES) remove(bridge(line));
+    },
+  };
+}
+
+function cables(): Wires {
+  const laid = new Map<string, Cable>();
+  const cable = (worker: string, line: Line) => {
+    const found = laid.get(`${worker} ${line}`);
+    if (!found) throw new Error(`${worker} has no cable to ${line}.`);
+    return found;
+  };
+  return {
+    how: "cables",
+    async wayFor(worker, ports) {
+      for (const line of LINES) laid.set(`${worker} ${line}`, await lay(ports[line]));
+      const { address: nats } = cable(worker, "nats");
+      return { nats, postgres: cable(worker, "postgres").address, within: [] };
+    },
+    cut: (worker, line) => cable(worker, line).cut(),
+    mend: (worker, line) => cable(worker, line).mend(),
+    async close() {
+      for (const each of laid.values()) await each.close();
+    },
+  };
+}
+
+function mayMakeNamespaces(): boolean {
+  const name = `ffw${process.pid.toString(36)}-try`;
+  try {
+    ip("netns", "add", name);
+    ip("netns", "del", name);
+    return existsSync("/usr/bin/nsenter");
+  } catch {
+    return false;
+  }
+}
+
+function ip(...args: string[]): void {
+  execFileSync("ip", args, { stdio: ["ignore", "ignore", "pipe"] });
+}
+
+function ours(): string[] {
+  const list = (...args: string[]) => {
+    try {
+      return JSON.parse(
+        execFileSync("ip", ["-j", ...args], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }) ||
+          "[]",
+      ) as unknown[];
+    } catch {
+      return [];
+    }
+  };
+  const spaces = (list("netns") as { name?: string }[]).flatMap(({ name }) => name ?? []);
+  const links = (list("link") as { ifname?: string }[]).flatMap(({ ifname }) => ifname ?? []);
+  return [...spaces, ...links].filter((name) => NAME.test(name));
+}
+
+function pidOf(name: string): number {
+  return Number.parseInt(NAME.exec(name)?.[1] ?? "", 36);
+}
+
+/** A namespace's links go with it, some time after. */
+function remove(name: string): void {
+  try {
+    ip(...(name.startsWith("ffw") ? ["netns", "del", name] : ["link", "del", name]));
+  } catch {
+    // It went with the other end.
+  }
+}
+
+function numberOf(worker: string): number {
+  return Number(worker.slice("node-".length));
+}
+
+/** The first three bytes of a private /24 in which this machine has no address. */
+function freeNet(which: number): string {
+  const taken = execFileSync("ip", ["-4", "-br", "addr"], { encoding: "utf8" });
+  for (let i = 0; i < 16_384; i++) {
+    const at = (process.pid * 16 + which + i * 64) % 16_384;
+    const net = `10.${64 + Math.floor(at / 256)}.${at % 256}`;
+    if (!taken.includes(`${net}.`)) return net;
+  }
+  throw new Error("No private network is free on this machine.");
+}
