@@ -39,6 +39,8 @@ export class Transactions {
   readonly #counter: string;
   /** The names of prepared statements, which each connection prepares when it first runs one. */
   readonly #names = new Map<string, string>();
+  /** What is run alone, by what it was made of. */
+  readonly #alone = new Map<string, { name: string; text: string }>();
   /** The first questions of scripts that ask more than one. */
   readonly #followed = new Set<string>();
   #closed = false;
@@ -127,14 +129,13 @@ export class Transactions {
    * Runs a statement that returns what it wrote as a transaction of its own.
    * @throws FormationError `unavailable` also if nobody knows whether it was made: it is never sent twice.
    */
-  async alone({ sql, parameters, ...rest }: CompiledQuery): Promise<{ revision: number }[]> {
-    const text = `WITH done AS (${sql}) SELECT done.*, nextval('${this.#counter}') AS revision FROM done`;
+  async alone({ sql, parameters }: CompiledQuery): Promise<{ row: unknown; revision: number }[]> {
+    const { name, text } = this.#counted(sql);
     return await this.#again(() =>
       this.#on(async (client) => {
         try {
-          return (await this.#query(client, { ...rest, sql: text, parameters })).rows as {
-            revision: number;
-          }[];
+          const { rows } = await client.query({ name, text, values: [...parameters] });
+          return rows.map(({ row, revision }) => ({ row: JSON.parse(row), revision }));
         } catch (error) {
           throw isDisconnect(error) ? inDoubt(error) : error;
         }
@@ -180,6 +181,17 @@ export class Transactions {
       if (!isDisconnect(error)) void client.query("ROLLBACK").catch(() => {});
       throw error;
     }
+  }
+
+  /** As one column of JSON: to take in the description of each column costs more than the columns. */
+  #counted(sql: string): { name: string; text: string } {
+    let counted = this.#alone.get(sql);
+    if (!counted) {
+      const text = `WITH done AS (${sql}) SELECT to_json(done) AS row, nextval('${this.#counter}') AS revision FROM done`;
+      counted = { name: `a${this.#alone.size}`, text };
+      this.#alone.set(sql, counted);
+    }
+    return counted;
   }
 
   async #query(client: PoolClient, { sql, parameters }: CompiledQuery): Promise<Result> {

@@ -62,8 +62,8 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
       },
       async alone(statement) {
         const rows = await transactions.alone(statement(writer(clock.now())));
-        for (const row of rows) revision.saw(row.revision);
-        return rows;
+        for (const { revision: count } of rows) revision.saw(count);
+        return rows.map(({ row }) => row);
       },
       revision: () => revision.now(),
       written: () => revision.exactly(),

@@ -5,7 +5,7 @@ import { type Msg, nanos } from "@nats-io/transport-node";
 
 export interface Delivery {
   subject: string;
-  messageId: string;
+  readonly messageId: string;
   body: string;
   /** Which time this is, from 1. */
   deliveries: number;
@@ -19,6 +19,7 @@ export interface Delivery {
   working(): void;
 }
 
+const UTF8 = new TextDecoder();
 const ID_HEADER = "Nats-Msg-Id";
 /** `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.…`, with domain and account before the stream where there are any. */
 const PLAIN = 9;
@@ -40,7 +41,10 @@ export function deliveryOf(message: Msg): Delivery | undefined {
   };
   return {
     subject: message.subject,
-    messageId: messageIdOf(message),
+    // Read when it is asked for: only what goes wrong is told with its id.
+    get messageId() {
+      return messageIdOf(message);
+    },
     body: textOf(message),
     deliveries: Number(deliveries),
     key: `${stream}-${sequence}`,
@@ -56,5 +60,5 @@ export function messageIdOf(message: Msg): string {
 
 /** The body; bytes that are no text become U+FFFD, and then it is no wake-up. */
 export function textOf(message: Msg): string {
-  return new TextDecoder().decode(message.data);
+  return UTF8.decode(message.data);
 }

@@ -229,7 +229,7 @@ class NatsQueue implements Queue {
     for (;;) {
       this.#check();
       // What is sent while the connection is away is forgotten when it is back.
-      await this.#link.back(left());
+      if (!this.#link.up) await this.#link.back(left());
       try {
         const timeout = Math.max(1, Math.min(TRY_MS, left()));
         await this.#jetstream.publish(subject, body, {
