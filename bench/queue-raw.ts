@@ -64,10 +64,11 @@ export async function connect(scope: Scope, url: string): Promise<NatsConnection
   return connection;
 }
 
-/** A row to claim, and the one statement that claims it. */
+/** What claims a row in one statement: an operation that somebody submitted, or a row with next to nothing in it. */
 export interface RawClaims {
-  add(id: string): Promise<void>;
   claim(id: string): Promise<void>;
+  addBare(id: string): Promise<void>;
+  claimBare(id: string): Promise<void>;
 }
 
 export async function rawClaims(scope: Scope, url: string): Promise<RawClaims> {
@@ -75,20 +76,30 @@ export async function rawClaims(scope: Scope, url: string): Promise<RawClaims> {
   await client.connect();
   scope.defer(() => client.end());
   await client.query(
-    "CREATE TABLE raw_operations (id text PRIMARY KEY, state text, attempt int, lease_until bigint, body jsonb)",
+    "CREATE TABLE bare_operations (id text PRIMARY KEY, state text, attempt int, lease_until bigint, body jsonb)",
   );
+  const one = async (name: string, text: string, values: unknown[]) => {
+    const { rowCount } = await client.query({ name, text, values });
+    if (rowCount !== 1) throw new Error("nothing was claimed");
+  };
   return {
-    async add(id) {
-      await client.query("INSERT INTO raw_operations VALUES ($1, 'queued', 0, NULL, '{}')", [id]);
-    },
-    async claim(id) {
-      const { rowCount } = await client.query({
-        name: "claim",
-        text: `UPDATE raw_operations SET state = 'running', attempt = attempt + 1, lease_until = $2
+    claim: (id) =>
+      one(
+        "claim",
+        `UPDATE formation.operations SET state = 'running', attempt = attempt + 1, claimed_by = 'raw', lease_until = $2,
+            started_at = $3, updated_at = $3, version = version + 1
           WHERE id = $1 AND state = 'queued' RETURNING *`,
-        values: [id, Date.now() + 30_000],
-      });
-      if (rowCount !== 1) throw new Error("nothing was claimed");
+        [id, Date.now() + 3_600_000, Date.now()],
+      ),
+    async addBare(id) {
+      await client.query("INSERT INTO bare_operations VALUES ($1, 'queued', 0, NULL, '{}')", [id]);
     },
+    claimBare: (id) =>
+      one(
+        "claim-bare",
+        `UPDATE bare_operations SET state = 'running', attempt = attempt + 1, lease_until = $2
+          WHERE id = $1 AND state = 'queued' RETURNING *`,
+        [id, Date.now() + 3_600_000],
+      ),
   };
 }
