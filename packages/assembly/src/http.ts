@@ -51,7 +51,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   const { configuration, publicUrl, program, logger } = options;
   const layout = openLayout(configuration.stateDir);
   const masterKey = masterKeyOf(layout, configuration.shared.masterKeyFile);
-  await settleVersions(layout, program);
+  await settleVersions(configuration, layout, program);
   const records = await openRecords(serverRecords(configuration, layout, logger));
   const { store, queue, artifacts } = records;
   const { documents, counters } = store;

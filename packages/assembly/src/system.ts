@@ -36,7 +36,7 @@ export async function openSystem(options: SystemOptions): Promise<System> {
   ]);
   const shared = settings.requireShared(configuration.sharedSettings);
   const layout = openLayout(configuration.stateDir);
-  if (program) await workers.settleVersions(layout, program);
+  if (program) await workers.settleVersions(configuration, layout, program);
   const records = await kept.openRecords({
     ...kept.serverRecords({ ...configuration, shared }, layout, logger),
     name: "formation-mcp",

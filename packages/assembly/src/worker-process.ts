@@ -22,6 +22,8 @@ export interface WorkerFile extends ProcessIdentity {
   version: string;
   /** `leaving` is written before the last look for work: whoever reads it starts another worker. */
   state: "starting" | "ready" | "leaving" | "failed";
+  /** Where it looks for work: {@link keptIn}. */
+  keeps: string;
   error?: ErrorRecord;
 }
 
@@ -53,13 +55,34 @@ export function findWorker(layout: Layout): WorkerFile | null {
   return file && file.state !== "failed" && isAlive(file) ? file : null;
 }
 
+/** Where these settings have the records and the wake-ups. A worker never hears of what is kept elsewhere. */
+export function keptIn({ sharedSettings }: Configuration): string {
+  const records = sharedSettings["FORMATION_DATABASE_URL"] ? "PostgreSQL" : "SQLite";
+  return sharedSettings["FORMATION_NATS_URL"] ? `${records} and NATS` : records;
+}
+
 /**
  * Asks an older worker to finish what it runs and leave, so that the database can be brought up to date.
- * @throws FormationError `unavailable` if the worker is newer than this program.
+ * @throws FormationError `unavailable` if the worker is newer than this program, `conflict` if it keeps its records elsewhere.
  */
-export async function settleVersions(layout: Layout, program: Program): Promise<void> {
+export async function settleVersions(
+  configuration: Configuration,
+  layout: Layout,
+  program: Program,
+): Promise<void> {
   const running = findWorker(layout);
   if (!running) return;
+  const keeps = keptIn(configuration);
+  if (running.keeps !== keeps) {
+    throw new FormationError(
+      "conflict",
+      `The worker of this state directory works on ${running.keeps}, and these settings say ${keeps}.`,
+      {
+        remedy:
+          "Give all programs of a state directory the same FORMATION_DATABASE_… and FORMATION_NATS_… settings, or this one another FORMATION_STATE_DIR.",
+      },
+    );
+  }
   const order = compareVersions(running.version, program.version);
   if (order === 0) return;
   if (order > 0) {
@@ -101,7 +124,7 @@ async function start(
   program: Program,
   environment: Record<string, string | undefined> | undefined,
 ): Promise<void> {
-  await settleVersions(layout, program);
+  await settleVersions(configuration, layout, program);
   const end = performance.now() + START_MS;
   let own: ProcessIdentity | null = null;
   while (performance.now() < end) {

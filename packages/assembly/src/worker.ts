@@ -15,7 +15,7 @@ import { type Layout, openLayout } from "./layout.ts";
 import { jsonLogger } from "./logging.ts";
 import { nodeCapacity, nodeId, nodeName } from "./node.ts";
 import { type OpenWorkerRecords, openOwnWorkerRecords, type Records } from "./records.ts";
-import type { WorkerFile } from "./worker-process.ts";
+import { keptIn, type WorkerFile } from "./worker-process.ts";
 
 /** What the worker works with, as soon as it is open. */
 export interface WorkerParts extends Records {
@@ -55,9 +55,16 @@ export async function runWorker(options: RunWorkerOptions): Promise<boolean> {
   const layout = openLayout(configuration.stateDir);
   using lock = await tryLock(layout.lock);
   if (!lock) return false;
+  const keeps = keptIn(configuration);
   const say = (state: WorkerFile["state"], error?: FormationError) => {
     const self = identify(process.pid) ?? { pid: process.pid, start_ticks: "" };
-    const file: WorkerFile = { ...self, version, state, ...(error ? { error: error.toRecord() } : {}) };
+    const file: WorkerFile = {
+      ...self,
+      version,
+      state,
+      keeps,
+      ...(error ? { error: error.toRecord() } : {}),
+    };
     writeFileAtomic(layout.workerFile, JSON.stringify(file));
     if (state === "ready" || state === "leaving") options.said?.(state);
   };

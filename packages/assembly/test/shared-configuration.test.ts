@@ -1,10 +1,11 @@
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openSystem, readConfiguration } from "@formation-mcp/assembly";
 import { VARIABLES } from "@formation-mcp/assembly/configuration";
 import { readWorkerConfiguration, SHARED_VARIABLES, WORKER_VARIABLES } from "@formation-mcp/assembly/daemon";
 import { HTTP_VARIABLES, readHttpConfiguration } from "@formation-mcp/assembly/http";
+import { identify } from "@formation-mcp/os";
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
 
@@ -128,6 +129,19 @@ test("the program of one person opens what is set for several, or says why not",
   await expect(
     opened({ FORMATION_DATABASE_URL: "postgres://formation_server@127.0.0.1:9/formation" }),
   ).rejects.toMatchObject({ code: "unavailable" });
+});
+
+test("a worker that keeps its records elsewhere is told, for it would never hear of the work", async () => {
+  const stateDir = join(dir, "held");
+  mkdirSync(stateDir, { mode: 0o700 });
+  const worker = { ...identify(process.pid), version: "1.0.0", state: "ready", keeps: "PostgreSQL and NATS" };
+  writeFileSync(join(stateDir, "worker.json"), JSON.stringify(worker));
+  const configuration = readConfiguration({ stateDir }, { HOME: dir });
+  const program = { version: "1.0.0", entry: "/nowhere.mjs" };
+  await expect(openSystem({ configuration, program })).rejects.toMatchObject({
+    code: "conflict",
+    message: expect.stringMatching(/PostgreSQL and NATS.*SQLite/),
+  });
 });
 
 test("no text makes settings of labels that break their rules", () => {
