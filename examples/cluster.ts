@@ -6,8 +6,8 @@ import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
+import { startAgent } from "./agent.ts";
 import { BUNDLES, type Cluster, startCluster } from "./cluster/ground.ts";
 
 const { values: options } = parseArgs({
@@ -46,43 +46,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 /** Whether all is done but to wait for Ctrl-C. */
 let waiting = false;
 
-interface Result {
-  structuredContent?: Record<string, unknown>;
-  isError?: boolean;
-  content: { type: string; text?: string }[];
-}
-
-const client = new Client(
-  { name: "formation-cluster", version: "1.0.0" },
-  { versionNegotiation: { mode: "auto" } },
-);
-
-async function call(name: string, input: Record<string, unknown>): Promise<Record<string, unknown>> {
-  let last = "";
-  const onprogress = (progress: { message?: string | undefined }) => {
-    if (!progress.message || progress.message === last) return;
-    last = progress.message;
-    say(`         ${last}`);
-  };
-  const result = (await client.callTool(
-    { name, arguments: input },
-    { onprogress, timeout: 60_000 },
-  )) as Result;
-  if (result.isError || !result.structuredContent) {
-    throw new Error(`${name} failed:\n${result.content.map((part) => part.text ?? "").join("\n")}`);
-  }
-  return result.structuredContent;
-}
-
-/** Follows an operation to its end, as an agent does. */
-async function finished(first: Record<string, unknown>, what: string): Promise<void> {
-  let seen = first;
-  for (let round = 0; round < 60 && seen["done"] !== true; round++) {
-    seen = await call("operation_get", { id: first["operation_id"], wait_seconds: 30 });
-  }
-  if (seen["done"] === true && !["failed", "cancelled"].includes(String(seen["state"]))) return;
-  throw new Error(`${what} ended: ${JSON.stringify(seen, null, 2)}`);
-}
+const { client, call, finished } = startAgent("formation-cluster", say);
 
 async function page(url: string): Promise<string> {
   const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });

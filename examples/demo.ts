@@ -7,8 +7,8 @@ import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs, promisify } from "node:util";
-import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
+import { startAgent } from "./agent.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -46,43 +46,7 @@ const settings = Object.entries(process.env).filter(
     entry[1] !== undefined && entry[0].startsWith("FORMATION_") && entry[0] !== "FORMATION_URL",
 );
 
-interface Result {
-  structuredContent?: Record<string, unknown>;
-  isError?: boolean;
-  content: { type: string; text?: string }[];
-}
-
-const client = new Client(
-  { name: "formation-demo", version: "1.0.0" },
-  { versionNegotiation: { mode: "auto" } },
-);
-
-async function call(name: string, input: Record<string, unknown>): Promise<Record<string, unknown>> {
-  let last = "";
-  const onprogress = (progress: { message?: string | undefined }) => {
-    if (!progress.message || progress.message === last) return;
-    last = progress.message;
-    say(`         ${last}`);
-  };
-  const result = (await client.callTool(
-    { name, arguments: input },
-    { onprogress, timeout: 60_000 },
-  )) as Result;
-  if (result.isError || !result.structuredContent) {
-    throw new Error(`${name} failed:\n${result.content.map((part) => part.text ?? "").join("\n")}`);
-  }
-  return result.structuredContent;
-}
-
-/** Follows an operation to its end, as an agent does. */
-async function finished(first: Record<string, unknown>, what: string): Promise<Record<string, unknown>> {
-  let seen = first;
-  for (let round = 0; round < 60 && seen["done"] !== true; round++) {
-    seen = await call("operation_get", { id: first["operation_id"], wait_seconds: 30 });
-  }
-  if (seen["done"] === true && !["failed", "cancelled"].includes(String(seen["state"]))) return seen;
-  throw new Error(`${what} ended: ${JSON.stringify(seen, null, 2)}`);
-}
+const { client, call, finished } = startAgent("formation-demo", say);
 
 function firstUrl(status: Record<string, unknown>): string {
   const url = (status["urls"] as string[])[0];
