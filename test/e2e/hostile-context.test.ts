@@ -74,6 +74,13 @@ function place(name: string, script: string): string {
   return dir;
 }
 
+/** A directory in the program's own, where it may have none yet. */
+function scratch(): string {
+  const dir = join(state.dir, "scratch", "inside");
+  mkdirSync(dir, { recursive: true });
+  return dir;
+}
+
 describe("context_dir is refused", () => {
   const tries: [string, () => string, string[], RegExp][] = [
     ["outside of what is allowed", () => join(ground, "outside"), ["."], /not in an allowed directory/],
@@ -145,7 +152,7 @@ describe("context_dir is refused", () => {
     ],
     ["when a name is not UTF-8", () => place("n3", "touch \"$(printf 'a\\377')\""), ["."], /not UTF-8/],
     ["when it is the program's own", () => state.dir, ["."], /program's own/],
-    ["when it lies in the program's own", () => join(state.dir, "versions"), ["."], /program's own/],
+    ["when it lies in the program's own", scratch, ["."], /program's own/],
     ["when include climbs", () => allowed, ["../outside/secret"], /climbs/],
     ["when include is absolute", () => allowed, ["/etc/passwd"], /absolute/],
     ["together with context_files", () => allowed, ["."], /together/],
