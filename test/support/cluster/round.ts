@@ -57,7 +57,7 @@ export async function round(seed: number, options: RoundOptions): Promise<Told> 
     return { line, fault: fault.name, seconds, unavailable, accepted };
   } catch (error) {
     const logs = [...victims.cluster.nodes, ...victims.cluster.servers].map(
-      (each) => `${each.name}:\n${each.program().output().slice(-6000)}`,
+      (each) => `${each.name}:\n${linesOf(each.program().output()).join("\n")}`,
     );
     const why = [error instanceof Error ? error.message : String(error), ...watch.doubled];
     throw new Error(`${told}: ${why.join("\n")}\n${logs.join("\n")}`, { cause: error });
@@ -160,4 +160,13 @@ async function clear({ cluster }: Victims, client: Client): Promise<void> {
   }).catch((error: Error) => {
     throw new Error(`${error.message}: ${leftovers(cluster).join("; ")}`);
   });
+}
+
+/** What a program said last, without each request that it answered well. */
+function linesOf(output: string): string[] {
+  return output
+    .split("\n")
+    .filter((line) => !/"message":"request".*"status":200/.test(line))
+    .slice(-40)
+    .map((line) => line.slice(0, 1000));
 }
