@@ -134,13 +134,13 @@ function requireLegal(instance: Instance, action: ControlAction): NonNullable<In
 /** The node that an instance's machine is on; null if nothing of it is anywhere, so that any worker may end it. */
 async function keeper({ store, clock }: Deps, { node_id, machine_id }: Instance): Promise<Id<"node"> | null> {
   if (node_id === null || machine_id !== null) return node_id;
-  const node = (await store.nodes()).find(({ id }) => id === node_id);
+  const node = await store.node(node_id);
   return node && isHeard(node, clock.now()) ? node_id : null;
 }
 
 /** @throws FormationError `conflict` */
 async function refuseDrained({ store }: Deps, id: Id<"node">): Promise<void> {
-  const node = (await store.nodes()).find((each) => each.id === id);
+  const node = await store.node(id);
   if (!node || node.drain === null) return;
   throw new FormationError("conflict", `Its node ${node.name} is being emptied, by the operator's wish.`, {
     field: "action",

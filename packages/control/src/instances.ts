@@ -64,12 +64,11 @@ async function listed(
 
 export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input }) => {
   const instance = await findInstance(deps, principal, input.instance);
-  const [operation, build, nodes] = await Promise.all([
+  const [operation, build, node] = await Promise.all([
     deps.store.operationFor(instance.id),
     deps.store.build(instance.owner, instance.build_id).catch(() => null),
-    deps.store.nodes(),
+    instance.node_id === null ? null : deps.store.node(instance.node_id),
   ]);
-  const node = nodes.find(({ id }) => id === instance.node_id) ?? null;
   const { observed, config, error } = instance;
   const running = operation && !isFinal(OPERATION_STATES, operation.state) ? operation : null;
   return {

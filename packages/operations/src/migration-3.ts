@@ -13,6 +13,7 @@ export function thirdMigration(db: Kysely<Tables>): Compilable[] {
     indexer(db, "builds")("archive", ["archive"], sql`archive is not null`),
     schema.alterTable("nodes").addColumn("cordoned", integer, (c) => c.notNull().defaultTo(0)),
     schema.alterTable("nodes").addColumn("drain", text),
+    schema.alterTable("nodes").addColumn("removed_at", integer),
     // What a node that is removed leaves behind.
     indexer(db, "operations")("pinned", ["node_id"], sql`ended_at is null and node_id is not null`),
   ];

@@ -36,7 +36,9 @@ export function* registerNode(q: Query, node: Parameters<Store["registerNode"]>[
         .insertInto("nodes")
         .values({ ...p, version: one })
         .onConflict((conflict) =>
-          conflict.column("id").doUpdateSet((eb) => ({ ...changed, version: eb("nodes.version", "+", 1) })),
+          conflict
+            .column("id")
+            .doUpdateSet((eb) => ({ ...changed, removed_at: null, version: eb("nodes.version", "+", 1) })),
         )
         .returningAll();
     }),
@@ -46,8 +48,21 @@ export function* registerNode(q: Query, node: Parameters<Store["registerNode"]>[
 }
 
 export function* nodes(q: Query): Script<NodeRecord[]> {
-  const rows = yield* all(q.cached("nodes", {}, (db) => db.selectFrom("nodes").selectAll().orderBy("id")));
+  const rows = yield* all(
+    q.cached("nodes", {}, (db) =>
+      db.selectFrom("nodes").selectAll().where("removed_at", "is", null).orderBy("id"),
+    ),
+  );
   return rows.map(toNode);
+}
+
+export function* node(q: Query, id: Id<"node">): Script<NodeRecord | null> {
+  const row = yield* first(
+    q.cached("nodes.one", { id }, (db, p) =>
+      db.selectFrom("nodes").selectAll().where("id", "=", p.id).where("removed_at", "is", null),
+    ),
+  );
+  return row ? toNode(row) : null;
 }
 
 export function* steerNode(
@@ -62,6 +77,7 @@ export function* steerNode(
         .updateTable("nodes")
         .set((eb) => ({ ...p, version: eb("version", "+", 1) }))
         .where("id", "=", _id)
+        .where("removed_at", "is", null)
         .returningAll(),
     ),
   );
@@ -112,7 +128,11 @@ const TOLD = ["starting", "running", "pausing", "paused", "stopping", "stopped"]
 export function* markLost(q: Query, silentMs: number): Script<Instance[]> {
   const silent = yield* all(
     q.cached("nodes.silent", { before: q.now - silentMs }, (db, p) =>
-      db.selectFrom("nodes").select(["id", "heartbeat_at"]).where("heartbeat_at", "<=", p.before),
+      db
+        .selectFrom("nodes")
+        .select(["id", "heartbeat_at"])
+        .where("removed_at", "is", null)
+        .where("heartbeat_at", "<=", p.before),
     ),
   );
   const lost: Instance[] = [];
@@ -161,7 +181,7 @@ function silence(since: number): ErrorRecord {
     code: "unavailable",
     message: `Its node has not been heard of since ${new Date(since).toISOString()}.`,
     remedy:
-      "It comes back by itself when its node does. To run it elsewhere now, ship its build to this name with replace: true: what is on its disk does not come along. Or delete it.",
+      "It comes back by itself when its node does. If that never will, an admin removes the node with force: then ship its build to this name with replace: true. Or delete it.",
     step: "run",
   };
 }
@@ -169,7 +189,7 @@ function silence(since: number): ErrorRecord {
 export function* removeNode(q: Query, id: Id<"node">, { force }: { force: boolean }): Script<Gone> {
   const node = yield* first(
     q.cached("node", { id }, (db, p) =>
-      q.locks.wait(db.selectFrom("nodes").selectAll().where("id", "=", p.id)),
+      q.locks.wait(db.selectFrom("nodes").selectAll().where("id", "=", p.id).where("removed_at", "is", null)),
     ),
   );
   if (!node) throw notFound("node", id);
@@ -184,7 +204,13 @@ export function* removeNode(q: Query, id: Id<"node">, { force }: { force: boolea
     gone.instances.push(toInstance(yield* instanceRow(q, null, vm)));
   }
   for (const row of operations) gone.operations.push(toOperation(yield* letGo(q, row, id, error)));
-  yield* count(q.cached("nodes.remove", { id }, (db, p) => db.deleteFrom("nodes").where("id", "=", p.id)));
+  // Should its worker live on, it is given nothing until an admin says so.
+  const set = { removed_at: q.now, updated_at: q.now, cordoned: 1, drain: null };
+  yield* count(
+    q.cached("nodes.remove", { ...set, _id: id }, (db, { _id, ...p }) =>
+      db.updateTable("nodes").set(p).where("id", "=", _id),
+    ),
+  );
   return gone;
 }
 

@@ -214,17 +214,22 @@ export interface Store {
     query: PageQuery & { states?: InstanceState[]; metadata?: Record<string, string>; node_id?: Id<"node"> },
   ): Promise<Page<Instance>>;
 
-  /** Writes or renews this worker's node record and its heartbeat. What admins want of the node stays as it is. */
+  /**
+   * Writes or renews this worker's node record and its heartbeat. What admins want of the node stays as it is; one that was
+   * removed is there again, cordoned.
+   */
   registerNode(
     node: Omit<NodeRecord, "version" | "created_at" | "updated_at" | "heartbeat_at" | "cordoned" | "drain">,
   ): Promise<NodeRecord>;
   nodes(): Promise<NodeRecord[]>;
+  /** One node, or null if there is none of that id. */
+  node(id: Id<"node">): Promise<NodeRecord | null>;
   /** What the machines on each node take; a node without any is left out. */
   nodeUse(): Promise<NodeUse[]>;
   /** Writes what an admin wants of a node. @throws FormationError `not_found` */
   steerNode(id: Id<"node">, wish: Pick<NodeRecord, "cordoned" | "drain">): Promise<NodeRecord>;
   /**
-   * Forgets a node. Its instances that were to be deleted are deleted, the others `failed`, and say why; what is pinned to
+   * Removes a node. Its instances that were to be deleted are deleted, the others `failed`, and say why; what is pinned to
    * it fails, what else it runs is tried elsewhere after the lease.
    * @throws FormationError `not_found`; without `force` `conflict` while it has instances or runs anything.
    */

@@ -126,7 +126,7 @@ export function toInstance(row: PlainInstanceRow): Instance {
   };
 }
 
-export function toNode(row: NodeRow): NodeRecord {
+export function toNode({ removed_at: _, ...row }: NodeRow): NodeRecord {
   return {
     ...row,
     labels: JSON.parse(row.labels),

@@ -135,6 +135,8 @@ interface NodeTable {
   draining: Flag;
   cordoned: Generated<Flag>;
   drain: Drain | null;
+  /** Since when it is no node any more, in milliseconds since the epoch; kept, so that it is known again. */
+  removed_at: number | null;
 }
 
 interface IdempotencyTable {

@@ -106,6 +106,7 @@ export function storeOver(runner: Runner): Store {
 
     registerNode: (node) => write((q) => nodes.registerNode(q, node)),
     nodes: () => read(nodes.nodes),
+    node: (id) => read((q) => nodes.node(q, id)),
     nodeUse: () => read(nodes.nodeUse),
     steerNode: (id, wish) => write((q) => nodes.steerNode(q, id, wish)),
     removeNode: (id, options) => write((q) => nodes.removeNode(q, id, options)),

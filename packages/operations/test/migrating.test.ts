@@ -14,7 +14,7 @@ const LATER: Record<string, string[]> = {
   builds: ["archive"],
   instances: ["vcpus", "memory_mb", "disk_gb"],
   operations: ["labels"],
-  nodes: ["cordoned", "drain"],
+  nodes: ["cordoned", "drain", "removed_at"],
 };
 const NOW = 1_700_000_000_000;
 

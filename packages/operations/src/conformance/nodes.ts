@@ -203,7 +203,25 @@ export function nodeLaws(open: () => World): void {
     await store.requestCancel(OWNER, pinned.operation.id);
     expect(await store.removeNode(node, { force: false })).toEqual({ instances: [], operations: [] });
     expect(await store.nodes()).toEqual([]);
-    expect((await register(world)).cordoned).toBe(false);
+    expect(await store.node(node)).toBeNull();
+    await refused(store.steerNode(node, { cordoned: false, drain: null }), "not_found");
+    await refused(store.removeNode(node, { force: true }), "not_found");
+  });
+
+  it("a removed node that registers again is given nothing until an admin lets it", async () => {
+    const world = open();
+    const { store, node, build, claim } = world;
+    await register(world);
+    await store.steerNode(node, { cordoned: false, drain: "stop" });
+    await store.removeNode(node, { force: false });
+    const { operation } = await store.submit(build());
+    expect(await claim()).toBeNull();
+    expect(await register(world)).toMatchObject({ cordoned: true, drain: null });
+    expect(await store.node(node)).toMatchObject({ id: node, cordoned: true });
+    expect(await claim()).toBeNull();
+    await store.steerNode(node, { cordoned: false, drain: null });
+    expect(await register(world)).toMatchObject({ cordoned: false });
+    expect((await claim())?.id).toBe(operation.id);
   });
 
   it.each(states)(
