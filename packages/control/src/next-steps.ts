@@ -55,7 +55,7 @@ export function aboutInstance(instance: Instance, operation: Operation | null): 
     case "lost":
       return instance.desired === "deleted"
         ? "It is deleted when its node returns, or an operator removes that."
-        : "Its node is not heard of: it comes back with it. Or call pack_ship with replace: true to begin anew on another node, or vm_delete.";
+        : "Its node is not heard of: it comes back with it. If that never will, an admin removes the node with force, then call pack_ship with replace: true; or vm_delete.";
     case "deleted":
       return "Nothing is left of it.";
     default:

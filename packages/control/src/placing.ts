@@ -25,8 +25,8 @@ export interface Asked {
 
 type Placed = Pick<Operation, "subject" | "node_id" | "labels">;
 
-/** States in which nothing of an instance runs, as far as is known: it may begin anew on another node. */
-const RESTS: readonly Instance["state"][] = ["stopped", "failed", "lost"];
+/** States in which an instance's record says that nothing of it runs: it may begin anew on another node. */
+const RESTS: readonly Instance["state"][] = ["stopped", "failed"];
 
 /**
  * Where a shipment may go. What is pinned to a node is sent to that node alone.
@@ -40,11 +40,15 @@ export async function placeShipment(
   asked: Asked,
 ): Promise<Placed> {
   const labels = checkLabels(asked.labels ?? existing?.config.labels ?? {});
-  // Most shipments may go anywhere: what all the nodes are is not asked for them.
+  // Of all the nodes is asked only where one is named: most shipments may go anywhere, the others know where to.
   if (asked.target_node === undefined && (existing?.machine_id ?? null) === null && isShared(deps, build)) {
     return { subject: SUBJECTS.ship, node_id: null, labels };
   }
-  const nodes = await deps.store.nodes();
+  const nodes =
+    asked.target_node === undefined
+      ? await nodesOfIds(deps, [existing?.node_id ?? null, build.node_id])
+      : await deps.store.nodes();
+  if (existing?.state === "lost") throw lost(existing, nodes);
   const target =
     asked.target_node === undefined ? null : await findTarget(deps, principal, nodes, asked.target_node);
   const home = homeOf(deps, nodes, existing, target !== null || asked.labels !== undefined);
@@ -56,6 +60,11 @@ export async function placeShipment(
   const node = nodes.find(({ id }) => id === pinned);
   if (node) requireOpen(node, target !== null, asked.labels ?? {});
   return { subject: controlSubject(pinned), node_id: pinned, labels: {} };
+}
+
+async function nodesOfIds({ store }: Deps, ids: readonly (Id<"node"> | null)[]): Promise<NodeRecord[]> {
+  const known = [...new Set(ids)].filter((id) => id !== null);
+  return (await Promise.all(known.map((id) => store.node(id)))).filter((node) => node !== null);
 }
 
 /** Where a build may be done. @throws FormationError `invalid` for what is no label. */
@@ -113,7 +122,7 @@ function homeOf(
   const { node_id, state } = existing;
   if (!RESTS.includes(state)) return node_id;
   const node = nodes.find(({ id }) => id === node_id);
-  const stays = node && state !== "lost" && (isHeard(node, clock.now()) || !artifacts.shared);
+  const stays = node && (isHeard(node, clock.now()) || !artifacts.shared);
   return stays && !asked ? node_id : null;
 }
 
@@ -129,6 +138,16 @@ function imageHome(deps: Deps, nodes: readonly NodeRecord[], build: Build | NewB
   throw new FormationError("conflict", `The image of ${build.id} went with the node that kept it.`, {
     field: "build_id",
     remedy: "Call pack_build again, then pack_ship with the new build_id.",
+  });
+}
+
+/** It may run on the node that nobody hears: another machine of it must not begin. */
+function lost({ name, node_id }: Instance, nodes: readonly NodeRecord[]): FormationError {
+  const node = nodes.find(({ id }) => id === node_id)?.name ?? node_id;
+  return new FormationError("conflict", `"${name}" is lost with its node ${node}: it may run there still.`, {
+    field: "instance_name",
+    remedy:
+      "It comes back by itself when its node does. If that never will, an admin removes the node with force; then ship again. Or choose another instance_name.",
   });
 }
 

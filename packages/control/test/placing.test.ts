@@ -120,7 +120,7 @@ test("where nodes share no images, a ship goes where its image is, and says so i
   expect(gone).toMatchObject({ code: "conflict", details: { field: "build_id" } });
 });
 
-test("a lost VM says since when and what to do; it may begin anew elsewhere, or be deleted when its node returns", async () => {
+test("a lost VM says since when and what to do; it is begun anew nowhere until its node is removed, and deleted when that returns", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openShared(clock);
   await live(world);
@@ -135,11 +135,17 @@ test("a lost VM says since when and what to do; it may begin anew elsewhere, or 
   const status = await world.call("vm_status", { instance: "web" });
   expect(status).toMatchObject({ state: "lost", urls: [], node: "test", warnings: [] });
   expect(status["error"]).toMatchObject({ message: expect.stringContaining(silent) });
-  expect(JSON.stringify(status)).toMatch(/replace: true/);
+  expect(JSON.stringify(status)).toMatch(/removes the node with force/);
   expect(heard).not.toBe(silent);
   const build_id = String(status["build_id"]);
-  const ship = await world.call("pack_ship", { build_id, instance_name: "web", replace: true });
-  expect(await operationOf(world, ship)).toMatchObject({ node_id: null, subject: "pack.ship" });
+  for (const where of [{}, { target_node: other.id }, { target_node: "test" }, { labels: {} }]) {
+    const ship = { build_id, instance_name: "web", replace: true, ...where };
+    expect(await world.refused("pack_ship", ship)).toMatchObject({
+      code: "conflict",
+      message: expect.stringContaining('"web" is lost with its node test'),
+      details: { field: "instance_name", remedy: expect.stringMatching(/comes back .* with force/) },
+    });
+  }
   const gone = await world.call("vm_delete", { instance: "web", confirm: "web" });
   expect(gone).toMatchObject({ done: false, state: "lost" });
   const waits = await operationOf(world, gone);
@@ -151,6 +157,20 @@ test("a lost VM says since when and what to do; it may begin anew elsewhere, or 
   expect(await world.call("operation_get", { id: gone["operation_id"] })).toMatchObject({
     state: "completed",
   });
+});
+
+test("once its node was removed with force, the name of what was lost goes anywhere", async () => {
+  const clock = { at: Date.now(), now: () => clock.at };
+  await using world = await openShared(clock);
+  await live(world);
+  const { build_id } = await world.call("vm_status", { instance: "web" });
+  const other = await another(world);
+  await world.store.registerNode({ ...other, name: "test", id: world.worker.node });
+  clock.at += LIMITS.nodeSilentMs;
+  expect(await world.store.markLost(LIMITS.nodeSilentMs)).toHaveLength(1);
+  await world.store.removeNode(world.worker.node, { force: true });
+  const ship = await world.call("pack_ship", { build_id, instance_name: "web", replace: true });
+  expect(await operationOf(world, ship)).toMatchObject({ node_id: null, subject: "pack.ship" });
 });
 
 test("admins see what nodes have and what they are asked, and steer them", async () => {

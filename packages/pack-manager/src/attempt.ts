@@ -6,6 +6,7 @@ import { FormationError, type Id, type Operation } from "@formation-mcp/contract
 import type { Changes, Lease, Outcome } from "@formation-mcp/operations";
 import { type Ending, type EndReason, endingOf } from "./endings.ts";
 import { type LeaseWatch, watchLease } from "./lease.ts";
+import { type Leash, openLeash } from "./leash.ts";
 import { createProgressWriter } from "./progress.ts";
 import { quietly, type Room } from "./room.ts";
 
@@ -20,6 +21,8 @@ export interface Attempt {
   /** Milliseconds until the deadline. */
   remainingMs(): number;
   step(step: string, message: string, fraction?: number | null): void;
+  /** What it starts that another attempt may start again elsewhere; released once the completion is written. */
+  readonly leash: Pick<Leash, "start">;
   /** Changes records now, in the course of the attempt. */
   apply(changes: Changes): Promise<void>;
 }
@@ -52,17 +55,18 @@ function lockKey(operation: Operation): string {
 }
 
 /**
- * Starts an attempt. With `orphan` nothing is run: the operation was left by an earlier process of this node, and that
+ * Starts an attempt; `claimedAt` is when its claim was asked for, by the monotonic clock. With `orphan` nothing is run: the operation was left by an earlier process of this node, and that
  * error says so; it is undone and given back, cancelled or failed.
  */
 export function startAttempt(
   room: Room,
   operation: Operation,
   kind: Kind,
+  claimedAt: number,
   orphan?: FormationError,
 ): RunningAttempt {
   const lease: Lease = { operation_id: operation.id, attempt: operation.attempt, node_id: room.node.id };
-  const watch = watchLease(room, operation, lease);
+  const watch = watchLease(room, operation, lease, claimedAt);
   const ended = room.locks
     .run(lockKey(operation), () => conduct(room, operation, kind, lease, watch, orphan))
     .catch((thrown: unknown) => {
@@ -89,8 +93,10 @@ async function conduct(
     await store.report(lease, report);
     announcer.changed(operation.owner, operation.id);
   });
+  const leash = openLeash(room, watch);
   const work = kind(room, {
     operation,
+    leash,
     number: lease.attempt,
     signal: watch.signal,
     lost: watch.lost,
@@ -106,9 +112,11 @@ async function conduct(
   let changes: Changes;
   try {
     if (orphan) throw orphan;
+    watch.sureMs(); // the answer to the claim may have come late
     watch.signal.throwIfAborted();
     changes = await work.run();
   } catch (thrown) {
+    watch.sureMs(); // what failed may have ended because the lease did
     if (watch.lost.aborted || (await isVoid(room, lease, thrown))) {
       watch.end("lost");
       await progress.close();
@@ -140,6 +148,7 @@ async function conduct(
     watch.end("lost");
     return work.abandon();
   }
+  if (outcome.state === "completed") await leash.release();
   announcer.changed(operation.owner, operation.id, ...changedIds(changes));
   if (outcome.state === "completed" && work.done)
     await quietly(room, "clean up", () => work.done?.() as Promise<void>);
@@ -148,18 +157,13 @@ async function conduct(
 /** Whether an error came from a void lease and not from the work itself. */
 async function isVoid(room: Room, lease: Lease, thrown: unknown): Promise<boolean> {
   if (!(thrown instanceof FormationError) || thrown.code !== "conflict") return false;
-  return !(await isOurs(room, lease));
+  const read = await room.store.operation(null, lease.operation_id).catch(() => null);
+  return read === null || !isOurs(read, lease);
 }
 
 /** Whether the record still names this attempt; when its lease ends is said by the store's clock, which is not ours. */
-async function isOurs(room: Room, lease: Lease): Promise<boolean> {
-  const read = await room.store.operation(null, lease.operation_id).catch(() => null);
-  return (
-    read !== null &&
-    read.state === "running" &&
-    read.attempt === lease.attempt &&
-    read.claimed_by === lease.node_id
-  );
+function isOurs(read: Operation, lease: Lease): boolean {
+  return read.state === "running" && read.attempt === lease.attempt && read.claimed_by === lease.node_id;
 }
 
 /** Writes the end, as long as the lease lasts. Returns false if it is void. */
@@ -172,7 +176,7 @@ async function settle(
 ): Promise<boolean> {
   let ending = outcome;
   let records = changes;
-  while (!watch.lost.aborted) {
+  for (watch.sureMs(); !watch.lost.aborted; watch.sureMs()) {
     try {
       await room.store.settle(lease, ending, records);
       return true;
@@ -182,8 +186,12 @@ async function settle(
         operation: lease.operation_id,
         state: ending.state,
       });
-      if (error.code === "conflict" || error.code === "not_found") {
-        if (!(await isOurs(room, lease))) return false;
+      const refused = error.code === "conflict" || error.code === "not_found";
+      const read = refused ? await room.store.operation(null, lease.operation_id).catch(() => null) : null;
+      if (read) {
+        // An earlier try whose answer was lost wrote it: it is the end that this attempt wants.
+        if (read.attempt === lease.attempt && read.state === ending.state) return true;
+        if (!isOurs(read, lease)) return false;
         // The lease is ours, so a change is not allowed from what the records have become: end it without the changes,
         // and reconciling moves them to what is real.
         if (records === NO_CHANGES) return false;

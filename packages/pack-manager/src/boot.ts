@@ -3,6 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { type ErrorRecord, FormationError, type Id, LIMITS } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
+import type { Leash } from "./leash.ts";
 import type { Room } from "./room.ts";
 
 const GUEST_STREAMS = ["stdout", "stderr", "console"];
@@ -19,6 +20,8 @@ export interface BootOptions {
   signal: AbortSignal;
   timeoutMs: number;
   onStep(step: string, message: string): void;
+  /** The leash that it is started on; absent: whatever becomes of us, it may run on. */
+  leash?: Pick<Leash, "start">;
 }
 
 /**
@@ -27,14 +30,15 @@ export interface BootOptions {
  */
 export async function boot(room: Room, options: BootOptions): Promise<MachineStatus> {
   const { hypervisor, settings, clock, logs } = room;
-  const { instanceId, machineId, signal, onStep } = options;
+  const { instanceId, machineId, signal, onStep, leash } = options;
   const since = clock.now();
   const seen = logs.count(instanceId);
   let ran = false;
   room.follow(machineId, instanceId);
   try {
     onStep("boot", "Starting the machine.");
-    await hypervisor.start(machineId, { signal, onStep });
+    const start = (tied: { leashMs?: number }) => hypervisor.start(machineId, { signal, onStep, ...tied });
+    await (leash ? leash.start(machineId, (leashMs) => start({ leashMs })) : start({}));
     ran = true;
     const timeoutMs = Math.max(1, Math.min(settings.bootMs, options.timeoutMs));
     return await hypervisor.waitLive(machineId, { signal, onStep, timeoutMs });

@@ -124,9 +124,9 @@ export function createClaims(
     builds.want(takes && !buildsFull());
   };
 
-  const run = (operation: Operation, orphan?: FormationError) => {
+  const run = (operation: Operation, claimedAt: number, orphan?: FormationError) => {
     const key = `${operation.id}.${operation.attempt}`;
-    const attempt = startAttempt(room, operation, KINDS[operation.input.kind], orphan);
+    const attempt = startAttempt(room, operation, KINDS[operation.input.kind], claimedAt, orphan);
     attempts.set(key, attempt);
     room.announcer.changed(operation.owner, operation.id);
     looking.has(operation);
@@ -154,17 +154,21 @@ export function createClaims(
     );
     timers.add(timer);
   };
-  const claim = async (): Promise<Operation | null> => {
-    if (attempts.size >= settings.slots) return null;
+  /** Claims and begins one; returns whether there may be more. */
+  const take = async (): Promise<boolean> => {
+    if (attempts.size >= settings.slots) return false;
     await appear();
     free = await freeCapacity(room, operations());
-    return store.claim({
+    const asked = room.monotonic();
+    const operation = await store.claim({
       node_id: node.id,
       subjects: [own, ...(takesAny ? [SUBJECTS.ship, ...(buildsFull() ? [] : [SUBJECTS.build])] : [])],
       labels: node.labels,
       free,
       leaseMs: settings.leaseMs,
     });
+    if (operation) run(operation, asked);
+    return operation !== null;
   };
   const loop = async () => {
     while (!closed) {
@@ -172,7 +176,7 @@ export function createClaims(
       const heard = waiting;
       waiting = [];
       answered = await quietly(room, "claim an operation", async () => {
-        for (let next = await claim(); next; next = closed ? null : await claim()) run(next);
+        while (await take()) if (closed) break;
       });
       pull();
       for (const resolve of heard) resolve();
@@ -211,7 +215,7 @@ export function createClaims(
           operation: operation.id,
           attempt: operation.attempt,
         });
-        run(operation, orphaned());
+        run(operation, room.monotonic(), orphaned());
       }
     },
     changed(event) {

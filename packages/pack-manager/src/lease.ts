@@ -14,6 +14,10 @@ export interface LeaseWatch {
   readonly reason: EndReason | null;
   /** The operation as last read. */
   readonly operation: Operation;
+  /** Milliseconds for which the attempt may go on unless it is renewed: half a lease. With none left it ends at once. */
+  sureMs(): number;
+  /** Calls back after each renewal. */
+  onRenewed(listener: () => void): void;
   end(reason: EndReason): void;
   /** Asks the store soon whether a cancel was requested. */
   look(): void;
@@ -22,17 +26,20 @@ export interface LeaseWatch {
 
 const LOOK_EVERY_MS = 500;
 
+/** @param claimedAt when the claim was asked for, by the room's monotonic clock: its lease lasts from then at least. */
 export function watchLease(
   room: Pick<Room, "store" | "clock" | "monotonic" | "settings" | "logger">,
   operation: Operation,
   lease: Lease,
+  claimedAt: number,
 ): LeaseWatch {
   const { store, clock, monotonic, settings, logger } = room;
   const ending = new AbortController();
   const losing = new AbortController();
   let reason: EndReason | null = null;
   let latest = operation;
-  let renewedAt = monotonic();
+  let renewedAt = claimedAt;
+  let renewed: () => void = () => {};
   let renewing = false;
   /** A renewal that failed is tried again soon: waiting for the next would outlast half the lease. */
   let again: NodeJS.Timeout | undefined;
@@ -62,6 +69,7 @@ export function watchLease(
     try {
       take(await store.renew(lease, settings.leaseMs));
       renewedAt = asked;
+      if (sureMs() > 0) renewed();
     } catch (thrown) {
       const error = FormationError.from(thrown);
       logger.log("warn", `A lease was not renewed: ${error.message}`, { operation: lease.operation_id });
@@ -71,8 +79,10 @@ export function watchLease(
       renewing = false;
     }
   };
-  const watch = () => {
-    if (monotonic() - renewedAt > settings.leaseMs / 2) end("lost");
+  const sureMs = () => {
+    const left = renewedAt + settings.leaseMs / 2 - monotonic();
+    if (left <= 0 && !stopped) end("lost");
+    return Math.max(0, left);
   };
   const look = async () => {
     if (looking || losing.signal.aborted) return;
@@ -94,10 +104,10 @@ export function watchLease(
 
   const timers = [
     setInterval(() => {
-      watch();
+      sureMs();
       void renew();
     }, settings.leaseMs / 3),
-    setInterval(watch, settings.leaseMs / 10),
+    setInterval(sureMs, settings.leaseMs / 10),
     setInterval(glance, LOOK_EVERY_MS),
   ];
   const left = Math.min(Math.max(0, operation.deadline_at - clock.now()), 2 ** 31 - 1);
@@ -112,6 +122,10 @@ export function watchLease(
     },
     get operation() {
       return latest;
+    },
+    sureMs,
+    onRenewed(listener) {
+      renewed = listener;
     },
     end,
     look: () => void look(),

@@ -8,6 +8,9 @@ export function machineName(deployment: Id<"dep">, attempt: number): string {
   return `${deployment}.${attempt}`;
 }
 
+/** States in which an instance's record says that nothing of it runs: another node may begin it anew. */
+export const RESTS: readonly Instance["state"][] = ["stopped", "failed"];
+
 /** The deployment that made a machine, or null if the name is none of ours. */
 export function deploymentOf(machineId: string): Id<"dep"> | null {
   const deployment = machineId.slice(0, machineId.lastIndexOf("."));

@@ -5,7 +5,7 @@ import { FormationError, type Id, type Instance, LIMITS, type Operation } from "
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
 import { type Decision, decide } from "./decide.ts";
-import { deploymentOf } from "./machines.ts";
+import { deploymentOf, RESTS } from "./machines.ts";
 import { differs, observedOf } from "./observed.ts";
 import { removeAll } from "./remove.ts";
 import { everyItem, quietly, type Room } from "./room.ts";
@@ -125,23 +125,15 @@ async function look(room: Room, id: Id<"vm">): Promise<void> {
   const status = machine_id === null ? NO_MACHINE : await room.hypervisor.inspect(machine_id);
   const ports = await portsOf(room, instance);
   const facts = { instance, status, ports, hostBootedAt: room.hostBootedAt() };
-  const operations = await unfinished(room, id);
-  const elsewhere = operations.some((operation) => isShippedElsewhere(room, operation));
-  const decision =
-    elsewhere && instance.state === "lost"
-      ? { state: instance.state, action: "stop" as const }
-      : decide({ ...facts, pending: operations.length > 0 });
+  const decision = decide({ ...facts, pending: (await unfinished(room, id)).length > 0 });
   if (machine_id !== null && status.state !== "absent") room.follow(machine_id, id);
+  // The record names it, so its shipment is settled: whoever wrote that may have died before he could release it.
+  if (machine_id !== null && !RESTS.includes(decision.state)) await room.hypervisor.release(machine_id);
   if (decision.action === "remove") await removeAll(room, instance);
   if (decision.action === "stop" && machine_id !== null) {
     await room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs });
   }
   await write(room, instance, decision, status);
-}
-
-/** Another node brings the instance up: what came back here must not run beside it. */
-function isShippedElsewhere({ node }: Room, { input, claimed_by }: Operation): boolean {
-  return input.kind === "ship" && claimed_by !== null && claimed_by !== node.id;
 }
 
 async function portsOf(room: Room, instance: Instance): Promise<number[]> {

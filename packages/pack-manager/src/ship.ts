@@ -14,7 +14,7 @@ import type { Attempt, Kind } from "./attempt.ts";
 import { boot } from "./boot.ts";
 import { makeImage } from "./build.ts";
 import { bringImage } from "./images.ts";
-import { hostnameFor, isElsewhere, machineName } from "./machines.ts";
+import { hostnameFor, isElsewhere, machineName, RESTS } from "./machines.ts";
 import { observedOf } from "./observed.ts";
 import { quietly, type Room } from "./room.ts";
 import { clearDeployment, unship } from "./unship.ts";
@@ -55,6 +55,7 @@ export const shipKind: Kind = (room, attempt) => {
         signal: attempt.signal,
         timeoutMs: attempt.remainingMs(),
         onStep: (step, message) => attempt.step(step, message, step === "boot" ? 0.75 : 0.85),
+        leash: attempt.leash,
       });
       const now = room.clock.now();
       return {
@@ -86,7 +87,10 @@ export const shipKind: Kind = (room, attempt) => {
     async abandon() {
       const instance = await room.store.instance(null, input.instance_id).catch(() => null);
       if (instance?.machine_id === machineId) return;
-      await quietly(room, `remove ${machineId}`, () => room.hypervisor.remove(machineId));
+      await quietly(room, `remove ${machineId}`, () =>
+        // With no answer it may be the record's own, whose disk is the owner's: reconciling sees to it.
+        instance ? room.hypervisor.remove(machineId) : room.hypervisor.stop(machineId, { timeoutMs: 0 }),
+      );
     },
     async done() {
       if (former !== null && former !== machineId) await room.hypervisor.remove(former);
@@ -94,11 +98,16 @@ export const shipKind: Kind = (room, attempt) => {
   };
 };
 
-/** States in which nothing of an instance runs on its node, as far as is known. */
-const RESTS: readonly Instance["state"][] = ["stopped", "failed", "lost"];
-
+/** What is lost may run on a node that nobody hears: it is never begun anew elsewhere. */
 function refuseElsewhere(room: Room, instance: Instance): void {
   if (!isElsewhere(room, instance) || RESTS.includes(instance.state)) return;
+  if (instance.state === "lost") {
+    throw new FormationError("conflict", `"${instance.name}" is lost with its node: it may run there.`, {
+      step: "start",
+      remedy:
+        "It comes back with its node. If that never will, an admin removes the node with force; then ship again.",
+    });
+  }
   throw new FormationError("conflict", `"${instance.name}" is ${instance.state} on another node.`, {
     step: "start",
     remedy: "Stop it first, then ship under that name again.",

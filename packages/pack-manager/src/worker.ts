@@ -12,6 +12,7 @@ import {
   silentLogger,
   systemClock,
 } from "@formation-mcp/contract";
+import { uptimeMs } from "@formation-mcp/os";
 import { createAnnouncer } from "./announce.ts";
 import { createClaims } from "./claims.ts";
 import { drainInstances } from "./drain.ts";
@@ -28,7 +29,7 @@ export interface WorkerOptions extends Ports {
   /** Where contexts are unpacked; whatever is in it when the worker starts is removed. */
   scratchDir: string;
   clock?: Clock;
-  /** Milliseconds that never jump, for leases. Default: the process's monotonic clock. */
+  /** Milliseconds that never jump, for leases. Default: since the host booted, the time it slept included. */
   monotonic?: () => number;
   /** From 0 up to 1, for pauses. */
   random?: () => number;
@@ -68,7 +69,7 @@ export function createWorker(options: WorkerOptions): Worker {
     node,
     scratchDir,
     clock,
-    monotonic: options.monotonic ?? (() => performance.now()),
+    monotonic: options.monotonic ?? uptimeMs,
     random: options.random ?? Math.random,
     hostBootedAt: options.hostBootedAt ?? (() => clock.now() - uptime() * 1000),
     logger,

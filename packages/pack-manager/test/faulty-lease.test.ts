@@ -82,6 +82,95 @@ test("a worker whose clock says that it slept too long ends what it runs", async
   expect(aborts).toEqual([`${build}.1`]);
 });
 
+test("a machine that takes longer than a lease to become live lives, because the lease is renewed", async () => {
+  await using lab = await openLab();
+  await lab.worker({ settings: LEASE });
+  lab.hypervisor.on.waitLive = () => new Promise((resolve) => setTimeout(resolve, LEASE.leaseMs * 2));
+  const { operation } = await lab.ask.create();
+  expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 1 });
+  await expect.poll(() => lab.hypervisor.leashes.size).toBe(0);
+});
+
+test("a worker that slept while its claim was answered begins nothing with it", async () => {
+  await using lab = await openLab();
+  let asleep = 0;
+  const claim: Store["claim"] = async (request) => {
+    const claimed = await lab.store.claim(request);
+    if (claimed?.attempt === 1) asleep += LEASE.leaseMs;
+    return claimed;
+  };
+  const store = { ...lab.store, claim };
+  await lab.worker({ store, monotonic: () => performance.now() + asleep, settings: LEASE });
+  const { build, operation } = await lab.ask.build();
+  expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
+  expect(lab.builder.requests.map(({ id }) => id)).toEqual([`${build}.2`]);
+});
+
+test("an end that was written although its answer was lost is an end: what it made lives on, what it replaced goes", async () => {
+  await using lab = await openLab();
+  const former = await lab.ask.create();
+  let lose = false;
+  const settle: Store["settle"] = async (...given) => {
+    const settled = await lab.store.settle(...given);
+    if (!lose) return settled;
+    lose = false;
+    throw new FormationError("unavailable", "The answer was lost.");
+  };
+  await lab.worker({ store: { ...lab.store, settle }, settings: { ...LEASE, reconcileEveryMs: 3_600_000 } });
+  await lab.ended(former.operation);
+  lose = true;
+  const again = await lab.ask.ship(former.build, { replace: former.instance });
+  expect(await lab.ended(again.operation)).toMatchObject({ state: "completed", attempt: 1 });
+  await expect.poll(() => [...lab.hypervisor.machines.keys()]).toEqual([`${again.deployment}.1`]);
+  expect(lab.hypervisor.leashes.size).toBe(0);
+  expect(lab.hypervisor.machines.get(`${again.deployment}.1`)?.state).toBe("running");
+});
+
+test("who never hears whether the end was written ends the machine, and keeps what may be its owner's", async () => {
+  await using lab = await openLab();
+  let [isCut, lose] = [false, true];
+  const settle: Store["settle"] = async (...given) => {
+    if (isCut) throw new FormationError("unavailable", "Cut off.");
+    const settled = await lab.store.settle(...given);
+    if (!lose) return settled;
+    isCut = true;
+    lose = false;
+    throw new FormationError("unavailable", "The answer was lost.");
+  };
+  const cutOff = cut(lab.store, () => isCut);
+  const instance: Store["instance"] = (owner, id) =>
+    isCut ? Promise.reject(new FormationError("unavailable", "Cut off.")) : lab.store.instance(owner, id);
+  await lab.worker({
+    store: { ...cutOff, settle, instance },
+    settings: { ...LEASE, reconcileEveryMs: 200 },
+  });
+  const { deployment, instance: vm, operation } = await lab.ask.create();
+  const machine = () => lab.hypervisor.machines.get(`${deployment}.1`)?.state;
+  await expect.poll(machine, { timeout: 10_000 }).toBe("running");
+  await expect.poll(machine, { timeout: 10_000 }).toBe("stopped");
+  isCut = false;
+  expect(await lab.until(vm, ({ state }) => state === "failed")).toMatchObject({
+    machine_id: `${deployment}.1`,
+  });
+  expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 1 });
+  expect(await lab.ended(await lab.ask.control(vm, "start"))).toMatchObject({ state: "completed" });
+  expect(lab.hypervisor.leashes.size).toBe(0);
+});
+
+test("a worker that died between the end and the release is followed by one that releases", async () => {
+  await using lab = await openLab();
+  const first = await lab.worker();
+  const { deployment, operation } = await lab.ask.create();
+  await lab.ended(operation);
+  await first.stop();
+  const machine = `${deployment}.1`;
+  await lab.hypervisor.stop(machine, { timeoutMs: 0 });
+  await lab.hypervisor.start(machine, { signal: new AbortController().signal, leashMs: 60_000 });
+  expect(lab.hypervisor.leashes.size).toBe(1);
+  await lab.worker();
+  await expect.poll(() => lab.hypervisor.leashes.size).toBe(0);
+});
+
 /** Gives a running operation back as the sweep of a later hour would. */
 async function takeAway(lab: Lab, operation: Operation): Promise<void> {
   const later = await openSqliteStore({

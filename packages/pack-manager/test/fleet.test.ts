@@ -93,39 +93,50 @@ test("the instances of a silent node are lost, and running again when it returns
   expect(one.hypervisor.calls.filter((call) => call.startsWith("start "))).toHaveLength(1);
 });
 
-test("a lost instance that was shipped anew elsewhere is not doubled when its node returns", async () => {
-  await using fleet = await openFleet();
-  const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
-  const vm = await fleet.live(one);
-  one.cut(true);
-  const { build_id } = await fleet.until(vm, ({ state }) => state === "lost");
-  const again = await fleet.ask.ship(build_id, { replace: vm, anywhere: true });
-  expect(await fleet.ended(again.operation)).toMatchObject({ state: "completed" });
-  const here = await fleet.store.instance(null, vm);
-  expect(here).toMatchObject({ state: "running", node_id: two.id, deployment_id: again.deployment });
-  one.cut(false);
-  await expect.poll(() => one.hypervisor.machines.size, { timeout: 10_000 }).toBe(0);
-  expect([...two.hypervisor.machines.keys()]).toEqual([here.machine_id]);
-  expect(await fleet.store.instance(null, vm)).toMatchObject({ state: "running", node_id: two.id });
-});
-
-test("a lost instance that is being shipped anew is stopped by its node when that returns, before it runs twice", async () => {
+test("a lost instance is not begun anew elsewhere: the shipment is refused, and what runs on its node is left alone", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
   const vm = await fleet.live(one);
   one.cut(true);
   const { build_id, machine_id } = await fleet.until(vm, ({ state }) => state === "lost");
-  two.hypervisor.on.start = async (_, signal) => {
-    one.cut(false);
-    while (one.hypervisor.machines.get(machine_id ?? "")?.state === "running") {
-      signal.throwIfAborted();
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+  const again = await fleet.ask.ship(build_id, { replace: vm, anywhere: true });
+  const { state, error } = await fleet.ended(again.operation);
+  expect(state).toBe("failed");
+  expect(error).toMatchObject({
+    code: "conflict",
+    remedy: expect.stringMatching(/removes the node with force/),
+  });
+  expect(two.hypervisor.machines.size).toBe(0);
+  one.cut(false);
+  expect(await fleet.until(vm, (now) => now.state === "running")).toMatchObject({ machine_id });
+  expect(one.hypervisor.calls.filter((call) => /^(start|stop) /.test(call))).toHaveLength(1);
+});
+
+test("what a shipment stopped to take its place is begun anew nowhere while its node is away, and says so when it is back", async () => {
+  await using fleet = await openFleet();
+  const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, { ...QUICK, sweepEveryMs: 100 })];
+  const vm = await fleet.live(one);
+  await fleet.store.steerNode(two.id, { cordoned: true, drain: null });
+  const { build_id, machine_id } = await fleet.store.instance(null, vm);
+  one.hypervisor.on.waitLive = async (id, signal) => {
+    if (id === machine_id) return;
+    one.cut(true);
+    await fleet.store.steerNode(two.id, { cordoned: false, drain: null });
+    await aborted(signal);
   };
   const again = await fleet.ask.ship(build_id, { replace: vm, anywhere: true });
-  expect(await fleet.ended(again.operation)).toMatchObject({ state: "completed" });
-  await expect.poll(() => one.hypervisor.machines.size, { timeout: 10_000 }).toBe(0);
-  expect(await fleet.store.instance(null, vm)).toMatchObject({ state: "running", node_id: two.id });
+  expect(await fleet.ended(again.operation)).toMatchObject({ state: "failed", error: { code: "conflict" } });
+  expect(two.hypervisor.machines.size).toBe(0);
+  expect(["starting", "lost"]).toContain((await fleet.store.instance(null, vm)).state);
+  one.cut(false);
+  const back = await fleet.until(vm, ({ state }) => state === "failed");
+  expect(back).toMatchObject({ node_id: one.id, machine_id, error: { remedy: expect.any(String) } });
+  one.hypervisor.on = {};
+  const third = await fleet.ask.ship(build_id, { replace: vm, anywhere: true });
+  expect(await fleet.ended(third.operation)).toMatchObject({ state: "completed" });
+  const { machine_id: now } = await fleet.store.instance(null, vm);
+  const machines = () => [one, two].flatMap(({ hypervisor }) => [...hypervisor.machines.keys()]);
+  await expect.poll(machines, { timeout: 10_000 }).toEqual([now]);
 });
 
 test("a lost instance that was to be deleted is deleted when its node returns, also after the operation's deadline", async () => {

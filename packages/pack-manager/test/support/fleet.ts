@@ -4,7 +4,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Artifacts } from "@formation-mcp/artifacts";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import {
   FormationError,
@@ -33,6 +32,7 @@ import {
   scriptedBuilder,
   scriptedHypervisor,
 } from "./scripted.ts";
+import { sharedArtifacts } from "./shared.ts";
 
 const WAIT_MS = 20_000;
 /** So long that nothing in a test happens because of it: what happens, a wake-up or an event brought about. */
@@ -68,12 +68,7 @@ export async function openFleet(): Promise<Fleet> {
   const store = await openSqliteStore({ path: join(directory, "store.db") });
   const queue = await openEmbeddedQueue({ path: join(directory, "queue.db") });
   const kept = await openDirectoryArtifacts({ path: join(directory, "artifacts") });
-  const artifacts = new Proxy(kept, {
-    get(target, name: keyof Artifacts) {
-      const value = target[name];
-      return name === "shared" ? true : typeof value === "function" ? value.bind(target) : value;
-    },
-  });
+  const artifacts = sharedArtifacts(kept);
   const ask = requests(store, queue);
   const members: Member[] = [];
   const fleet: Fleet = {

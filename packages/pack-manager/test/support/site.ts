@@ -19,12 +19,13 @@ export interface Site {
   node: string;
 }
 
-export function siteAt(root: string): Site {
+/** @param shared what all nodes share; absent: there is but this one. */
+export function siteAt(root: string, shared = root): Site {
   return {
     root,
-    store: join(root, "store.db"),
-    queue: join(root, "queue.db"),
-    artifacts: join(root, "artifacts"),
+    store: join(shared, "store.db"),
+    queue: join(shared, "queue.db"),
+    artifacts: join(shared, "artifacts"),
     scratch: join(root, "scratch"),
     builder: join(root, "b"),
     hypervisor: join(root, "h"),

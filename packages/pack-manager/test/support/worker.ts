@@ -1,5 +1,5 @@
-// A worker as a process of its own: `node --conditions=formation-source worker.ts <directory> <fake|real> <node id>`. It says
-// "ready" when it works and leaves on SIGTERM.
+// A worker as a process of its own: `node --conditions=formation-source worker.ts <directory> <fake|real> <node id> [<what all
+// nodes share>]`. It says "ready" when it works and leaves on SIGTERM.
 
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import { FormationError, parseId } from "@formation-mcp/contract";
@@ -7,19 +7,21 @@ import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { tryLock } from "@formation-mcp/os/sqlite";
 import { createWorker } from "@formation-mcp/pack-manager";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
+import { sharedArtifacts } from "./shared.ts";
 import { openBuilder, openHypervisor, siteAt } from "./site.ts";
 
-const [root, drivers, nodeId] = process.argv.slice(2);
+const [root, drivers, nodeId, shared] = process.argv.slice(2);
 if (root === undefined || (drivers !== "fake" && drivers !== "real") || nodeId === undefined) {
   throw new FormationError("invalid", "usage: worker.ts <directory> <fake|real> <node id>");
 }
-const site = siteAt(root);
+const site = siteAt(root, shared);
 const lock = await tryLock(site.lock);
 if (!lock) throw new FormationError("conflict", "Another worker has this directory.");
 
 const store = await openSqliteStore({ path: site.store });
 const queue = await openEmbeddedQueue({ path: site.queue });
-const artifacts = await openDirectoryArtifacts({ path: site.artifacts });
+const kept = await openDirectoryArtifacts({ path: site.artifacts });
+const artifacts = shared === undefined ? kept : sharedArtifacts(kept);
 const builder = await openBuilder(site, drivers);
 const hypervisor = await openHypervisor(site, drivers);
 const worker = createWorker({

@@ -1,0 +1,35 @@
+// What an attempt started and nobody has confirmed yet: it lives only as long as the attempt is sure of its lease, also when
+// this process no longer does anything. Another attempt begins after the whole lease; what this one left is gone by then.
+
+import type { LeaseWatch } from "./lease.ts";
+import { quietly, type Room } from "./room.ts";
+
+export interface Leash {
+  /** Starts a machine on the leash: `start` is told how many milliseconds it may live from its call. */
+  start<T>(machineId: string, start: (leashMs: number) => Promise<T>): Promise<T>;
+  /** Lets them live on: the record says that they are what it wanted. */
+  release(): Promise<void>;
+}
+
+export function openLeash(room: Pick<Room, "hypervisor" | "logger">, watch: LeaseWatch): Leash {
+  const { hypervisor } = room;
+  const tied = new Set<string>();
+  watch.onRenewed(() => {
+    for (const id of tied) {
+      void quietly(room, `prolong ${id}`, () => hypervisor.prolong(id, watch.sureMs()));
+    }
+  });
+  return {
+    start(machineId, start) {
+      tied.add(machineId);
+      const starting = start(watch.sureMs());
+      // If this process was frozen between the two, the attempt ends here, before the machine begins.
+      watch.sureMs();
+      return starting;
+    },
+    async release() {
+      for (const id of tied) await quietly(room, `release ${id}`, () => hypervisor.release(id));
+      tied.clear();
+    },
+  };
+}
