@@ -39,6 +39,7 @@ export async function waitForEnd(
     .catch(() => null);
   try {
     let seen = -1;
+    let told = true;
     let current = operation;
     let ensured = Number.NEGATIVE_INFINITY;
     for (;;) {
@@ -47,14 +48,15 @@ export async function waitForEnd(
         ensureWorker(deps);
       }
       const revision = deps.store.revision();
-      if (revision !== seen) {
+      // What an event tells may be there before the revision shows it.
+      if (told || revision !== seen) {
         seen = revision;
         current = await deps.store.operation(operation.owner, operation.id);
         if (hasEnded(current)) return current;
         report(current);
       }
       if (over.rung) return current;
-      await woken.wait(LOOK_AGAIN_MS, over);
+      told = await woken.wait(LOOK_AGAIN_MS, over);
     }
   } finally {
     clearTimeout(timer);
@@ -98,8 +100,8 @@ class Bell {
     for (const wake of this.#waiters) wake();
   }
 
-  /** Resolves when this or the other bell rings, or the time is over, and makes this one silent again. */
-  async wait(ms: number, other: Bell): Promise<void> {
+  /** Resolves when this or the other bell rings, or the time is over, and makes this one silent again: whether it rang. */
+  async wait(ms: number, other: Bell): Promise<boolean> {
     if (!this.rung && !other.rung) {
       await new Promise<void>((resolve) => {
         const done = () => {
@@ -113,6 +115,8 @@ class Bell {
         other.#waiters.add(done);
       });
     }
+    const rang = this.rung;
     this.rung = false;
+    return rang;
   }
 }

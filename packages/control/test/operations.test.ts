@@ -1,4 +1,6 @@
+import type { Id } from "@formation-mcp/contract";
 import { createControl } from "@formation-mcp/control";
+import type { Store } from "@formation-mcp/operations";
 import { expect, test } from "vitest";
 import { HELLO, live, ready } from "./formfiles.ts";
 import { ALICE, openWorld, until } from "./world.ts";
@@ -53,6 +55,35 @@ test("a waiting call ends with the operation, and before it tells each step, nev
   ]);
   const fractions = told.flatMap(({ fraction }) => (fraction === null ? [] : [fraction]));
   expect(fractions).toEqual(fractions.toSorted((a, b) => a - b));
+});
+
+test("an event is believed before the store shows that something was written", async () => {
+  const late = (store: Store): Store =>
+    new Proxy(store, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name);
+        if (name === "revision") return () => 0;
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+  await using world = await openWorld(({ store }) => ({ store: late(store) }));
+  const { operation_id: id } = await world.call("pack_build", { formfile: HELLO });
+  let [looked, done] = [false, false];
+  const onProgress = () => {
+    looked = true;
+  };
+  const waiting = world.control
+    .call(ALICE, "operation_get", { id, wait_seconds: 30 }, { onProgress })
+    .finally(() => {
+      done = true;
+    });
+  await until(() => looked);
+  await world.worker.step();
+  await until(async () => {
+    await world.queue.emit({ v: 1, id: id as Id<"op">, owner: "alice" });
+    return done;
+  });
+  expect(await waiting).toMatchObject({ state: "completed", done: true });
 });
 
 test("who stops waiting stops nothing", async () => {
