@@ -15,6 +15,8 @@ export interface Victims {
   cluster: Cluster;
   wires: Wires;
   leaseMs: number;
+  /** How long a killed worker may be away: one of these. */
+  awayMs: number[];
   /** How long an outage lasts at most. */
   outageMs: number;
 }
@@ -93,9 +95,9 @@ export const FAULTS: readonly Fault[] = [
   {
     ...usual,
     name: "all workers killed",
-    async play({ cluster: { nodes }, leaseMs }, chance) {
+    async play({ cluster: { nodes }, awayMs }, chance) {
       await Promise.all(nodes.map((node) => node.program().kill()));
-      const ms = Math.round(chance.pick([0, leaseMs * 1.2]));
+      const ms = chance.pick(awayMs);
       await delay(ms);
       await Promise.all(nodes.map((node) => node.start()));
       return `for ${ms} ms`;

@@ -21,12 +21,12 @@ export interface LaneOptions {
   long: boolean;
 }
 
-const REAL_LEASE_S = 30;
-const SHORT_LEASE_S = 6;
+const REAL_LEASE_MS = 30_000;
+const SHORT_LEASE_MS = 6000;
 const OUTAGE_MS = { long: 30_000, short: 2000 };
 
 export async function openLane({ number, real, long }: LaneOptions): Promise<Lane> {
-  const leaseS = real ? REAL_LEASE_S : SHORT_LEASE_S;
+  const leaseMs = real ? REAL_LEASE_MS : SHORT_LEASE_MS;
   const wires: Wires = layWires(number);
   let cluster: Cluster | null = null;
   let watch: Watch | null = null;
@@ -44,7 +44,7 @@ export async function openLane({ number, real, long }: LaneOptions): Promise<Lan
       ...(wires.wayFor ? { wayFor: wires.wayFor } : {}),
       env: {
         FORMATION_SWEEP_SECONDS: "2",
-        FORMATION_LEASE_SECONDS: String(leaseS),
+        FORMATION_LEASE_SECONDS: String(leaseMs / 1000),
         // Steps have to last for somebody to die amid them.
         FORMATION_FAKE_STEP_SECONDS: "0.3",
       },
@@ -53,7 +53,9 @@ export async function openLane({ number, real, long }: LaneOptions): Promise<Lan
     const admin = await becomeAdmin(cluster.url, cluster.bootstrapToken, "ed25519");
     const client = new Client(cluster, await newUser(cluster.url, admin));
     const outageMs = long ? OUTAGE_MS.long : OUTAGE_MS.short;
-    const victims = { cluster, wires, leaseMs: leaseS * 1000, outageMs };
+    // Back at once, after the lease, and after its node was taken for dead.
+    const awayMs = long ? [0, leaseMs * 1.2, leaseMs * 3.5] : [0, leaseMs * 1.2];
+    const victims = { cluster, wires, leaseMs, awayMs, outageMs };
     const seen = watch;
     return { play: (seed, fault) => round(seed, { victims, client, watch: seen, fault }), close };
   } catch (error) {

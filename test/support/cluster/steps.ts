@@ -58,7 +58,7 @@ export const STEPS: readonly Fault[] = POINTS.map(([kind, step, scene]) => ({
         : step === "end"
           ? await atEnd(victims, store, kind)
           : await atStep(victims, store, kind, step, chance);
-    const ms = Math.round(chance.pick([0, victims.leaseMs * 1.2, victims.leaseMs * 3.5]));
+    const ms = chance.pick(victims.awayMs);
     await delay(ms);
     await node.start();
     return `${node.name} was away for ${ms} ms`;
