@@ -196,6 +196,13 @@ test("a port that is taken is said before anything is opened", async () => {
   expect(() => statSync(join(own.dir, "state"))).toThrow();
 });
 
+test("an unknown option is the caller's mistake, as with every program", async () => {
+  for (const words of [["--colour"], ["migrate", "--colour"]]) {
+    const { code, err } = await run(words, {});
+    expect([code, err]).toEqual([2, expect.stringMatching(/--colour[^]*--help/)]);
+  }
+});
+
 test("--help names every setting", async () => {
   const { code, out } = await run(["--help"], {});
   expect(code).toBe(0);

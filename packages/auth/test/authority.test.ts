@@ -203,9 +203,32 @@ describe("bootstrap", () => {
     await authority.admit(told(key), new Set<Scope>(["admin"]));
     expect(await authority.bootstrapToken()).toBeNull();
     expect(await outcome(authority.bootstrap(token, await signed(authority, key)))).toBe("unauthenticated");
+    await authority.admit(told(generateKey("ed25519")), new Set<Scope>(["admin"]));
     await authority.admit({ id: keyId(key) }, READ);
     clock.time += 10 * MINUTE;
     expect(await authority.bootstrapToken()).toBeNull();
+  });
+
+  it("the last admin stays one, however two take it from each other", async () => {
+    const { server } = await world();
+    const authority = await server();
+    const keys = [generateKey("ed25519"), generateKey("ed25519")];
+    const admin = new Set<Scope>(["admin"]);
+    const owners: string[] = [];
+    for (const key of keys) owners.push((await authority.admit(told(key), admin)).owner);
+    const took = await Promise.all(owners.map((owner) => outcome(authority.setScopes(owner, READ))));
+    expect(took).toContain("conflict");
+    const left = (await authority.accounts({ limit: 10 })).items.filter(({ scopes }) =>
+      scopes.includes("admin"),
+    );
+    expect(left.length).toBeGreaterThan(0);
+    for (const { owner } of left.slice(1)) await authority.setScopes(owner, READ);
+    const [last] = left.map(({ owner }) => owner);
+    expect(await outcome(authority.setScopes(last ?? "", READ))).toBe("conflict");
+    expect(await outcome(authority.admit({ id: last ?? "" }, READ))).toBe("conflict");
+    expect(await outcome(authority.setScopes(last ?? "", new Set<Scope>(["admin", "vm:read"])))).toBe(
+      "ok",
+    );
   });
 
   it("keeps no token in the database", async () => {

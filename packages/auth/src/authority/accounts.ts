@@ -1,7 +1,13 @@
 // Accounts and their keys. A key belongs to an account when both say so: `key-of` names the account, and the account lists
 // the key. What a crash leaves half done is therefore nobody's, and is completed or taken over by the next who comes.
 
-import { type Clock, type Documents, FormationError, type StoredDocument } from "@formation-mcp/contract";
+import {
+  type Clock,
+  type Documents,
+  FormationError,
+  LIMITS,
+  type StoredDocument,
+} from "@formation-mcp/contract";
 import { fromBase64Url } from "../keys/bytes.ts";
 import { checksumAddress } from "../keys/ethereum.ts";
 import { keyId as idOf } from "../keys/identity.ts";
@@ -43,6 +49,7 @@ export interface Accounts {
   list(page: { limit: number; cursor?: string | null }): Promise<{ items: Account[]; cursor: string | null }>;
   /** The key's account, made with these scopes if it has none. */
   open(key: KeyKnown, scopes: ReadonlySet<Scope>): Promise<Account>;
+  /** @throws FormationError `not_found`; `conflict` if no account would be admin any more. */
   setScopes(owner: string, scopes: ReadonlySet<Scope>): Promise<Account>;
   addKey(owner: string, key: KeyKnown): Promise<Account>;
   /** Keeps the public half of a key that was admitted by its thumbprint alone. */
@@ -131,7 +138,16 @@ export function accountsIn(documents: Documents, clock: Clock): Accounts {
       const page = await documents.list<Account>({ kind: "account", limit, cursor: cursor ?? null });
       return { items: page.items.map((item: StoredDocument<Account>) => item.doc), cursor: page.cursor };
     },
-    setScopes: (owner, scopes) => change(owner, (account) => ({ ...account, scopes: inOrder(scopes) })),
+    setScopes: async (owner, scopes) => {
+      const before = await get(owner);
+      const loses = before?.scopes.includes("admin") === true && !scopes.has("admin");
+      if (loses && !(await isAnotherAdmin(documents, owner))) throw lastAdmin();
+      const changed = await change(owner, (account) => ({ ...account, scopes: inOrder(scopes) }));
+      if (!loses || (await isAnotherAdmin(documents, owner))) return changed;
+      // The other one lost it at the same time.
+      await change(owner, (account) => ({ ...account, scopes: before.scopes }));
+      throw lastAdmin();
+    },
     addKey: async (owner, key) => {
       const account = await get(owner);
       if (!account) throw noAccount();
@@ -224,6 +240,26 @@ export function inOrder(scopes: ReadonlySet<Scope>): Scope[] {
 
 export function isConflict(error: unknown): boolean {
   return error instanceof FormationError && error.code === "conflict";
+}
+
+async function isAnotherAdmin(documents: Documents, owner: string): Promise<boolean> {
+  for (let cursor: string | null = null; ; ) {
+    const page: { items: StoredDocument<Account>[]; cursor: string | null } = await documents.list<Account>({
+      kind: "account",
+      limit: LIMITS.pageSize,
+      cursor,
+    });
+    if (page.items.some(({ doc }) => doc.owner !== owner && doc.scopes.includes("admin"))) return true;
+    if (page.cursor === null) return false;
+    cursor = page.cursor;
+  }
+}
+
+function lastAdmin(): FormationError {
+  return new FormationError("conflict", "This is the last account that is admin.", {
+    remedy: "Make another account admin first.",
+    field: "scopes",
+  });
 }
 
 function has(account: Account, keyId: string): boolean {

@@ -148,7 +148,7 @@ export interface Authority {
   ): Promise<Account>;
   /**
    * Changes what an account may do, whatever keys it has by now: its first key may have left it, for another account too.
-   * @throws FormationError `not_found`
+   * @throws FormationError `not_found`; `conflict` if no account would be admin any more
    */
   setScopes(owner: string, scopes: ReadonlySet<Scope>): Promise<Account>;
   /** Lets another key into an account. It says so itself: with a signed challenge, which is used up. */

@@ -2,6 +2,7 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import { type Context, Hono } from "hono";
+import { UNAVAILABLE_SECONDS } from "../rest/replies.ts";
 import { restRoutes } from "../rest/routes.ts";
 import { BASIC_SCOPES } from "./challenge.ts";
 import type { Env, GatewayDeps } from "./deps.ts";
@@ -51,7 +52,8 @@ export function routes(deps: GatewayDeps, mcp: McpDoor, metrics: Metrics) {
   app.get("/health/live", (c) => c.json({ status: "ok" }));
   app.get("/health/ready", async (c) => {
     const { ready: is, parts } = await ready();
-    return c.json({ status: is ? "ok" : "unavailable", parts }, is ? 200 : 503);
+    if (is) return c.json({ status: "ok", parts });
+    return c.json({ status: "unavailable", parts }, 503, { "retry-after": String(UNAVAILABLE_SECONDS) });
   });
   app.get("/metrics", async (c) => {
     const refused = await mayRead(deps, c as unknown as Context<Env>, c.env.visit.arrival);

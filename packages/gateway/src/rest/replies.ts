@@ -6,7 +6,7 @@ import { BASIC_SCOPES, challengeHeader } from "../http/challenge.ts";
 import type { GatewayDeps } from "../http/deps.ts";
 import { statusOf } from "../http/errors.ts";
 
-const UNAVAILABLE_SECONDS = 5;
+export const UNAVAILABLE_SECONDS = 5;
 
 const HEADERS = {
   "content-type": "application/json; charset=utf-8",

@@ -40,6 +40,7 @@ test("it is ready when every part works, and names the part that does not, witho
     await using door = await openDoor({ parts: broken });
     const response = await door.ask("/health/ready");
     expect(response.status, name).toBe(503);
+    expect(Number(response.headers.get("retry-after")), name).toBeGreaterThan(0);
     const text = await response.text();
     expect(JSON.parse(text)).toMatchObject({ status: "unavailable", parts: { [name]: "failed" } });
     expect(text).not.toContain("secret.db");
