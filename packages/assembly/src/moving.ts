@@ -61,7 +61,8 @@ export async function exportAll(
 }
 
 /**
- * Reads what {@link exportAll} wrote into the configured drivers, whose records must be empty.
+ * Reads what {@link exportAll} wrote into the configured drivers, whose records must be empty, or what an import left that was
+ * killed: it is begun anew.
  * @throws FormationError `conflict` if there are records already, `invalid` for what is no export or was changed.
  */
 export async function importAll(
@@ -69,28 +70,36 @@ export async function importAll(
   from: string,
   logger: Logger,
 ): Promise<Moved> {
-  const records = await openRecords(serverRecords(configuration, openLayout(configuration.stateDir), logger));
+  const records = await openRecords({
+    ...serverRecords(configuration, openLayout(configuration.stateDir), logger),
+    imports: true,
+  });
   try {
-    const moved: Moved = { records: 0, blobs: 0, logs: 0 };
-    // Blobs first: no record ever names one that is not there.
-    for (const name of await readdir(join(from, "blobs"))) {
-      if (!DIGEST.test(name)) throw new FormationError("invalid", `blobs/${name} is no part of an export.`);
-      const expected: Digest = `sha256:${name}`;
-      await records.artifacts.put(createReadStream(join(from, "blobs", name)), {
-        maxBytes: BLOB_BYTES,
-        expected,
-      });
-      moved.blobs++;
-    }
     const { importStore } = await import("@formation-mcp/operations/postgres");
-    await importStore(records.store, counted(readLines(join(from, "records.ndjson")), moved));
-    for (const file of await readdir(join(from, "logs"))) {
-      await appendLines(records.artifacts, file.replace(/\.ndjson$/, ""), join(from, "logs", file));
-      moved.logs++;
-    }
+    const moved: Moved = { records: 0, blobs: 0, logs: 0 };
+    const lines = counted(readLines(join(from, "records.ndjson")), moved);
+    // Records last: none ever names what is not there.
+    await importStore(records.store, lines, () => importArtifacts(records.artifacts, from, moved));
     return moved;
   } finally {
     await records.close();
+  }
+}
+
+async function importArtifacts(artifacts: Artifacts, from: string, moved: Moved): Promise<void> {
+  for (const name of await readdir(join(from, "blobs"))) {
+    if (!DIGEST.test(name)) throw new FormationError("invalid", `blobs/${name} is no part of an export.`);
+    const expected: Digest = `sha256:${name}`;
+    const content = createReadStream(join(from, "blobs", name));
+    await artifacts.put(content, { maxBytes: BLOB_BYTES, expected });
+    moved.blobs++;
+  }
+  for (const file of await readdir(join(from, "logs"))) {
+    const name = file.replace(/\.ndjson$/, "");
+    // An import that was killed may have left some of it.
+    await artifacts.removeLog(name);
+    await appendLines(artifacts, name, join(from, "logs", file));
+    moved.logs++;
   }
 }
 

@@ -2,7 +2,7 @@
 // PostgreSQL and NATS with one connection for both of its drivers. A library loads only where its driver is chosen.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
-import type { Logger } from "@formation-mcp/contract";
+import { FormationError, type Logger } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import type { NatsConnection } from "@formation-mcp/os/nats";
 import type { NodeIdentity } from "@formation-mcp/pack-manager";
@@ -36,6 +36,8 @@ export interface OpenRecordsOptions {
   name: string;
   /** Servers make what is missing in NATS; workers may not. */
   role: NatsRole;
+  /** Whether it is imported into: then also what a killed import left is opened. */
+  imports?: boolean;
   /** What the local copies of shared artifacts may take, in bytes. */
   cacheBytes?: number;
 }
@@ -115,14 +117,19 @@ async function openLocalArtifacts(layout: Layout, logger: Logger): Promise<Artif
   return openDirectoryArtifacts({ path: layout.artifacts, logger });
 }
 
-async function openPostgres({ shared, logger }: OpenRecordsOptions): Promise<Store> {
+async function openPostgres({ shared, logger, imports }: OpenRecordsOptions): Promise<Store> {
   const database = shared.database as NonNullable<SharedConfiguration["database"]>;
-  const { openPostgresStore } = await import("@formation-mcp/operations/postgres");
-  return openPostgresStore({
+  const { isHalfImported, openPostgresStore } = await import("@formation-mcp/operations/postgres");
+  const store = await openPostgresStore({
     url: databaseUrl(database),
     poolSize: database.poolSize,
     migrate: false,
     logger,
+  });
+  if (imports || !(await isHalfImported(store))) return store;
+  await store.close();
+  throw new FormationError("unavailable", "An import into this database was not finished.", {
+    remedy: "Wait for it; if it was killed, run formation-mcp-http import once more: it begins anew.",
   });
 }
 

@@ -12,7 +12,7 @@ import { queries } from "./script.ts";
 import { storeOver } from "./store.ts";
 
 export { grantWorker, migratePostgres, type PostgresOptions } from "./postgres-admin.ts";
-export { exportStore, importStore } from "./transfer.ts";
+export { exportStore, importStore, isHalfImported } from "./transfer.ts";
 
 export interface PostgresStoreOptions {
   /** `postgres://role@host:port/database`, with `?sslmode=verify-full&sslrootcert=…` for TLS. */

@@ -2,7 +2,7 @@
 // end that says how many there are, so that half a file is never taken for a whole one.
 
 import { FormationError } from "@formation-mcp/contract";
-import { type CompiledQuery, sql } from "kysely";
+import { sql } from "kysely";
 import { SCHEMA_VERSION } from "./migrations.ts";
 import type { Store } from "./port.ts";
 import type { Tables } from "./schema.ts";
@@ -32,6 +32,8 @@ type Row = Record<string, string | number | null>;
 const NAMES = Object.keys(TABLES) as Table[];
 
 const FORMAT = "formation-store 1";
+/** The key in `meta` that is there while an import runs. */
+const IMPORTS = "import";
 /** Rows that are read or written at once: with all their columns fewer parameters than any database refuses. */
 const BATCH = 500;
 
@@ -63,22 +65,34 @@ export async function* exportStore(store: Store): AsyncGenerator<string, void, u
 }
 
 /**
- * Writes what {@link exportStore} read into an empty store. If that fails nothing is left of it, unless this process is killed:
- * then the store refuses to be imported into, and is to be dropped.
+ * Writes what {@link exportStore} read into an empty store. If that fails nothing is left of it; if this process is killed, the
+ * next import removes what there is and begins anew, and until then {@link isHalfImported}.
+ * @param first what is to be done before, once it is sure that the store may be imported into.
  * @returns how many rows there are in all.
  * @throws FormationError `conflict` if the store is not empty, `invalid` if the lines are not a whole export of this version.
  */
-export async function importStore(store: Store, lines: AsyncIterable<string>): Promise<number> {
+export async function importStore(
+  store: Store,
+  lines: AsyncIterable<string>,
+  first: () => Promise<void> = async () => {},
+): Promise<number> {
   const runner = runnerOf(store);
-  await runner.write(refuseUnlessEmpty);
+  await runner.write(begin);
   try {
+    await first();
     const written = await writeAll(runner, lines);
     await runner.numberOn?.();
+    await runner.write(finish);
     return written;
   } catch (error) {
-    await clear(runner);
+    await runner.write(clear);
     throw error;
   }
+}
+
+/** Whether an import into this store was killed: what is in it is not whole. */
+export async function isHalfImported(store: Store): Promise<boolean> {
+  return await runnerOf(store).read(isBegun);
 }
 
 async function writeAll(runner: Runner, lines: AsyncIterable<string>): Promise<number> {
@@ -168,9 +182,22 @@ function* refuseUnlessEmpty(q: Query): Script<void> {
   }
 }
 
-async function clear(runner: Runner): Promise<void> {
-  const statements = (q: Query): CompiledQuery[] => NAMES.map((table) => q.db.deleteFrom(table).compile());
-  await runner.write(function* (q): Script<void> {
-    for (const statement of statements(q)) yield statement;
-  });
+/** Says in the database that an import runs. Who finds that already finds what a killed one left. */
+function* begin(q: Query): Script<void> {
+  if (yield* isBegun(q)) yield* clear(q);
+  else yield* refuseUnlessEmpty(q);
+  yield* count(q.db.insertInto("meta").values({ key: IMPORTS, value: "begun" }));
+}
+
+function* isBegun(q: Query): Script<boolean> {
+  return (yield* first(q.db.selectFrom("meta").select("value").where("key", "=", IMPORTS))) !== undefined;
+}
+
+function* finish(q: Query): Script<void> {
+  yield* count(q.db.deleteFrom("meta").where("key", "=", IMPORTS));
+}
+
+function* clear(q: Query): Script<void> {
+  for (const table of NAMES) yield* count(q.db.deleteFrom(table));
+  yield* finish(q);
 }

@@ -1,7 +1,12 @@
 import type { Clock } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import { anySteps, playHistory, testClock, world } from "@formation-mcp/operations/conformance";
-import { exportStore, importStore, openPostgresStore } from "@formation-mcp/operations/postgres";
+import {
+  exportStore,
+  importStore,
+  isHalfImported,
+  openPostgresStore,
+} from "@formation-mcp/operations/postgres";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { startPostgres, type TestPostgres } from "@formation-mcp/operations/testing";
 import fc from "fast-check";
@@ -148,5 +153,29 @@ it("an export while somebody writes is refused at its end", async () => {
       for await (const _ of exportStore(store)) await store.submit(buildRequest());
     };
     await expect(reading()).rejects.toMatchObject({ code: "conflict" });
+  }
+});
+
+it("an import that was killed is told, and the next one begins anew", async () => {
+  for (const store of [await sqlite(), await postgresql()]) {
+    const old = await sqlite();
+    for (let i = 0; i < 3; i++) await old.submit(buildRequest());
+    const lines = await linesOf(old);
+    let stopped = false;
+    const killed = async function* () {
+      yield* lines.slice(0, -2);
+      stopped = true;
+      await new Promise(() => {});
+    };
+    void importStore(store, killed());
+    await expect.poll(() => stopped).toBe(true);
+    expect(await isHalfImported(store)).toBe(true);
+    let did = 0;
+    const first = async () => void did++;
+    expect(await importStore(store, from(lines), first)).toBe(lines.length - 2);
+    expect([did, await isHalfImported(store)]).toEqual([1, false]);
+    expect(sorted(await linesOf(store))).toEqual(sorted(lines));
+    await expect(importStore(store, from(lines), first)).rejects.toMatchObject({ code: "conflict" });
+    expect(did).toBe(1);
   }
 });
