@@ -1,8 +1,9 @@
 // The queue of the simulation: the embedded one, with a network before it that loses, doubles, delays and reorders what
-// is sent, and hands messages to processes that may be dead, paused or cut off.
+// is sent, and hands messages to processes that may be dead, paused or cut off. Events are stored nowhere, as where there is
+// a network between processes: they are the bus's own.
 
-import type { ChangeEvent, WakeMessage } from "@formation-mcp/contract";
-import { FormationError, SUBJECTS } from "@formation-mcp/contract";
+import type { ChangeEvent, Id, WakeMessage } from "@formation-mcp/contract";
+import { ALL_NODES, FormationError, SUBJECTS } from "@formation-mcp/contract";
 import type { Consumer, Queue } from "@formation-mcp/queue";
 import type { Chance } from "./chance.ts";
 import { cancel, later, NOWHERE, pause, within } from "./time.ts";
@@ -19,6 +20,8 @@ interface Taker {
 
 interface Listener {
   link: Link;
+  /** Whose worker it is; a server hears all. */
+  node: Id<"node"> | undefined;
   tell: (event: ChangeEvent) => void;
 }
 
@@ -39,14 +42,13 @@ export interface Bus {
 
 /** One subject in the place of each node's: hundreds of them are no load that the embedded queue is made for. */
 const CONTROL = "vm.control.any";
-/** So many processes hear an event. */
-const HEARERS = 60;
 /** A message that nobody acknowledged comes again after this. */
 const ACK_MS = 10_000;
 
 export async function openBus(queue: Queue, truth: Truth, chance: Chance): Promise<Bus> {
   const takers = new Map<string, Taker[]>();
-  const listeners = new Set<Listener>();
+  /** By the node, the servers' under `undefined`. */
+  const listeners = new Map<Id<"node"> | undefined, Set<Listener>>();
   const routes = new Map<string, string>();
   const troubles: Troubles = { lost: 0, doubled: 0, late: 0, lateMs: 20_000 };
 
@@ -71,22 +73,24 @@ export async function openBus(queue: Queue, truth: Truth, chance: Chance): Promi
     await taken.finally(() => void taker.busy--);
   };
   const spread = (event: ChangeEvent) => {
-    // Events may be lost: in a large fleet most are for most, which spares us the time that hearing them takes.
-    const lost = event.wanted ? troubles.lost : Math.max(troubles.lost, 1 - HEARERS / listeners.size);
     const wait = chance.happens(troubles.late) ? chance.between(1, troubles.lateMs) : chance.between(0.2, 3);
+    const whose = event.for === undefined ? [undefined] : [undefined, event.for];
     later(wait, NOWHERE, () => {
-      for (const { link, tell } of listeners) {
-        const { place, cut } = link;
-        if (!place.alive || place.paused || cut.queue || (lost > 0 && chance.happens(lost))) continue;
-        within(place, () => tell(event));
+      for (const node of event.for === ALL_NODES ? listeners.keys() : (whose as Id<"node">[])) {
+        for (const listener of listeners.get(node) ?? []) hear(listener, event);
       }
     });
+  };
+  const hear = ({ link, tell }: Listener, event: ChangeEvent) => {
+    const { place, cut } = link;
+    if (!place.alive || place.paused || cut.queue) return;
+    if (troubles.lost > 0 && chance.happens(troubles.lost)) return truth.count("events lost");
+    within(place, () => tell(event));
   };
   await queue.consume([SUBJECTS.build, SUBJECTS.ship], { slots: 64 }, deliver);
   await queue.consume([CONTROL], { slots: 512 }, (message) =>
     deliver(message, routes.get(message.operation_id) ?? CONTROL),
   );
-  await queue.subscribe(spread);
 
   const publish = async (subject: string, id: string, message: WakeMessage) => {
     const control = subject.startsWith("vm.control.");
@@ -115,12 +119,13 @@ export async function openBus(queue: Queue, truth: Truth, chance: Chance): Promi
     },
     async emit(event) {
       if (link.cut.queue) return;
-      later(chance.between(0.1, 1), NOWHERE, () => void queue.emit(event));
+      spread(event);
     },
-    async subscribe(tell) {
-      const listener = { link, tell };
-      listeners.add(listener);
-      return { [Symbol.asyncDispose]: async () => void listeners.delete(listener) };
+    async subscribe(tell, node) {
+      const listener = { link, tell, node };
+      const there = listeners.get(node) ?? new Set();
+      listeners.set(node, there.add(listener));
+      return { [Symbol.asyncDispose]: async () => void there.delete(listener) };
     },
     deadLetters: (limit) => queue.deadLetters(limit),
     sweep: () => overWire(link, "queue", "sweep", () => queue.sweep()),
@@ -131,7 +136,8 @@ export async function openBus(queue: Queue, truth: Truth, chance: Chance): Promi
     troubles,
     forget(link) {
       drop(takers, (taker) => taker.link === link);
-      for (const listener of listeners) if (listener.link === link) listeners.delete(listener);
+      for (const there of listeners.values())
+        for (const listener of there) if (listener.link === link) there.delete(listener);
     },
   };
 }

@@ -2,6 +2,7 @@
 // chose.
 
 import { unlinkSync } from "node:fs";
+import { LIMITS } from "@formation-mcp/contract";
 import type { Bus } from "./bus.ts";
 import type { Chance } from "./chance.ts";
 import type { SimulatedNode, Surroundings } from "./nodes.ts";
@@ -24,14 +25,16 @@ export interface Victims extends Pick<Surroundings, "deadly" | "trouble"> {
 
 /** How often each fault comes to each node, in milliseconds. */
 const EVERY = {
-  killed: 900_000,
-  failed: 1_800_000,
-  paused: 1_200_000,
-  cutOff: 900_000,
-  clock: 1_800_000,
-  crash: 240_000,
+  killed: 300_000,
+  asked: 600_000,
+  failed: 900_000,
+  paused: 300_000,
+  cutOff: 300_000,
+  clock: 600_000,
+  crash: 180_000,
 };
-const LONGEST_SKEW_MS = 60_000;
+/** How far a clock is off at most: what the product allows another machine's. */
+export const LONGEST_SKEW_MS = LIMITS.clockSkewMs;
 
 export function unleash(victims: Victims, chance: Chance): Chaos {
   const { nodes, servers, bus, truth, deadly, trouble } = victims;
@@ -64,6 +67,7 @@ export function unleash(victims: Victims, chance: Chance): Chaos {
     await pause(chance.wait(30_000));
     node.start();
   });
+  on(EVERY.asked, "workers asked to leave", async (node) => node.leave(chance.wait(10_000)));
   on(EVERY.failed, "hosts without power", async (node) => {
     node.fail();
     await pause(chance.wait(120_000));
@@ -81,8 +85,12 @@ export function unleash(victims: Victims, chance: Chance): Chaos {
     await pause(chance.wait(40_000));
     for (const each of which) node.cut[each] = false;
   });
+  const skew = () => Math.round(chance.between(-LONGEST_SKEW_MS, LONGEST_SKEW_MS));
   on(EVERY.clock, "clocks set wrong", async (node) => {
-    node.skewMs = Math.round(chance.between(-LONGEST_SKEW_MS, LONGEST_SKEW_MS));
+    node.skewMs = skew();
+  });
+  again(120_000, "servers' clocks set wrong", async () => {
+    chance.pick(servers).skewMs = skew();
   });
   on(EVERY.crash, "guests crashed", async ({ host }) => {
     const alive = [...host.machines].filter(([, { state }]) => state === "running");
@@ -119,12 +127,14 @@ export function unleash(victims: Victims, chance: Chance): Chaos {
         node.cut.store = false;
         node.cut.queue = false;
         node.skewMs = 0;
+        node.fenced = false;
         node.resume();
         node.boot();
         node.start();
       }
       for (const server of servers) {
         server.cut.store = false;
+        server.skewMs = 0;
         server.start();
       }
     },

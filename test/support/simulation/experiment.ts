@@ -9,13 +9,15 @@ import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { openBus } from "./bus.ts";
 import { type Chance, chance } from "./chance.ts";
-import { unleash } from "./chaos.ts";
+import { LONGEST_SKEW_MS, unleash } from "./chaos.ts";
+import { installFiles } from "./files.ts";
 import { memoryArtifacts } from "./foundry.ts";
 import { SimulatedNode, type Surroundings } from "./nodes.ts";
+import { operate } from "./operators.ts";
 import { SimulatedServer } from "./servers.ts";
 import { elapsed, install, later, NOWHERE, passUntil, pause, realNow, trueTime, within } from "./time.ts";
 import { truth as newTruth, type Truth } from "./truth.ts";
-import { type Crowd, User } from "./users.ts";
+import { type Crowd, User, ZONES } from "./users.ts";
 import { disagreements, judge, unfinished } from "./verdict.ts";
 import { watched } from "./watch.ts";
 
@@ -28,20 +30,27 @@ export interface Size {
 export interface Report extends Size {
   offences: string[];
   counts: Record<string, number>;
+  /** How far clocks were off at most, in milliseconds. */
+  skewMs: number;
   virtualSeconds: number;
   seconds: number;
+  /** Seconds of one processor. */
+  cpuSeconds: number;
 }
 
 const SERVERS = 4;
 /** How long records and reality may differ after everything was put right: a reconciling, a sweep, a lease. */
 const SETTLED_MS = 20 * 60_000;
 /** After this, what still waits for room is called off by its owners. */
-const PATIENCE_MS = 8 * 60_000;
+const PATIENCE_MS = 3 * 60_000;
 
 export async function experiment(size: Size, progress: (line: string) => void = () => {}): Promise<Report> {
   const began = realNow();
   const random = chance(size.seed);
   install(random.branch("anything").next);
+  installFiles();
+  // What is loaded when it is needed comes at no moment that could be replayed.
+  await import("@formation-mcp/artifacts/context");
   const truth = newTruth();
   const directory = mkdtempSync(join(tmpdir(), "simulation-"));
   try {
@@ -53,8 +62,10 @@ export async function experiment(size: Size, progress: (line: string) => void = 
     ...size,
     offences: truth.offences,
     counts: Object.fromEntries([...truth.counts].sort()),
+    skewMs: LONGEST_SKEW_MS,
     virtualSeconds: Math.round(elapsed() / 1000),
     seconds: Math.round((realNow() - began) / 1000),
+    cpuSeconds: Math.round((process.cpuUsage().user + process.cpuUsage().system) / 1e6),
   };
 }
 
@@ -78,7 +89,7 @@ async function play(
     memory_mb: 8192,
     disk_gb: 80,
     builds: 4,
-    operations_per_minute: 60,
+    operations_per_minute: 120,
   };
   const real = await openSqliteStore({ path: ":memory:", clock });
   const { store, ledger } = watched(real, truth, quota);
@@ -88,7 +99,7 @@ async function play(
   const trouble = { lost: 0, late: 0, lateMs: 0 };
   const given: Omit<Surroundings, "bus"> = {
     store,
-    artifacts: memoryArtifacts(),
+    artifacts: memoryArtifacts(truth),
     truth,
     logger,
     deadly,
@@ -109,7 +120,13 @@ async function play(
       memory_mb: 1024 * own.whole(3, 8),
       disk_gb: own.whole(30, 90),
     };
-    return new SimulatedNode(`node-${at}`, capacity, { zone: `z${at % 3}` }, surroundings, own);
+    return new SimulatedNode(
+      `node-${at}`,
+      capacity,
+      { zone: ZONES[at % ZONES.length] as string },
+      surroundings,
+      own,
+    );
   });
   bus.current = await openBus(queue, truth, random.branch("bus"));
   const servers = Array.from(
@@ -124,14 +141,13 @@ async function play(
   for (const server of servers) server.start();
   for (const node of nodes) later(random.between(0, 5000), NOWHERE, () => node.start());
 
-  watchOver(nodes, truth);
-
   let over = false;
   const crowd: Crowd = {
     servers,
     truth,
     accepted: new Set(),
-    thinkMs: 4000,
+    nodes: nodes.map(({ name }) => name),
+    thinkMs: 500,
     instances: 9,
     isOver: () => over || ledger.operations.size >= size.operations || truth.offences.length > 0,
   };
@@ -147,8 +163,10 @@ async function play(
       { ...surroundings, bus: surroundings.bus, nodes, servers, queuePath },
       random.branch("chaos"),
     );
+    const operated = operate({ nodes, servers, truth, isOver: crowd.isOver }, random.branch("operators"));
     await Promise.all(users.map((user) => user.live()));
     over = true;
+    await operated;
     if (truth.offences.length > 0) return;
     progress(`put right at ${(elapsed() / 1000).toFixed(0)} s`);
     await chaos.end();
@@ -198,19 +216,4 @@ async function play(
   for (const about of new Set(named.map((name) => truth.instanceOf(`${name}.1`) ?? name))) {
     for (const line of truth.history(about)) progress(`${about}: ${line}`);
   }
-}
-
-/** Sees for how long each node has been well, and looks for what two that are well both run. */
-function watchOver(nodes: SimulatedNode[], truth: Truth): void {
-  const since = new Map<string, number>();
-  truth.wellFor = (host) => elapsed() - (since.get(host) ?? elapsed());
-  within(NOWHERE, () => {
-    setInterval(() => {
-      for (const { name, well } of nodes) {
-        if (!well) since.delete(name);
-        else if (!since.has(name)) since.set(name, elapsed());
-      }
-      truth.lookForDoubled();
-    }, 500);
-  });
 }

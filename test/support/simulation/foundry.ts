@@ -2,10 +2,12 @@
 
 import { createHash } from "node:crypto";
 import type { Artifacts, Digest } from "@formation-mcp/artifacts";
-import type { Builder } from "@formation-mcp/builder";
+import type { Builder, BuildRequest } from "@formation-mcp/builder";
 import { FormationError } from "@formation-mcp/contract";
+import { contentOf } from "./files.ts";
 import type { Host, Mishap } from "./host.ts";
-import { pause } from "./time.ts";
+import { elapsed, pause } from "./time.ts";
+import type { Truth } from "./truth.ts";
 
 export function builderOn(host: Host, mishap: Mishap): Builder {
   const { chance, images, truth } = host;
@@ -18,6 +20,7 @@ export function builderOn(host: Host, mishap: Mishap): Builder {
           ? { vcpus: limits.vcpus, memory_mb: limits.memory_mb, disk_gb: 0 }
           : { vcpus: 0, memory_mb: 0, disk_gb: 0 };
       await mishap("before build");
+      const context = contextOf(request, truth);
       truth.take(host.load, needs, 1, `${id} is built`);
       host.building.set(id, needs);
       try {
@@ -38,7 +41,9 @@ export function builderOn(host: Host, mishap: Mishap): Builder {
       } finally {
         if (host.building.delete(id)) truth.take(host.load, needs, -1, `${id} is over`);
       }
-      const digest = `sha256:${createHash("sha256").update(JSON.stringify(formfile)).digest("hex")}`;
+      const digest = `sha256:${createHash("sha256")
+        .update(JSON.stringify([formfile, context]))
+        .digest("hex")}`;
       images.add(digest);
       return {
         digest,
@@ -82,9 +87,18 @@ export function builderOn(host: Host, mishap: Mishap): Builder {
   };
 }
 
-/** Artifacts that all processes share; nothing that is tried here depends on their bytes. */
-export function memoryArtifacts(): Artifacts {
-  const blobs = new Map<Digest, Uint8Array>();
+/** What a build's context holds: each file that is included says the build's name. */
+function contextOf({ formfile, contextDir, id }: BuildRequest, truth: Truth): (string | undefined)[] {
+  const context = formfile.include.map((name) => contentOf(`${contextDir}/${name}`));
+  if (context.length > 0) truth.count("contexts unpacked");
+  if (context.some((content) => content !== formfile.name))
+    truth.offence(`${id} was given the context ${JSON.stringify(context)}`);
+  return context;
+}
+
+/** Artifacts that all processes share; nothing else that is tried here depends on their bytes. */
+export function memoryArtifacts(truth: Truth): Artifacts {
+  const blobs = new Map<Digest, { bytes: Uint8Array; at: number }>();
   const logs = new Map<string, number>();
   return {
     shared: true,
@@ -93,21 +107,32 @@ export function memoryArtifacts(): Artifacts {
       for await (const part of content) parts.push(part);
       const bytes = Buffer.concat(parts);
       const digest: Digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
-      blobs.set(digest, bytes);
+      blobs.set(digest, { bytes, at: elapsed() });
       return { digest, bytes: bytes.length };
     },
     async get(digest) {
-      const bytes = blobs.get(digest);
-      if (!bytes) throw new FormationError("not_found", "There is no such blob.");
+      const blob = blobs.get(digest);
+      if (!blob) throw new FormationError("not_found", "There is no such blob.");
       return (async function* () {
-        yield bytes;
+        yield blob.bytes;
       })();
     },
     stat: async (digest) => {
-      const bytes = blobs.get(digest);
-      return bytes ? { digest, bytes: bytes.length } : null;
+      const blob = blobs.get(digest);
+      return blob ? { digest, bytes: blob.bytes.length } : null;
     },
-    collect: async () => 0,
+    async collect(roots, keptMs) {
+      const named = new Set<string>();
+      for await (const root of roots) named.add(root);
+      let gone = 0;
+      for (const [digest, { at }] of blobs) {
+        if (named.has(digest) || elapsed() - at < keptMs) continue;
+        blobs.delete(digest);
+        gone++;
+      }
+      truth.count("artifacts collected", gone);
+      return gone;
+    },
     appendLog: async (name, lines) => void logs.set(name, (logs.get(name) ?? 0) + lines.length),
     readLog: async () => ({ lines: [], cursor: "0", more: false }),
     removeLog: async (name) => void logs.delete(name),

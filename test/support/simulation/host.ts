@@ -16,8 +16,14 @@ interface Machine {
   exitCode: number | null;
   exit: MachineStatus["exit"];
   boots: number;
+  leash: Leash | null;
   /** Called when it is removed. */
   readonly gone: Set<() => void>;
+}
+
+/** What ends a machine's process by itself, unless somebody prolongs it, at a virtual time; null: never. */
+interface Leash {
+  until: number | null;
 }
 
 export class Host {
@@ -47,8 +53,9 @@ export class Host {
     }
   }
 
-  begin(id: string, machine: Machine): void {
+  begin(id: string, machine: Machine, leash: Leash | null): void {
     machine.state = "running";
+    machine.leash = leash;
     machine.startedAt = null;
     machine.listening = false;
     machine.exitCode = null;
@@ -58,6 +65,7 @@ export class Host {
     this.truth.started(this.load, id);
     const boot = machine.boots;
     const still = () => machine.boots === boot && machine.state === "running";
+    if (leash !== null) this.#hold(id, machine, leash);
     // What a guest does is its own: it goes on whatever becomes of the worker.
     const fate = (hash(`${id} ${boot}`) % 1000) / 1000;
     within(this.power, () => {
@@ -71,9 +79,21 @@ export class Host {
     });
   }
 
+  /** Ends a machine when its leash does, whatever becomes of the worker. */
+  #hold(id: string, machine: Machine, leash: Leash): void {
+    if (leash.until === null) return;
+    later(leash.until - elapsed(), this.power, () => {
+      if (leash.until === null || machine.leash !== leash) return;
+      if (leash.until > elapsed()) return this.#hold(id, machine, leash);
+      this.truth.count("machines ended by their leash");
+      this.end(id, machine, "killed", null);
+    });
+  }
+
   end(id: string, machine: Machine, reason: "guest-shutdown" | "stopped" | "killed", code: number | null) {
     if (machine.state !== "running" && machine.state !== "paused") return;
     machine.state = "stopped";
+    machine.leash = null;
     machine.listening = false;
     machine.exitCode = reason === "guest-shutdown" ? code : null;
     machine.exit = { reason, code };
@@ -147,6 +167,8 @@ export type Mishap = (step: string) => Promise<void>;
 export function hypervisorOn(host: Host, where: Place, mishap: Mishap): Hypervisor {
   const { chance } = host;
   const queues = new Map<string, Promise<unknown>>();
+  /** What prolongs or releases holds for a start that is under way. */
+  const starting = new Map<string, Leash>();
   /** One call about a machine after the other. */
   const alone = <T>(id: string, what: string, action: () => Promise<T>): Promise<T> => {
     const run = async () => {
@@ -172,20 +194,36 @@ export function hypervisorOn(host: Host, where: Place, mishap: Mishap): Hypervis
         if (chance.happens(0.005)) throw new FormationError("unavailable", "The disk could not be made.");
         const disk_gb = Number(spec.disk.split(" ").at(-1));
         host.truth.take(host.load, { disk_gb }, 1, `${spec.id} is made`);
-        const still = { startedAt: null, listening: false, exitCode: null, exit: null };
+        const still = { startedAt: null, listening: false, exitCode: null, exit: null, leash: null };
         host.machines.set(spec.id, { spec, disk_gb, state: "created", boots: 0, gone: new Set(), ...still });
       }),
-    start: (id, { signal, onStep }) =>
-      alone(id, "start", async () => {
+    async start(id, { signal, onStep, leashMs }) {
+      const leash = leashMs === undefined ? null : { until: elapsed() + leashMs };
+      if (leash) starting.set(id, leash);
+      return alone(id, "start", async () => {
         const machine = there(id);
         onStep?.("boot", "Booting.");
         if (machine.state === "running" || machine.state === "paused") return host.status(id);
         await pause(chance.between(5, 200));
         signal.throwIfAborted();
         if (chance.happens(0.01)) throw new FormationError("unavailable", "The machine did not start.");
-        host.begin(id, machine);
+        // Whoever was paused here for too long starts nothing any more.
+        if (leash?.until && leash.until <= elapsed())
+          throw new FormationError("cancelled", "The machine was not started: its time is over.");
+        host.begin(id, machine, leash);
         return host.status(id);
-      }),
+      }).finally(() => starting.delete(id));
+    },
+    async prolong(id, leashMs) {
+      await mishap("before prolong");
+      for (const leash of [starting.get(id), host.machines.get(id)?.leash])
+        if (leash?.until) leash.until = elapsed() + leashMs;
+    },
+    async release(id) {
+      await mishap("before release");
+      for (const leash of [starting.get(id), host.machines.get(id)?.leash]) if (leash) leash.until = null;
+      await mishap("after release");
+    },
     async waitLive(id, { signal, timeoutMs }) {
       const end = elapsed() + timeoutMs;
       for (;;) {

@@ -7,19 +7,10 @@ import type { Store } from "@formation-mcp/operations";
 import { createWorker, type Worker } from "@formation-mcp/pack-manager";
 import type { Bus } from "./bus.ts";
 import type { Chance } from "./chance.ts";
+import { SCRATCH } from "./files.ts";
 import { builderOn } from "./foundry.ts";
 import { Host, hypervisorOn } from "./host.ts";
-import {
-  elapsed,
-  later,
-  NOWHERE,
-  type Place,
-  placeNamed,
-  resume,
-  SCRATCH,
-  trueTime,
-  within,
-} from "./time.ts";
+import { elapsed, later, NOWHERE, type Place, placeNamed, resume, trueTime, within } from "./time.ts";
 import type { Resources, Truth } from "./truth.ts";
 import { type Link, storeOver } from "./wire.ts";
 
@@ -34,6 +25,9 @@ export interface Surroundings {
   trouble: Link["trouble"];
 }
 
+/** For how long what nobody needs any more is kept: short, so that a day of it fits into an hour. */
+export const KEPT = { operationKeptMs: 600_000, unusedBuildKeptMs: 120_000, artifactKeptMs: 600_000 };
+
 const NEVER = new Promise<never>(() => {});
 
 export class SimulatedNode {
@@ -43,6 +37,10 @@ export class SimulatedNode {
   readonly cut = { store: false, queue: false };
   /** How far this node's clock is off, in milliseconds. */
   skewMs = 0;
+  /** How fast its monotonic clock runs: crystals differ by far less. */
+  readonly #rate: number;
+  /** An operator keeps it from coming back. */
+  fenced = false;
   worker: Worker | null = null;
   readonly #surroundings: Surroundings;
   readonly #chance: Chance;
@@ -63,6 +61,7 @@ export class SimulatedNode {
     this.#surroundings = given;
     this.#chance = chance;
     this.id = newId("node", { now: trueTime }, (count) => chance.bytes(count));
+    this.#rate = chance.between(0.999, 1.001);
     this.host = new Host(name, capacity, given.truth, chance.branch("host"));
   }
 
@@ -70,18 +69,9 @@ export class SimulatedNode {
     return this.#place?.alive === true;
   }
 
-  get paused(): boolean {
-    return this.#place?.paused === true;
-  }
-
-  /** Whether its worker can do its work now. */
-  get well(): boolean {
-    return this.running && !this.paused && !this.cut.store;
-  }
-
   /** Starts the worker's process; one that can't begin is started again by whoever watches it. */
   start(): void {
-    if (this.running || !this.host.power.alive) return;
+    if (this.running || this.fenced || !this.host.power.alive) return;
     const { store, bus, artifacts, logger, trouble } = this.#surroundings;
     const where = placeNamed(`${this.name} #${++this.#lives}`);
     const mishap = (step: string) => this.#mishap(where, step);
@@ -112,10 +102,10 @@ export class SimulatedNode {
           program: "1.0.0",
         },
         clock: { now: () => trueTime() + this.skewMs },
-        monotonic: elapsed,
+        monotonic: () => elapsed() * this.#rate,
         hostBootedAt: () => this.host.bootedAt + this.skewMs,
         logger,
-        settings: { operationKeptMs: 7 * 86_400_000 },
+        settings: KEPT,
       });
       this.worker = worker;
       worker.start().catch(() => this.#end(where, 3000));
@@ -125,6 +115,20 @@ export class SimulatedNode {
   /** Ends the worker's process as kill -9 does. Machines run on. */
   kill(): void {
     if (this.#place) this.#end(this.#place, null);
+  }
+
+  /** Asks the worker to end: it gives back what it can't finish in time. */
+  leave(limitMs: number): void {
+    const [where, worker] = [this.#place, this.worker];
+    if (!where?.alive || worker === null) return;
+    const left = async () => {
+      await worker.drain(limitMs);
+      await worker.stop();
+      this.#end(where, this.#chance.wait(10_000));
+    };
+    within(where, left).catch((error: Error) =>
+      this.host.truth.offence(`${where.name} left: ${error.stack}`),
+    );
   }
 
   pause(): void {
@@ -142,7 +146,7 @@ export class SimulatedNode {
   }
 
   boot(): void {
-    if (!this.host.power.alive) this.host.boot();
+    if (!this.host.power.alive && !this.fenced) this.host.boot();
   }
 
   async #mishap(where: Place, step: string): Promise<void> {

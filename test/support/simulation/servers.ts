@@ -4,21 +4,35 @@
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";
 import { FormationError, type Quota } from "@formation-mcp/contract";
-import { type Control, createControl, createQuotas } from "@formation-mcp/control";
+import {
+  type Control,
+  createControl,
+  createNodes,
+  createQuotas,
+  type Nodes,
+  startKeeper,
+} from "@formation-mcp/control";
 import type { Chance } from "./chance.ts";
-import type { Surroundings } from "./nodes.ts";
+import { KEPT, type Surroundings } from "./nodes.ts";
 import { cancel, later, NOWHERE, type Place, placeNamed, trueTime, within } from "./time.ts";
 import { type Link, storeOver } from "./wire.ts";
+
+/** What a server does for those who call it. */
+interface Doors {
+  control: Control;
+  nodes: Nodes;
+}
 
 export class SimulatedServer {
   readonly name: string;
   readonly cut = { store: false, queue: false };
+  /** How far this server's clock is off, in milliseconds. */
   skewMs = 0;
   readonly #surroundings: Surroundings & { artifacts: Artifacts; quota: Quota };
   readonly #chance: Chance;
   #place: Place | null = null;
   #link: Link | null = null;
-  #control: Control | null = null;
+  #doors: Doors | null = null;
   #lives = 0;
   readonly #open = new Set<() => void>();
 
@@ -46,9 +60,10 @@ export class SimulatedServer {
     this.#link = link;
     const clock = { now: () => trueTime() + this.skewMs };
     const wired = storeOver(store, link);
-    this.#control = createControl({
+    const queue = bus.reach(link);
+    const control = createControl({
       store: wired,
-      queue: bus.reach(link),
+      queue,
       artifacts,
       clock,
       logger,
@@ -56,6 +71,8 @@ export class SimulatedServer {
       quotas: createQuotas({ documents: wired.documents, defaults: quota, clock }),
       buildNeeds: { vcpus: 1, memory_mb: 1024, disk_gb: 1 },
     });
+    within(where, () => startKeeper({ store: wired, queue, artifacts, ...KEPT }));
+    this.#doors = { control, nodes: createNodes({ store: wired, queue, clock }) };
   }
 
   kill(): void {
@@ -68,6 +85,11 @@ export class SimulatedServer {
 
   /** Calls a tool. @throws Lost if there is no answer. */
   call(principal: Principal, tool: string, input: unknown): Promise<Record<string, unknown>> {
+    return this.reach(({ control }) => control.call(principal, tool, input));
+  }
+
+  /** Asks one of its doors for something. @throws Lost if there is no answer. */
+  reach<T>(ask: (doors: Doors) => Promise<T>): Promise<T> {
     const { trouble } = this.#surroundings;
     const lost = () => this.#chance.happens(trouble.lost);
     return new Promise((resolve, reject) => {
@@ -80,8 +102,8 @@ export class SimulatedServer {
       this.#open.add(lose);
       later(this.#chance.between(0.2, 2), NOWHERE, () => {
         const where = this.#place;
-        const control = this.#control;
-        if (!where?.alive || control === null || lost()) return lose();
+        const doors = this.#doors;
+        if (!where?.alive || doors === null || lost()) return lose();
         const answer = (act: () => void) =>
           later(this.#chance.between(0.2, 2), where, () => {
             if (lost()) return lose();
@@ -89,7 +111,7 @@ export class SimulatedServer {
             this.#open.delete(lose);
             act();
           });
-        within(where, () => control.call(principal, tool, input)).then(
+        within(where, () => ask(doors)).then(
           (result) => void answer(() => resolve(result)),
           (error: unknown) => void answer(() => reject(error)),
         );

@@ -3,8 +3,6 @@
 // fires once that is dead.
 
 import { AsyncLocalStorage } from "node:async_hooks";
-import fs from "node:fs";
-import fsPromises from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import timersPromises from "node:timers/promises";
 
@@ -22,8 +20,6 @@ export function placeNamed(name: string): Place {
 
 /** The place of what is no process: networks, databases, the experiment itself. */
 export const NOWHERE = placeNamed("nowhere");
-/** Where virtual files are: what the code under test makes there is forgotten at once. */
-export const SCRATCH = "/simulated";
 /** A moment in 2026, so that ids and times look like those of a real day. */
 const BEGIN = 1_790_000_000_000;
 /** So many timers at one moment are a loop that never lets time pass. */
@@ -118,8 +114,14 @@ export function cancel(timer: unknown): void {
   for (const each of kept) push(each);
 }
 
-/** Resolves when no promise of this process has anything left to do. */
-const drained = () => new Promise<void>((resolve) => realSetImmediate(resolve));
+/** So many steps are made between two turns of the real event loop. */
+const STEPS_A_TURN = 500;
+const turn = () => new Promise<void>((resolve) => realSetImmediate(resolve));
+/**
+ * Resolves when promises have nothing left to do: a tick comes when all of them have run. What such a tick begins itself may
+ * go on beside the next timer, the same way each time, for nothing here waits for the real world.
+ */
+const drained = () => new Promise<void>((resolve) => process.nextTick(resolve));
 
 /** Milliseconds since the experiment began. */
 export function elapsed(): number {
@@ -163,7 +165,7 @@ export function resume(where: Place): void {
 /** Lets time pass until the condition is true. @throws if nothing can happen any more, or time stands still. */
 export async function passUntil(done: () => boolean): Promise<void> {
   let still = 0;
-  while (!done()) {
+  for (let steps = 1; !done(); steps++) {
     const timer = pop();
     if (timer === undefined)
       throw new Error("Nothing is waited for any more, and the experiment is not over.");
@@ -186,7 +188,7 @@ export async function passUntil(done: () => boolean): Promise<void> {
       push(timer);
     }
     here.run(where, act);
-    await drained();
+    await (steps % STEPS_A_TURN === 0 ? turn() : drained());
   }
 }
 
@@ -205,17 +207,12 @@ export function install(random: () => number): void {
   });
   Date.now = trueTime;
   Math.random = random;
+  crypto.getRandomValues = <T extends ArrayBufferView | null>(array: T): T => {
+    if (array instanceof Uint8Array) for (let at = 0; at < array.length; at++) array[at] = random() * 256;
+    return array;
+  };
   Object.defineProperty(performance, "now", { value: () => now });
   Object.assign(timersPromises, { setTimeout: delay, setImmediate: () => delay(0) });
-  const { mkdir, readdir, rm } = fsPromises;
-  const virtual = (path: unknown) => typeof path === "string" && path.startsWith(SCRATCH);
-  Object.assign(fsPromises, {
-    mkdir: async (...given: Parameters<typeof mkdir>) => (virtual(given[0]) ? undefined : mkdir(...given)),
-    readdir: async (path: string) => (virtual(path) ? [] : readdir(path)),
-    rm: async (...given: Parameters<typeof rm>) => (virtual(given[0]) ? undefined : rm(...given)),
-  });
-  // Nobody else writes the queue's file, and what inotify would report comes at no moment that could be replayed.
-  Object.assign(fs, { watch: () => ({ close() {}, on() {} }) });
   syncBuiltinESMExports();
 }
 

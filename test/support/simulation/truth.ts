@@ -24,10 +24,6 @@ export interface Truth {
   deploymentOf(deployment: string, instance: string): void;
   started(load: Load, machine: string): void;
   ended(load: Load, machine: string): void;
-  /** Looks for instances that run twice although both nodes are well. */
-  lookForDoubled(): void;
-  /** For how long the worker of a host has been able to do its work, in milliseconds. */
-  wellFor: (host: string) => number;
   /** Takes resources of a host, or gives them back with a negative sign. */
   take(load: Load, what: Partial<Resources>, sign: 1 | -1, why: string): void;
   /** The instance of a machine. */
@@ -38,11 +34,6 @@ export interface Truth {
 }
 
 const NOTES = 80;
-/**
- * A worker that is dead, paused or cut off cannot end what its host runs. Once it has been well for so long (a lease and a
- * start), it has.
- */
-const WELL_MS = 60_000;
 
 export function truth(): Truth {
   const offences: string[] = [];
@@ -50,11 +41,6 @@ export function truth(): Truth {
   const instances = new Map<string, string>();
   const running = new Map<string, Map<string, string>>();
   const notes = new Map<string, string[]>();
-  const doubled = new Set<string>();
-  const tellDoubled = (instance: string) => {
-    const where = [...(running.get(instance) ?? [])].map(([id, host]) => `${id} on ${host}`);
-    self.offence(`${instance} is doubled: ${where.join(", ")}`);
-  };
   const self: Truth = {
     offences,
     counts,
@@ -71,22 +57,10 @@ export function truth(): Truth {
       running.set(instance, all);
       self.note(instance, `${machine} runs on ${load.host}`);
       self.count("machines started");
-      if (all.size > 1) {
-        self.count("machines left behind by silent workers");
-        doubled.add(instance);
-        // Whoever could look after the other machine has had the time to end it.
-        if ([...all].every(([id, host]) => id === machine || self.wellFor(host) >= WELL_MS))
-          tellDoubled(instance);
-      }
+      if (all.size === 1) return;
+      const where = [...all].map(([id, host]) => `${id} on ${host}`).join(", ");
+      self.offence(`${instance} is doubled: ${where}`);
     },
-    lookForDoubled() {
-      for (const instance of doubled) {
-        const all = running.get(instance);
-        if (!all || all.size < 2) doubled.delete(instance);
-        else if ([...all.values()].every((host) => self.wellFor(host) >= WELL_MS)) tellDoubled(instance);
-      }
-    },
-    wellFor: () => Number.POSITIVE_INFINITY,
     ended(load, machine) {
       const instance = self.instanceOf(machine) ?? "";
       running.get(instance)?.delete(machine);

@@ -13,6 +13,8 @@ export interface Crowd {
   truth: Truth;
   /** Ids of operations that somebody was told of. */
   accepted: Set<string>;
+  /** Names of nodes. */
+  nodes: string[];
   /** Milliseconds between two wishes of one user. */
   thinkMs: number;
   /** How many instances a user likes to have. */
@@ -21,6 +23,8 @@ export interface Crowd {
 }
 
 type Answer = Record<string, unknown>;
+/** Nodes are labelled with one of these. */
+export const ZONES = ["north", "east", "south"] as const;
 const CONTROLS = ["stop", "start", "restart", "pause", "resume"] as const;
 /** What a caller's own mistake or bad luck may answer; the rest is an offence. */
 const FAIR = new Set(["conflict", "limit", "not_found", "unavailable", "cancelled"]);
@@ -56,6 +60,7 @@ export class User {
     const build = this.#builds.length > 0 ? chance.pick(this.#builds) : null;
     const last = this.#operations.at(-1);
     const full = this.#names.size >= this.#crowd.instances;
+    if (name !== null && build !== null && chance.happens(0.06)) return this.#rush(name, build);
     const roll = chance.next();
     if (roll < 0.05 && last) return this.#cancel(last);
     if (roll < 0.17 || build === null) return this.#build();
@@ -63,8 +68,26 @@ export class User {
     if (name === null) return this.#make(build);
     if (roll < 0.55) return this.#ship(build, name, true);
     if (full ? roll < 0.8 : roll < 0.65) return this.#remove(name);
-    const action = chance.pick(CONTROLS);
-    await this.#ask("vm_control", { instance: name, action });
+    await this.#control(name);
+  }
+
+  /** Several things of one instance at once, which do not fit together. */
+  async #rush(name: string, build: string): Promise<void> {
+    const chance = this.#chance;
+    this.#crowd.truth.count("wishes that contradict each other");
+    const wishes = [
+      () => this.#control(name),
+      () => this.#control(name),
+      () => this.#ship(build, name, true),
+      () => this.#remove(name),
+      () => this.#cancel(this.#operations.at(-1) ?? ""),
+    ];
+    const at = chance.whole(0, wishes.length - 1);
+    await Promise.all([...wishes, ...wishes].slice(at, at + chance.whole(2, 3)).map((wish) => wish()));
+  }
+
+  async #control(name: string): Promise<void> {
+    await this.#ask("vm_control", { instance: name, action: this.#chance.pick(CONTROLS) });
   }
 
   async #cancel(operation: string): Promise<void> {
@@ -74,8 +97,17 @@ export class User {
   async #build(): Promise<void> {
     const chance = this.#chance;
     const run = chance.happens(0.1) ? ["echo begin", "false"] : [`echo ${chance.whole(1, 5)}`];
-    const formfile = { from: "busybox", name: `app-${chance.whole(1, 9)}`, run, expose: [8080] };
-    const answer = await this.#ask("pack_build", { formfile, wait_seconds: chance.pick([0, 0, 10]) });
+    const name = `app-${chance.whole(1, 9)}`;
+    // What it includes says its name, so that the builder can see whether it was given the right context.
+    const include = chance.happens(0.3) ? ["name.txt", "more/name.txt"] : [];
+    const context_files = Object.fromEntries(include.map((path) => [path, name]));
+    const formfile = { from: "busybox", name, run, include, expose: [8080] };
+    const answer = await this.#ask("pack_build", {
+      formfile,
+      ...(include.length > 0 ? { context_files } : {}),
+      ...(chance.happens(0.05) ? { labels: this.#labels() } : {}),
+      wait_seconds: chance.pick([0, 0, 0, 10]),
+    });
     if (typeof answer?.["build_id"] === "string") this.#builds.push(answer["build_id"]);
     if (this.#builds.length > 8) this.#builds.shift();
   }
@@ -83,13 +115,12 @@ export class User {
   async #make(build: string): Promise<void> {
     const name = `vm-${this.#chance.whole(1, this.#crowd.instances * 2)}`;
     if (this.#chance.happens(0.6)) return this.#ship(build, name, false);
-    const asked = { image: "busybox", expose: [80], instance_name: name, vm_config: this.#size() };
+    const asked = { image: "busybox", expose: [80], instance_name: name, ...this.#where() };
     await this.#named(name, "vm_create", asked);
   }
 
   async #ship(build: string, name: string, replace: boolean): Promise<void> {
-    const vm_config = this.#size();
-    await this.#named(name, "pack_ship", { build_id: build, instance_name: name, replace, vm_config });
+    await this.#named(name, "pack_ship", { build_id: build, instance_name: name, replace, ...this.#where() });
   }
 
   async #remove(name: string): Promise<void> {
@@ -97,13 +128,23 @@ export class User {
     if (answer) this.#names.delete(name);
   }
 
-  #size() {
+  /** How large it is to be, and sometimes where. */
+  #where() {
     const chance = this.#chance;
-    return {
+    const vm_config = {
       vcpus: chance.pick([1, 1, 1, 2]),
       memory_mb: chance.pick([128, 512, 1024]),
       disk_gb: chance.whole(1, 8),
     };
+    return {
+      vm_config,
+      ...(chance.happens(0.08) ? { labels: this.#labels() } : {}),
+      ...(chance.happens(0.04) ? { target_node: chance.pick(this.#crowd.nodes) } : {}),
+    };
+  }
+
+  #labels() {
+    return { zone: this.#chance.pick(ZONES) };
   }
 
   async #named(name: string, tool: string, input: object): Promise<void> {

@@ -4,7 +4,8 @@
 import { type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import type { Host } from "./host.ts";
-import type { SimulatedNode } from "./nodes.ts";
+import { KEPT, type SimulatedNode } from "./nodes.ts";
+import { trueTime } from "./time.ts";
 import type { Truth } from "./truth.ts";
 import type { Ledger } from "./watch.ts";
 
@@ -65,37 +66,43 @@ export async function judge(
   const operations = new Map<string, Operation>();
   for (const each of await every((cursor) => store.operations({ ...all, cursor })))
     operations.set(each.id, each);
-  for (const id of accepted) if (!operations.has(id)) truth.offence(`${id} was accepted and is gone`);
-  for (const id of ledger.operations.keys())
-    if (!operations.has(id)) truth.offence(`${id} was written and is gone`);
-  for (const operation of operations.values()) await truthful(store, operation, truth);
+  for (const id of accepted)
+    if (!ledger.operations.has(id)) truth.offence(`${id} was accepted and is unknown`);
+  for (const [id, { state, at }] of ledger.operations) {
+    const kept = at + KEPT.operationKeptMs > trueTime();
+    if (operations.has(id)) continue;
+    if (state === "open") truth.offence(`${id} never ended and is gone`);
+    else if (kept) truth.offence(`${id} ended ${state} and is gone too early`);
+  }
+  for (const operation of operations.values()) {
+    if (!isEnded(operation)) truth.offence(`${operation.id} (${operation.input.kind}) never ended`);
+  }
   for (const each of await disagreements(store, nodes)) truth.offence(each);
   for (const { name, host } of nodes) {
     if (host.building.size > 0) truth.offence(`${name} still builds`);
   }
 }
 
-async function truthful(store: Store, operation: Operation, truth: Truth): Promise<void> {
+/** What an operation says of itself when it ends, against the records that it was to make. */
+export async function truthful(store: Store, operation: Operation, truth: Truth): Promise<void> {
   const { id, state, error, input } = operation;
   const wrong = (what: string) => truth.offence(`${id} (${input.kind}) ${state}: ${what}`);
-  if (state === "queued" || state === "running") return wrong("never ended");
   if (state !== "completed" && !error?.message) return wrong("says no reason");
   if (state === "completed" && error !== null) return wrong("has an error");
-  if (error?.code === "internal") wrong(error.message);
+  if (error?.code === "internal" || error?.message.includes("no such blob")) wrong(error.message);
   if (input.kind === "build" || input.kind === "ship") {
     const build = await store.build(null, input.build_id).catch(() => null);
     if (build?.operation_id === id) {
-      if (
-        state === "completed"
-          ? build.state !== "ready"
-          : build.state === "queued" || build.state === "building"
-      ) {
-        wrong(`its build is ${build.state}`);
-      }
+      const fits = state === "completed" ? ["ready"] : ["ready", "failed", "cancelled"];
+      if (!fits.includes(build.state)) wrong(`its build is ${build.state}`);
     }
   }
   if (input.kind !== "ship") return;
   const deployment = await store.deployment(null, input.deployment_id);
   const fits = state === "completed" ? ["live", "superseded"] : [state];
   if (!fits.includes(deployment.state)) wrong(`its deployment is ${deployment.state}`);
+}
+
+function isEnded({ state }: Operation): boolean {
+  return state !== "queued" && state !== "running";
 }

@@ -1,13 +1,17 @@
 // The store with an eye on it: what is submitted, claimed and ended goes into the ledger, and what no history may show is
 // an offence at once.
 
-import type { Quota } from "@formation-mcp/contract";
+import type { Operation, Quota } from "@formation-mcp/contract";
 import type { InstancePatch, Store } from "@formation-mcp/operations";
+import { trueTime } from "./time.ts";
 import type { Truth } from "./truth.ts";
+import { truthful } from "./verdict.ts";
+
+type Ended = "completed" | "failed" | "cancelled";
 
 export interface Ledger {
   /** Every operation that was ever written, with how it ended. */
-  readonly operations: Map<string, "open" | "completed" | "failed" | "cancelled">;
+  readonly operations: Map<string, { state: "open" | Ended; at: number }>;
   /** How many attempts were begun. */
   claims: number;
 }
@@ -17,11 +21,18 @@ const RESOURCES = ["vcpus", "memory_mb", "disk_gb", "instances", "builds"] as co
 export function watched(store: Store, truth: Truth, quota: Quota): { store: Store; ledger: Ledger } {
   const ledger: Ledger = { operations: new Map(), claims: 0 };
   const keys = new Map<string, string>();
-  const end = (id: string, state: "completed" | "failed" | "cancelled") => {
-    const before = ledger.operations.get(id);
+  const end = async (operation: Operation) => {
+    const { id } = operation;
+    const state = operation.state as Ended;
+    const before = ledger.operations.get(id)?.state;
     if (before !== "open") truth.offence(`${id} was ${before} and ended again as ${state}`);
-    ledger.operations.set(id, state);
+    ledger.operations.set(id, { state, at: trueTime() });
     truth.count(`operations ${state}`);
+    await truthful(store, operation, truth);
+  };
+  const endOthers = async (target: Operation["target_id"]) => {
+    const { items } = await store.operations({ owner: null, target, states: ["cancelled"], limit: 50 });
+    for (const other of items) if (ledger.operations.get(other.id)?.state === "open") await end(other);
   };
   const eye: Partial<Store> = {
     async submit(submission) {
@@ -36,10 +47,11 @@ export function watched(store: Store, truth: Truth, quota: Quota): { store: Stor
         if (first !== id) truth.offence(`${key} made ${first} and ${id}`);
       }
       if (result.replayed) return result;
-      ledger.operations.set(id, "open");
+      ledger.operations.set(id, { state: "open", at: trueTime() });
       truth.count(`asked: ${tool}`);
       if (input.kind !== "build") truth.note(input.instance_id, `${id} asked: ${JSON.stringify(input)}`);
-      if (result.operation.state !== "queued") end(id, result.operation.state as "completed");
+      if (result.operation.state !== "queued") await end(result.operation);
+      if (submission.cancelOthers) await endOthers(result.operation.target_id);
       if (instance || deployment) await checkQuota(owner);
       return result;
     },
@@ -47,7 +59,8 @@ export function watched(store: Store, truth: Truth, quota: Quota): { store: Stor
       const taken = await store.claim(request);
       if (!taken) return taken;
       ledger.claims++;
-      if (ledger.operations.get(taken.id) !== "open") truth.offence(`${taken.id} was claimed after its end`);
+      if (ledger.operations.get(taken.id)?.state !== "open")
+        truth.offence(`${taken.id} was claimed after its end`);
       if (taken.attempt > 3) truth.offence(`${taken.id} has ${taken.attempt} attempts`);
       const { free } = request;
       note(
@@ -69,12 +82,13 @@ export function watched(store: Store, truth: Truth, quota: Quota): { store: Stor
       const settled = await store.settle(lease, outcome, changes);
       for (const { id, patch } of changes?.instances ?? []) moved(id, "settled", patch);
       note(settled, `${outcome.state} -> ${settled.state}: ${settled.error?.message ?? ""}`);
-      if (settled.state !== "queued") end(settled.id, settled.state as "completed");
+      if (settled.state !== "queued") await end(settled);
       return settled;
     },
     async requestCancel(owner, id) {
       const cancelled = await store.requestCancel(owner, id);
-      if (cancelled.state === "cancelled" && ledger.operations.get(id) === "open") end(id, "cancelled");
+      if (cancelled.state === "cancelled" && ledger.operations.get(id)?.state === "open")
+        await end(cancelled);
       return cancelled;
     },
     async markLost(silentMs) {
@@ -87,10 +101,22 @@ export function watched(store: Store, truth: Truth, quota: Quota): { store: Stor
       const swept = await store.sweep(options);
       for (const operation of swept.changed) {
         note(operation, `swept: ${operation.state}: ${operation.error?.message ?? ""}`);
-        if (operation.ended_at !== null) end(operation.id, operation.state as "failed");
+        if (operation.ended_at !== null) await end(operation);
       }
       truth.count("wake-ups sent again", swept.resend.length);
+      truth.count("operations expired", swept.removedOperations);
+      truth.count("builds expired", swept.removedBuilds.length);
       return swept;
+    },
+    async removeNode(id, options) {
+      const gone = await store.removeNode(id, options);
+      for (const instance of gone.instances)
+        truth.note(instance.id, `${id.slice(-6)} removed: ${instance.state}`);
+      for (const operation of gone.operations) {
+        note(operation, `its node removed: ${operation.state}: ${operation.error?.message ?? ""}`);
+        if (operation.ended_at !== null) await end(operation);
+      }
+      return gone;
     },
   };
   const note = ({ id, input }: { id: string; input: { kind: string } }, what: string) => {
