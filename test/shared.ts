@@ -21,7 +21,12 @@ const keys = Array.from({ length: ACCOUNTS }, (_, i) => join(dir, `account-${i}.
 const publicKeys = keys.map((path) => createNatsKey(path));
 // Each account has streams of its own: no test hears another.
 const accounts = publicKeys.map((key, i) => `t${i}: { jetstream: enabled, users: [{ nkey: ${key} }] }`);
-const nats = await startNats(root, [], say, `accounts {\n${accounts.join("\n")}\n}`);
+const nats = await startNats(
+  root,
+  { servers: [], workers: [] },
+  say,
+  `accounts {\n${accounts.join("\n")}\n}`,
+);
 const postgres = await startPostgres(root, say);
 // Each test has a database of its own, which deploy/postgres knows nothing of.
 appendFileSync(

@@ -128,13 +128,13 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     say("keys: one for the servers, one for each worker");
     const natsUser = (words: string[], key: string, env: Record<string, string>) =>
       run("nats-user", command(words, ["nats-user", "--key", key], env), say);
-    const users = await Promise.all([
+    const [server = "", ...workers] = await Promise.all([
       natsUser(programs.http, at("server.nk"), { FORMATION_STATE_DIR: at("server-1") }),
       ...nodeNames.map((name) =>
         natsUser(programs.worker, at(`${name}.nk`), { FORMATION_STATE_DIR: at(name) }),
       ),
     ]);
-    const nats = await startNats(root, users, say, "", options.listen?.nats);
+    const nats = await startNats(root, { servers: [server], workers }, say, "", options.listen?.nats);
     closing.push(() => nats.stop());
     const postgres = await startPostgres(root, say, options.listen?.postgres);
     closing.push(() => postgres.stop());

@@ -19,13 +19,13 @@ export interface Nats {
 const DEPLOY = join(import.meta.dirname, "../../deploy/nats");
 
 /**
- * @param users the entries of `authorization.users`, one for each process.
+ * @param users their entries, one for each process.
  * @param more configuration beside the one of deploy/nats.
  * @param host where it listens.
  */
 export async function startNats(
   root: string,
-  users: readonly string[],
+  users: { servers: readonly string[]; workers: readonly string[] },
   say: Say,
   more = "",
   host = "127.0.0.1",
@@ -36,9 +36,12 @@ export async function startNats(
   const config = join(home, "nats.conf");
   mkdirSync(home, { mode: 0o700 });
   writeFileSync(config, `${readFileSync(join(DEPLOY, "nats.conf"), "utf8")}\n${more}\n`, { mode: 0o600 });
-  writeFileSync(join(home, "users.conf"), `users: [\n${users.join(",\n")}]\n`, { mode: 0o600 });
-  if (account)
-    for (const path of [home, config, join(home, "users.conf")]) chownSync(path, account.uid, account.gid);
+  const files = Object.entries(users).map(([name, entries]) => {
+    const path = join(home, `${name}.conf`);
+    writeFileSync(path, `users: [\n${entries.join(",\n")}]\n`, { mode: 0o600 });
+    return path;
+  });
+  if (account) for (const path of [home, config, ...files]) chownSync(path, account.uid, account.gid);
   const port = await freePort(host);
   let program: Program;
   const begin = async () => {

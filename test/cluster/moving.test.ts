@@ -31,8 +31,8 @@ const http = async (args: string[], settings: Record<string, string>) => {
 beforeAll(async () => {
   chmodSync(root, 0o711);
   const key = join(root, "server.nk");
-  const users = [await http(["nats-user", "--key", key], httpEnvironment(join(root, "new")))];
-  const nats = await startNats(root, users, say);
+  const servers = [await http(["nats-user", "--key", key], httpEnvironment(join(root, "new")))];
+  const nats = await startNats(root, { servers, workers: [] }, say);
   closing.push(() => nats.stop());
   postgres = await startPostgres(root, say);
   closing.push(() => postgres.stop());

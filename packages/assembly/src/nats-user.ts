@@ -6,7 +6,7 @@ import { FormationError } from "@formation-mcp/contract";
 import type { NatsRole } from "@formation-mcp/queue/nats";
 
 /**
- * The entry for `authorization.users`; the key is made if the file is not there.
+ * The entry for the `users` of its account; the key is made if the file is not there.
  * @throws FormationError `invalid` if the file is no key, `unavailable` if it can't be written.
  */
 export async function natsUserOf(who: NatsRole, keyFile: string | undefined): Promise<string> {

@@ -1,6 +1,8 @@
 // What each process may do at NATS, in one place, so that the server's configuration, its documentation and the tests
 // cannot disagree. A worker's user can draw work and say that something changed; it cannot order work, wake or hear
-// another node, change or delete a stream, or remove a blob.
+// another node, change or delete a stream, or remove a blob. What permissions cannot say, the accounts of deploy/nats do:
+// NATS checks no permission on where an answer goes, so whoever shares an account with a stream may have its answers, and
+// what it stored, sent anywhere there.
 
 import { controlSubject, FormationError, type Id, idKind } from "@formation-mcp/contract";
 import { ALL_EVENTS, eventsOf } from "./nats-events.ts";
@@ -16,16 +18,18 @@ export interface NatsPermissions {
 }
 
 const API = "$JS.API";
+/** As deploy/nats calls it in the workers' account: NATS answers for an account of its own whatever is called `$JS.API`. */
+const WORKERS_API = "formation.api";
 const READING = ["STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"];
 const REMOVING = "STREAM.PURGE";
 /** What `@formation-mcp/artifacts/nats`, a neighbour, stores in. A log keeps its bounds by what its writer removes. */
 const ARTIFACTS = [
   {
     stream: "OBJ_formation-blobs",
-    subjects: ["$O.formation-blobs.C.>", "$O.formation-blobs.M.>"],
+    subjects: ["$O.formation-blobs.C.*", "$O.formation-blobs.M.*"],
     workers: READING,
   },
-  { stream: "FORMATION_LOGS", subjects: ["formation.log.>"], workers: [...READING, REMOVING] },
+  { stream: "FORMATION_LOGS", subjects: ["formation.log.*.*.*"], workers: [...READING, REMOVING] },
 ];
 const NKEY = /^U[A-Z2-7]{55}$/;
 
@@ -59,7 +63,7 @@ export function permissionsOf(who: NatsRole): NatsPermissions {
       ];
     });
     return {
-      publish: { allow: [...drawing, `${DEAD_PREFIX}.${control}`, ALL_EVENTS, ...artifacts] },
+      publish: { allow: [...drawing, `${DEAD_PREFIX}.${control}`, ALL_EVENTS, ...artifacts].flatMap(mapped) },
       subscribe: { allow: [inbox, control, ...eventsOf(who.node)] },
     };
   }
@@ -80,7 +84,7 @@ export function permissionsOf(who: NatsRole): NatsPermissions {
 }
 
 /**
- * The entry of one process in the `users` of nats-server's configuration, with its public nkey.
+ * The entry of one process in the `users` of its account in nats-server's configuration, with its public nkey.
  * @throws FormationError `invalid` if the key is no user's public key, or the node id is none.
  */
 export function natsUser(publicKey: string, who: NatsRole): string {
@@ -99,6 +103,11 @@ export function natsUser(publicKey: string, who: NatsRole): string {
     subscribe: { allow: ${list(subscribe.allow)} }
   }
 }`;
+}
+
+/** NATS maps a subject before it looks whether it is allowed. */
+function mapped(subject: string): string[] {
+  return subject.startsWith(`${API}.`) ? [subject, subject.replace(API, () => WORKERS_API)] : [subject];
 }
 
 function checkNode(node: Id<"node">): Id<"node"> {

@@ -12,10 +12,12 @@ const DEPLOY = join(import.meta.dirname, "../../../deploy/nats");
 /** Copies the configurations and makes a key for each name. */
 export function deploy(directory: string, users: Record<string, NatsRole>): void {
   cpSync(DEPLOY, directory, { recursive: true });
-  const entries = Object.entries(users).map(([name, who]) =>
-    natsUser(createNatsKey(keyOf(directory, name)), who),
-  );
-  writeFileSync(join(directory, "users.conf"), `users: [\n${entries.join(",\n")}]\n`);
+  for (const role of ["server", "worker"]) {
+    const entries = Object.entries(users)
+      .filter(([, who]) => who.role === role)
+      .map(([name, who]) => natsUser(createNatsKey(keyOf(directory, name)), who));
+    writeFileSync(join(directory, `${role}s.conf`), `users: [\n${entries.join(",\n")}]\n`);
+  }
 }
 
 /** Where a user's key is. */
