@@ -1,8 +1,10 @@
 // What lies between a worker and the two servers it needs, each on a wire of its own that can be cut. As root a wire is a
 // veth pair into the worker's own network namespace, and a cut takes its link down; else it is a cable on loopback.
 
-import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readlinkSync } from "node:fs";
+import { waitFor } from "@formation-mcp/os";
 import type { ClusterOptions } from "../../../examples/cluster/ground.ts";
 import { type Cable, lay } from "./cable.ts";
 
@@ -22,22 +24,24 @@ export function layWires(lane: number): Wires {
   return process.getuid?.() === 0 && mayMakeNamespaces() ? namespaces(lane) : cables();
 }
 
-/** Everything that the kernel keeps of the wires of processes that have gone, removed; returns what is left of ours. */
+/** Removes what the kernel keeps of the wires of processes that have gone; returns what is there of ours. */
 export function clearWires(): string[] {
+  if (process.getuid?.() !== 0) return [];
   for (const name of ours()) if (!existsSync(`/proc/${pidOf(name)}`)) remove(name);
   return ours().filter((name) => pidOf(name) === process.pid);
 }
 
 const LINES: readonly Line[] = ["nats", "postgres"];
-/** Namespaces, bridges and links: `ff<n|p|w><pid>-…`, in base 36, for a link's name has 15 characters. */
-const NAME = /^ff[npw]([0-9a-z]+)-/;
+/** Bridges and links: `ff<n|p><pid>-…`, in base 36, for such a name has 15 characters. */
+const NAME = /^ff[np]([0-9a-z]+)-/;
+const NSENTER = "/usr/bin/nsenter";
 
 function namespaces(lane: number): Wires {
   clearWires();
   const made = process.pid.toString(36);
   const bridge = (line: Line) => `ff${line.charAt(0)}${made}-${lane}`;
   const link = (worker: string, line: Line) => `${bridge(line)}x${numberOf(worker)}`;
-  const space = (worker: string) => `ffw${made}-${lane}x${numberOf(worker)}`;
+  const holders: ChildProcess[] = [];
   const nets = Object.fromEntries(LINES.map((line, at) => [line, freeNet(lane * 2 + at)])) as Record<
     Line,
     string
@@ -51,26 +55,35 @@ function namespaces(lane: number): Wires {
     how: "namespaces",
     listen: { nats: `${nets.nats}.1`, postgres: `${nets.postgres}.1` },
     async wayFor(worker, ports) {
-      const own = space(worker);
-      ip("netns", "add", own);
-      ip("-n", own, "link", "set", "lo", "up");
+      const holder = await holdNamespace();
+      holders.push(holder);
+      const within = [NSENTER, `--net=/proc/${holder.pid}/ns/net`, "--"];
+      const inside = (...args: string[]) => execFileSync(NSENTER, [...within.slice(1), "ip", ...args]);
+      inside("link", "set", "lo", "up");
       for (const line of LINES) {
-        ip("link", "add", link(worker, line), "type", "veth", "peer", "name", line, "netns", own);
+        ip("link", "add", link(worker, line), "type", "veth", "peer", "name", line, "netns", `${holder.pid}`);
         ip("link", "set", link(worker, line), "master", bridge(line), "up");
-        ip("-n", own, "addr", "add", `${nets[line]}.${10 + numberOf(worker)}/24`, "dev", line);
-        ip("-n", own, "link", "set", line, "up");
+        inside("addr", "add", `${nets[line]}.${10 + numberOf(worker)}/24`, "dev", line);
+        inside("link", "set", line, "up");
       }
       return {
         nats: `${nets.nats}.1:${ports.nats}`,
         postgres: `${nets.postgres}.1:${ports.postgres}`,
-        within: ["/usr/bin/nsenter", `--net=/run/netns/${own}`, "--"],
+        within,
       };
     },
     cut: (worker, line) => ip("link", "set", link(worker, line), "down"),
     mend: (worker, line) => ip("link", "set", link(worker, line), "up"),
     async close() {
-      for (const name of ours()) if (name.startsWith(`ffw${made}-${lane}x`)) remove(name);
-      for (const line of LINES) remove(bridge(line));
+      for (const holder of holders) {
+        const gone = once(holder, "exit");
+        holder.kill("SIGKILL");
+        await gone;
+      }
+      for (const line of LINES) {
+        for (const name of ours()) if (name.startsWith(`${bridge(line)}x`)) remove(name);
+        remove(bridge(line));
+      }
     },
   };
 }
@@ -98,14 +111,27 @@ function cables(): Wires {
 }
 
 function mayMakeNamespaces(): boolean {
-  const name = `ffw${process.pid.toString(36)}-try`;
   try {
-    ip("netns", "add", name);
-    ip("netns", "del", name);
-    return existsSync("/usr/bin/nsenter");
+    execFileSync("unshare", ["--net", "true"], { stdio: "ignore" });
+    return existsSync(NSENTER);
   } catch {
     return false;
   }
+}
+
+/**
+ * A network namespace as long as its process lives, which dies with us. One with a name would be mounted below /run, where
+ * others unmount it: slirp4netns in its sandbox does.
+ */
+async function holdNamespace(): Promise<ChildProcess> {
+  const words = ["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"];
+  const holder = spawn("setpriv", words, { stdio: "ignore" });
+  const spaceOf = (pid: number | undefined) => readlinkSync(`/proc/${pid}/ns/net`);
+  await waitFor(() => spaceOf(holder.pid) !== spaceOf(process.pid), {
+    timeoutMs: 10_000,
+    what: "a namespace",
+  });
+  return holder;
 }
 
 function ip(...args: string[]): void {
@@ -113,31 +139,22 @@ function ip(...args: string[]): void {
 }
 
 function ours(): string[] {
-  const list = (...args: string[]) => {
-    try {
-      return JSON.parse(
-        execFileSync("ip", ["-j", ...args], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }) ||
-          "[]",
-      ) as unknown[];
-    } catch {
-      return [];
-    }
-  };
-  const spaces = (list("netns") as { name?: string }[]).flatMap(({ name }) => name ?? []);
-  const links = (list("link") as { ifname?: string }[]).flatMap(({ ifname }) => ifname ?? []);
-  return [...spaces, ...links].filter((name) => NAME.test(name));
+  const text = execFileSync("ip", ["-br", "link"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  return text
+    .split("\n")
+    .flatMap((line) => line.split(/[\s@]/)[0] ?? [])
+    .filter((name) => NAME.test(name));
 }
 
 function pidOf(name: string): number {
   return Number.parseInt(NAME.exec(name)?.[1] ?? "", 36);
 }
 
-/** A namespace's links go with it, some time after. */
 function remove(name: string): void {
   try {
-    ip(...(name.startsWith("ffw") ? ["netns", "del", name] : ["link", "del", name]));
+    ip("link", "del", name);
   } catch {
-    // It went with the other end.
+    // It went with its other end, which went with its namespace.
   }
 }
 
