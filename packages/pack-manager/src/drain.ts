@@ -7,8 +7,10 @@ import {
   type Instance,
   isHeard,
   LIMITS,
+  type NodeRecord,
   newId,
   type Operation,
+  type Placement,
   SUBJECTS,
   suits,
 } from "@formation-mcp/contract";
@@ -25,6 +27,9 @@ const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 /** What nobody took for so long is given up: its instance stays stopped where it is. */
 const MOVE_QUEUED_MS = 10 * 60_000;
 
+/** Another node that takes work, with what is free there. */
+type Place = Pick<NodeRecord, "id" | "labels" | "capacity">;
+
 /**
  * Asks for what a drain still lacks; done again until nothing is left to ask for.
  * @param send wakes those who are to do it.
@@ -36,11 +41,17 @@ export async function drainInstances(
 ): Promise<void> {
   const here: Instance[] = [];
   for await (const instance of instancesHere(room)) here.push(instance);
+  const places = how === "move" ? await placesElsewhere(room) : [];
+  // What is on its way has its room already.
+  const moving = ({ state, desired }: Instance) => state !== "running" && desired === "running";
+  for (const instance of how === "move" ? here.filter(moving) : []) {
+    if ((await unfinished(room, instance.id)).length > 0) takePlace(places, instance);
+  }
   for (const instance of here) {
     if (!TOUCHED[how].includes(instance.state) || instance.desired === "deleted") continue;
     await quietly(room, `${how} ${instance.id}`, async () => {
       if ((await unfinished(room, instance.id)).length > 0) return;
-      const move = how === "move" ? await shipment(room, instance) : null;
+      const move = how === "move" ? await shipment(room, instance, places) : null;
       if (how === "move" && !move) return;
       await send((await room.store.submit(stop(room, instance))).operation);
       if (!move) return;
@@ -49,6 +60,34 @@ export async function drainInstances(
       await send((await room.store.submit({ ...move, desire })).operation);
     });
   }
+}
+
+async function placesElsewhere({ store, node, clock }: Room): Promise<Place[]> {
+  const uses = new Map((await store.nodeUse()).map((use) => [use.node_id, use]));
+  return (await store.nodes())
+    .filter((other) => other.id !== node.id && !other.cordoned && !other.draining)
+    .filter((other) => isHeard(other, clock.now()))
+    .map(({ id, labels, capacity }) => ({ id, labels, capacity: less(capacity, uses.get(id) ?? NOTHING) }));
+}
+
+/** Whether an instance has room on one of the places, which it has then. */
+function takePlace(places: Place[], instance: Instance): boolean {
+  const placement = placementOf(instance);
+  const place = places.find((each) => suits(each, placement));
+  if (place) place.capacity = less(place.capacity, placement.needs);
+  return place !== undefined;
+}
+
+function placementOf({ config: { labels = {}, resources } }: Instance): Placement {
+  return { node_id: null, labels, needs: resources };
+}
+
+function less(from: Operation["needs"], taken: Operation["needs"]): Operation["needs"] {
+  return {
+    vcpus: from.vcpus - taken.vcpus,
+    memory_mb: from.memory_mb - taken.memory_mb,
+    disk_gb: from.disk_gb - taken.disk_gb,
+  };
 }
 
 function stop({ node, clock }: Room, instance: Instance): Submission {
@@ -68,23 +107,13 @@ function stop({ node, clock }: Room, instance: Instance): Submission {
   };
 }
 
-/** The same build once more, for any node; null where none could take it, so that the instance goes on here. */
-async function shipment(room: Room, instance: Instance): Promise<Submission | null> {
-  const { store, node, clock, artifacts, logger } = room;
+/** The same build once more, for any node; null where none has room for it, so that the instance goes on here. */
+async function shipment(room: Room, instance: Instance, places: Place[]): Promise<Submission | null> {
+  const { store, clock, artifacts, logger } = room;
   const build = await store.build(null, instance.build_id);
-  const needs = instance.config.resources;
-  const placement = { node_id: null, labels: instance.config.labels ?? {}, needs };
-  const others = (await store.nodes()).filter(
-    (other) =>
-      other.id !== node.id &&
-      !other.cordoned &&
-      !other.draining &&
-      isHeard(other, clock.now()) &&
-      suits(other, placement),
-  );
   const elsewhere = artifacts.shared && build.state === "ready" && build.image?.archive !== undefined;
-  if (!elsewhere || others.length === 0) {
-    logger.log("info", "An instance can't be moved: no other node could run its build.", {
+  if (!elsewhere || !takePlace(places, instance)) {
+    logger.log("info", "An instance can't be moved: no other node has room for it and can run its build.", {
       instance: instance.id,
     });
     return null;
@@ -99,7 +128,7 @@ async function shipment(room: Room, instance: Instance): Promise<Submission | nu
       subject: SUBJECTS.ship,
       input: { kind: "ship", deployment_id: deploymentId, instance_id: instance.id, build_id: build.id },
       target_id: instance.id,
-      ...placement,
+      ...placementOf(instance),
       deadline_at: clock.now() + MOVE_QUEUED_MS + LIMITS.attempts * LIMITS.bootMs,
     },
     deployment: {

@@ -1,6 +1,6 @@
 // The sweep: wakes what was stranded, and removes what no record names any more: images, logs, blobs, caches.
 
-import { isHeard, LIMITS, type Operation } from "@formation-mcp/contract";
+import { FormationError, type Id, isHeard, LIMITS, type Operation } from "@formation-mcp/contract";
 import { isLogNamed } from "@formation-mcp/operations";
 import { everyItem, quietly, type Room } from "./room.ts";
 
@@ -23,6 +23,8 @@ export function createSweeper(
   building: () => boolean,
   tell: (operation: Operation) => Promise<void>,
 ): Sweeper {
+  const { shared } = room.artifacts;
+  const sweepImages = createImageSweep(room, building);
   let count = 0;
   return {
     async run() {
@@ -34,8 +36,8 @@ export function createSweeper(
           removed = await sweepRecords(room, tell);
         });
       }
-      if (all || removed > 0) {
-        await quietly(room, "remove images that nothing needs", () => sweepImages(room, building));
+      if (removed > 0 || (shared ? turn : all)) {
+        await quietly(room, "remove images that nothing needs", sweepImages);
       }
       await quietly(room, "trim the caches", () => room.builder.trim(room.settings.cacheBudgetBytes));
       if (!turn) return;
@@ -43,7 +45,7 @@ export function createSweeper(
         room.artifacts.collect(await room.store.artifactRoots(), room.settings.artifactKeptMs),
       );
       // What all share servers compare with the records.
-      if (all && !room.artifacts.shared) await quietly(room, "remove old logs", () => sweepLogs(room));
+      if (all && !shared) await quietly(room, "remove old logs", () => sweepLogs(room));
       await quietly(room, "sweep the queue", () => room.queue.sweep());
     },
   };
@@ -76,18 +78,44 @@ async function sweepRecords(room: Room, tell: (operation: Operation) => Promise<
   return swept.removedBuilds.length;
 }
 
-/** Images of builds that are gone, and of attempts that were never written down. */
-async function sweepImages(room: Room, building: () => boolean): Promise<void> {
-  const images = await room.builder.images();
-  if (images.length === 0 || building()) return;
-  const needed = new Set<string>();
-  const builds = everyItem((cursor) => room.store.builds({ owner: null, limit: LIMITS.pageSize, cursor }));
-  for await (const build of builds) if (build.image) needed.add(build.image.digest);
-  for (const { digest } of images) {
-    // A build that began meanwhile may end in the very same image.
-    if (building()) return;
-    if (!needed.has(digest)) await room.builder.remove(digest);
-  }
+/**
+ * Removes images of builds that are gone, and of attempts that were never written down. All builds are looked through only
+ * where it is not known of an image here which build names it.
+ */
+function createImageSweep(room: Room, building: () => boolean): () => Promise<void> {
+  /** A build that named the image when it was last looked at. */
+  let namedBy = new Map<string, Id<"bld">>();
+  const isNamed = async (digest: string) => {
+    const id = namedBy.get(digest);
+    if (id === undefined) return false;
+    const build = await room.store.build(null, id).catch(unlessGone);
+    return build?.image?.digest === digest;
+  };
+  const lookThrough = async (digests: ReadonlySet<string>) => {
+    const found = new Map<string, Id<"bld">>();
+    const builds = everyItem((cursor) => room.store.builds({ owner: null, limit: LIMITS.pageSize, cursor }));
+    for await (const { id, image } of builds)
+      if (image && digests.has(image.digest)) found.set(image.digest, id);
+    namedBy = found;
+  };
+  return async () => {
+    const digests = new Set((await room.builder.images()).map(({ digest }) => digest));
+    if (digests.size === 0 || building()) return;
+    let known = true;
+    for (const digest of digests) known &&= await isNamed(digest);
+    if (known) return;
+    await lookThrough(digests);
+    for (const digest of digests) {
+      // A build that began meanwhile may end in the very same image.
+      if (building()) return;
+      if (!namedBy.has(digest)) await room.builder.remove(digest);
+    }
+  };
+}
+
+function unlessGone(error: unknown): null {
+  if (error instanceof FormationError && error.code === "not_found") return null;
+  throw error;
 }
 
 async function sweepLogs(room: Room): Promise<void> {

@@ -1,4 +1,4 @@
-import { controlSubject, newId, SUBJECTS } from "@formation-mcp/contract";
+import { controlSubject, type Id, newId, SUBJECTS } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { openFleet, QUICK } from "./support/fleet.ts";
 import { formfile } from "./support/requests.ts";
@@ -328,3 +328,22 @@ async function unsent(_: unknown) {
     },
   };
 }
+
+test("a drain moves no more than has room elsewhere: the rest runs on", async () => {
+  await using fleet = await openFleet();
+  const one = await fleet.join({}, QUICK);
+  const vms = [await fleet.live(one, "a"), await fleet.live(one, "b")];
+  const { vcpus } = (await fleet.store.instance(null, vms[0] as Id<"vm">)).config.resources;
+  const two = await fleet.join({ capacity: { vcpus, memory_mb: 65_536, disk_gb: 100 } }, QUICK);
+  await fleet.store.steerNode(one.id, { cordoned: true, drain: "move" });
+  const where = async () =>
+    (await Promise.all(vms.map((vm) => fleet.store.instance(null, vm)))).map(
+      ({ node_id, state, desired }) => `${node_id === two.id ? "moved" : "here"} ${state} ${desired}`,
+    );
+  const done = ["here running running", "moved running running"];
+  await expect.poll(async () => (await where()).sort(), { timeout: 15_000 }).toEqual(done);
+  // Heartbeats later it still is.
+  const beats = (await fleet.store.node(one.id))?.version ?? 0;
+  await expect.poll(async () => ((await fleet.store.node(one.id))?.version ?? 0) - beats).toBeGreaterThan(3);
+  expect((await where()).sort()).toEqual(done);
+});
