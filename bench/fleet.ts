@@ -1,19 +1,22 @@
-// What 1,000 nodes ask of one PostgreSQL and one NATS, as a share of what these do here: heartbeats, claims that find nothing,
-// looks for silent nodes, operations, and events, of which every node hears each. Where it breaks first can be read from it.
+// What 1,000 nodes and 1 M operations a day ask of one PostgreSQL and one NATS, as a share of what these do here, and the
+// CPU time that each request costs the server that answers it. Where a fleet ends first can be computed from it.
 
-import { availableParallelism } from "node:os";
-import { LIMITS, newId, SUBJECTS } from "@formation-mcp/contract";
+import { readFileSync } from "node:fs";
+import { type Id, LIMITS, newId, SUBJECTS } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
 import { startPostgres } from "@formation-mcp/operations/testing";
 import { startNats } from "@formation-mcp/os/testing";
 import { openNatsQueue } from "@formation-mcp/queue/nats";
+import { type Busy, childNamed, watchCores } from "./busy.ts";
 import { connect } from "./queue-raw.ts";
+import { submit } from "./queue-submit.ts";
 import { print, progress } from "./report.ts";
 import type { Scope } from "./scope.ts";
+import { median } from "./statistics.ts";
 
 const NODES = 1000;
-const OPERATIONS_A_DAY = 1_000_000;
+const OPERATIONS_A_SECOND = 1_000_000 / 86_400;
 const ROUNDS = 7;
 const ROUND_MS = 1500;
 /** Callers at once; each waits for its answer. */
@@ -24,12 +27,22 @@ const POLL_MS = 5000;
 const LOOK_MS = LIMITS.nodeSilentMs / 3;
 /** Events of one operation from its submission to its end: queued, claimed, its steps, its records, ended. */
 const EVENTS = 8;
-const LISTENERS = 40;
+/** HTTP servers hear every event. */
+const SERVERS = 2;
+/** Connections of workers that stand for the others. */
+const WAITING = 200;
+const IDLE_MS = 10_000;
 
 const FREE = { vcpus: 64, memory_mb: 65_536, disk_gb: 1_000 };
-const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
+
+type Round = () => Promise<number>;
 
 export async function benchFleet(scope: Scope): Promise<void> {
+  await records(scope);
+  await messages(scope);
+}
+
+async function records(scope: Scope): Promise<void> {
   const postgres = await startPostgres({ settings: { fsync: "on" } });
   scope.defer(() => postgres.stop());
   const store = await openPostgresStore({ url: postgres.url, poolSize: CALLERS });
@@ -37,59 +50,69 @@ export async function benchFleet(scope: Scope): Promise<void> {
   const nodes = Array.from({ length: NODES }, () => newId("node"));
   const one = () => nodes[Math.floor(Math.random() * NODES)] ?? newId("node");
   for (const id of nodes) await beat(store, id);
+  const share = (what: string, wanted: number, action: () => Promise<unknown>) =>
+    shareOf({ what, wanted, server: "postgres" }, () => called(action));
 
   await share("heartbeats", NODES / (HEARTBEAT_MS / 1000), () => beat(store, one()));
-  await share("claims that find nothing", NODES / (POLL_MS / 1000), () => claim(store, one()));
-  await share("looks for silent nodes", NODES / (LOOK_MS / 1000), () => store.markLost(LIMITS.nodeSilentMs));
-  await share("1 M operations a day", OPERATIONS_A_DAY / 86_400, () => whole(store, one()));
-  await events(scope);
-}
-
-/** Prints what is asked in a second as a share of what is done in one. */
-async function share(what: string, wanted: number, action: () => Promise<unknown>): Promise<void> {
-  await shareOf(what, wanted, "PostgreSQL", async () => {
-    let done = 0;
-    const end = performance.now() + ROUND_MS;
-    const caller = async () => {
-      for (; performance.now() < end; done++) await action();
-    };
-    await Promise.all(Array.from({ length: CALLERS }, caller));
-    return done;
+  await share("asking for work that is not there", NODES / (POLL_MS / 1000), async () => {
+    const node_id = one();
+    await store.instances({ owner: null, node_id, limit: LIMITS.pageSize });
+    await claim(store, node_id);
   });
+  await share("looks for silent nodes", NODES / (LOOK_MS / 1000), () => store.markLost(LIMITS.nodeSilentMs));
+  await share("1 M operations a day", OPERATIONS_A_SECOND, () => whole(store, one()));
 }
 
+/** How often something was done by callers who wait for each answer. */
+async function called(action: () => Promise<unknown>): Promise<number> {
+  let done = 0;
+  const end = performance.now() + ROUND_MS;
+  const caller = async () => {
+    for (; performance.now() < end; done++) await action();
+  };
+  await Promise.all(Array.from({ length: CALLERS }, caller));
+  return done;
+}
+
+/** Prints what is asked in a second as a share of what is done in one, and what one costs the server. */
 async function shareOf(
-  what: string,
-  wanted: number,
-  server: string,
-  round: () => Promise<number>,
+  { what, wanted, server }: { what: string; wanted: number; server: "postgres" | "nats" },
+  round: Round,
 ): Promise<void> {
-  const shares: number[] = [];
+  const [shares, costs]: [number[], number[]] = [[], []];
   const told = progress(what, ROUNDS);
   for (let i = 0; i <= ROUNDS; i++) {
+    const watch = watchCores();
     const began = performance.now();
     const done = await round();
     const rate = done / ((performance.now() - began) / 1000);
-    if (i > 0) shares.push(wanted / rate); // the first round warms up
+    if (i > 0) {
+      shares.push(wanted / rate); // the first round warms up
+      costs.push(costOf(watch(), server, done));
+    }
     told(i);
   }
   shares.sort((a, b) => a - b);
   const at = (part: number) => shares[Math.floor((shares.length - 1) * part)] ?? Number.NaN;
+  const cost = median(costs);
   print({
-    name: `fleet: ${what}, ${NODES} nodes`,
+    name: `fleet: ${what}`,
     limit: null,
     judge: "ratio",
     result: { ratio: at(0.5), low: at(0), high: at(1), ours: wanted, baseline: wanted / at(0.5) },
-    against: `what one ${server} does beside us on ${availableParallelism()} cores (${Math.round(wanted)}/s wanted)`,
+    against: `what one ${server} does (${rounded(wanted)}/s of ${rounded(wanted / at(0.5))}/s); ${cost.toFixed(3)} ms of its CPU each: ${((cost * wanted) / 1000).toFixed(3)} cores`,
   });
 }
 
-/** Every node hears every event: `LISTENERS` of them stand for the rest. */
-async function events(scope: Scope): Promise<void> {
+function costOf(busy: Busy, server: string, done: number): number {
+  return ((busy.by[server] ?? 0) * busy.seconds * 1000) / done;
+}
+
+async function messages(scope: Scope): Promise<void> {
   const nats = await startNats();
   scope.defer(() => nats.stop());
   let heard = 0;
-  for (let i = 0; i < LISTENERS; i++) {
+  for (let i = 0; i < SERVERS; i++) {
     const queue = await openNatsQueue({ connection: await connect(scope, nats.url), manage: i === 0 });
     scope.defer(() => queue.close());
     await queue.subscribe(() => {
@@ -98,19 +121,72 @@ async function events(scope: Scope): Promise<void> {
   }
   const from = await openNatsQueue({ connection: await connect(scope, nats.url) });
   scope.defer(() => from.close());
-  const wanted = (OPERATIONS_A_DAY / 86_400) * EVENTS * NODES;
-  await shareOf("events of 1 M operations a day", wanted, "NATS", async () => {
-    heard = 0;
-    const sent = 500;
-    for (let i = 0; i < sent; i++) await from.emit({ v: 1, id: newId("op"), owner: "bench" });
-    const limit = performance.now() + 30_000;
-    while (heard < sent * LISTENERS && performance.now() < limit)
-      await new Promise((turn) => setImmediate(turn));
-    return heard;
-  });
+  const before = memoryOf("nats");
+  const nodes = Array.from({ length: WAITING }, () => newId("node"));
+  for (const node of nodes) {
+    const queue = await openNatsQueue({ connection: await connect(scope, nats.url), manage: false });
+    scope.defer(() => queue.close());
+    await queue.subscribe(() => {
+      heard++;
+    }, node);
+    for (const subject of Object.values(SUBJECTS)) await queue.consume([subject], { slots: 1 }, nothing);
+  }
+  await idle(memoryOf("nats") - before);
+  const emit = (sent: number, hearers: number, who: () => { for?: Id<"node"> | "nodes" }): Round => {
+    return async () => {
+      heard = 0;
+      for (let i = 0; i < sent; i++) await from.emit({ v: 1, id: newId("op"), owner: "bench", ...who() });
+      const limit = performance.now() + 30_000;
+      while (heard < sent * hearers && performance.now() < limit)
+        await new Promise((turn) => setImmediate(turn));
+      return sent;
+    };
+  };
+  const wanted = OPERATIONS_A_SECOND * EVENTS;
+  const at = { server: "nats", wanted } as const;
+  await shareOf(
+    { ...at, what: "events of 1 M operations a day" },
+    emit(2000, SERVERS, () => ({})),
+  );
+  const all = SERVERS + WAITING;
+  await shareOf(
+    { ...at, what: `wake-ups passed on to ${WAITING} nodes`, wanted: OPERATIONS_A_SECOND },
+    emit(50, all, () => ({ for: "nodes" })),
+  );
+  await shareOf({ ...at, what: `wake-ups with ${WAITING} nodes waiting`, wanted: OPERATIONS_A_SECOND }, () =>
+    called(async () => {
+      const id = newId("op");
+      await from.publish(SUBJECTS.build, `${id}.1`, { v: 1, operation_id: id });
+    }),
+  );
 }
 
-function beat(store: Store, id: ReturnType<typeof newId<"node">>) {
+/** Prints what workers that wait cost NATS. */
+async function idle(bytes: number): Promise<void> {
+  const watch = watchCores();
+  await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
+  const { by } = watch();
+  const cores = ((by["nats"] ?? 0) * NODES) / WAITING;
+  process.stdout.write(
+    `fleet: ${WAITING} idle workers at NATS: ${Math.round(bytes / WAITING / 1024)} KiB each, ` +
+      `${(by["nats"] ?? 0).toFixed(4)} cores; of ${NODES}: ${cores.toFixed(3)} cores\n`,
+  );
+}
+
+/** Memory of a program that this process started, in bytes. */
+function memoryOf(name: string): number {
+  const pid = childNamed(name);
+  const [, kib = "0"] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+  return Number(kib) * 1024;
+}
+
+async function nothing(): Promise<void> {}
+
+function rounded(rate: number): string {
+  return rate < 20 ? rate.toFixed(1) : Math.round(rate).toString();
+}
+
+function beat(store: Store, id: Id<"node">) {
   return store.registerNode({
     id,
     name: id,
@@ -123,31 +199,24 @@ function beat(store: Store, id: ReturnType<typeof newId<"node">>) {
   });
 }
 
-function claim(store: Store, node_id: ReturnType<typeof newId<"node">>) {
+function claim(store: Store, node_id: Id<"node">) {
   const subjects = [SUBJECTS.build, SUBJECTS.ship];
   return store.claim({ node_id, subjects, free: FREE, labels: { zone: "a" }, leaseMs: LIMITS.leaseMs });
 }
 
-/** One operation from its submission to its end. */
-async function whole(store: Store, node_id: ReturnType<typeof newId<"node">>): Promise<void> {
-  const id = newId("op");
-  const build_id = newId("bld");
-  await store.submit({
-    operation: {
-      id,
-      owner: "bench",
-      tool: "pack_build",
-      subject: SUBJECTS.build,
-      input: { kind: "build", build_id, no_cache: false },
-      target_id: build_id,
-      node_id: null,
-      needs: NOTHING,
-      deadline_at: Date.now() + 3_600_000,
-    },
-  });
+/** One operation from its submission to its end: three steps told, its lease renewed once. */
+async function whole(store: Store, node_id: Id<"node">): Promise<void> {
+  await submit(store);
   const taken = await claim(store, node_id);
-  if (!taken) return;
+  if (taken?.input.kind !== "build") return;
   const lease = { operation_id: taken.id, attempt: taken.attempt, node_id };
+  const id = taken.input.build_id;
+  await store.apply(lease, { builds: [{ id, patch: { state: "building", started_at: Date.now() } }] });
+  for (const step of ["context", "run", "image"]) {
+    await store.report(lease, { step, message: step, fraction: null });
+  }
   await store.renew(lease, LIMITS.leaseMs);
-  await store.settle(lease, { state: "failed", error: { code: "invalid", message: "Nothing to do." } });
+  const error = { code: "invalid", message: "Nothing to do." } as const;
+  const changes = { builds: [{ id, patch: { state: "failed", error, ended_at: Date.now() } as const }] };
+  await store.settle(lease, { state: "failed", error }, changes);
 }

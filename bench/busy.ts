@@ -1,0 +1,129 @@
+// Who keeps the cores busy while something is measured: CPU time from /proc (proc(5)), of this process, of what it started
+// (by program, with all its children) and of the whole machine, so that a limit can be named and not guessed.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+
+/** CPU time of what is counted, in cores: 1 is one core all the time. */
+export interface Busy {
+  /** `postgres`, `nats`, `workers`, `bench`, and `others` on the same machine. */
+  by: Record<string, number>;
+  total: number;
+  cores: number;
+  seconds: number;
+}
+
+/** Ticks of a second in /proc: the same on every Linux that Node runs on. */
+const TICKS = 100;
+/** How the first word of a program's name is told. */
+const NAMES: readonly [RegExp, string][] = [
+  [/^postgres/, "postgres"],
+  [/^nats/, "nats"],
+  [/^(node|Main)/, "workers"],
+];
+
+/** Begins to count; what it returns says what was used since. What ends meanwhile is lost with its parent alone. */
+export function watchCores(): () => Busy {
+  const [before, all, start] = [ticksByName(), machineTicks(), performance.now()];
+  return () => {
+    const seconds = (performance.now() - start) / 1000;
+    const cores = (ticks: number) => ticks / TICKS / seconds;
+    const by: Record<string, number> = {};
+    let ours = 0;
+    for (const [name, ticks] of ticksByName()) {
+      by[name] = cores(ticks - (before.get(name) ?? 0));
+      ours += by[name];
+    }
+    const total = cores(machineTicks() - all);
+    by["others"] = Math.max(0, total - ours);
+    return { by, total, cores: availableParallelism(), seconds };
+  };
+}
+
+/** `1.98 of 2 cores busy: postgres 0.90, workers 0.80`. */
+export function told({ by, total, cores }: Busy): string {
+  const parts = Object.entries(by).sort(([, a], [, b]) => b - a);
+  const shares = parts.map(([name, share]) => `${name} ${share.toFixed(2)}`).join(", ");
+  return `${total.toFixed(2)} of ${cores} cores busy: ${shares}`;
+}
+
+/** Whether a core was free so much of the time that more could have been done. */
+export function isFree({ total, cores }: Busy): boolean {
+  return total < 0.9 * cores;
+}
+
+/** The average of several. */
+export function average(seen: readonly Busy[]): Busy {
+  const mean = (of: (busy: Busy) => number) => seen.reduce((sum, busy) => sum + of(busy), 0) / seen.length;
+  const names = new Set(seen.flatMap(({ by }) => Object.keys(by)));
+  return {
+    by: Object.fromEntries([...names].map((name) => [name, mean(({ by }) => by[name] ?? 0)])),
+    total: mean(({ total }) => total),
+    cores: mean(({ cores }) => cores),
+    seconds: mean(({ seconds }) => seconds),
+  };
+}
+
+/** The process of a program that this process started, by the name under which it is counted. */
+export function childNamed(name: string): number {
+  const pattern = NAMES.find(([, called]) => called === name)?.[0];
+  for (const { pid, parent, comm } of processes()) {
+    if (parent === process.pid && pattern?.test(comm)) return pid;
+  }
+  throw new Error(`no ${name} was started`);
+}
+
+function ticksByName(): Map<string, number> {
+  const children = new Map<number, number[]>();
+  const found = new Map<number, Process>();
+  for (const one of processes()) {
+    found.set(one.pid, one);
+    children.set(one.parent, [...(children.get(one.parent) ?? []), one.pid]);
+  }
+  /** What a process and its children used; the ended ones stand in their parent's account. */
+  const below = (pid: number): number =>
+    (found.get(pid)?.ticks ?? 0) + (children.get(pid) ?? []).reduce((sum, child) => sum + below(child), 0);
+  const { user, system } = process.cpuUsage();
+  const sums = new Map<string, number>([["bench", ((user + system) / 1e6) * TICKS]]);
+  for (const pid of children.get(process.pid) ?? []) {
+    const comm = found.get(pid)?.comm ?? "";
+    const name = NAMES.find(([pattern]) => pattern.test(comm))?.[1] ?? comm;
+    sums.set(name, (sums.get(name) ?? 0) + below(pid));
+  }
+  return sums;
+}
+
+interface Process {
+  pid: number;
+  parent: number;
+  comm: string;
+  ticks: number;
+}
+
+function* processes(): Iterable<Process> {
+  for (const entry of readdirSync("/proc")) {
+    const one = /^\d+$/.test(entry) ? readProcess(Number(entry)) : null;
+    if (one) yield one;
+  }
+}
+
+function readProcess(pid: number): Process | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const end = text.lastIndexOf(")");
+    const rest = text.slice(end + 2).split(" ");
+    const number = (index: number) => Number(rest[index]);
+    // utime, stime, cutime and cstime are the fields 14 to 17.
+    const ticks = number(11) + number(12) + number(13) + number(14);
+    return { pid, parent: number(1), comm: text.slice(text.indexOf("(") + 1, end), ticks };
+  } catch {
+    return null; // it ended
+  }
+}
+
+/** All but what was idle or waited for a disk. */
+function machineTicks(): number {
+  const [, ...fields] = (readFileSync("/proc/stat", "utf8").split("\n")[0] ?? "").split(/\s+/);
+  const [user = 0, nice = 0, system = 0, , , irq = 0, soft = 0] = fields.map(Number);
+  return user + nice + system + irq + soft;
+}
