@@ -17,7 +17,7 @@ const OPTIONS: Record<"fake" | "real", RoundOptions> = {
     file: (port) => ({
       run: ["sleep 0.1; echo built"],
       expose: [port],
-      entrypoint: [...httpd, String(port), "-h", "/"],
+      entrypoint: [...httpd, String(port), "-h", "."],
     }),
   },
   real: {

@@ -61,7 +61,7 @@ describe.concurrent("a worker amid a shipment", { timeout: 120_000 }, () => {
       const ask = requests(store, queue);
       const go = join(shared, "go");
       const port = 20_000 + Math.floor(Math.random() * 20_000);
-      const listens = `until [ -e ${go} ]; do sleep 0.1; done; exec /bin/busybox httpd -f -p ${port} -h /`;
+      const listens = `until [ -e ${go} ]; do sleep 0.1; done; exec /bin/busybox httpd -f -p ${port} -h .`;
       await using one = await begin(shared, "one");
       const { operation, instance } = await ask.create({
         run: ["echo built"],

@@ -215,7 +215,8 @@ async function agreement(play: Play): Promise<void> {
     await checkAgreement(play);
   });
   const machines = await machinesOf(play.site, play.options.drivers);
-  const states = (records: { state: string }[]) => records.map(({ state }) => state).join(" ");
+  const states = (records: { state: string; error?: { message: string } | null }[]) =>
+    records.map(({ state, error }) => (error ? `${state} (${error.message})` : state)).join(" ");
   play.told.push(
     `then ${states(await instances(play)) || "no instance"} on ${states(machines) || "no machine"}`,
   );
@@ -300,7 +301,9 @@ async function endWorker(play: Play, signal: NodeJS.Signals): Promise<void> {
   const limit = setTimeout(() => child.kill("SIGKILL"), 30_000);
   await gone;
   clearTimeout(limit);
-  if (signal === "SIGTERM" && child.exitCode !== 0) throw new Error("the worker did not leave cleanly");
+  if (signal === "SIGTERM" && child.exitCode !== 0) {
+    throw new Error(`the worker did not leave cleanly: ${child.exitCode ?? child.signalCode}`);
+  }
 }
 
 /** Kills every process that runs in a machine's directory, as an out-of-memory killer would. */

@@ -57,8 +57,9 @@ const worker = createWorker({
   },
 });
 await worker.start();
+const left = new Promise((resolve) => process.once("SIGTERM", resolve));
 process.stdout.write("ready\n");
-await new Promise((resolve) => process.once("SIGTERM", resolve));
+await left;
 await worker.stop();
 await hypervisor.close();
 await queue.close();
