@@ -89,8 +89,11 @@ export class BuildNetwork {
     if (!/^\d+$/.test(pid))
       throw new FormationError("internal", "The build's network namespace named no process.");
     const { settings } = this.#store;
+    // Its sandbox unmounts what it sees, and what is mounted below /run is shared with the host: `ip netns` and others keep
+    // their namespaces there.
+    const apart = settings.profile === "root" ? ["unshare", "--mount", "--propagation", "private", "--"] : [];
     const args = [
-      ...["--pdeathsig", "KILL", "--", settings.tools.slirp4netns, "--configure", "--mtu=65520"],
+      ...["--pdeathsig", "KILL", "--", ...apart, settings.tools.slirp4netns, "--configure", "--mtu=65520"],
       ...["--disable-host-loopback", "--enable-sandbox", "--enable-seccomp", "--ready-fd=3", "--exit-fd=4"],
       // By process it enters the user namespace as well, which is buildah's in the user profile.
       ...(settings.profile === "root" ? ["--netns-type=path", `/proc/${pid}/ns/net`] : [pid]),

@@ -1,5 +1,7 @@
 // What run lines reach: the internet, and nothing of the host or its private neighbours.
 
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
@@ -58,6 +60,19 @@ describe("the network of a build", () => {
     const allowed = await open({ allowCidrs: [`${address}/32`] });
     const url = `http://${address}:${port}/`;
     expect((await buildWell(allowed, { run: [`wget -q -O - ${url}`] })).text).toBe("host answered");
+  });
+
+  it("leaves the host's own namespaces as they are", async () => {
+    // Only root has names for them, and only root's builds share its mounts.
+    if (process.getuid?.() !== 0) return;
+    const name = `formation-test-${process.pid}`;
+    execFileSync("ip", ["netns", "add", name]);
+    try {
+      await buildWell(await open(), { run: ["ip addr show tap0"] });
+      expect(readFileSync("/proc/self/mountinfo", "utf8")).toContain(`/run/netns/${name} `);
+    } finally {
+      execFileSync("ip", ["netns", "delete", name]);
+    }
   });
 
   it("is not there when the operator turns it off", async () => {
