@@ -88,6 +88,8 @@ test("every name in it is declared, every file that it takes from here is here",
     for (const network of each.networks ?? []) expect(Object.keys(compose.networks), name).toContain(network);
     for (const volume of each.volumes ?? []) {
       const [from = ""] = volume.split(":");
+      // Made by the operator; everything else is here.
+      if (/^\.\/nats\/(servers|workers)\.conf$/.test(from)) continue;
       if (from.startsWith(".")) expect(existsSync(join(ROOT, "deploy", from)), from).toBe(true);
       else expect(Object.keys(compose.volumes), name).toContain(from);
     }
@@ -97,4 +99,15 @@ test("every name in it is declared, every file that it takes from here is here",
       expect(existsSync(join(context, each.build.dockerfile ?? "Containerfile"))).toBe(true);
     }
   }
+});
+
+test("NATS finds all that its configuration includes, and keeps what it stores", () => {
+  const { nats } = file.parse(read()).services;
+  const mounted = (nats?.volumes ?? []).map((volume) => volume.split(":")[1] ?? "");
+  const own = readFileSync(join(ROOT, "deploy/nats/nats.conf"), "utf8");
+  for (const [, name] of own.matchAll(/^\s*include "([^"]+)"/gm)) {
+    expect(mounted).toContain(`/etc/formation/${name}`);
+  }
+  const command = [nats?.command ?? []].flat();
+  expect(mounted).toContain(command[command.indexOf("-sd") + 1]);
 });
