@@ -7,7 +7,7 @@ import { type ProcessIdentity, readIfThere, sendSignal, uptimeMs, waitFor } from
 import { type Engine, placeOf } from "./engine.ts";
 
 /** Relative to the directory that a machine's process is started in. */
-export const LEASH_FILE = "../leash";
+const LEASH_FILE = "../leash";
 /** The guard's pid, the clock tick of its start, and the host's boot. */
 const GUARD_FILE = "../guard";
 const GUARD_GONE_MS = 5000;
@@ -92,8 +92,8 @@ done
 `;
 
 // The process that is to become the machine starts its own guard, and goes on only when that is there and the time is not
-// over: so no moment has a machine without its guard, whoever dies or is frozen when. The guard is nobody's child, in none
-// of the machine's groups, with none of its descriptors.
+// over: so no moment has a machine without its guard, whoever dies or is frozen when. The guard is nobody's child, of the
+// worker's account, in none of the machine's cgroups, with none of its descriptors.
 const TIE = `
 guard=$1; shift
 IFS= read -r stat <"/proc/$$/stat"
