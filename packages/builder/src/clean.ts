@@ -8,6 +8,8 @@ import { removeLeftCgroups } from "./cgroup.ts";
 import type { Store } from "./store.ts";
 
 const LIMIT = { timeoutMs: 60_000 };
+/** How the images of transfers are called until they were looked at. */
+export const PULLED = "localhost/import-";
 
 export class Cleaner {
   readonly #store: Store;
@@ -73,6 +75,11 @@ export class Cleaner {
       if (name.endsWith(".tmp")) rmSync(join(settings.places.disks, name), { force: true });
     }
     if (this.#hasContainers()) await this.#removeContainers();
+    // What an interrupted transfer pulled was not looked at yet.
+    const pulled = this.#store
+      .images()
+      .flatMap(({ names }) => names.filter((name) => name.startsWith(PULLED)));
+    for (const name of pulled) await this.discard(name);
     await this.#unmount(settings.places.root);
   }
 

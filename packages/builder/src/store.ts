@@ -28,6 +28,7 @@ interface IndexedLayer {
   id: string;
   parent?: string;
   "diff-size"?: number;
+  "diff-digest"?: string;
 }
 
 export class Store {
@@ -113,11 +114,19 @@ export class Store {
     return this.images().find((image) => image.names.includes(name));
   }
 
+  /** The digests of an image's layers as they were when they were unpacked, lowest first. */
+  layersOf(image: IndexedImage): string[] {
+    const layers = this.#layers();
+    const digests: string[] = [];
+    for (let at = layers.get(image.layer); at; at = at.parent ? layers.get(at.parent) : undefined) {
+      digests.unshift(at["diff-digest"] ?? "");
+    }
+    return digests;
+  }
+
   /** Bytes of the unpacked layers of each image given, and of the layers that none of them uses. */
   sizes(images: readonly IndexedImage[]): { bytes: number[]; unusedBytes: number } {
-    const layers = new Map(
-      this.#index<IndexedLayer>("overlay-layers/layers.json").map((one) => [one.id, one]),
-    );
+    const layers = this.#layers();
     const used = new Set<string>();
     const bytes = images.map((image) => {
       let sum = 0;
@@ -178,6 +187,10 @@ export class Store {
       keepBytes: 16 * 1024 * 1024,
     });
     return JSON.parse(stdout);
+  }
+
+  #layers(): Map<string, IndexedLayer> {
+    return new Map(this.#index<IndexedLayer>("overlay-layers/layers.json").map((one) => [one.id, one]));
   }
 
   #index<T>(name: string): T[] {

@@ -1,12 +1,15 @@
 // Images on their way between nodes, as OCI archives (OCI Image Layout 1.0). What comes is named by us, not by the archive,
 // and is kept only if it is the image that was asked for: its id is the hash of its configuration, which names its layers.
+// buildah takes the first for proved and never looks at the second (1.28), so what it may see is read before, and the layers
+// that it unpacked are compared after.
 
 import { createHash, randomBytes } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { lstatSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { FormationError } from "@formation-mcp/contract";
 import { packTree, requirePlain, unpackTree } from "./archive.ts";
-import type { Cleaner } from "./clean.ts";
+import { type Cleaner, PULLED } from "./clean.ts";
 import { imageId } from "./disk.ts";
 import { noSpace } from "./failure.ts";
 import { memberOf } from "./image-config.ts";
@@ -17,6 +20,9 @@ import { freeBytes } from "./watch.ts";
 const MOVE_MS = 15 * 60_000;
 const WATCH_MS = 500;
 const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
+const LAYER = /^application\/vnd\.oci\.image\.layer\.v1\.tar(\+gzip|\+zstd)?$/;
+/** More than any index, manifest or configuration has; they are read into memory. */
+const DOCUMENT_BYTES = 4 * 1024 * 1024;
 
 export class Transfers {
   readonly #store: Store;
@@ -49,15 +55,15 @@ export class Transfers {
     const id = imageId(digest);
     const { name, layout, finish } = await this.#begin("import");
     // buildah makes an image's name from the path it is pulled from.
-    const pulled = `localhost/${name}:latest`;
+    const pulled = `${PULLED}${name.slice("import-".length)}:latest`;
     try {
-      await unpackTree(content, layout, signal);
+      await this.#watched(signal, (ending) => unpackTree(content, layout, ending));
       requirePlain(layout);
-      writeFileSync(join(layout, "index.json"), JSON.stringify(indexOf(layout)));
+      const { index, layers } = readLayout(layout, id);
+      writeFileSync(join(layout, "index.json"), JSON.stringify(index));
       await this.#guarded(["pull", "--quiet", `oci:${name}`], signal);
-      if (this.#store.byName(pulled)?.id !== id) {
-        throw new FormationError("invalid", "The archive holds another image than it should.");
-      }
+      const image = this.#store.byName(pulled);
+      if (image?.id !== id || !isDeepStrictEqual(this.#store.layersOf(image), layers)) throw another();
       await this.#store.runChecked(["tag", id, `${OWN_IMAGES}:${id}`], { timeoutMs: 60_000, signal });
     } finally {
       if (this.#store.byName(pulled)) await this.#cleaner.discard(pulled);
@@ -73,20 +79,25 @@ export class Transfers {
   }
 
   /** Runs buildah and ends it when the disk fills up: how large a packed layer really is, only unpacking tells. */
-  async #guarded(args: string[], signal: AbortSignal): Promise<void> {
-    const { stateDir, reserveBytes, places } = this.#store.settings;
+  async #guarded([command = "", ...rest]: string[], signal: AbortSignal): Promise<void> {
+    await this.#watched(signal, async (ending) => {
+      const options = { timeoutMs: MOVE_MS, signal: ending, cwd: this.#store.settings.places.builds };
+      const result = await this.#store.run([command, ...this.#store.policy(), ...rest], options);
+      if (result.code === 0) return;
+      const said = result.stderr.trim().split("\n").at(-1)?.slice(0, 400) ?? "";
+      throw new FormationError("unavailable", `buildah could not ${command} the image: ${said}`);
+    });
+  }
+
+  /** Gives up when the disk fills up. */
+  async #watched(signal: AbortSignal, action: (ending: AbortSignal) => Promise<void>): Promise<void> {
+    const { stateDir, reserveBytes } = this.#store.settings;
     const full = new AbortController();
     const watch = setInterval(() => {
       if (freeBytes(stateDir) < reserveBytes) full.abort();
     }, WATCH_MS);
     try {
-      const ending = AbortSignal.any([signal, full.signal]);
-      const options = { timeoutMs: MOVE_MS, signal: ending, cwd: places.builds };
-      const [command = "", ...rest] = args;
-      const result = await this.#store.run([command, ...this.#store.policy(), ...rest], options);
-      if (result.code === 0) return;
-      const said = result.stderr.trim().split("\n").at(-1)?.slice(0, 400) ?? "";
-      throw new FormationError("unavailable", `buildah could not ${command} the image: ${said}`);
+      await action(AbortSignal.any([signal, full.signal]));
     } catch (error) {
       throw full.signal.aborted ? noSpace() : error;
     } finally {
@@ -95,27 +106,58 @@ export class Transfers {
   }
 }
 
-/** The layout's index with the one image that it holds, and nothing else that the archive says about it. */
-function indexOf(layout: string): unknown {
-  const strange = new FormationError("invalid", "The image's archive is no OCI image layout.");
-  let found: unknown;
-  try {
-    found = memberOf(JSON.parse(readFileSync(join(layout, "index.json"), "utf8")), "manifests");
-  } catch {
-    throw strange;
+/**
+ * What an archive says, as far as it may: its index with the one image that it holds and nothing else, and the digests of
+ * the image's layers as they are unpacked, lowest first.
+ * @throws FormationError `invalid`
+ */
+function readLayout(layout: string, id: string): { index: unknown; layers: string[] } {
+  const [named] = listOf(memberOf(documentOf(join(layout, "index.json")), "manifests"));
+  const digest = String(memberOf(named, "digest"));
+  const manifestFile = blobOf(layout, digest);
+  const manifest = documentOf(manifestFile, digest);
+  for (const layer of listOf(memberOf(manifest, "layers"))) {
+    // A layer that lies elsewhere would be fetched from there, with this node's reach.
+    const here = memberOf(layer, "urls") === undefined && LAYER.test(String(memberOf(layer, "mediaType")));
+    if (!here) throw strange();
   }
-  const [manifest] = Array.isArray(found) ? found : [];
-  const digest = /^sha256:([0-9a-f]{64})$/.exec(String(memberOf(manifest, "digest")))?.[1];
-  if (digest === undefined) throw strange;
-  let bytes: Buffer;
-  try {
-    bytes = readFileSync(join(layout, "blobs", "sha256", digest));
-  } catch {
-    throw strange;
-  }
-  if (createHash("sha256").update(bytes).digest("hex") !== digest) throw strange;
+  const config = String(memberOf(memberOf(manifest, "config"), "digest"));
+  if (config !== `sha256:${id}`) throw another();
+  const layers = listOf(memberOf(memberOf(documentOf(blobOf(layout, config), config), "rootfs"), "diff_ids"));
+  const size = lstatSync(manifestFile).size;
   return {
-    schemaVersion: 2,
-    manifests: [{ mediaType: MANIFEST, digest: `sha256:${digest}`, size: bytes.length }],
+    index: { schemaVersion: 2, manifests: [{ mediaType: MANIFEST, digest, size }] },
+    layers: layers.map(String),
   };
+}
+
+function blobOf(layout: string, digest: string): string {
+  const [, hex] = /^sha256:([0-9a-f]{64})$/.exec(digest) ?? [];
+  if (hex === undefined) throw strange();
+  return join(layout, "blobs", "sha256", hex);
+}
+
+function documentOf(path: string, digest?: string): unknown {
+  try {
+    if (lstatSync(path).size > DOCUMENT_BYTES) throw strange();
+    const bytes = readFileSync(path);
+    const found = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+    if (digest !== undefined && found !== digest) throw strange();
+    return JSON.parse(bytes.toString("utf8"));
+  } catch {
+    throw strange();
+  }
+}
+
+function listOf(value: unknown): unknown[] {
+  if (Array.isArray(value)) return value;
+  throw strange();
+}
+
+function strange(): FormationError {
+  return new FormationError("invalid", "The image's archive is no OCI image layout.");
+}
+
+function another(): FormationError {
+  return new FormationError("invalid", "The archive holds another image than it should.");
 }

@@ -1,0 +1,177 @@
+// Images come from other nodes, one of which may be a thief's: what an archive says is worth nothing, what is in it must be
+// the image that was asked for, and nothing else on the node may notice.
+
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Builder } from "@formation-mcp/builder";
+import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
+import { FormationError } from "@formation-mcp/contract";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { buildWell } from "./support/build.ts";
+import { leftoversOf } from "./support/real-disk.ts";
+
+interface Descriptor {
+  mediaType: string;
+  digest: string;
+  size: number;
+  urls?: string[];
+}
+interface Manifest {
+  config: Descriptor;
+  layers: Descriptor[];
+}
+
+const root = mkdtempSync(join(tmpdir(), "fb-"));
+let taker: Builder;
+/** The image that is asked for, and another one, each as its archive's directory. */
+let wanted: { digest: string; layout: string };
+let other: { digest: string; layout: string };
+
+const signal = () => AbortSignal.timeout(60_000);
+const tar = (...args: string[]) => execFileSync("tar", args, { maxBuffer: 1e8 });
+const blob = (layout: string, digest: string) => join(layout, "blobs/sha256", digest.slice(7));
+
+beforeAll(async () => {
+  const builder = await openBuildahBuilder({ stateDir: join(root, "giver") });
+  const archived = async (name: string) => {
+    const { image } = await buildWell(builder, { run: [`echo ${name} > /file`], entrypoint: "x" });
+    const layout = join(root, name);
+    mkdirSync(layout);
+    const parts: Uint8Array[] = [];
+    for await (const part of builder.exportImage(image.digest, signal())) parts.push(part);
+    writeFileSync(`${layout}.tar`, Buffer.concat(parts));
+    tar("-C", layout, "-xf", `${layout}.tar`);
+    return { digest: image.digest, layout };
+  };
+  wanted = await archived("wanted");
+  other = await archived("other");
+  await builder.destroy();
+  taker = await openBuildahBuilder({ stateDir: join(root, "taker") });
+});
+afterAll(async () => {
+  await taker?.destroy();
+  rmSync(root, { recursive: true, force: true });
+});
+
+async function take(archive: Uint8Array): Promise<unknown> {
+  async function* content() {
+    yield archive;
+  }
+  return await taker.importImage(wanted.digest, content(), signal()).then(
+    () => "taken",
+    (error: unknown) => error,
+  );
+}
+
+function manifestOf(layout: string): Manifest {
+  const index = JSON.parse(readFileSync(join(layout, "index.json"), "utf8"));
+  return JSON.parse(readFileSync(blob(layout, index.manifests[0].digest), "utf8"));
+}
+
+/** The archive of the wanted image with its manifest changed, and what it then needs added. */
+function forged(change: (manifest: Manifest) => void, add: (layout: string) => void = () => {}): Buffer {
+  const layout = mkdtempSync(join(root, "forged-"));
+  execFileSync("cp", ["-a", `${wanted.layout}/.`, layout]);
+  const manifest = manifestOf(layout);
+  change(manifest);
+  const bytes = Buffer.from(JSON.stringify(manifest));
+  const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+  writeFileSync(blob(layout, digest), bytes);
+  const index = JSON.parse(readFileSync(join(layout, "index.json"), "utf8"));
+  writeFileSync(
+    join(layout, "index.json"),
+    JSON.stringify({ ...index, manifests: [{ ...index.manifests[0], digest, size: bytes.length }] }),
+  );
+  add(layout);
+  return tar("-C", layout, "--sparse", "-cf", "-", ".");
+}
+
+async function refuses(archive: Uint8Array): Promise<void> {
+  expect(await take(archive)).toBeInstanceOf(FormationError);
+  expect(await taker.images()).toEqual([]);
+  expect(await leftoversOf(join(root, "taker"))).toEqual([]);
+}
+
+describe("an archive is refused", () => {
+  it("whose manifest names the configuration of the wanted image and the layers of another", async () => {
+    const theirs = manifestOf(other.layout).layers;
+    const archive = forged(
+      (manifest) => {
+        manifest.layers = theirs;
+      },
+      (layout) => {
+        for (const { digest } of theirs)
+          execFileSync("cp", [blob(other.layout, digest), blob(layout, digest)]);
+      },
+    );
+    await refuses(archive);
+  });
+
+  it("that would have its layers fetched from somewhere", async () => {
+    const asked: string[] = [];
+    const server = createServer((request, response) => {
+      asked.push(request.url ?? "");
+      response.end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    try {
+      await refuses(
+        forged((manifest) => {
+          for (const layer of manifest.layers) layer.urls = [`http://127.0.0.1:${port}/inner`];
+        }),
+      );
+      expect(asked).toEqual([]);
+    } finally {
+      server.close();
+    }
+  });
+
+  it("whose index or manifest is larger than memory should hold", async () => {
+    const before = process.resourceUsage().maxRSS;
+    await refuses(
+      forged(
+        () => {},
+        (layout) => truncateSync(join(layout, "index.json"), 1_500_000_000),
+      ),
+    );
+    expect((process.resourceUsage().maxRSS - before) / 1024).toBeLessThan(500);
+  });
+
+  it("with links, devices or pipes in it, or names that lead out", async () => {
+    const outside = join(root, "outside");
+    for (const make of [
+      (layout: string) => execFileSync("ln", ["-s", "/etc/hostname", join(layout, "link")]),
+      (layout: string) => execFileSync("ln", [join(layout, "oci-layout"), join(layout, "hard")]),
+      (layout: string) => execFileSync("mkfifo", [join(layout, "pipe")]),
+    ]) {
+      await refuses(forged(() => {}, make));
+    }
+    writeFileSync(outside, "mine");
+    const work = mkdtempSync(join(root, "names-"));
+    writeFileSync(join(work, "x"), "theirs");
+    for (const name of ["../../../../outside", outside]) {
+      await refuses(tar("-C", work, "-P", `--transform=s,^x$,${name},`, "-cf", "-", "x"));
+      expect(readFileSync(outside, "utf8")).toBe("mine");
+    }
+    expect(existsSync(join(root, "taker"))).toBe(true);
+  });
+});
+
+it("the true archive is taken afterwards", async () => {
+  expect(await take(readFileSync(`${wanted.layout}.tar`))).toBe("taken");
+  expect((await taker.images()).map(({ digest }) => digest)).toEqual([wanted.digest]);
+});
