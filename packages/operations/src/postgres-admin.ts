@@ -65,8 +65,9 @@ export async function migratePostgres(options: PostgresOptions): Promise<{ from:
 }
 
 /**
- * Gives a role what a worker needs of the records and nothing else: it may not submit, and has no right on documents,
- * counters and the audit log. Of the documents it sees which artifacts they name.
+ * Gives a role what a worker needs of the records and nothing else: it may not submit, nor change whose a record is or
+ * what was asked for, and has no right on documents, counters and the audit log. Of the documents it sees which artifacts
+ * they name.
  * @throws FormationError as {@link migratePostgres} does.
  */
 export async function grantWorker(options: PostgresOptions, role: string): Promise<void> {
@@ -89,15 +90,29 @@ export async function grantWorker(options: PostgresOptions, role: string): Promi
   });
 }
 
-/** What claiming, settling, reconciling and sweeping do. */
+/** What a node says of itself; whether it is cordoned or drained an admin says. */
+const NODE = "name, labels, capacity, engine, heartbeat_at, pid, program, draining";
+
+const changing = (...columns: string[]) =>
+  `SELECT, DELETE, UPDATE (version, updated_at, ${columns.join(", ")})`;
+
+/** What claiming, settling, reconciling and sweeping do. Whose a record is and what was asked for nobody changes. */
 const RIGHTS = {
-  operations: "SELECT, UPDATE, DELETE",
-  builds: "SELECT, UPDATE, DELETE",
-  deployments: "SELECT, UPDATE, DELETE",
-  instances: "SELECT, UPDATE, DELETE",
+  operations: changing(
+    ...["state", "attempt", "send", "sent_at", "claimed_by", "lease_until", "run_at", "cancel_requested_at"],
+    ...["vcpus", "memory_mb", "desire_from", "progress", "error", "started_at", "ended_at", "expires_at"],
+  ),
+  builds: changing(
+    ...["state", "image", "archive", "warnings", "error", "node_id", "used_at", "started_at", "ended_at"],
+  ),
+  deployments: changing("state", "machine_id", "error", "ended_at"),
+  instances: changing(
+    ...["desired", "state", "node_id", "deployment_id", "machine_id", "build_id", "config", "warnings"],
+    ...["observed", "error"],
+  ),
   instance_metadata: "SELECT, INSERT, DELETE",
-  nodes: "SELECT, INSERT, UPDATE",
-  idempotency: "SELECT, UPDATE, DELETE",
+  nodes: `SELECT, INSERT (id, version, created_at, updated_at, ${NODE}), UPDATE (version, updated_at, removed_at, ${NODE})`,
+  idempotency: "SELECT, DELETE, UPDATE (operation)",
   document_artifacts: "SELECT",
   meta: "SELECT",
 } as const;
@@ -118,7 +133,7 @@ function prepared({ records, private: hidden }: Schemas): string[] {
 
 /** It runs with the rights of its owner: a worker sees the digests that documents name, and no document. */
 function artifactsView(schemas: Schemas): string {
-  return `CREATE OR REPLACE VIEW ${placed(schemas, "document_artifacts")} AS
+  return `CREATE OR REPLACE VIEW ${placed(schemas, "document_artifacts")} WITH (security_barrier) AS
     SELECT artifact, expires_at FROM ${placed(schemas, "documents")} WHERE artifact IS NOT NULL`;
 }
 

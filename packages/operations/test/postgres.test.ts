@@ -199,6 +199,16 @@ describe("a worker's role", () => {
       `select setval('${schema}.revision', 1)`,
       `insert into ${schema}.document_artifacts (artifact) values ('a')`,
       `truncate ${schema}.operations`,
+      ...["owner = 'me'", "input = '{}'", "tool = 'vm_delete'", "serial_key = id", "labels = null"].map(
+        (set) => `update ${schema}.operations set ${set}`,
+      ),
+      ...["owner = 'me'", "formfile = '{}'", "context_digest = null", "name = 'x'"].map(
+        (set) => `update ${schema}.builds set ${set}`,
+      ),
+      `update ${schema}.deployments set config = '{}'`,
+      `update ${schema}.instances set owner = 'me'`,
+      `update ${schema}.nodes set cordoned = 0`,
+      `update ${schema}.idempotency set input_digest = ''`,
     ]) {
       await expect(raw(url, text)).rejects.toMatchObject({ code: "42501" });
     }
