@@ -8,6 +8,7 @@ import { openNatsArtifacts } from "@formation-mcp/artifacts/nats";
 import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";
 import { startNats } from "@formation-mcp/os/testing";
 import { type ObjectStore, Objm } from "@nats-io/obj";
+import { type Busy, watchCores } from "./busy.ts";
 import { print, progress } from "./report.ts";
 import type { Scope } from "./scope.ts";
 import { pairs, ratioOfMedians, timed } from "./statistics.ts";
@@ -16,6 +17,8 @@ const MiB = 1024 * 1024;
 const BYTES = 64 * MiB;
 const PIECE = 256 * 1024;
 const PAIRS = 8;
+/** So many blobs are moved each way to see what that costs. */
+const COSTED = 4;
 
 export async function benchArtifacts(scope: Scope): Promise<void> {
   const server = await startNats();
@@ -39,6 +42,27 @@ export async function benchArtifacts(scope: Scope): Promise<void> {
     () => getOurs(nodes, content()),
     () => getRaw(raw, content()),
   );
+  await costs(nodes, content);
+}
+
+/** Prints the CPU time that a GiB takes, of NATS and of the process that sends or fetches it. */
+async function costs(nodes: Nodes, content: () => Uint8Array): Promise<void> {
+  const told = ({ by, seconds }: Busy) => {
+    const each = (name: string) => (((by[name] ?? 0) * seconds * 1024 * MiB) / (COSTED * BYTES)).toFixed(1);
+    return `NATS ${each("nats")} s, the node ${each("bench")} s`;
+  };
+  let watch = watchCores();
+  const digests: Digest[] = [];
+  await nodes.use(async (node) => {
+    for (let i = 0; i < COSTED; i++)
+      digests.push((await node.put(pieces(content()), { maxBytes: BYTES })).digest);
+  });
+  process.stdout.write(`artifacts: CPU time of a GiB put: ${told(watch())}\n`);
+  watch = watchCores();
+  await nodes.use(async (node) => {
+    for (const digest of digests) await drained(await node.get(digest));
+  });
+  process.stdout.write(`artifacts: CPU time of a GiB got: ${told(watch())}\n`);
 }
 
 async function compare(

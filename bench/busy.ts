@@ -47,9 +47,16 @@ export function told({ by, total, cores }: Busy): string {
   return `${total.toFixed(2)} of ${cores} cores busy: ${shares}`;
 }
 
-/** Whether a core was free so much of the time that more could have been done. */
-export function isFree({ total, cores }: Busy): boolean {
-  return total < 0.9 * cores;
+/**
+ * What kept those that are measured from doing more: nothing while a core was free a tenth of the time; else what used the
+ * cores, which is somebody else where that took more than a tenth.
+ */
+export function limitOf({ by, total, cores }: Busy): string | null {
+  if (total < 0.9 * cores) return null;
+  const others = by["others"] ?? 0;
+  return others > 0.1 * cores
+    ? `other work, which took ${others.toFixed(2)} of the ${cores} cores: not judged`
+    : `the ${cores} cores`;
 }
 
 /** The average of several. */

@@ -8,7 +8,7 @@ import { SUBJECTS } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import { Client } from "pg";
-import { average, type Busy, isFree, told, watchCores } from "./busy.ts";
+import { average, type Busy, limitOf, told, watchCores } from "./busy.ts";
 import { submit } from "./queue-submit.ts";
 import type { Orders } from "./queue-worker.ts";
 import { print, say } from "./report.ts";
@@ -71,13 +71,13 @@ function tell(holdMs: number, seen: ReadonlyMap<number, readonly Round[]>): void
         `    CPU ms a job: ${perJob}; ${commits.toFixed(1)} commits and ${syncs.toFixed(1)} syncs of the log a job\n`,
     );
     if (count === 1) continue;
-    const free = isFree(busy);
+    const limit = limitOf(busy);
     print({
       name: `queue: jobs/s each of ${count} workers, ${holdMs} ms a job`,
-      limit: free ? { atLeast: 0.9 } : null,
+      limit: limit === null ? { atLeast: 0.9 } : null,
       judge: "ratio",
       result: ratioOfMedians({ ours: each(count), baseline: each(1) }),
-      against: free ? "one worker alone" : `one worker alone; the limit here: the ${busy.cores} cores`,
+      against: limit === null ? "one worker alone" : `one worker alone; the limit here is ${limit}`,
     });
   }
 }

@@ -130,7 +130,7 @@ function counted(store: Store, counts: Counts): Store {
 /** Each part is really used; what failed is named, and why stands in the log alone. */
 async function lookAt(parts: WorkerParts, logger: Logger): Promise<Record<string, "ok" | "failed">> {
   const uses = {
-    store: () => parts.store.nodes(),
+    store: () => parts.store.node(parts.node.id),
     queue: () => parts.reachQueue(),
     artifacts: () => parts.artifacts.stat(`sha256:${"0".repeat(64)}`),
   };
