@@ -15,6 +15,8 @@ export interface Wish {
   refusal: string | null;
 }
 
+/** An error that is an operation's names a record in its remedy. */
+const FAILED_SINCE = /More: [^"]*\b((?:op|bld|vm)_[a-z0-9]+)/;
 const PATIENCE_MS = 150_000;
 
 export class Client {
@@ -40,6 +42,9 @@ export class Client {
     for (;;) {
       const reply = await this.#ask(tool, parameters);
       if (reply?.status === 200) return { tool, parameters, answer: reply.data, refusal: null };
+      // Under its key it was accepted before, and failed since: what is unavailable then is not the server.
+      const operation_id = FAILED_SINCE.exec(reply?.text ?? "")?.[1];
+      if (operation_id) return { tool, parameters, answer: { operation_id }, refusal: null };
       if (reply !== null && reply.status !== 503) {
         return { tool, parameters, answer: null, refusal: `${reply.status} ${reply.text}` };
       }
@@ -90,11 +95,12 @@ export class Client {
       body: { parameters },
     }).catch(() => null);
     if (reply === null) return null;
-    if (reply.status === 503) {
+    if (reply.status === 503 && !FAILED_SINCE.test(reply.body)) {
       this.unavailable++;
       if (!(Number(reply.headers["retry-after"]) > 0))
         this.offences.push(`${tool}: 503 without Retry-After: ${reply.body}`);
-    } else if (reply.status >= 500) this.offences.push(`${tool}: ${reply.status} ${reply.body}`);
+    } else if (reply.status >= 500 && reply.status !== 503)
+      this.offences.push(`${tool}: ${reply.status} ${reply.body}`);
     return { status: reply.status, data: reply.json.data ?? {}, text: reply.body };
   }
 }

@@ -22,7 +22,7 @@ export interface LaneOptions {
 }
 
 const REAL_LEASE_MS = 30_000;
-const SHORT_LEASE_MS = 6000;
+const SHORT_LEASE_MS = 8000;
 const OUTAGE_MS = { long: 30_000, short: 2000 };
 
 export async function openLane({ number, real, long }: LaneOptions): Promise<Lane> {

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { Cluster, Node } from "../../../examples/cluster/ground.ts";
 
-export interface MachineProcess {
+interface MachineProcess {
   pid: number;
   node: string;
   machine: string;

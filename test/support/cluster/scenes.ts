@@ -5,17 +5,15 @@ import type { Chance } from "../simulation/chance.ts";
 import type { Client, Data } from "./client.ts";
 
 /** `usual` is what every round asks; the others ask for one thing more. */
-export const SCENES = [
-  "usual",
-  "fetch",
-  "wait for a build",
-  "roll back",
-  "restart",
-  "pause",
-  "resume",
-  "delete",
-] as const;
-export type Scene = (typeof SCENES)[number];
+export type Scene =
+  | "usual"
+  | "fetch"
+  | "wait for a build"
+  | "roll back"
+  | "restart"
+  | "pause"
+  | "resume"
+  | "delete";
 
 export type Wanted = [tool: string, parameters: Data];
 
