@@ -80,6 +80,16 @@ export function childNamed(name: string): number {
   throw new Error(`no ${name} was started`);
 }
 
+/** A process and all that it started, and they. */
+export function treeOf(pid: number): number[] {
+  const all = [...processes()];
+  const below = (one: number): number[] => [
+    one,
+    ...all.filter(({ parent }) => parent === one).flatMap((child) => below(child.pid)),
+  ];
+  return below(pid);
+}
+
 function ticksByName(): Map<string, number> {
   const children = new Map<number, number[]>();
   const found = new Map<number, Process>();

@@ -8,7 +8,7 @@ import { openPostgresStore } from "@formation-mcp/operations/postgres";
 import { startPostgres } from "@formation-mcp/operations/testing";
 import { startNats } from "@formation-mcp/os/testing";
 import { openNatsQueue } from "@formation-mcp/queue/nats";
-import { type Busy, childNamed, watchCores } from "./busy.ts";
+import { type Busy, childNamed, treeOf, watchCores } from "./busy.ts";
 import { connect } from "./queue-raw.ts";
 import { submit } from "./queue-submit.ts";
 import { print, progress } from "./report.ts";
@@ -32,6 +32,7 @@ const SERVERS = 2;
 /** Connections of workers that stand for the others. */
 const WAITING = 200;
 const IDLE_MS = 10_000;
+const CONNECTIONS = 60;
 
 const FREE = { vcpus: 64, memory_mb: 65_536, disk_gb: 1_000 };
 
@@ -61,6 +62,22 @@ async function records(scope: Scope): Promise<void> {
   });
   await share("looks for silent nodes", NODES / (LOOK_MS / 1000), () => store.markLost(LIMITS.nodeSilentMs));
   await share("1 M operations a day", OPERATIONS_A_SECOND, () => whole(store, one()));
+  await connections(scope, postgres.url, one);
+}
+
+/** Prints what the connection of a worker that did a little of everything takes of PostgreSQL's memory. */
+async function connections(scope: Scope, url: string, one: () => Id<"node">): Promise<void> {
+  const before = memoryBelow("postgres");
+  for (let i = 0; i < CONNECTIONS; i++) {
+    const store = await openPostgresStore({ url, poolSize: 1, migrate: false });
+    scope.defer(() => store.close());
+    await beat(store, one());
+    await store.instances({ owner: null, node_id: one(), limit: LIMITS.pageSize });
+    await claim(store, one());
+    await whole(store, one());
+  }
+  const each = (memoryBelow("postgres") - before) / CONNECTIONS / 1024 ** 2;
+  process.stdout.write(`fleet: a connection takes ${each.toFixed(1)} MiB of PostgreSQL's memory\n`);
 }
 
 /** How often something was done by callers who wait for each answer. */
@@ -121,7 +138,7 @@ async function messages(scope: Scope): Promise<void> {
   }
   const from = await openNatsQueue({ connection: await connect(scope, nats.url) });
   scope.defer(() => from.close());
-  const before = memoryOf("nats");
+  const before = memoryBelow("nats");
   const nodes = Array.from({ length: WAITING }, () => newId("node"));
   for (const node of nodes) {
     const queue = await openNatsQueue({ connection: await connect(scope, nats.url), manage: false });
@@ -131,7 +148,7 @@ async function messages(scope: Scope): Promise<void> {
     }, node);
     for (const subject of Object.values(SUBJECTS)) await queue.consume([subject], { slots: 1 }, nothing);
   }
-  await idle(memoryOf("nats") - before);
+  await idle(memoryBelow("nats") - before);
   const emit = (sent: number, hearers: number, who: () => { for?: Id<"node"> | "nodes" }): Round => {
     return async () => {
       heard = 0;
@@ -173,11 +190,13 @@ async function idle(bytes: number): Promise<void> {
   );
 }
 
-/** Memory of a program that this process started, in bytes. */
-function memoryOf(name: string): number {
-  const pid = childNamed(name);
-  const [, kib = "0"] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
-  return Number(kib) * 1024;
+/** Memory of a program that this process started, with its children, in bytes: what they share is counted once (PSS). */
+function memoryBelow(name: string): number {
+  const kib = treeOf(childNamed(name)).map((pid) => {
+    const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+    return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0);
+  });
+  return kib.reduce((sum, each) => sum + each, 0) * 1024;
 }
 
 async function nothing(): Promise<void> {}
