@@ -42,10 +42,11 @@ export async function drainInstances(
   const here: Instance[] = [];
   for await (const instance of instancesHere(room)) here.push(instance);
   const places = how === "move" ? await placesElsewhere(room) : [];
-  // What is on its way has its room already.
-  const moving = ({ state, desired }: Instance) => state !== "running" && desired === "running";
+  // What is on its way has its room already. Not by what is desired: the stop before the shipment has its say in that.
+  const moving = ({ state, desired }: Instance) => state !== "running" && desired !== "deleted";
   for (const instance of how === "move" ? here.filter(moving) : []) {
-    if ((await unfinished(room, instance.id)).length > 0) takePlace(places, instance);
+    const operations = await unfinished(room, instance.id);
+    if (operations.some(({ input }) => input.kind === "ship")) takePlace(places, instance);
   }
   for (const instance of here) {
     if (!TOUCHED[how].includes(instance.state) || instance.desired === "deleted") continue;
