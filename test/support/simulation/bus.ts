@@ -87,9 +87,8 @@ export async function openBus(queue: Queue, truth: Truth, chance: Chance): Promi
     if (troubles.lost > 0 && chance.happens(troubles.lost)) return truth.count("events lost");
     within(place, () => tell(event));
   };
-  await queue.consume([SUBJECTS.build, SUBJECTS.ship], { slots: 64 }, deliver);
-  await queue.consume([CONTROL], { slots: 512 }, (message) =>
-    deliver(message, routes.get(message.operation_id) ?? CONTROL),
+  await queue.consume([SUBJECTS.build, SUBJECTS.ship, CONTROL], { slots: 576 }, (message, subject) =>
+    deliver(message, subject === CONTROL ? (routes.get(message.operation_id) ?? CONTROL) : subject),
   );
 
   const publish = async (subject: string, id: string, message: WakeMessage) => {

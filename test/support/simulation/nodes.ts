@@ -28,6 +28,9 @@ export interface Surroundings {
 /** For how long what nobody needs any more is kept: short, so that a day of it fits into an hour. */
 export const KEPT = { operationKeptMs: 600_000, unusedBuildKeptMs: 120_000, artifactKeptMs: 600_000 };
 
+/** How often a worker that nobody woke asks for work: seldom, so that a lost wake-up is felt. */
+const POLL_MS = 15_000;
+
 const NEVER = new Promise<never>(() => {});
 
 export class SimulatedNode {
@@ -105,7 +108,7 @@ export class SimulatedNode {
         monotonic: () => elapsed() * this.#rate,
         hostBootedAt: () => this.host.bootedAt + this.skewMs,
         logger,
-        settings: KEPT,
+        settings: { ...KEPT, pollEveryMs: POLL_MS },
       });
       this.worker = worker;
       worker.start().catch(() => this.#end(where, 3000));
