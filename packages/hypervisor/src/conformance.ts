@@ -11,7 +11,14 @@ import { describeLeashes } from "./conformance-leash.ts";
 import { failureOf, fetchText, leftOf, occupy, type Subject, serving } from "./conformance-support.ts";
 import type { Hypervisor, MachineSpec, MachineStatus } from "./port.ts";
 
-export { fetchText, leftOf, type Subject, serving, type WorkerOrders } from "./conformance-support.ts";
+export {
+  fetchText,
+  leftOf,
+  processesIn,
+  type Subject,
+  serving,
+  type WorkerOrders,
+} from "./conformance-support.ts";
 
 const HOSTILE = {
   QUOTES: `it's "quoted" \`date\` $HOME \\ $(id)`,

@@ -4,7 +4,14 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:f
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fetchText, leftOf, serving, type WorkerOrders } from "@formation-mcp/hypervisor/conformance";
+import {
+  fetchText,
+  leftOf,
+  processesIn,
+  serving,
+  type WorkerOrders,
+} from "@formation-mcp/hypervisor/conformance";
+import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeDisk } from "./support/rootfs.ts";
 
@@ -72,8 +79,11 @@ describe("without root", { timeout: 180_000 }, () => {
     const status = readFileSync(`/proc/${journal.qemu.pid}/status`, "utf8");
     expect(/^Uid:\t(\d+)/m.exec(status)?.[1]).toBe(owner);
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
-    await worker({ stateDir, spec, steps: ["stop", "remove"] });
+    // Its guard is the user's too, and needs nothing else.
+    await worker({ stateDir, spec, steps: ["stop", "start"], leashMs: 4000 });
     expect(existsSync(`/proc/${journal.qemu.pid}/exe`)).toBe(false);
+    await waitFor(() => processesIn(stateDir).length === 0, { timeoutMs: 15_000, what: "the leash to end" });
+    await worker({ stateDir, spec, steps: ["remove"] });
     expect(await leftOf({ leftovers: async () => [] }, stateDir)).toEqual([]);
   });
 });
