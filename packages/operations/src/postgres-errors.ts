@@ -18,6 +18,11 @@ export function isConflict(error: unknown): boolean {
   return ["40001", "40P01", "23505"].includes(codeOf(error));
 }
 
+/** Whether a connection prepared its statements before a newer program changed the tables; another one knows them. */
+export function isOutdated(error: unknown): boolean {
+  return codeOf(error) === "0A000";
+}
+
 /** Whether a statement was refused by the server and its connection is as good as before. */
 export function isRefusal(error: unknown): boolean {
   return /^(22|23|40)...$/.test(codeOf(error));

@@ -5,7 +5,14 @@ import { setTimeout as delay } from "node:timers/promises";
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import type { CompiledQuery } from "kysely";
 import { Client, type ClientConfig, Pool, type PoolClient, type QueryResult } from "pg";
-import { asFormationError, inDoubt, isConflict, isDisconnect, isRefusal } from "./postgres-errors.ts";
+import {
+  asFormationError,
+  inDoubt,
+  isConflict,
+  isDisconnect,
+  isOutdated,
+  isRefusal,
+} from "./postgres-errors.ts";
 import type { Result, Script } from "./script.ts";
 
 /** How long transactions that meet are run again, and those whose connection broke, in milliseconds. */
@@ -292,7 +299,7 @@ class Undone extends Error {}
 /** For how long an action is tried again, in milliseconds from its start. */
 function patience(error: unknown, tries: number): number {
   if ((error as { code?: string }).code === "23505" && tries >= DOUBLED) return 0;
-  if (isConflict(error) || error instanceof Undone) return MET_MS;
+  if (isConflict(error) || isOutdated(error) || error instanceof Undone) return MET_MS;
   return isDisconnect(error) ? BROKEN_MS : 0;
 }
 

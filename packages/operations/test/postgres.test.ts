@@ -117,6 +117,25 @@ describe("opening", () => {
   });
 });
 
+describe("a process that runs", () => {
+  it("goes on while a newer one changes the tables", async () => {
+    const schema = fresh();
+    const store = await open({ schema, poolSize: 3 });
+    const { operation } = await store.submit(buildRequest());
+    const all = () =>
+      Promise.all([
+        ...Array.from({ length: 6 }, () => store.operation(null, operation.id)),
+        ...Array.from({ length: 3 }, () => store.requestCancel(null, operation.id)),
+        store.submit(buildRequest()),
+      ]);
+    for (let round = 0; round < 3; round++) {
+      await all();
+      await raw(postgres.url, `alter table ${schema}.operations add column new_${round} text`);
+    }
+    await all();
+  });
+});
+
 describe("a worker's role", () => {
   it("does a worker's work, and cannot submit, nor see what only servers see, nor leave anything behind", async () => {
     const clock = testClock();
