@@ -21,6 +21,8 @@ export interface ErrorDetails {
   remedy?: string;
   /** The input field that is wrong, as a path: `formfile.run[2]`. */
   field?: string;
+  /** The operation that failed, where the error is its end: the same call under the same key is told the same. */
+  operation_id?: string;
   /** The step of an operation that failed: `pull`, `run 2/3`, `boot`, … */
   step?: string;
   /** The exit code of what failed. */

@@ -18,6 +18,7 @@ export function operationError(operation: Operation, random: (bytes: number) => 
   const { code, message, log_tail, ...rest } = record;
   return new FormationError(code, cleanText(message), {
     ...rest,
+    operation_id: operation.id,
     remedy: cleanText(`${said} ${where}`.trim()),
     ...(log_tail?.length
       ? { log_tail: fence(cleanLines(log_tail), author(operation), random).split("\n") }

@@ -45,7 +45,9 @@ export function failure(
   }
   // Whatever counts per minute begins again with the next one.
   if (status === 429) headers["retry-after"] = String(60 - Math.floor((deps.clock.now() % 60_000) / 1000));
-  if (status === 503) headers["retry-after"] = String(UNAVAILABLE_SECONDS);
+  // What an operation ended with stays what it is, however often it is asked for.
+  if (status === 503 && error.details.operation_id === undefined)
+    headers["retry-after"] = String(UNAVAILABLE_SECONDS);
   // `code` beside `error`: the ancestor's ErrorResponse has it there.
   return json({ status: "error", data: null, message, code, error: error.toRecord() }, status, headers);
 }

@@ -1,5 +1,5 @@
 import { SCOPES } from "@formation-mcp/auth";
-import { FormationError } from "@formation-mcp/contract";
+import { FormationError, type Id, newId, SUBJECTS } from "@formation-mcp/contract";
 import { REST_ROUTES, type RestRoute } from "@formation-mcp/gateway/http";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -247,5 +247,33 @@ describe("a call of a tool", () => {
     } finally {
       world.audit.record = record;
     }
+  });
+
+  it("is told how its operation ended, and not to come back, under the key of one that has failed", async () => {
+    await using other = await openWorld();
+    const { token } = await other.someone(EVERYTHING);
+    const call = () =>
+      other.ask("POST", "/api/tools/pack_build", {
+        token,
+        json: {
+          parameters: {
+            formfile: { from: "busybox", name: "gone", entrypoint: ["true"] },
+            idempotency_key: "a-build-that-fails",
+            wait_seconds: 0,
+          },
+        },
+      });
+    const { data } = await call();
+    const free = { vcpus: 64, memory_mb: 65_536, disk_gb: 1_000 };
+    const node_id = newId("node");
+    const request = { node_id, subjects: [SUBJECTS.build], free, leaseMs: 60_000 };
+    await other.store.claim(request);
+    const lease = { operation_id: data["operation_id"] as Id<"op">, attempt: 1, node_id };
+    const error = { code: "unavailable", message: "The registry does not answer." } as const;
+    await other.store.settle(lease, { state: "failed", error });
+    const said = await call();
+    expect(said.status).toBe(503);
+    expect(said.headers.has("retry-after")).toBe(false);
+    expect(said.body).toMatchObject({ error: { operation_id: data["operation_id"] } });
   });
 });
