@@ -166,7 +166,15 @@ describe("A cluster", () => {
         /permission denied/,
       );
     }
-    await expect(ask("CREATE TABLE formation.mine (x int)")).rejects.toThrow(/permission denied/);
+    for (const sql of [
+      "CREATE TABLE formation.mine (x int)",
+      "CREATE TEMP TABLE mine (x int)",
+      "SELECT lo_create(0)",
+      "SELECT lo_from_bytea(0, 'x')",
+      "UPDATE formation.operations SET input = '{}'",
+    ]) {
+      await expect(ask(sql), sql).rejects.toThrow(/permission denied/);
+    }
   });
 
   test("keeps secrets out of logs and arguments", async () => {
