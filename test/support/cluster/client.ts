@@ -15,8 +15,6 @@ export interface Wish {
   refusal: string | null;
 }
 
-/** An error that is an operation's names a record in its remedy. */
-const FAILED_SINCE = /More: [^"]*\b((?:op|bld|vm)_[a-z0-9]+)/;
 const PATIENCE_MS = 150_000;
 
 export class Client {
@@ -42,9 +40,10 @@ export class Client {
     for (;;) {
       const reply = await this.#ask(tool, parameters);
       if (reply?.status === 200) return { tool, parameters, answer: reply.data, refusal: null };
-      // Under its key it was accepted before, and failed since: what is unavailable then is not the server.
-      const operation_id = FAILED_SINCE.exec(reply?.text ?? "")?.[1];
-      if (operation_id) return { tool, parameters, answer: { operation_id }, refusal: null };
+      // Under its key it was accepted before, and has ended so since.
+      if (reply?.ended !== undefined) {
+        return { tool, parameters, answer: { operation_id: reply.ended }, refusal: null };
+      }
       if (reply !== null && reply.status !== 503) {
         return { tool, parameters, answer: null, refusal: `${reply.status} ${reply.text}` };
       }
@@ -88,19 +87,28 @@ export class Client {
     return heard;
   }
 
-  async #ask(tool: string, parameters: Data): Promise<{ status: number; data: Data; text: string } | null> {
+  async #ask(tool: string, parameters: Data): Promise<Answer | null> {
     const { token } = this.#person;
     const reply = await rest(this.#cluster.url, "POST", `/api/tools/${tool}`, {
       token,
       body: { parameters },
     }).catch(() => null);
     if (reply === null) return null;
-    if (reply.status === 503 && !FAILED_SINCE.test(reply.body)) {
+    const { status, body: text, json, headers } = reply;
+    const ended = (json.error as { operation_id?: string } | undefined)?.operation_id;
+    if (status === 503 && ended === undefined) {
       this.unavailable++;
-      if (!(Number(reply.headers["retry-after"]) > 0))
-        this.offences.push(`${tool}: 503 without Retry-After: ${reply.body}`);
-    } else if (reply.status >= 500 && reply.status !== 503)
-      this.offences.push(`${tool}: ${reply.status} ${reply.body}`);
-    return { status: reply.status, data: reply.json.data ?? {}, text: reply.body };
+      if (!(Number(headers["retry-after"]) > 0))
+        this.offences.push(`${tool}: 503 without Retry-After: ${text}`);
+    } else if (status >= 500 && status !== 503) this.offences.push(`${tool}: ${status} ${text}`);
+    return { status, data: json.data ?? {}, text, ended };
   }
+}
+
+interface Answer {
+  status: number;
+  data: Data;
+  text: string;
+  /** The operation whose error it is. */
+  ended: string | undefined;
 }
