@@ -9,6 +9,8 @@ export interface Busy {
   /** `postgres`, `nats`, `workers`, `bench`, and `others` on the same machine. */
   by: Record<string, number>;
   total: number;
+  /** How much was idle and waited for a disk. */
+  waiting: number;
   cores: number;
   seconds: number;
 }
@@ -24,7 +26,7 @@ const NAMES: readonly [RegExp, string][] = [
 
 /** Begins to count; what it returns says what was used since. What ends meanwhile is lost with its parent alone. */
 export function watchCores(): () => Busy {
-  const [before, all, start] = [ticksByName(), machineTicks(), performance.now()];
+  const [before, all, start] = [ticksByName(), machine(), performance.now()];
   return () => {
     const seconds = (performance.now() - start) / 1000;
     const cores = (ticks: number) => ticks / TICKS / seconds;
@@ -34,25 +36,27 @@ export function watchCores(): () => Busy {
       by[name] = cores(ticks - (before.get(name) ?? 0));
       ours += by[name];
     }
-    const total = cores(machineTicks() - all);
+    const now = machine();
+    const [total, waiting] = [cores(now.busy - all.busy), cores(now.waiting - all.waiting)];
     by["others"] = Math.max(0, total - ours);
-    return { by, total, cores: availableParallelism(), seconds };
+    return { by, total, waiting, cores: availableParallelism(), seconds };
   };
 }
 
 /** `1.98 of 2 cores busy: postgres 0.90, workers 0.80`. */
-export function told({ by, total, cores }: Busy): string {
+export function told({ by, total, waiting, cores }: Busy): string {
   const parts = Object.entries(by).sort(([, a], [, b]) => b - a);
   const shares = parts.map(([name, share]) => `${name} ${share.toFixed(2)}`).join(", ");
-  return `${total.toFixed(2)} of ${cores} cores busy: ${shares}`;
+  return `${total.toFixed(2)} of ${cores} cores busy: ${shares}; ${waiting.toFixed(2)} waited for a disk`;
 }
 
 /**
- * What kept those that are measured from doing more: nothing while a core was free a tenth of the time; else what used the
- * cores, which is somebody else where that took more than a tenth.
+ * What kept those that are measured from doing more: nothing while the cores had nothing to do a tenth of the time; else
+ * the disk or what used the cores, which is somebody else where that took more than a tenth.
  */
-export function limitOf({ by, total, cores }: Busy): string | null {
-  if (total < 0.9 * cores) return null;
+export function limitOf({ by, total, waiting, cores }: Busy): string | null {
+  if (total + waiting < 0.9 * cores) return null;
+  if (total < 0.9 * cores) return `the disk, for which ${waiting.toFixed(2)} of the ${cores} cores waited`;
   const others = by["others"] ?? 0;
   return others > 0.1 * cores
     ? `other work, which took ${others.toFixed(2)} of the ${cores} cores: not judged`
@@ -66,6 +70,7 @@ export function average(seen: readonly Busy[]): Busy {
   return {
     by: Object.fromEntries([...names].map((name) => [name, mean(({ by }) => by[name] ?? 0)])),
     total: mean(({ total }) => total),
+    waiting: mean(({ waiting }) => waiting),
     cores: mean(({ cores }) => cores),
     seconds: mean(({ seconds }) => seconds),
   };
@@ -138,9 +143,9 @@ function readProcess(pid: number): Process | null {
   }
 }
 
-/** All but what was idle or waited for a disk. */
-function machineTicks(): number {
+/** Ticks of all cores since the machine began: at work, and idle with somebody waiting for a disk. */
+function machine(): { busy: number; waiting: number } {
   const [, ...fields] = (readFileSync("/proc/stat", "utf8").split("\n")[0] ?? "").split(/\s+/);
-  const [user = 0, nice = 0, system = 0, , , irq = 0, soft = 0] = fields.map(Number);
-  return user + nice + system + irq + soft;
+  const [user = 0, nice = 0, system = 0, , waiting = 0, irq = 0, soft = 0] = fields.map(Number);
+  return { busy: user + nice + system + irq + soft, waiting };
 }
