@@ -47,8 +47,8 @@ export async function startNats(
   const begin = async () => {
     program = start("nats-server", {
       file: "nats-server",
-      args: ["-c", config, "-a", host, "-p", String(port), "-sd", dataDir],
-      env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
+      args: ["-c", config, "-a", host, "-p", String(port)],
+      env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NATS_STORE: dataDir },
       account,
       cwd: home,
     });

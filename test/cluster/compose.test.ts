@@ -108,6 +108,5 @@ test("NATS finds all that its configuration includes, and keeps what it stores",
   for (const [, name] of own.matchAll(/^\s*include "([^"]+)"/gm)) {
     expect(mounted).toContain(`/etc/formation/${name}`);
   }
-  const command = [nats?.command ?? []].flat();
-  expect(mounted).toContain(command[command.indexOf("-sd") + 1]);
+  expect(mounted).toContain(nats?.environment?.["NATS_STORE"]);
 });

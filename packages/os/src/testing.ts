@@ -22,6 +22,8 @@ export interface NatsServer {
   restart(): Promise<void>;
   /** Kills it and removes all that it stored; `restart` starts it again, empty. */
   wipe(): Promise<void>;
+  /** Tells it to read its configuration again (SIGHUP). */
+  reload(): void;
   /** Stops (SIGSTOP) and continues it: a server that is there and says nothing. */
   pause(): void;
   resume(): void;
@@ -30,7 +32,7 @@ export interface NatsServer {
 export interface StartNatsOptions {
   /** Configuration: users, tls. The address and where streams are stored are set here. */
   config?: string;
-  /** A configuration file in place of that; the server runs in its directory. */
+  /** A configuration file in place of that, which stores in `$NATS_STORE`; the server runs in its directory. */
   configFile?: string;
   /** What `$NAME` in a configuration stands for. */
   env?: Record<string, string>;
@@ -52,10 +54,16 @@ export async function startNats(options: StartNatsOptions = {}): Promise<NatsSer
     mkdirSync(dataDir, { recursive: true });
     // It goes with whoever started it, however that ends (prctl(2), PR_SET_PDEATHSIG).
     const program = ["--pdeathsig", "KILL", "nats-server"];
-    const args = [...program, "-c", config, "-a", "127.0.0.1", "-p", String(port), "-js", "-sd", dataDir];
+    const args = [...program, "-c", config, "-a", "127.0.0.1", "-p", String(port), "-js"];
+    // A file says itself where it stores; said twice it would be refused.
+    if (options.configFile === undefined) args.push("-sd", dataDir);
     const child = spawn("setpriv", args, {
       cwd: dirname(config),
-      env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ...options.env },
+      env: {
+        PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        NATS_STORE: dataDir,
+        ...options.env,
+      },
       stdio: ["ignore", "ignore", "pipe"],
     });
     running = child;
@@ -104,6 +112,7 @@ export async function startNats(options: StartNatsOptions = {}): Promise<NatsSer
       await end("SIGTERM");
       await start();
     },
+    reload: () => void running?.kill("SIGHUP"),
     async wipe() {
       await end("SIGKILL");
       rmSync(dataDir, { recursive: true, force: true });

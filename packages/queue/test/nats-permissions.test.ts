@@ -1,9 +1,14 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Id, newId, type WakeMessage } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
-import { type ConnectNatsOptions, connectNats, type NatsConnection } from "@formation-mcp/os/nats";
+import {
+  type ConnectNatsOptions,
+  connectNats,
+  createNatsKey,
+  type NatsConnection,
+} from "@formation-mcp/os/nats";
 import { type NatsServer, startNats } from "@formation-mcp/os/testing";
 import type { Queue } from "@formation-mcp/queue";
 import { inboxPrefixOf, natsUser, openNatsQueue, permissionsOf } from "@formation-mcp/queue/nats";
@@ -209,6 +214,37 @@ describe("the users of deploy/nats", () => {
     const callback = () => {};
     const said = await refusals(raw, () => raw.subscribe(`vm.control.${own}`, { callback }));
     expect(said.join()).toMatch(/permissions violation/i);
+  });
+
+  it("come and go at a reload, and the others work on", async () => {
+    const boss = await queueOf(await asServer(), true);
+    const workers = join(directory, "workers.conf");
+    const [before, added] = [readFileSync(workers, "utf8"), { role: "worker", node: newId("node") } as const];
+    const come = () => connect("added", inboxPrefixOf(added), { timeoutMs: 500 });
+    const entry = natsUser(createNatsKey(keyOf(directory, "added")), added);
+    await expect(come()).rejects.toMatchObject({ code: "unauthenticated" });
+    const staying = await queueOf(await asWorker(), false);
+    let got = 0;
+    await staying.consume(["pack.build"], { slots: 1 }, async () => {
+      got++;
+    });
+    const isIn = (name: string, prefix: string) =>
+      connect(name, prefix, { timeoutMs: 500 }).then(
+        () => true,
+        () => false,
+      );
+    try {
+      writeFileSync(workers, before.replace("users: [", `users: [${entry},`));
+      server.reload();
+      await until("who was added", () => isIn("added", inboxPrefixOf(added)));
+      writeFileSync(workers, before);
+      server.reload();
+      await until("who was taken away", async () => !(await isIn("added", inboxPrefixOf(added))));
+      await boss.publish("pack.build", "m.reload", wake());
+      await until("a wake-up", () => got === 1);
+    } finally {
+      writeFileSync(workers, before);
+    }
   });
 
   it("let nobody in without a key of theirs", async () => {
