@@ -126,15 +126,53 @@ export function toInstance(row: PlainInstanceRow): Instance {
   };
 }
 
+/** The latest time that a date can have, in milliseconds since the epoch (ECMA-262, 21.4.1.1). */
+const LATEST = 8.64e15;
+const NODE_NAME_CHARACTERS = 200;
+
+/**
+ * What a node says of itself a stolen worker may have written, under any id: what is none counts for nothing, and keeps nobody
+ * from seeing the other nodes, or from removing this one.
+ */
 export function toNode({ removed_at: _, ...row }: NodeRow): NodeRecord {
+  const [labels, capacity, engine] = [row.labels, row.capacity, row.engine].map(membersOf) as [
+    Record<string, unknown>,
+    Record<string, unknown>,
+    Record<string, unknown>,
+  ];
+  const amount = (what: unknown) => (typeof what === "number" && what >= 0 ? what : 0);
+  const word = (what: unknown) =>
+    typeof what === "string" ? what.slice(0, NODE_NAME_CHARACTERS) : "unknown";
   return {
     ...row,
-    labels: JSON.parse(row.labels),
-    capacity: JSON.parse(row.capacity),
-    engine: JSON.parse(row.engine),
+    name: row.name.slice(0, NODE_NAME_CHARACTERS),
+    labels: Object.fromEntries(
+      Object.entries(labels).filter(([, value]) => typeof value === "string"),
+    ) as Record<string, string>,
+    capacity: {
+      vcpus: amount(capacity["vcpus"]),
+      memory_mb: amount(capacity["memory_mb"]),
+      disk_gb: amount(capacity["disk_gb"]),
+    },
+    engine: {
+      builder: word(engine["builder"]),
+      hypervisor: word(engine["hypervisor"]),
+      accelerator: engine["accelerator"] === "kvm" ? "kvm" : "tcg",
+      profile: engine["profile"] === "root" ? "root" : "user",
+    },
+    heartbeat_at: Math.min(row.heartbeat_at, LATEST),
     draining: row.draining !== 0,
     cordoned: row.cordoned !== 0,
   };
+}
+
+function membersOf(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+  } catch {
+    return {};
+  }
 }
 
 export function fromBuild(build: NewBuild, now: number): Omit<BuildRow, "seq"> {

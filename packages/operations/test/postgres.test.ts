@@ -234,6 +234,32 @@ describe("a worker's role", () => {
   });
 });
 
+describe("a stolen worker's role", () => {
+  it("writes nodes that are none, and servers see the others and go on", async () => {
+    const [clock, schema] = [testClock(), fresh()];
+    const server = await open({ schema, clock });
+    const url = await postgres.role("thief");
+    await grantWorker({ url: postgres.url, schema }, "thief");
+    const columns =
+      "id, version, created_at, updated_at, name, labels, capacity, engine, heartbeat_at, pid, program, draining";
+    const said = ["'{'", "'null'", "'[]'", `'{"vcpus":"many","__proto__":{"a":1}}'`];
+    const ids = said.map(() => newId("node"));
+    for (const [index, json] of said.entries()) {
+      const values = `'${ids[index]}', 1, 1, 1, repeat('x', 100000), ${json}, ${json}, ${json}, 9223372036854775807, 1, '', 0`;
+      await raw(url, `insert into ${schema}.nodes (${columns}) values (${values})`);
+    }
+    for (const node of await server.nodes()) {
+      expect(node).toMatchObject({ capacity: { vcpus: 0, memory_mb: 0, disk_gb: 0 }, labels: {} });
+      expect(new Date(node.heartbeat_at).toISOString()).toBeTruthy();
+      expect(node.name.length).toBeLessThan(300);
+    }
+    await server.submit(buildRequest());
+    expect((await server.sweep({ ...SWEEP, strandedMs: 0 })).resend).toHaveLength(1);
+    for (const id of ids) await server.removeNode(id, { force: false });
+    expect(await server.nodes()).toEqual([]);
+  });
+});
+
 describe("a connection that breaks", () => {
   it("at the commit: what was made is answered as made, what was not is made again, and nothing is made twice", async () => {
     const schema = fresh();
