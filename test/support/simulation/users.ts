@@ -170,7 +170,9 @@ export class User {
           return this.#told(await chance.pick(this.#crowd.servers).call(this.principal, tool, wish));
         } catch (thrown) {
           const error = FormationError.from(thrown);
-          const again = error instanceof Lost || error.code === "unavailable";
+          // An error that names its operation is how that ended.
+          const ended = error.details.operation_id !== undefined;
+          const again = error instanceof Lost || (error.code === "unavailable" && !ended);
           if (again && keyed && tries < TRIES) {
             await pause(chance.between(500, 4000));
             continue;
