@@ -11,6 +11,10 @@ export const SEGMENT_BYTES = LIMITS.logBytesPerStream / 8;
 /** A text of the largest length, every byte of it escaped. */
 export const LONGEST_FRAME = LIMITS.logLineBytes * 6 + 64;
 
+/** No number of a line is larger: one can be counted on from each. */
+export const LARGEST = 2 ** 52;
+/** The latest time that a date can have, in milliseconds since the epoch. */
+const LATEST = 8.64e15;
 const NAME = /^[a-z]{1,16}_[0-9a-z]{1,64}(\.[0-9]{1,9})?$/;
 const STREAM = /^[a-z]{1,16}$/;
 const SEGMENT = /^([a-z]{1,16})\.([0-9]{15})$/;
@@ -76,7 +80,8 @@ export function frame(number: number, line: LogLine): string {
 export function unframe(stream: string, bytes: Uint8Array): NumberedLine | null {
   try {
     const [number, at, text] = JSON.parse(Buffer.from(bytes).toString("utf8")) as unknown[];
-    if (!Number.isSafeInteger(number) || typeof at !== "number" || typeof text !== "string") return null;
+    if (!Number.isInteger(number) || (number as number) > LARGEST || typeof text !== "string") return null;
+    if (typeof at !== "number" || Math.abs(at) > LATEST) return null;
     return { number: number as number, at, stream, text };
   } catch {
     return null;

@@ -253,6 +253,8 @@ function readHead(kept: Kept, digest: Digest): Head | null {
     if (info["name"] !== digest || info["deleted"] === true || chunks === null) return null;
     if (typeof group !== "string" || !/^[0-9a-f]{64}-[0-9A-Za-z]{1,40}$/.test(group)) return null;
     if (!Number.isSafeInteger(size) || (size as number) < 0 || ownerOf(group) !== digest) return null;
+    // A reader makes room for as much as is said.
+    if ((size as number) > chunks.length * CHUNK_BYTES) return null;
     const putAt = Date.parse(String(mtime));
     return { seq: kept.seq, digest, bytes: size as number, putAt: putAt || 0, group, chunks };
   } catch {

@@ -4,7 +4,7 @@
 // logs there are. Whoever may write logs may have written anything.
 
 import { LIMITS } from "@formation-mcp/contract";
-import { cutText, frame, isStream, type NumberedLine, unframe } from "./log-files.ts";
+import { cutText, frame, isStream, LARGEST, type NumberedLine, unframe } from "./log-files.ts";
 import type { Kept, NatsStream } from "./nats-stream.ts";
 import type { LogLine } from "./port.ts";
 
@@ -146,6 +146,6 @@ export async function* pointersBack(
 }
 
 function natural(value: unknown): number {
-  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= LARGEST) return value;
   throw new Error("no natural number");
 }

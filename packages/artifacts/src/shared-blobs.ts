@@ -124,7 +124,7 @@ export class SharedBlobs {
     return once(this.#sending, info.digest, async () => {
       for (let tries = 0; tries < TRIES; tries++) {
         const found = await this.#remote.look(info.digest);
-        if (found.head && (await this.#remote.isWhole(found.head))) {
+        if (found.head?.bytes === info.bytes && (await this.#remote.isWhole(found.head))) {
           if (await this.#remote.touch(found.head)) return;
         } else if (await this.#remote.upload(info, await this.#cache.get(info.digest), found)) return;
       }
@@ -136,7 +136,7 @@ export class SharedBlobs {
   async #restore(digest: Digest): Promise<void> {
     try {
       const info = await this.#cache.info(digest);
-      if (info === null || (await this.#remote.head(digest)) !== null) return;
+      if (info === null || (await this.#remote.head(digest))?.bytes === info.bytes) return;
       await this.#send(info);
       this.#logger.log("warn", "A blob that NATS had lost was stored again.", { digest });
     } catch (error) {

@@ -180,6 +180,7 @@ describe("blobs in NATS", () => {
       JSON.stringify({ ...info, nuid: "*.>" }),
       JSON.stringify({ ...info, metadata: { chunks: "1-999999999999" } }),
       JSON.stringify({ ...info, size: -1 }),
+      JSON.stringify({ ...info, size: 1e15 }),
     ]) {
       await connection.request(padded(subject), wrong);
       expect(await node.stat(digest)).toBeNull();
@@ -188,6 +189,22 @@ describe("blobs in NATS", () => {
     await expect(get(node, digest)).rejects.toMatchObject({ code: "internal" });
     await put(node, Buffer.from("x"));
     expect((await get(await world.node(), digest)).toString()).toBe("x");
+  });
+
+  it("come back to light where a node holds them and something else was said of them", async () => {
+    const [holder, connection] = [await world.node(), await world.connect()];
+    const { digest } = await put(holder, randomBytes(MiB));
+    const subject = padded(`$O.formation-blobs.M.${Buffer.from(digest).toString("base64url")}`);
+    const streams = (await jetstreamManager(connection)).streams;
+    const { data } = (await streams.getMessage("OBJ_formation-blobs", { last_by_subj: subject })) ?? {};
+    const info = JSON.parse(Buffer.from(data ?? []).toString());
+    for (const wrong of [{ size: 1e15 }, { size: 1 }, { deleted: true }, { metadata: { chunks: "1" } }]) {
+      await connection.request(subject, JSON.stringify({ ...info, ...wrong }));
+      const stranger = await world.node();
+      await get(stranger, digest).catch(() => {}); // Who reads it notices.
+      await holder.collect([digest], 3_600_000);
+      expect((await get(await world.node(), digest)).length, JSON.stringify(wrong)).toBe(MiB);
+    }
   });
 });
 
@@ -288,8 +305,19 @@ describe("logs in NATS", () => {
       await connection.request("formation.log.vm_a.-.stdout", wrong);
       await textsOf(node, "vm_a");
     }
-    await node.appendLog("vm_a", [line("after")]);
-    expect((await textsOf(node, "vm_a")).at(-1)).toBe("after");
+    const large = { ...head, before: [], first: 1, offset: 0, from: 0, end: 0 };
+    for (const [sure, number, at] of [
+      [Number.MAX_SAFE_INTEGER, 1, 1],
+      [1, Number.MAX_SAFE_INTEGER, 1],
+      [1, 1, 1e300],
+    ]) {
+      const text = `${JSON.stringify({ ...large, sure })}\n[${number},${at},"x"]\n`;
+      await connection.request("formation.log.vm_a.-.stdout", text);
+      await node.appendLog("vm_a", [line("after")]);
+      const { lines } = await node.readLog("vm_a", ALL);
+      expect(lines.at(-1)?.text).toBe("after");
+      for (const each of lines) expect(new Date(each.at).toISOString()).toBeTruthy();
+    }
   });
 });
 
