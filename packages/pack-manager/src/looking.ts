@@ -25,6 +25,7 @@ export interface Looking {
 /** The owner that events carry whose owner is not known: no account has this name. */
 const NOBODY = "nodes";
 const MOST_KNOWN = 1000;
+const MOST_LOOKS = 100;
 const ANYWHERE: Placement = { node_id: null, labels: {}, needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 } };
 
 export function createLooking(
@@ -50,6 +51,8 @@ export function createLooking(
   const consider = (id: Id, wanted: Placement) => {
     if (wanted.node_id === null) note(sought, id);
     if (told.delete(id) || pausing.has(id) || !suits(node, wanted)) return;
+    // Who looks takes what it finds: so many looks are enough for any number that waits.
+    if (pausing.size >= MOST_LOOKS) return;
     const timer = setTimeout(() => {
       pausing.delete(id);
       look();

@@ -24,6 +24,9 @@ import { everyItem, type NodeIdentity, type Ports, quietly, type Room } from "./
 import { DEFAULT_SETTINGS, type WorkerSettings } from "./settings.ts";
 import { createSweeper } from "./sweep.ts";
 
+/** How often the node's record is looked at because an event says that it changed. */
+const STEER_PAUSE_MS = 1000;
+
 export interface WorkerOptions extends Ports {
   node: NodeIdentity;
   /** Where contexts are unpacked; whatever is in it when the worker starts is removed. */
@@ -153,11 +156,27 @@ export function createWorker(options: WorkerOptions): Worker {
         await register();
         await obey();
       });
+      let due: NodeJS.Timeout | null = null;
+      let steeredAt = Number.NEGATIVE_INFINITY;
+      // Anybody who may send events may say that this node was steered.
+      const steered = () => {
+        due ??= setTimeout(
+          () => {
+            due = null;
+            steeredAt = room.monotonic();
+            beat();
+          },
+          Math.max(0, steeredAt + STEER_PAUSE_MS - room.monotonic()),
+        );
+      };
       const events = await queue.subscribe((event) => {
         claims.changed(event);
-        if (event.id === node.id) beat();
+        if (event.id === node.id) steered();
       }, node.id);
-      closing.push(async () => events[Symbol.asyncDispose]());
+      closing.push(async () => {
+        await events[Symbol.asyncDispose]();
+        if (due) clearTimeout(due);
+      });
       every(settings.nodeSilentMs / 3, "look for silent nodes", lookForSilent);
       every(settings.reconcileEveryMs, "reconcile", reconciler.all);
       every(settings.sweepEveryMs, "sweep", async () => {
