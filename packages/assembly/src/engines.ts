@@ -59,16 +59,20 @@ export async function openEngines(
 
 const ACTS: readonly PropertyKey[] = ["create", "start", "stop", "pause", "resume", "remove"];
 
-/** Whoever is to die amid an act needs it to last: half of the time passes before it, half after. */
+/**
+ * Whoever is to die amid an act needs it to last: half of the time passes before it, half after; of a start all of it
+ * after, because a leash counts from the call.
+ */
 function slowed(hypervisor: Hypervisor, stepMs: number): Hypervisor {
   return new Proxy(hypervisor, {
     get(target, name, receiver) {
       const value: unknown = Reflect.get(target, name, receiver);
       if (typeof value !== "function" || !ACTS.includes(name)) return value;
       return async (...given: unknown[]) => {
-        await delay(stepMs / 2);
+        const before = name === "start" ? 0 : stepMs / 2;
+        await delay(before);
         const done: unknown = await Reflect.apply(value, target, given);
-        await delay(stepMs / 2);
+        await delay(stepMs - before);
         return done;
       };
     },

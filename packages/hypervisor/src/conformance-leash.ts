@@ -67,7 +67,8 @@ export function describeLeashes(subject: Subject, disk: () => string): void {
       await hypervisor.start(id, { signal: never, leashMs });
       await ends(home, leashMs);
       expect(performance.now() - begin).toBeGreaterThan(leashMs - 50);
-      expect(await hypervisor.inspect(id)).toMatchObject({ state: "stopped", exit: { reason: "killed" } });
+      const killed = { state: "stopped", exit: { reason: "killed", leash: true } };
+      expect(await hypervisor.inspect(id)).toMatchObject(killed);
       await hypervisor.prolong(id, leashMs);
       await hypervisor.release(id);
       expect((await hypervisor.inspect(id)).state).toBe("stopped");
@@ -77,7 +78,7 @@ export function describeLeashes(subject: Subject, disk: () => string): void {
 
     it("one whose time was over before it began never begins", async () => {
       const id = await made("dep_l.2");
-      expect((await failureOf(hypervisor.start(id, { signal: never, leashMs: 0 }))).code).toBe("cancelled");
+      expect((await failureOf(hypervisor.start(id, { signal: never, leashMs: 0 }))).code).toBe("unavailable");
       expect(alive(home)).toBe(false);
       await hypervisor.remove(id);
     });
@@ -134,7 +135,7 @@ export function describeLeashes(subject: Subject, disk: () => string): void {
         const next = await open(where);
         expect(await next.inspect("dep_l.5")).toMatchObject({
           state: "stopped",
-          exit: { reason: "killed" },
+          exit: { reason: "killed", leash: true },
         });
       });
     }

@@ -27,6 +27,12 @@ export function isOver(leash: Leash | null): boolean {
   return leash?.until != null && leash.until <= uptimeMs();
 }
 
+/** Whether the leash of what ran in the directory ended: then that was killed because of it. */
+export function hasEnded(runDirectory: string): boolean {
+  const until = readIfThere(join(runDirectory, LEASH_FILE));
+  return until !== null && Number(until) * 10 <= uptimeMs();
+}
+
 /** Puts the next process in the directory on its leash, or on none. */
 export function tie(runDirectory: string, leash: Leash | null): void {
   if (leash?.until == null) rmSync(join(runDirectory, LEASH_FILE), { force: true });

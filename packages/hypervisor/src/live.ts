@@ -89,6 +89,16 @@ function ended(machine: Machine): FormationError {
       },
     );
   }
+  if (journal.exit?.leash) {
+    return new FormationError(
+      "unavailable",
+      "The machine was ended while it booted: nobody prolonged its leash.",
+      {
+        remedy: "The worker was not sure of its lease: look whether its node and the database keep up.",
+        step: "boot",
+      },
+    );
+  }
   if (journal.exit?.reason === "killed") {
     return new FormationError("unavailable", "The machine's process was killed while it booted.", {
       remedy: "Try again; if it happens again, look whether the node ran out of memory.",

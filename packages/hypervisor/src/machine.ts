@@ -7,6 +7,7 @@ import { identify, isAlive, waitGone } from "@formation-mcp/os";
 import { MACHINE_FILES } from "./command-line.ts";
 import { type Engine, placeOf } from "./engine.ts";
 import type { Journal } from "./journal.ts";
+import { hasEnded } from "./leash.ts";
 import { dropHead } from "./offsets.ts";
 import type { MachineStatus } from "./port.ts";
 import { connectQmp, type QmpClient } from "./qmp.ts";
@@ -164,7 +165,9 @@ export class Machine {
     if (phase !== "running" && phase !== "starting") return;
     if (this.alive) return;
     this.readStatus();
-    const exit = { reason: this.#exitReason(), code: this.report.exit_code };
+    const reason = this.#exitReason();
+    const leash = reason === "killed" && hasEnded(this.directory) ? { leash: true as const } : {};
+    const exit = { reason, code: this.report.exit_code, ...leash };
     this.detach();
     this.noteIfRoom({ phase: "stopped", qemu: null, paused: false, exit });
     this.#engine.ended(this.journal.id);

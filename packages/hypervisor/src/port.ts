@@ -46,7 +46,12 @@ export interface MachineStatus {
     problem: string | null;
   };
   /** How it ended: the guest powered off, the guest crashed, the process was killed, somebody stopped it. */
-  exit: { reason: "guest-shutdown" | "guest-panic" | "stopped" | "killed"; code: number | null } | null;
+  exit: {
+    reason: "guest-shutdown" | "guest-panic" | "stopped" | "killed";
+    code: number | null;
+    /** It was killed because its leash ended. */
+    leash?: true;
+  } | null;
   problem: string | null;
 }
 
@@ -67,7 +72,7 @@ export interface StartHooks {
 }
 
 /**
- * A machine on a leash ends by itself, `exit.reason: "killed"`, when it is not prolonged in time: also when the process
+ * A machine on a leash ends by itself, `exit.reason: "killed"` with `leash`, when it is not prolonged in time: also when the process
  * that started it was killed or is frozen, and whoever recovers it may prolong or release it. What holds the leash is a
  * process of the host and counts time as the host does, sleep included.
  */
@@ -87,7 +92,7 @@ export interface Hypervisor {
   create(spec: MachineSpec): Promise<void>;
   /**
    * Starts it; resolves when its process runs. A running machine is left alone, its leash too; a paused one is left paused.
-   * @throws FormationError `cancelled` if the leash ended before there was a process: then there will be none.
+   * @throws FormationError `unavailable` if the leash ended before there was a process: then there will be none.
    */
   start(id: string, hooks: StartHooks & LeashHooks): Promise<MachineStatus>;
   /**

@@ -144,8 +144,11 @@ async function launch(
   const log = openSync(join(directory, MACHINE_FILES.log), "a");
   let pid: number;
   try {
-    if (isOver(leash))
-      throw new FormationError("cancelled", "The machine was not started: its time is over.");
+    if (isOver(leash)) {
+      throw new FormationError("unavailable", "The machine was not started: its leash had ended by then.", {
+        step: "boot",
+      });
+    }
     pid = await spawnDetached(program, args, { cwd: directory, env, stdio: ["ignore", log, log] });
   } finally {
     closeSync(log);

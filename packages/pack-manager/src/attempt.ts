@@ -18,6 +18,8 @@ export interface Attempt {
   readonly signal: AbortSignal;
   /** Aborts only when the lease is void; for what must be put back although the work is to end. */
   readonly lost: AbortSignal;
+  /** Aborts when the worker leaves. */
+  readonly leaving: AbortSignal;
   /** Milliseconds until the deadline. */
   remainingMs(): number;
   step(step: string, message: string, fraction?: number | null): void;
@@ -100,6 +102,7 @@ async function conduct(
     number: lease.attempt,
     signal: watch.signal,
     lost: watch.lost,
+    leaving: watch.leaving,
     remainingMs: () => Math.max(0, operation.deadline_at - clock.now()),
     step: (step, message, fraction = null) => progress.step(step, message, fraction),
     async apply(changes) {

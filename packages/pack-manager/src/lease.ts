@@ -10,6 +10,8 @@ export interface LeaseWatch {
   readonly signal: AbortSignal;
   /** Aborts only when the lease is void: from then on nothing may be written or made. */
   readonly lost: AbortSignal;
+  /** Aborts when the worker leaves: from then on nothing may be waited for. */
+  readonly leaving: AbortSignal;
   /** Why it is to end; null while it may go on. */
   readonly reason: EndReason | null;
   /** The operation as last read. */
@@ -36,6 +38,7 @@ export function watchLease(
   const { store, clock, monotonic, settings, logger } = room;
   const ending = new AbortController();
   const losing = new AbortController();
+  const leaving = new AbortController();
   let reason: EndReason | null = null;
   let latest = operation;
   let renewedAt = claimedAt;
@@ -49,6 +52,7 @@ export function watchLease(
 
   const end = (why: EndReason) => {
     if (why === "lost") losing.abort();
+    if (why === "shutdown") leaving.abort();
     // A lost lease outweighs whatever ended it before: nothing may be written then.
     if (reason === null || why === "lost") reason = why;
     ending.abort(new FormationError("cancelled", `The attempt ends: ${why}.`));
@@ -117,6 +121,7 @@ export function watchLease(
   return {
     signal: ending.signal,
     lost: losing.signal,
+    leaving: leaving.signal,
     get reason() {
       return reason;
     },

@@ -20,12 +20,15 @@ export function openLeash(room: Pick<Room, "hypervisor" | "logger">, watch: Leas
     }
   });
   return {
-    start(machineId, start) {
+    async start(machineId, start) {
       tied.add(machineId);
       const starting = start(watch.sureMs());
       // If this process was frozen between the two, the attempt ends here, before the machine begins.
       watch.sureMs();
-      return starting;
+      const started = await starting;
+      // A renewal may have come before there was anything to prolong.
+      await quietly(room, `prolong ${machineId}`, () => hypervisor.prolong(machineId, watch.sureMs()));
+      return started;
     },
     async release() {
       for (const id of tied) await quietly(room, `release ${id}`, () => hypervisor.release(id));

@@ -82,6 +82,15 @@ export function whyDead(status: MachineStatus, startedAt: number | null, hostBoo
       step: "run",
     };
   }
+  if (exit?.leash) {
+    return {
+      code: "unavailable",
+      message:
+        "Its worker was killed, frozen or cut off before it let the machine go on: so it was ended in time.",
+      remedy: "Start it again with vm_control: its disk is kept.",
+      step: "run",
+    };
+  }
   return { ...endedBy(exit?.reason, exit?.code ?? null), step: "run" };
 }
 

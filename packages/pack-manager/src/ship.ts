@@ -1,6 +1,7 @@
 // Shipping: a build becomes a machine that is live under an instance's name, in place of what ran there before; or
 // nothing changes for what ran there before.
 
+import { setTimeout as delay } from "node:timers/promises";
 import {
   type Build,
   type Deployment,
@@ -25,6 +26,8 @@ const FORMNET_WARNING =
   "network: formnet does not exist yet, so join_formnet and external_networks change nothing.";
 /** How long a build that another operation makes is waited for. */
 const OTHER_BUILD_MS = 10 * 60_000;
+/** How often a store that does not answer is asked whose a machine is. */
+const ASK_AGAIN_MS = 500;
 
 /** The work of a `ship` operation. */
 export const shipKind: Kind = (room, attempt) => {
@@ -85,18 +88,26 @@ export const shipKind: Kind = (room, attempt) => {
     },
     undo: (ending) => unship(room, attempt, input, ending),
     async abandon() {
-      const instance = await room.store.instance(null, input.instance_id).catch(() => null);
-      if (instance?.machine_id === machineId) return;
-      await quietly(room, `remove ${machineId}`, () =>
-        // With no answer it may be the record's own, whose disk is the owner's: reconciling sees to it.
-        instance ? room.hypervisor.remove(machineId) : room.hypervisor.stop(machineId, { timeoutMs: 0 }),
-      );
+      const read = () => room.store.instance(null, input.instance_id).catch(() => null);
+      let instance = await read();
+      // With no answer it may be the record's own, whose disk is its owner's: it only ends, and what it takes here is
+      // counted as this attempt's, until that is known.
+      if (!instance) await stopAtOnce(room, machineId);
+      for (; !instance && !attempt.leaving.aborted; instance = await read()) {
+        await delay(ASK_AGAIN_MS, undefined, { signal: attempt.leaving }).catch(() => {});
+      }
+      if (!instance || instance.machine_id === machineId) return;
+      await quietly(room, `remove ${machineId}`, () => room.hypervisor.remove(machineId));
     },
     async done() {
       if (former !== null && former !== machineId) await room.hypervisor.remove(former);
     },
   };
 };
+
+async function stopAtOnce(room: Room, machineId: string): Promise<void> {
+  await quietly(room, `stop ${machineId}`, () => room.hypervisor.stop(machineId, { timeoutMs: 0 }));
+}
 
 /** What is lost may run on a node that nobody hears: it is never begun anew elsewhere. */
 function refuseElsewhere(room: Room, instance: Instance): void {

@@ -7,6 +7,7 @@ import {
   type Instance,
   type InstanceState,
 } from "@formation-mcp/contract";
+import type { MachineState } from "@formation-mcp/hypervisor";
 import type { Changes, InstancePatch } from "@formation-mcp/operations";
 import type { Attempt } from "./attempt.ts";
 import { boot } from "./boot.ts";
@@ -32,9 +33,7 @@ export async function unship(
 ): Promise<Changes> {
   const now = room.clock.now();
   const instance = await room.store.instance(null, input.instance_id);
-  await quietly(room, "remove a machine that did not become live", () =>
-    clearDeployment(room, input.deployment_id, instance.machine_id),
-  );
+  await clearRest(room, input.deployment_id, instance.machine_id);
   const build = await room.store.build(null, input.build_id).catch(() => null);
   return {
     builds: build && isOurs(build, attempt) ? [{ id: build.id, patch: unbuilt(room, ending) }] : [],
@@ -51,6 +50,19 @@ export async function unship(
   };
 }
 
+/** What cannot be removed is reconciling's to remove, but what still runs must not run beside what comes after this. */
+async function clearRest(room: Room, deployment: Id<"dep">, keep: string | null): Promise<void> {
+  try {
+    await clearDeployment(room, deployment, keep);
+  } catch (thrown) {
+    for (const id of await machinesOfDeployment(room.hypervisor, deployment)) {
+      if (id !== keep && LIVES.includes((await room.hypervisor.inspect(id)).state)) throw thrown;
+    }
+    const { code, message } = FormationError.from(thrown);
+    room.logger.log("warn", `Could not remove a machine that did not become live: ${message}`, { code });
+  }
+}
+
 /** A deleted instance takes no change, not even an empty one. */
 export function changeOf(id: Id<"vm">, patch: InstancePatch): { id: Id<"vm">; patch: InstancePatch }[] {
   return Object.keys(patch).length === 0 ? [] : [{ id, patch }];
@@ -62,6 +74,7 @@ function isOurs(build: Build, attempt: Attempt): boolean {
   );
 }
 
+const LIVES: readonly MachineState[] = ["running", "paused"];
 const RAN: InstanceState[] = ["running", "starting", "stopping", "pausing", "paused"];
 
 /** What the instance becomes: what ran before runs again, what was stopped stays so, a first shipment is `failed`. */

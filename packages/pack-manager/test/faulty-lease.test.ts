@@ -171,6 +171,24 @@ test("a worker that died between the end and the release is followed by one that
   await expect.poll(() => lab.hypervisor.leashes.size).toBe(0);
 });
 
+test("what can't be taken away and still runs is not handed on: the next attempt waits for the lease", async () => {
+  await using lab = await openLab();
+  await lab.worker({ settings: { ...LEASE, sweepEveryMs: 100 } });
+  lab.hypervisor.on.waitLive = (id) => {
+    if (id.endsWith(".1")) throw new FormationError("unavailable", "Not now.");
+  };
+  let stuck = 1;
+  lab.hypervisor.on.remove = () => {
+    if (stuck-- > 0) throw new FormationError("unavailable", "It hangs in the kernel.");
+  };
+  const begun = performance.now();
+  const { deployment, operation } = await lab.ask.create();
+  expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
+  expect(performance.now() - begun).toBeGreaterThan(LEASE.leaseMs / 2);
+  expect([...lab.hypervisor.machines.keys()]).toEqual([`${deployment}.2`]);
+  expect(lab.hypervisor.mostRunning).toBe(1);
+});
+
 /** Gives a running operation back as the sweep of a later hour would. */
 async function takeAway(lab: Lab, operation: Operation): Promise<void> {
   const later = await openSqliteStore({
