@@ -179,7 +179,7 @@ describe("a laptop without VMs", () => {
 
   it("needs neither node:sqlite nor an engine for a server's tools", async () => {
     await using(person.host(bare), async (host) => {
-      expect((await host.call("vm_list", {})).text).toMatch(/no node:sqlite/);
+      expect((await host.call("pack_build", workload("here"))).text).toMatch(/no node:sqlite/);
     });
     await using(remote(bare), async (host) => {
       expect(await host.call("vm_list", {})).toMatchObject({ isError: false });
