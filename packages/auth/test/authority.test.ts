@@ -226,9 +226,7 @@ describe("bootstrap", () => {
     const [last] = left.map(({ owner }) => owner);
     expect(await outcome(authority.setScopes(last ?? "", READ))).toBe("conflict");
     expect(await outcome(authority.admit({ id: last ?? "" }, READ))).toBe("conflict");
-    expect(await outcome(authority.setScopes(last ?? "", new Set<Scope>(["admin", "vm:read"])))).toBe(
-      "ok",
-    );
+    expect(await outcome(authority.setScopes(last ?? "", new Set<Scope>(["admin", "vm:read"])))).toBe("ok");
   });
 
   it("keeps no token in the database", async () => {
