@@ -211,7 +211,7 @@ export class Build {
     if (!image)
       throw new FormationError("internal", "The build ended well but its image is not in the store.");
     const history = await this.#store.history(id, this.#ending.signal);
-    const skipped = steps.find(({ digest }) => digest && !history.some((entry) => entry.includes(digest)));
+    const skipped = steps.find(({ digest }) => !history.some((entry) => entry.includes(digest)));
     if (skipped) throw notRun(skipped);
     const bytes = this.#store.sizes([image]).bytes[0] ?? 0;
     if (bytes - base.bytes > this.#request.limits.disk_bytes) throw tooMuchDisk(this.#request.limits);

@@ -21,8 +21,8 @@ export interface Step {
   announced: string;
   /** Stands in quotes in buildah's last error when the step failed. */
   named: string;
-  /** Stands in the image's history once the step has run, now or when its layer was made; null for what is no RUN line. */
-  digest: string | null;
+  /** Stands in the image's history once the step has run, now or when its layer was made. */
+  digest: string;
 }
 
 const SAFE_WORKDIR = /^(?:\/[A-Za-z0-9._@+-]+)+$/;
@@ -57,15 +57,20 @@ export interface Rendered {
 /**
  * Renders the Containerfile, lists its steps in order, and writes the scripts that they read. Lines and values stand in the
  * scripts alone: an instruction is seen in process lists and in the image's history, and buildah skips one that is long.
- * @param key Keys the digest by which an instruction names its script, so that nobody can try out guesses at a value.
+ * @param key Keys the digest by which an instruction names its script, so that nobody can try out guesses at a value, nor
+ *   give out a layer of his as one that a step of ours has made.
  */
 export function renderContainerfile(recipe: Recipe, key: string): Rendered {
+  // The layer cache believes the history that any image tells of itself, also one that came from a registry or another
+  // node. What is copied has no secret in it, so the way to where it goes has: it is the same place, called by nobody else so.
+  const way = createHmac("sha256", key)
+    .update(JSON.stringify(["include", recipe.workdir]))
+    .digest("hex");
+  const place = `/${way}/..${recipe.workdir}/`;
   // Also where nothing is included: it makes the working directory, and leaves one that is there as it is.
-  const copy = `COPY ${JSON.stringify(["tree/", `${recipe.workdir}/`])}`;
+  const copy = `COPY ${JSON.stringify(["tree/", place])}`;
   const lines = [`FROM ${recipe.baseId}`, copy];
-  const steps: Step[] = [
-    { name: "include", announced: copy, named: `COPY tree/ ${recipe.workdir}/`, digest: null },
-  ];
+  const steps: Step[] = [{ name: "include", announced: copy, named: `COPY tree/ ${place}`, digest: way }];
   const before = beforeEach(recipe);
   const scripts: Rendered["scripts"] = [["env", before]];
   recipe.run.forEach((line, index) => {
