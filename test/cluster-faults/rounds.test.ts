@@ -17,6 +17,7 @@ const SHORT = [
   "NATS without its store",
   "PostgreSQL restarted mid-transaction",
 ];
+const TRIES = 3;
 const only = process.env["CLUSTER_FAULT"];
 const faults = rounds > 0 ? planned(seed, rounds).map((fault) => only ?? fault) : SHORT;
 const lanes = Math.min(faults.length, Number(process.env["CLUSTER_FAULT_LANES"] ?? (rounds > 8 ? 3 : 1)));
@@ -25,7 +26,7 @@ test("after a fault at a random moment everything is true and nothing is left", 
   retry: 0,
   timeout: (faults.length / lanes + 2) * 300_000,
 }, async () => {
-  const waiting = faults.map((fault, at) => ({ fault, seed: seed + at }));
+  const waiting = faults.map((fault, at) => ({ fault, seed: seed + at, tries: 1 }));
   const held: Told[] = [];
   const failed: string[] = [];
   const began = performance.now();
@@ -39,8 +40,14 @@ test("after a fault at a random moment everything is true and nothing is left", 
           lane ??= await openLane({ number, real, long: rounds > 0 });
           try {
             const told = await lane.play(next.seed, next.fault);
-            held.push(told);
-            process.stderr.write(`  cluster ${number}${real ? ", real lease" : ""}: ${told.line}: held\n`);
+            const became = told.missed ? "held, and played again" : "held";
+            process.stderr.write(
+              `  cluster ${number}${real ? ", real lease" : ""}: ${told.line}: ${became}\n`,
+            );
+            if (!told.missed) held.push(told);
+            // On a busy machine a moment may pass before anybody sees it.
+            else if (next.tries < TRIES)
+              waiting.push({ ...next, seed: next.seed + 1_000_000, tries: next.tries + 1 });
           } catch (error) {
             failed.push(String(error));
             process.stderr.write(`  cluster ${number}${real ? ", real lease" : ""}: ${error}: FAILED\n`);

@@ -5,7 +5,7 @@ import { rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Cluster } from "../cluster.ts";
 import type { Chance } from "../simulation/chance.ts";
-import { insight, nodeOf, type Seen, until } from "./insight.ts";
+import { insight, Missed, nodeOf, type Seen, until } from "./insight.ts";
 import { machineProcesses } from "./machines.ts";
 import type { Scene } from "./scenes.ts";
 import { STEPS } from "./steps.ts";
@@ -28,7 +28,7 @@ export interface Fault {
   waits: boolean;
   /** What a server must have said meanwhile: that it can't serve now, or nothing at all. */
   servers?: "unavailable" | "gone";
-  /** Returns what it did, in words. */
+  /** Returns what it did, in words. @throws Missed if its moment did not come: then it has done nothing. */
   play(victims: Victims, chance: Chance): Promise<string>;
 }
 
@@ -154,8 +154,10 @@ async function pauseUntilTaken({ cluster, leaseMs }: Victims, chance: Chance): P
           const seen = await store.one(found.id);
           return seen !== undefined && (seen.attempt > now.attempt || !isOpen(seen)) && seen;
         },
-        { limitMs: leaseMs + 60_000, everyMs: 100 },
-      );
+        { limitMs: leaseMs + 90_000, everyMs: 100 },
+      ).catch((error: Error) => {
+        throw new Error(error.message);
+      });
       // Beyond three leases it is taken for dead, and its instances for lost.
       const ms = Math.round(chance.pick([0, 2000, leaseMs * 3]));
       await delay(ms);
@@ -165,7 +167,7 @@ async function pauseUntilTaken({ cluster, leaseMs }: Victims, chance: Chance): P
       program.signal("SIGCONT");
     }
   }
-  throw new Error("No work lasted until its worker was stopped.");
+  throw new Missed("no work lasted until its worker was stopped");
 }
 
 function isOpen({ state }: Seen): boolean {

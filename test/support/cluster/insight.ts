@@ -83,7 +83,10 @@ export async function insight(adminUrl: string): Promise<Insight> {
   };
 }
 
-/** Looks until something is there. @throws with what was awaited after the limit. */
+/** What a fault waits for never came, or went too fast: nothing has been done yet. */
+export class Missed extends Error {}
+
+/** Looks until something is there. @throws Missed with what was awaited, after the limit. */
 export async function until<T>(
   what: string,
   look: () => Promise<T | undefined | false>,
@@ -93,7 +96,7 @@ export async function until<T>(
   for (;;) {
     const found = await look();
     if (found) return found;
-    if (performance.now() > end) throw new Error(`Waited ${limitMs / 1000} s for ${what}.`);
+    if (performance.now() > end) throw new Missed(`waited ${limitMs / 1000} s for ${what}`);
     await delay(everyMs);
   }
 }

@@ -46,7 +46,7 @@ export async function openLane({ number, real, long }: LaneOptions): Promise<Lan
         FORMATION_SWEEP_SECONDS: "2",
         FORMATION_LEASE_SECONDS: String(leaseMs / 1000),
         // Steps have to last for somebody to die amid them.
-        FORMATION_FAKE_STEP_SECONDS: "0.3",
+        FORMATION_FAKE_STEP_SECONDS: "0.4",
       },
     });
     watch = watchMachines(cluster);

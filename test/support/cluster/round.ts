@@ -6,6 +6,7 @@ import { waitFor } from "@formation-mcp/os";
 import { type Chance, chance } from "../simulation/chance.ts";
 import type { Client, Data, Wish } from "./client.ts";
 import { FAULTS, type Fault, type Victims } from "./faults.ts";
+import { Missed } from "./insight.ts";
 import { leftovers, running, type Watch } from "./machines.ts";
 import { key, shipUnready, slowBuild, stand, type Wanted, wanted } from "./scenes.ts";
 
@@ -22,6 +23,8 @@ export interface Told {
   seconds: number;
   unavailable: number;
   accepted: number;
+  /** Whether the fault's moment did not come: all else was played. */
+  missed: boolean;
 }
 
 /** Leases, reconciling and sweeps take their time. */
@@ -43,7 +46,12 @@ export async function round(seed: number, options: RoundOptions): Promise<Told> 
     const asking = ask(seed, random, client, wishes, fault);
     asking.catch(() => {}); // The fault's own words come first.
     if (!fault.waits) await delay(random.between(0, 3000));
-    told += ` ${await hurt(fault, victims, client, random)}`;
+    let missed = false;
+    told += ` ${await hurt(fault, victims, client, random).catch((error) => {
+      if (!(error instanceof Missed)) throw error;
+      missed = true;
+      return `missed: ${error.message}`;
+    })}`;
     const asked = await asking;
     for (const wish of asked) await truthful(client, wish);
     await agree(victims, client);
@@ -54,7 +62,7 @@ export async function round(seed: number, options: RoundOptions): Promise<Told> 
     const seconds = Math.round((performance.now() - began) / 1000);
     const unavailable = client.unavailable - before;
     const line = `${told}: ${accepted} of ${asked.length} accepted, ${unavailable} times 503, ${seconds} s`;
-    return { line, fault: fault.name, seconds, unavailable, accepted };
+    return { line, fault: fault.name, seconds, unavailable, accepted, missed };
   } catch (error) {
     const logs = [...victims.cluster.nodes, ...victims.cluster.servers].map(
       (each) => `${each.name}:\n${linesOf(each.program().output()).join("\n")}`,

@@ -126,5 +126,5 @@ export function shipUnready(seed: number, built: Data): Wanted {
 }
 
 export function slowBuild(seed: number): Wanted {
-  return ["pack_build", { formfile: sleeper(`slow-${seed}`, [`sleep 3; echo slow ${seed}`]) }];
+  return ["pack_build", { formfile: sleeper(`slow-${seed}`, [`sleep 6; echo slow ${seed}`]) }];
 }

@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Node } from "../../../examples/cluster/ground.ts";
 import type { Chance } from "../simulation/chance.ts";
 import type { Fault, Victims } from "./faults.ts";
-import { type Insight, insight, nodeOf, type Seen, until } from "./insight.ts";
+import { type Insight, insight, Missed, nodeOf, type Seen, until } from "./insight.ts";
 import type { Scene } from "./scenes.ts";
 
 /** Kind of operation, step, scene. `first write`: before it has begun; `end`: all is done but to say so. */
@@ -83,7 +83,7 @@ async function atStep(
     await node.program().kill();
     return node;
   }
-  throw new Error(`No ${kind} stayed at ${step}.`);
+  throw new Missed(`no ${kind} stayed at ${step}`);
 }
 
 /** Nobody claims while all workers are stopped; the first that goes on meets the row held. */
@@ -115,7 +115,7 @@ async function killHeld(victims: Victims, store: Insight, id: string): Promise<N
   try {
     await until("a write that waits", () => store.waiting(), LIMIT);
     const seen = await store.one(id);
-    if (seen?.state !== "running") throw new Error(`${id} is ${seen?.state} before anything was killed.`);
+    if (seen?.state !== "running") throw new Missed(`${id} was ${seen?.state} before anything was killed`);
     const node = nodeOf(victims.cluster, seen);
     await node.program().kill();
     return node;
