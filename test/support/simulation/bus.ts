@@ -5,7 +5,7 @@
 import type { ChangeEvent, Id, WakeMessage } from "@formation-mcp/contract";
 import { ALL_NODES, FormationError, SUBJECTS } from "@formation-mcp/contract";
 import type { Consumer, Queue } from "@formation-mcp/queue";
-import type { Chance } from "./chance.ts";
+import { type Chance, hash } from "./chance.ts";
 import { cancel, later, NOWHERE, pause, within } from "./time.ts";
 import type { Truth } from "./truth.ts";
 import { type Link, overWire } from "./wire.ts";
@@ -32,6 +32,9 @@ export interface Troubles {
   lateMs: number;
 }
 
+/** One queue serves so many nodes: the embedded one is made for those of one machine. */
+export const NODES_A_QUEUE = 32;
+
 export interface Bus {
   /** The queue as one process reaches it. */
   reach(link: Link): Queue;
@@ -42,10 +45,11 @@ export interface Bus {
 
 /** One subject in the place of each node's: hundreds of them are no load that the embedded queue is made for. */
 const CONTROL = "vm.control.any";
+const SLOTS = 64;
 /** A message that nobody acknowledged comes again after this. */
 const ACK_MS = 10_000;
 
-export async function openBus(queue: Queue, truth: Truth, chance: Chance): Promise<Bus> {
+export async function openBus(queues: readonly Queue[], truth: Truth, chance: Chance): Promise<Bus> {
   const takers = new Map<string, Taker[]>();
   /** By the node, the servers' under `undefined`. */
   const listeners = new Map<Id<"node"> | undefined, Set<Listener>>();
@@ -87,15 +91,21 @@ export async function openBus(queue: Queue, truth: Truth, chance: Chance): Promi
     if (troubles.lost > 0 && chance.happens(troubles.lost)) return truth.count("events lost");
     within(place, () => tell(event));
   };
-  await queue.consume([SUBJECTS.build, SUBJECTS.ship, CONTROL], { slots: 576 }, (message, subject) =>
-    deliver(message, subject === CONTROL ? (routes.get(message.operation_id) ?? CONTROL) : subject),
-  );
+  const subjects = [SUBJECTS.build, SUBJECTS.ship, CONTROL];
+  for (const queue of queues) {
+    await queue.consume(subjects, { slots: SLOTS }, (message, subject) =>
+      deliver(message, subject === CONTROL ? (routes.get(message.operation_id) ?? CONTROL) : subject),
+    );
+  }
+  const queueOf = (id: string) => queues[hash(id) % queues.length] as Queue;
 
   const publish = async (subject: string, id: string, message: WakeMessage) => {
     const control = subject.startsWith("vm.control.");
     if (control) routes.set(message.operation_id, subject);
     const send = (name: string) =>
-      queue.publish(control ? CONTROL : subject, name, message).catch(() => undefined);
+      queueOf(message.operation_id)
+        .publish(control ? CONTROL : subject, name, message)
+        .catch(() => undefined);
     if (chance.happens(troubles.lost)) return truth.count("messages lost");
     if (chance.happens(troubles.late)) {
       truth.count("messages late");
@@ -126,8 +136,11 @@ export async function openBus(queue: Queue, truth: Truth, chance: Chance): Promi
       listeners.set(node, there.add(listener));
       return { [Symbol.asyncDispose]: async () => void there.delete(listener) };
     },
-    deadLetters: (limit) => queue.deadLetters(limit),
-    sweep: () => overWire(link, "queue", "sweep", () => queue.sweep()),
+    deadLetters: async (limit) => (await Promise.all(queues.map((queue) => queue.deadLetters(limit)))).flat(),
+    sweep: () =>
+      overWire(link, "queue", "sweep", async () => {
+        for (const queue of queues) await queue.sweep();
+      }),
     close: async () => {},
   });
   return {

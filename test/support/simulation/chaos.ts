@@ -20,7 +20,7 @@ export interface Victims extends Pick<Surroundings, "deadly" | "trouble"> {
   servers: SimulatedServer[];
   bus: Bus;
   truth: Truth;
-  queuePath: string;
+  queuePaths: readonly string[];
 }
 
 /** How often each fault comes to each node, in milliseconds. */
@@ -115,7 +115,7 @@ export function unleash(victims: Victims, chance: Chance): Chaos {
     for (const { cut } of all) cut.store = false;
   });
   again(500_000, "queue lost", async () => {
-    for (const end of ["", "-wal", "-shm"]) remove(victims.queuePath + end);
+    for (const path of victims.queuePaths) for (const end of ["", "-wal", "-shm"]) remove(path + end);
   });
   return {
     async end() {

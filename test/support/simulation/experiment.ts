@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type Logger, NO_QUOTA } from "@formation-mcp/contract";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
-import { openBus } from "./bus.ts";
+import { NODES_A_QUEUE, openBus } from "./bus.ts";
 import { type Chance, chance } from "./chance.ts";
 import { LONGEST_SKEW_MS, unleash } from "./chaos.ts";
 import { installFiles } from "./files.ts";
@@ -93,8 +93,10 @@ async function play(
   };
   const real = await openSqliteStore({ path: ":memory:", clock });
   const { store, ledger } = watched(real, truth, quota);
-  const queuePath = join(directory, "queue.db");
-  const queue = await openEmbeddedQueue({ path: queuePath, clock, pollMs: 0 });
+  const queuePaths = Array.from({ length: Math.ceil(size.nodes / NODES_A_QUEUE) }, (_, at) =>
+    join(directory, `queue-${at}.db`),
+  );
+  const queues = await Promise.all(queuePaths.map((path) => openEmbeddedQueue({ path, clock, pollMs: 0 })));
   const deadly = { likelihood: 0 };
   const trouble = { lost: 0, late: 0, lateMs: 0 };
   const given: Omit<Surroundings, "bus"> = {
@@ -128,7 +130,7 @@ async function play(
       own,
     );
   });
-  bus.current = await openBus(queue, truth, random.branch("bus"));
+  bus.current = await openBus(queues, truth, random.branch("bus"));
   const servers = Array.from(
     { length: SERVERS },
     (_, at) =>
@@ -160,7 +162,7 @@ async function play(
   const story = within(NOWHERE, async () => {
     await pause(8000);
     const chaos = unleash(
-      { ...surroundings, bus: surroundings.bus, nodes, servers, queuePath },
+      { ...surroundings, bus: surroundings.bus, nodes, servers, queuePaths },
       random.branch("chaos"),
     );
     const operated = operate({ nodes, servers, truth, isOver: crowd.isOver }, random.branch("operators"));

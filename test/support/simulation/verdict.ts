@@ -3,6 +3,7 @@
 
 import { type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
+import { fileCount } from "./files.ts";
 import type { Host } from "./host.ts";
 import { KEPT, type SimulatedNode } from "./nodes.ts";
 import { trueTime } from "./time.ts";
@@ -81,6 +82,7 @@ export async function judge(
   for (const { name, host } of nodes) {
     if (host.building.size > 0) truth.offence(`${name} still builds`);
   }
+  if (fileCount() > 0) truth.offence(`${fileCount()} files of contexts are left over`);
 }
 
 /** What an operation says of itself when it ends, against the records that it was to make. */
