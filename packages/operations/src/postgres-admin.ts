@@ -49,10 +49,7 @@ export async function migratePostgres(options: PostgresOptions): Promise<{ from:
       const to = await run(client, schemaVersion(q));
       return { from: to, to };
     }
-    await client.query("BEGIN");
-    await client.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [
-      `${schemas.records} migrate`,
-    ]);
+    await beginAlone(client, schemas);
     for (const text of prepared(schemas)) await client.query(text);
     const moved = await run(client, migrate(q));
     await client.query(artifactsView(schemas));
@@ -76,7 +73,7 @@ export async function grantWorker(options: PostgresOptions, role: string): Promi
     throw new FormationError("invalid", "This is no name of a role.");
   const to = `"${role}"`;
   await administer(options, async (client) => {
-    await client.query("BEGIN");
+    await beginAlone(client, schemas);
     await client.query(
       `REVOKE ALL ON ALL TABLES IN SCHEMA "${schemas.records}", "${schemas.private}" FROM ${to}`,
     );
@@ -135,6 +132,12 @@ function prepared({ records, private: hidden }: Schemas): string[] {
 function artifactsView(schemas: Schemas): string {
   return `CREATE OR REPLACE VIEW ${placed(schemas, "document_artifacts")} WITH (security_barrier) AS
     SELECT artifact, expires_at FROM ${placed(schemas, "documents")} WHERE artifact IS NOT NULL`;
+}
+
+/** Of all who change tables and rights only one is in a transaction that begins so. */
+async function beginAlone(client: Client, { records }: Schemas): Promise<void> {
+  await client.query("BEGIN");
+  await client.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [`${records} migrate`]);
 }
 
 async function isThere(client: Client, schemas: Schemas): Promise<boolean> {
