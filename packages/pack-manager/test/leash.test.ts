@@ -70,9 +70,9 @@ describe.concurrent("a worker amid a shipment", { timeout: 120_000 }, () => {
       });
       const until = (what: string, condition: () => boolean | Promise<boolean>) =>
         waitFor(condition, { timeoutMs: 30_000, everyMs: 20, what });
-      await until("the first machine", () => machinesRunning(one.site).length === 1);
+      await until("the first machine", () => machinesRunning(one.site, "fake").length === 1);
       await using two = await begin(shared, "two");
-      const running = () => [one, two].flatMap(({ site }) => machinesRunning(site));
+      const running = () => [one, two].flatMap(({ site }) => machinesRunning(site, "fake"));
       let most = 0;
       const sampling = setInterval(() => {
         most = Math.max(most, running().length);
@@ -80,7 +80,7 @@ describe.concurrent("a worker amid a shipment", { timeout: 120_000 }, () => {
       try {
         // Longer than the leash: the lease is renewed, so it lives.
         await delay(LEASH_MS * 1.5);
-        expect(machinesRunning(one.site)).toHaveLength(1);
+        expect(machinesRunning(one.site, "fake")).toHaveLength(1);
         one.child.kill(fate);
         writeFileSync(go, "");
         await until("the shipment to end", async () =>

@@ -42,15 +42,16 @@ export function processesOf(site: Site): string[] {
     });
 }
 
-/** The machines that have a process at this moment. */
-export function machinesRunning(site: Site): string[] {
+/** The machines that have a process at this moment; not what makes a real one's disk, or guards its leash. */
+export function machinesRunning(site: Site, drivers: Drivers): string[] {
   const machines = join(site.hypervisor, "machines");
   const found = new Set<string>();
   for (const pid of list("/proc")) {
     if (!/^\d+$/.test(pid)) continue;
     try {
       const directory = readlinkSync(`/proc/${pid}/cwd`);
-      if (directory.startsWith(`${machines}/`))
+      if (!directory.startsWith(`${machines}/`)) continue;
+      if (drivers === "fake" || readFileSync(`/proc/${pid}/comm`, "latin1").startsWith("qemu-system"))
         found.add(directory.slice(machines.length + 1).split("/")[0] ?? "");
     } catch {
       // It went while we looked, or is none of ours.

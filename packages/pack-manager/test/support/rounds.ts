@@ -74,7 +74,7 @@ export async function playRound(seed: number, options: RoundOptions): Promise<st
   // A round has one instance, so two machines that run at a time are that instance doubled.
   const doubled = new Set<string>();
   const watch = setInterval(() => {
-    const running = machinesRunning(site);
+    const running = machinesRunning(site, options.drivers);
     if (running.length > 1) doubled.add(running.join(" and "));
   }, 50);
   try {
