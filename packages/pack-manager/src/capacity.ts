@@ -1,6 +1,7 @@
 // What this node has free, counted from the records: what its machines use, and what running operations will need.
 
 import type { Instance, Operation } from "@formation-mcp/contract";
+import type { RunningAttempt } from "./attempt.ts";
 import { instancesHere } from "./reconcile.ts";
 import type { Room } from "./room.ts";
 
@@ -31,7 +32,7 @@ function usedBy(instance: Instance): Resources {
  */
 export async function freeCapacity(
   room: Pick<Room, "store" | "node">,
-  running: Iterable<Operation>,
+  running: Iterable<Pick<RunningAttempt, "operation" | "needs">>,
 ): Promise<Resources> {
   const free = { ...room.node.capacity };
   const take = (used: Resources) => {
@@ -40,7 +41,9 @@ export async function freeCapacity(
     free.disk_gb -= used.disk_gb;
   };
   const starting = new Map<string, Resources>();
-  for (const { input, needs } of running) {
+  for (const { operation, needs: taken } of running) {
+    const { input } = operation;
+    const needs = taken();
     const starts = input.kind === "control" && input.action !== "stop" && input.action !== "pause";
     if (starts) starting.set(input.instance_id, needs);
     else take(needs);

@@ -51,6 +51,24 @@ test("a full node takes no wake-up, and takes work again when something ends", a
   expect(only.hypervisor.machines.size).toBe(1);
 });
 
+test("what a shipment replaced takes its disk until it is gone", async () => {
+  await using fleet = await openFleet();
+  const { hypervisor } = await fleet.join({ capacity: { vcpus: 16, memory_mb: 65_536, disk_gb: 3 } });
+  const first = await fleet.ask.create({ resources: { ...SMALL, disk_gb: 2 } }, "first");
+  await fleet.ended(first.operation);
+  const removal = Promise.withResolvers<void>();
+  hypervisor.on.remove = () => removal.promise;
+  const smaller = { replace: first.instance, config: { resources: SMALL } };
+  await fleet.ended((await fleet.ask.ship(first.build, smaller)).operation);
+  const second = await fleet.ask.create({ resources: SMALL }, "second");
+  // Whoever takes this would have taken what is older.
+  await fleet.ended((await fleet.ask.build()).operation);
+  expect(await fleet.store.operation(null, second.operation.id)).toMatchObject({ state: "queued" });
+  expect(hypervisor.machines.size).toBe(2);
+  removal.resolve();
+  expect(await fleet.ended(second.operation)).toMatchObject({ state: "completed" });
+});
+
 test("the build of a node that falls silent is done elsewhere, after the whole lease, and killed after half of it", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, { ...QUICK, pollEveryMs: 100 })];
