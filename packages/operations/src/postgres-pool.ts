@@ -61,8 +61,9 @@ export class Transactions {
       statement_timeout: statementTimeoutMs,
       query_timeout: statementTimeoutMs + Math.min(statementTimeoutMs, SILENT_MS),
       idle_in_transaction_session_timeout: statementTimeoutMs,
-      // Every question has its index, whatever is asked for: to plan it anew each time costs more than to answer it.
-      options: `-c search_path=${searchPath} -c plan_cache_mode=force_generic_plan -c jit=off`,
+      // Every question has its index, whatever is asked for: to plan it anew each time costs more than to answer it. A bitmap
+      // would read all that waits to find the oldest, and each time again what is there no longer.
+      options: `-c search_path=${searchPath} -c plan_cache_mode=force_generic_plan -c jit=off -c enable_bitmapscan=off`,
     };
     this.#pool = new Pool({
       ...this.#config,
