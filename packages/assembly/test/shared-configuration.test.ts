@@ -166,6 +166,8 @@ test("what deploy/ sets are settings that there are", () => {
   );
   // The roles' passwords are for psql.
   known.push("FORMATION_SERVER_PASSWORD", "FORMATION_WORKER_PASSWORD");
+  // Streams at NATS.
+  known.push("FORMATION_WORK", "FORMATION_LOGS");
   const deploy = join(import.meta.dirname, "../../../deploy");
   let seen = 0;
   for (const entry of readdirSync(deploy, { recursive: true, withFileTypes: true })) {
