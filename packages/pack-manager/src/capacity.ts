@@ -1,6 +1,8 @@
-// What this node has free, counted from the records: what its machines use, and what running operations will need.
+// What this node has free, counted from the records, and from the machines where a record may be ahead of them: what machines
+// use, and what running operations will need.
 
 import type { Instance, Operation } from "@formation-mcp/contract";
+import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { RunningAttempt } from "./attempt.ts";
 import { instancesHere } from "./reconcile.ts";
 import type { Room } from "./room.ts";
@@ -17,13 +19,17 @@ const RUNS: Instance["state"][] = [
   "lost",
   "deleting",
 ];
+const RUN: MachineStatus["state"][] = ["running", "paused"];
 
 /** What an instance's machine takes: memory and CPUs while it may run, disk as long as it is there. */
-function usedBy(instance: Instance): Resources {
+async function usedBy({ hypervisor }: Pick<Room, "hypervisor">, instance: Instance): Promise<Resources> {
   const none = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
-  if (instance.machine_id === null || instance.state === "deleted") return none;
+  const { machine_id, state } = instance;
+  if (machine_id === null || state === "deleted") return none;
   const { vcpus, memory_mb, disk_gb } = instance.config.resources;
-  return RUNS.includes(instance.state) ? { vcpus, memory_mb, disk_gb } : { ...none, disk_gb };
+  // Who ends an operation whose worker fell silent writes `failed` without seeing the machine.
+  const unseen = state === "failed" && RUN.includes((await hypervisor.inspect(machine_id)).state);
+  return unseen || RUNS.includes(state) ? { vcpus, memory_mb, disk_gb } : { ...none, disk_gb };
 }
 
 /**
@@ -31,7 +37,7 @@ function usedBy(instance: Instance): Resources {
  * operation needs on top: nothing is promised twice, and nothing is counted twice.
  */
 export async function freeCapacity(
-  room: Pick<Room, "store" | "node">,
+  room: Pick<Room, "store" | "node" | "hypervisor">,
   running: Iterable<Pick<RunningAttempt, "operation" | "needs">>,
 ): Promise<Resources> {
   const free = { ...room.node.capacity };
@@ -51,7 +57,8 @@ export async function freeCapacity(
   for await (const instance of instancesHere(room)) {
     const needs = starting.get(instance.id);
     starting.delete(instance.id);
-    take(needs ? larger(usedBy(instance), needs) : usedBy(instance));
+    const used = await usedBy(room, instance);
+    take(needs ? larger(used, needs) : used);
   }
   for (const needs of starting.values()) take(needs);
   // What needs nothing always fits.

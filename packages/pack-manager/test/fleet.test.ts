@@ -69,6 +69,18 @@ test("what a shipment replaced takes its disk until it is gone", async () => {
   expect(await fleet.ended(second.operation)).toMatchObject({ state: "completed" });
 });
 
+test("a machine that runs takes its CPUs, also while its record says that it failed", async () => {
+  await using fleet = await openFleet();
+  const only = await fleet.join({ capacity: { vcpus: 1, memory_mb: 65_536, disk_gb: 100 } });
+  const vm = await fleet.live(only, "first");
+  const { version } = await fleet.store.instance(null, vm);
+  await fleet.store.observe(vm, version, { state: "failed" });
+  const { operation } = await fleet.ask.create({}, "second");
+  await fleet.ended(await fleet.ask.remove(vm));
+  expect(await fleet.ended(operation)).toMatchObject({ state: "completed" });
+  expect(only.hypervisor.mostRunning).toBe(1);
+});
+
 test("the build of a node that falls silent is done elsewhere, after the whole lease, and killed after half of it", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, { ...QUICK, pollEveryMs: 100 })];
