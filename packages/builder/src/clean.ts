@@ -1,7 +1,15 @@
 // Nothing of a build outlives it. A build's directory is the journal: it is made before anything else, carries the build's
 // id, and goes last; so whatever is found under a directory that no build owns is left over and is removed.
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { readIfThere, waitFor } from "@formation-mcp/os";
 import { removeLeftCgroups } from "./cgroup.ts";
@@ -120,7 +128,20 @@ export class Cleaner {
   }
 
   async #removeContainers(): Promise<void> {
+    this.#claimHalfMade();
     await this.#store.run(["rm", "--all"], LIMIT).catch(() => null);
+  }
+
+  /** A buildah that was killed before it wrote its own record of a container takes that for another program's ever after. */
+  #claimHalfMade(): void {
+    const containers = join(this.#store.settings.places.root, "overlay-containers");
+    for (const id of readdirSync(containers).filter((name) => /^[0-9a-f]{64}$/.test(name))) {
+      const own = join(containers, id, "userdata");
+      const record = join(own, "buildah.json");
+      if (existsSync(record)) continue;
+      mkdirSync(own, { recursive: true, mode: 0o700 });
+      writeFileSync(record, JSON.stringify({ type: "buildah 0.0.1", "container-id": id }), { mode: 0o600 });
+    }
   }
 
   /** Ends the processes that carry this state directory's mark in their environment, except our own line. */

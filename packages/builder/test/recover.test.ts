@@ -1,10 +1,11 @@
 // A worker that is killed, together with all it started or alone, at any moment.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, test } from "vitest";
 import { buildWell, temporary } from "./support/build.ts";
 import { killMarked, leftoversOf } from "./support/real-disk.ts";
 
@@ -17,6 +18,20 @@ for (let round = 0; process.ppid === parent; round++) {
   const { image } = await buildWell(builder, { run: ["echo " + process.pid + " " + round, "sleep 0.2"], entrypoint: "x" });
   await builder.disk(image.digest, 1, AbortSignal.timeout(60000));
 }`;
+
+test("a container that buildah was killed over before it called it its own goes too", async () => {
+  using dir = temporary();
+  const stateDir = join(dir.path, "s");
+  const builder = await openBuildahBuilder({ stateDir });
+  const places = ["--root", join(stateDir, "b/c"), "--runroot", join(stateDir, "b/r")];
+  execFileSync("buildah", [...places, "--storage-driver", "overlay", "from", "scratch"]);
+  const containers = join(stateDir, "b/c/overlay-containers");
+  for (const name of readdirSync(containers))
+    rmSync(join(containers, name, "userdata"), { recursive: true, force: true });
+  expect(await leftoversOf(stateDir)).not.toEqual([]);
+  await builder.recover();
+  expect(await leftoversOf(stateDir)).toEqual([]);
+});
 
 describe("after a worker was killed", () => {
   const dir = temporary();
