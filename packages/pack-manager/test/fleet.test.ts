@@ -71,11 +71,14 @@ test("what a shipment replaced takes its disk until it is gone", async () => {
 
 test("a machine that runs takes its CPUs, also while its record says that it failed", async () => {
   await using fleet = await openFleet();
-  const only = await fleet.join({ capacity: { vcpus: 1, memory_mb: 65_536, disk_gb: 100 } });
+  const capacity = { vcpus: 1, memory_mb: 65_536, disk_gb: 100 };
+  const only = await fleet.join({ capacity }, { pollEveryMs: 50 });
   const vm = await fleet.live(only, "first");
   const { version } = await fleet.store.instance(null, vm);
   await fleet.store.observe(vm, version, { state: "failed" });
   const { operation } = await fleet.ask.create({}, "second");
+  const { claims } = only;
+  await expect.poll(() => only.claims - claims).toBeGreaterThan(2);
   await fleet.ended(await fleet.ask.remove(vm));
   expect(await fleet.ended(operation)).toMatchObject({ state: "completed" });
   expect(only.hypervisor.mostRunning).toBe(1);
