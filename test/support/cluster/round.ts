@@ -8,7 +8,7 @@ import type { Client, Data, Wish } from "./client.ts";
 import { FAULTS, type Fault, type Victims } from "./faults.ts";
 import { Missed } from "./insight.ts";
 import { leftovers, running, type Watch } from "./machines.ts";
-import { key, shipUnready, slowBuild, stand, type Wanted, wanted } from "./scenes.ts";
+import { key, stand, type Wanted, wanted } from "./scenes.ts";
 
 export interface RoundOptions {
   victims: Victims;
@@ -43,7 +43,7 @@ export async function round(seed: number, options: RoundOptions): Promise<Told> 
     await client.signIn();
     const standing = await stand(seed, fault.scene, client);
     const wishes = wanted(seed, fault.scene, random, standing);
-    const asking = ask(seed, random, client, wishes, fault);
+    const asking = ask(seed, random, client, wishes);
     asking.catch(() => {}); // The fault's own words come first.
     if (!fault.waits) await delay(random.between(0, 3000));
     let missed = false;
@@ -73,27 +73,15 @@ export async function round(seed: number, options: RoundOptions): Promise<Told> 
 }
 
 /** Asks for several things at once, some of them while what has been asked for before is under way. */
-async function ask(
-  seed: number,
-  random: Chance,
-  client: Client,
-  wishes: Wanted[],
-  { scene }: Fault,
-): Promise<Wish[]> {
+async function ask(seed: number, random: Chance, client: Client, wishes: Wanted[]): Promise<Wish[]> {
   const wish = async ([tool, parameters]: Wanted, name: string) =>
     client.wish(tool, { ...parameters, wait_seconds: 0, ...key(seed, name) });
-  const early = async () => {
-    const built = await wish(slowBuild(seed), "slow");
-    return built.answer ? [built, await wish(shipUnready(seed, built.answer), "early")] : [built];
-  };
-  const asked = await Promise.all([
-    ...wishes.map(async (each, at) => {
+  return await Promise.all(
+    wishes.map(async (each, at) => {
       await delay(random.between(0, 2500));
-      return [await wish(each, `wish-${at}`)];
+      return await wish(each, `wish-${at}`);
     }),
-    scene === "wait for a build" ? early() : [],
-  ]);
-  return asked.flat();
+  );
 }
 
 /** Lets the fault happen while somebody looks what servers say. */

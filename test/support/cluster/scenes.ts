@@ -5,15 +5,7 @@ import type { Chance } from "../simulation/chance.ts";
 import type { Client, Data } from "./client.ts";
 
 /** `usual` is what every round asks; the others ask for one thing more. */
-export type Scene =
-  | "usual"
-  | "fetch"
-  | "wait for a build"
-  | "roll back"
-  | "restart"
-  | "pause"
-  | "resume"
-  | "delete";
+export type Scene = "usual" | "fetch" | "roll back" | "restart" | "pause" | "resume" | "delete";
 
 export type Wanted = [tool: string, parameters: Data];
 
@@ -118,13 +110,4 @@ export function wanted(
       break;
   }
   return usual;
-}
-
-/** Ships a build that is not ready yet; it is asked for after the build was. */
-export function shipUnready(seed: number, built: Data): Wanted {
-  return ["pack_ship", { build_id: built["build_id"], instance_name: `early-${seed}` }];
-}
-
-export function slowBuild(seed: number): Wanted {
-  return ["pack_build", { formfile: sleeper(`slow-${seed}`, [`sleep 6; echo slow ${seed}`]) }];
 }

@@ -19,7 +19,6 @@ const POINTS: readonly [kind: string, step: string, scene: Scene][] = [
   ["build", "share", "usual"],
   ["build", "end", "usual"],
   ["ship", "first write", "usual"],
-  ["ship", "build", "wait for a build"],
   ["ship", "pull", "usual"],
   ["ship", "image", "fetch"],
   ["ship", "disk", "usual"],
