@@ -4,7 +4,7 @@
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { FormationError, type Id, LIMITS, type Logger, silentLogger } from "@formation-mcp/contract";
-import { isLogNamed, type Store } from "@formation-mcp/operations";
+import { isLogNamed, lookForSilent, type Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 
 export interface KeeperOptions {
@@ -19,7 +19,7 @@ export interface KeeperOptions {
   everyMs?: number;
   /** An artifact that no record names is kept for so long: it may belong to a request that is being written. */
   artifactKeptMs?: number;
-  /** After how long a silent node's instances are lost; null: never, where a worker may leave and come back by itself. */
+  /** After how long a silent node's instances are lost, from the second look on; null: never, where a worker may leave and come back by itself. */
   nodeSilentMs?: number | null;
 }
 
@@ -68,9 +68,9 @@ export function startKeeper(options: KeeperOptions): Keeper {
       if (!(await isLogNamed(store, name))) await artifacts.removeLog(name);
     }
   };
+  const look = nodeSilentMs === null ? async () => [] : lookForSilent(store, nodeSilentMs);
   const lost = async () => {
-    if (nodeSilentMs === null) return;
-    for (const { owner, id } of await store.markLost(nodeSilentMs)) {
+    for (const { owner, id } of await look()) {
       logger.log("warn", "An instance is lost: its node fell silent.", { instance: id });
       await tell(owner, id);
     }

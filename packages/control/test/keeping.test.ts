@@ -1,5 +1,5 @@
 import type { Artifacts } from "@formation-mcp/artifacts";
-import { type Id, LIMITS, newId } from "@formation-mcp/contract";
+import { FormationError, type Id, LIMITS, newId } from "@formation-mcp/contract";
 import { startKeeper } from "@formation-mcp/control";
 import { expect, test } from "vitest";
 import { HELLO, live } from "./formfiles.ts";
@@ -41,8 +41,37 @@ test("the instances of a silent node are lost, unless nodes may be silent", asyn
   expect(await world.call("vm_status", { instance: "web" })).toMatchObject({ state: "running" });
   const keeper = startKeeper({ ...world, everyMs: NEVER });
   await keeper.sweep();
+  await keeper.sweep();
   await keeper.close();
   expect(await world.call("vm_status", { instance: "web" })).toMatchObject({ state: "lost" });
+});
+
+test("while the store was away nobody was silent: who reaches it first gives the others time to be heard", async () => {
+  const clock = { at: Date.now(), now: () => clock.at };
+  await using world = await openWorld({ clock }, { clock });
+  await live(world);
+  let away = false;
+  const { markLost } = world.store;
+  const store = {
+    ...world.store,
+    markLost: async (silentMs: number) => {
+      if (away) throw new FormationError("unavailable", "The store is away.");
+      return await markLost(silentMs);
+    },
+  };
+  const keeper = startKeeper({ ...world, store, everyMs: NEVER });
+  const seen = async () => {
+    await keeper.sweep();
+    return (await world.call("vm_status", { instance: "web" }))["state"];
+  };
+  expect(await seen()).toBe("running");
+  clock.at += LIMITS.nodeSilentMs;
+  away = true;
+  expect(await seen()).toBe("running");
+  away = false;
+  expect(await seen()).toBe("running");
+  expect(await seen()).toBe("lost");
+  await keeper.close();
 });
 
 test("what servers share is collected by one of them in a period, and a log goes when its record is gone", async () => {

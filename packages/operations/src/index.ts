@@ -23,4 +23,5 @@ export type {
   Submission,
   SweepResult,
 } from "./port.ts";
+export { lookForSilent } from "./silence.ts";
 export { waitingFor } from "./waiting.ts";

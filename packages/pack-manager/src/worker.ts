@@ -12,6 +12,7 @@ import {
   silentLogger,
   systemClock,
 } from "@formation-mcp/contract";
+import { lookForSilent } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
 import { createAnnouncer } from "./announce.ts";
 import { createClaims } from "./claims.ts";
@@ -118,8 +119,9 @@ export function createWorker(options: WorkerOptions): Worker {
   const obey = async () => {
     if (wish.drain === "stop" || wish.drain === "move") await drainInstances(room, wish.drain, send);
   };
-  const lookForSilent = async () => {
-    for (const { owner, id } of await store.markLost(settings.nodeSilentMs)) {
+  const look = lookForSilent(store, settings.nodeSilentMs);
+  const findLost = async () => {
+    for (const { owner, id } of await look()) {
       logger.log("warn", "An instance is lost: its node fell silent.", { instance: id });
       room.announcer.changed(owner, id);
     }
@@ -177,7 +179,7 @@ export function createWorker(options: WorkerOptions): Worker {
         await events[Symbol.asyncDispose]();
         if (due) clearTimeout(due);
       });
-      every(settings.nodeSilentMs / 3, "look for silent nodes", lookForSilent);
+      every(settings.nodeSilentMs / 3, "look for silent nodes", findLost);
       every(settings.reconcileEveryMs, "reconcile", reconciler.all);
       every(settings.sweepEveryMs, "sweep", async () => {
         await sweeper.run();
