@@ -368,6 +368,7 @@ describe("Routes for everybody", () => {
     ["/health/live", 200],
     ["/health/ready", 200],
     ["/", 200],
+    ["/favicon.ico", 204],
     ["/metrics", 401],
   ] as const)("GET %s answers %i and tells nothing of anybody", async (path, status) => {
     const reply = await ask(ground.url, { path });

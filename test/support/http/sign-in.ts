@@ -40,7 +40,7 @@ async function walk(context: BrowserContext, url: URL, seen: string[], asked: st
   const back = url.searchParams.get("redirect_uri") ?? "";
   page.on("console", (message) => {
     if (["error", "warning"].includes(message.type()) && page.url().startsWith(url.origin)) {
-      complaints.push(message.text());
+      complaints.push(`${message.text()} ${message.location().url}`);
     }
   });
   page.on("pageerror", (error) => complaints.push(error.message));

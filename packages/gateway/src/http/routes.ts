@@ -65,6 +65,8 @@ export function routes(deps: GatewayDeps, mcp: McpDoor, metrics: Metrics) {
   app.get("/", (c) =>
     c.html(page, 200, { "content-security-policy": PAGE_POLICY, "cache-control": "no-cache" }),
   );
+  // Browsers ask for it by themselves, and tell whoever looks into their console of a 404.
+  app.get("/favicon.ico", (c) => c.body(null, 204, { "cache-control": "public, max-age=86400" }));
   app.route("/api", restRoutes(deps) as unknown as Hono<Bound>);
   return app;
 }
