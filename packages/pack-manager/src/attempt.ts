@@ -23,8 +23,6 @@ export interface Attempt {
   /** Milliseconds until the deadline. */
   remainingMs(): number;
   step(step: string, message: string, fraction?: number | null): void;
-  /** A disk of so many GB stays here beyond the completion, until `done`: it counts as long as the attempt runs. */
-  keeps(disk_gb: number): void;
   /** What it starts that another attempt may start again elsewhere; released once the completion is written. */
   readonly leash: Pick<Leash, "start">;
   /** Changes records now, in the course of the attempt. */
@@ -47,8 +45,6 @@ export type Kind = (room: Room, attempt: Attempt) => Work;
 
 export interface RunningAttempt {
   readonly operation: Operation;
-  /** What it takes here beside what the records say. */
-  needs(): Operation["needs"];
   /** Resolves when the attempt has ended; never rejects. */
   readonly ended: Promise<void>;
   end(reason: EndReason): void;
@@ -73,13 +69,8 @@ export function startAttempt(
 ): RunningAttempt {
   const lease: Lease = { operation_id: operation.id, attempt: operation.attempt, node_id: room.node.id };
   const watch = watchLease(room, operation, lease, claimedAt);
-  let kept = 0;
-  const keeps = (disk_gb: number) => {
-    kept = disk_gb;
-  };
-  const needs = () => ({ ...operation.needs, disk_gb: Math.max(operation.needs.disk_gb, kept) });
   const ended = room.locks
-    .run(lockKey(operation), () => conduct(room, operation, kind, lease, watch, keeps, orphan))
+    .run(lockKey(operation), () => conduct(room, operation, kind, lease, watch, orphan))
     .catch((thrown: unknown) => {
       const error = FormationError.from(thrown);
       room.logger.log("error", `An attempt ended badly: ${error.message}`, {
@@ -88,7 +79,7 @@ export function startAttempt(
       });
     })
     .finally(() => watch.stop());
-  return { operation, needs, ended, end: watch.end, look: watch.look };
+  return { operation, ended, end: watch.end, look: watch.look };
 }
 
 async function conduct(
@@ -97,7 +88,6 @@ async function conduct(
   kind: Kind,
   lease: Lease,
   watch: LeaseWatch,
-  keeps: Attempt["keeps"],
   orphan: FormationError | undefined,
 ): Promise<void> {
   const { store, announcer, clock, logger } = room;
@@ -108,7 +98,6 @@ async function conduct(
   const leash = openLeash(room, watch);
   const work = kind(room, {
     operation,
-    keeps,
     leash,
     number: lease.attempt,
     signal: watch.signal,

@@ -1,9 +1,9 @@
-// What this node has free, counted from the records, and from the machines where a record may be ahead of them: what machines
-// use, and what running operations will need.
+// What this node has free: what its machines take, by the records and by what is really here where records are ahead of it,
+// and what running operations will need.
 
-import type { Instance, Operation } from "@formation-mcp/contract";
+import { FormationError, type Instance, type Operation } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
-import type { RunningAttempt } from "./attempt.ts";
+import { deploymentOf, machineName } from "./machines.ts";
 import { instancesHere } from "./reconcile.ts";
 import type { Room } from "./room.ts";
 
@@ -19,26 +19,21 @@ const RUNS: Instance["state"][] = [
   "lost",
   "deleting",
 ];
-const RUN: MachineStatus["state"][] = ["running", "paused"];
+const NOTHING: Resources = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 
-/** What an instance's machine takes: memory and CPUs while it may run, disk as long as it is there. */
-async function usedBy({ hypervisor }: Pick<Room, "hypervisor">, instance: Instance): Promise<Resources> {
-  const none = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
-  const { machine_id, state } = instance;
-  if (machine_id === null || state === "deleted") return none;
-  const { vcpus, memory_mb, disk_gb } = instance.config.resources;
-  // Who ends an operation whose worker fell silent writes `failed` without seeing the machine.
-  const unseen = state === "failed" && RUN.includes((await hypervisor.inspect(machine_id)).state);
-  return unseen || RUNS.includes(state) ? { vcpus, memory_mb, disk_gb } : { ...none, disk_gb };
+/** What a machine takes: memory and CPUs while it may run, disk as long as it is there. */
+function taken({ vcpus, memory_mb, disk_gb }: Resources, runs: boolean): Resources {
+  return runs ? { vcpus, memory_mb, disk_gb } : { ...NOTHING, disk_gb };
 }
 
 /**
  * What may be claimed now. An instance whose operation runs is counted once, as the larger of what it had and what the
- * operation needs on top: nothing is promised twice, and nothing is counted twice.
+ * operation needs on top: nothing is promised twice, and nothing is counted twice. A machine that no record names any more,
+ * of an instance that was replaced or went elsewhere, counts until it is gone.
  */
 export async function freeCapacity(
   room: Pick<Room, "store" | "node" | "hypervisor">,
-  running: Iterable<Pick<RunningAttempt, "operation" | "needs">>,
+  running: Iterable<Operation>,
 ): Promise<Resources> {
   const free = { ...room.node.capacity };
   const take = (used: Resources) => {
@@ -46,27 +41,52 @@ export async function freeCapacity(
     free.memory_mb -= used.memory_mb;
     free.disk_gb -= used.disk_gb;
   };
+  const operations = [...running];
+  // Looked at before the records are: what goes in between is counted once too often, and nothing too seldom.
+  const machines = new Map((await room.hypervisor.list()).map(({ id, state }) => [id, runs(state)]));
   const starting = new Map<string, Resources>();
-  for (const { operation, needs: taken } of running) {
-    const { input } = operation;
-    const needs = taken();
+  for (const { input, needs, attempt } of operations) {
     const starts = input.kind === "control" && input.action !== "stop" && input.action !== "pause";
     if (starts) starting.set(input.instance_id, needs);
     else take(needs);
+    if (input.kind === "ship") machines.delete(machineName(input.deployment_id, attempt));
   }
   for await (const instance of instancesHere(room)) {
+    const used = usedBy(instance, machines);
+    if (instance.machine_id !== null) machines.delete(instance.machine_id);
     const needs = starting.get(instance.id);
     starting.delete(instance.id);
-    const used = await usedBy(room, instance);
     take(needs ? larger(used, needs) : used);
   }
   for (const needs of starting.values()) take(needs);
+  for (const [id, runs] of machines) take(await leftOver(room, id, runs));
   // What needs nothing always fits.
   return {
     vcpus: Math.max(0, free.vcpus),
     memory_mb: Math.max(0, free.memory_mb),
     disk_gb: Math.max(0, free.disk_gb),
   };
+}
+
+function runs(state: MachineStatus["state"]): boolean {
+  return state === "running" || state === "paused";
+}
+
+function usedBy({ machine_id, state, config }: Instance, machines: ReadonlyMap<string, boolean>): Resources {
+  if (machine_id === null || state === "deleted") return NOTHING;
+  // Who ends an operation whose worker fell silent writes `failed` without seeing the machine.
+  return taken(config.resources, RUNS.includes(state) || machines.get(machine_id) === true);
+}
+
+async function leftOver({ store }: Pick<Room, "store">, machine: string, runs: boolean): Promise<Resources> {
+  const id = deploymentOf(machine);
+  if (id === null) return NOTHING;
+  try {
+    return taken((await store.deployment(null, id)).config.resources, runs);
+  } catch (thrown) {
+    if (thrown instanceof FormationError && thrown.code === "not_found") return NOTHING;
+    throw thrown;
+  }
 }
 
 function larger(a: Resources, b: Resources): Resources {

@@ -158,7 +158,7 @@ export function createClaims(
   const take = async (): Promise<boolean> => {
     if (attempts.size >= settings.slots) return false;
     await appear();
-    free = await freeCapacity(room, attempts.values());
+    free = await freeCapacity(room, operations());
     const asked = room.monotonic();
     const operation = await store.claim({
       node_id: node.id,

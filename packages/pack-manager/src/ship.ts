@@ -50,8 +50,6 @@ export const shipKind: Kind = (room, attempt) => {
       await createMachine(room, attempt, machineId, deployment, build);
       if (!takenOver) {
         former = instance.machine_id;
-        // From the completion on the record says what the new machine takes, and this one is removed after it.
-        if (former !== null) attempt.keeps(instance.config.resources.disk_gb);
         await makeWay(room, attempt, instance);
       }
       const status = await boot(room, {
