@@ -28,10 +28,10 @@ export interface ReadEntry {
   /** Its bytes, once; what ends them early is the stream's own error. */
   content: () => AsyncIterable<Uint8Array>;
   /** Passes over what was not read. */
-  skip: () => void;
+  discard: () => void;
 }
 
-/** The entries of an archive; each must be read or skipped before the next. */
+/** The entries of an archive; each must be read or discarded before the next. */
 export async function* read(stream: AsyncIterable<Uint8Array>): AsyncIterable<ReadEntry> {
   const archive = extract();
   let failure: { error: unknown } | undefined;
@@ -49,7 +49,7 @@ export async function* read(stream: AsyncIterable<Uint8Array>): AsyncIterable<Re
   try {
     for await (const entry of archive) {
       entry.on("error", () => {}); // whoever reads it is told by its content
-      yield { header: entry.header, content: () => contentOf(entry), skip: () => entry.resume() };
+      yield { header: entry.header, content: () => contentOf(entry), discard: () => entry.resume() };
     }
     await fed;
     if (failure) throw failure.error;

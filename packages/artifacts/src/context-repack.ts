@@ -63,7 +63,7 @@ export function repackContext(stream: AsyncIterable<Uint8Array>, options: Repack
         if (making.kind === "file") yield { ...making, content: entry.content };
         else yield making;
       }
-      entry.skip();
+      entry.discard();
     }
     await tree.finish();
     const digest: Digest = `sha256:${hash.digest("hex")}`;
@@ -99,7 +99,7 @@ export async function* listContext(stream: AsyncIterable<Uint8Array>): AsyncIter
     for (const making of tree.take(entry.header)) {
       yield { path: making.name, type: making.kind, bytes: making.kind === "file" ? making.bytes : 0 };
     }
-    entry.skip();
+    entry.discard();
   }
 }
 

@@ -36,7 +36,7 @@ export async function unpackContext(
   try {
     for await (const entry of read(bounded(abortable(stream, options.signal), options))) {
       for (const making of tree.take(entry.header)) await make(root, making, entry.content);
-      entry.skip();
+      entry.discard();
     }
     await tree.finish();
     await finish(root, tree);

@@ -61,4 +61,5 @@ export {
   isFinal,
   OPERATION_STATES,
   type OperationState,
+  RESTING_STATES,
 } from "./states.ts";

@@ -43,6 +43,9 @@ export const INSTANCE_STATES = {
   deleted: [],
 } as const satisfies Record<string, readonly string[]>;
 
+/** States in which an instance's record says that nothing of it runs: another node may begin it anew. What is `lost` may run. */
+export const RESTING_STATES: readonly (keyof typeof INSTANCE_STATES)[] = ["stopped", "failed"];
+
 export type OperationState = keyof typeof OPERATION_STATES;
 export type BuildState = keyof typeof BUILD_STATES;
 export type DeploymentState = keyof typeof DEPLOYMENT_STATES;

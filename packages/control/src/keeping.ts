@@ -19,7 +19,10 @@ export interface KeeperOptions {
   everyMs?: number;
   /** An artifact that no record names is kept for so long: it may belong to a request that is being written. */
   artifactKeptMs?: number;
-  /** After how long a silent node's instances are lost, from the second look on; null: never, where a worker may leave and come back by itself. */
+  /**
+   * After how long a silent node's instances are lost, from the second look on; null: never, where a worker may leave and
+   * come back by itself.
+   */
   nodeSilentMs?: number | null;
 }
 

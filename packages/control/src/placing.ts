@@ -12,6 +12,7 @@ import {
   isHeard,
   type NodeRecord,
   type Operation,
+  RESTING_STATES,
   SUBJECTS,
 } from "@formation-mcp/contract";
 import type { NewBuild } from "@formation-mcp/operations";
@@ -24,9 +25,6 @@ export interface Asked {
 }
 
 type Placed = Pick<Operation, "subject" | "node_id" | "labels">;
-
-/** States in which an instance's record says that nothing of it runs: it may begin anew on another node. */
-const RESTS: readonly Instance["state"][] = ["stopped", "failed"];
 
 /**
  * Where a shipment may go. What is pinned to a node is sent to that node alone.
@@ -120,7 +118,7 @@ function homeOf(
 ): Id<"node"> | null {
   if (!existing || existing.machine_id === null || existing.node_id === null) return null;
   const { node_id, state } = existing;
-  if (!RESTS.includes(state)) return node_id;
+  if (!RESTING_STATES.includes(state)) return node_id;
   const node = nodes.find(({ id }) => id === node_id);
   const stays = node && (isHeard(node, clock.now()) || !artifacts.shared);
   return stays && !asked ? node_id : null;

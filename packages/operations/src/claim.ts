@@ -104,7 +104,7 @@ function oldestFree(q: Query, db: Kysely<Tables>, subjects: string[], fit: Fit) 
     .orderBy("any.seq")
     .limit(ONE);
   return q.locks
-    .skip(oldestOf(db, subjects.length === 1 ? only : sql<string>`${first}`, fit), "o")
+    .skipLocked(oldestOf(db, subjects.length === 1 ? only : sql<string>`${first}`, fit), "o")
     .clearSelect()
     .select("o.seq");
 }
@@ -172,7 +172,7 @@ function cordoned(db: Kysely<Tables>, node: Request["node_id"]) {
 function* takeBackSilent(q: Query): Script<void> {
   const rows = yield* all(
     q.cached("silent", { now: q.now, attempts: LIMITS.attempts }, (db, p) =>
-      q.locks.skip(silentOnes(db, p).selectAll().limit(sql.lit(FEW))),
+      q.locks.skipLocked(silentOnes(db, p).selectAll().limit(sql.lit(FEW))),
     ),
   );
   for (const row of rows) yield* giveBack(q, row, q.now, silent(row.attempt));

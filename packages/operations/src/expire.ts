@@ -149,7 +149,7 @@ function counters(q: Query) {
 function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boolean> {
   const rows = yield* all(
     q.cached("sweep.deleted", { before: q.now - operationKeptMs }, (db, p) =>
-      q.locks.skip(
+      q.locks.skipLocked(
         db
           .selectFrom("instances as i")
           .select(["i.seq", "i.id"])
@@ -195,7 +195,7 @@ function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepRe
       db
         .deleteFrom("builds")
         .where("seq", "in", (eb) =>
-          q.locks.skip(
+          q.locks.skipLocked(
             eb
               .selectFrom("builds as b")
               .select("b.seq")

@@ -10,7 +10,7 @@ export interface Locks {
   /** Rows that are read to be changed: waits for who has them, and reads what they have become. */
   wait<D, T extends keyof D, O>(select: SelectQueryBuilder<D, T, O>): SelectQueryBuilder<D, T, O>;
   /** As `wait`, without the rows that somebody has: he does with them what is due. `of` names the table meant. */
-  skip<D, T extends keyof D, O>(
+  skipLocked<D, T extends keyof D, O>(
     select: SelectQueryBuilder<D, T, O>,
     of?: T & string,
   ): SelectQueryBuilder<D, T, O>;
@@ -24,7 +24,7 @@ export interface Locks {
 export const NO_LOCKS: Locks = {
   shared: false,
   wait: (select) => select,
-  skip: (select) => select,
+  skipLocked: (select) => select,
   name: () => null,
   tables: () => null,
 };

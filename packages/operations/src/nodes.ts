@@ -148,7 +148,7 @@ export function* markLost(q: Query, silentMs: number): Script<Instance[]> {
 function* tellable(q: Query, node: Id<"node">): Script<InstanceRow[]> {
   return yield* all(
     q.cached("nodes.tellable", { node }, (db, p) =>
-      q.locks.skip(
+      q.locks.skipLocked(
         db
           .selectFrom("instances as i")
           .selectAll("i")

@@ -97,7 +97,7 @@ export function locks(schemas: Schemas): Locks {
   return {
     shared: true,
     wait: (select) => select.forUpdate(),
-    skip: (select, of) => (of ? select.forUpdate(of) : select.forUpdate()).skipLocked(),
+    skipLocked: (select, of) => (of ? select.forUpdate(of) : select.forUpdate()).skipLocked(),
     name: (name) =>
       CompiledQuery.raw("select pg_advisory_xact_lock(hashtextextended($1, 0))", [
         `${schemas.records} ${name}`,

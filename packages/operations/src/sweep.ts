@@ -20,7 +20,7 @@ const RESEND = 500;
 function* silentOnes(q: Query, _: Options, result: SweepResult): Script<boolean> {
   const rows = yield* all(
     q.cached("sweep.silent", { now: q.now }, (db, p) =>
-      q.locks.skip(
+      q.locks.skipLocked(
         db
           .selectFrom("operations")
           .selectAll()
@@ -80,7 +80,7 @@ function over(q: Query, row: OperationRow): End | undefined {
 function* untaken(q: Query, _: Options, result: SweepResult): Script<boolean> {
   const rows = yield* all(
     q.cached("sweep.untaken", { now: q.now }, (db, p) =>
-      q.locks.skip(
+      q.locks.skipLocked(
         db
           .selectFrom("operations")
           .selectAll()
@@ -120,7 +120,7 @@ function* overdue(q: Query): Script<boolean> {
           version: eb("version", "+", 1),
         }))
         .where("seq", "in", (eb) =>
-          q.locks.skip(
+          q.locks.skipLocked(
             eb
               .selectFrom("operations")
               .select("seq")
@@ -143,7 +143,7 @@ function* stranded(
 ): Script<boolean> {
   const rows = yield* all(
     q.cached("sweep.stranded", { now: q.now, before: q.now - strandedMs }, (db, p) =>
-      q.locks.skip(
+      q.locks.skipLocked(
         db
           .selectFrom("operations as o")
           .selectAll("o")

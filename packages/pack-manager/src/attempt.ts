@@ -57,8 +57,9 @@ function lockKey(operation: Operation): string {
 }
 
 /**
- * Starts an attempt; `claimedAt` is when its claim was asked for, by the monotonic clock. With `orphan` nothing is run: the operation was left by an earlier process of this node, and that
- * error says so; it is undone and given back, cancelled or failed.
+ * Starts an attempt; `claimedAt` is when its claim was asked for, by the monotonic clock. With `orphan` nothing is run: the
+ * operation was left by an earlier process of this node, and that error says so; it is undone and given back, cancelled or
+ * failed.
  */
 export function startAttempt(
   room: Room,

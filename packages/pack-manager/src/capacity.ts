@@ -2,8 +2,7 @@
 // and what running operations will need.
 
 import { FormationError, type Instance, type Operation } from "@formation-mcp/contract";
-import type { MachineStatus } from "@formation-mcp/hypervisor";
-import { deploymentOf, machineName } from "./machines.ts";
+import { deploymentOf, hasProcess, machineName } from "./machines.ts";
 import { instancesHere } from "./reconcile.ts";
 import type { Room } from "./room.ts";
 
@@ -43,7 +42,9 @@ export async function freeCapacity(
   };
   const operations = [...running];
   // Looked at before the records are: what goes in between is counted once too often, and nothing too seldom.
-  const machines = new Map((await room.hypervisor.list()).map(({ id, state }) => [id, runs(state)]));
+  const machines = new Map(
+    (await room.hypervisor.list()).map((machine) => [machine.id, hasProcess(machine)]),
+  );
   const starting = new Map<string, Resources>();
   for (const { input, needs, attempt } of operations) {
     const starts = input.kind === "control" && input.action !== "stop" && input.action !== "pause";
@@ -66,10 +67,6 @@ export async function freeCapacity(
     memory_mb: Math.max(0, free.memory_mb),
     disk_gb: Math.max(0, free.disk_gb),
   };
-}
-
-function runs(state: MachineStatus["state"]): boolean {
-  return state === "running" || state === "paused";
 }
 
 function usedBy({ machine_id, state, config }: Instance, machines: ReadonlyMap<string, boolean>): Resources {

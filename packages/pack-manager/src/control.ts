@@ -13,7 +13,7 @@ import type { InstancePatch } from "@formation-mcp/operations";
 import type { Attempt, Kind } from "./attempt.ts";
 import { boot } from "./boot.ts";
 import type { Ending } from "./endings.ts";
-import { isElsewhere, refuseMoved } from "./machines.ts";
+import { hasProcess, isElsewhere, refuseMoved } from "./machines.ts";
 import { observedOf } from "./observed.ts";
 import { quietly, type Room } from "./room.ts";
 import { route } from "./route.ts";
@@ -149,7 +149,7 @@ async function startMachine(given: Case, status: MachineStatus): Promise<Machine
 async function stopMachine(given: Case): Promise<MachineStatus> {
   const { room, attempt, machineId } = given;
   const status = await room.hypervisor.inspect(machineId);
-  if (status.state === "running" || status.state === "paused") {
+  if (hasProcess(status)) {
     attempt.step("stop", "Stopping the machine.", 0.1);
     await pass(given, "stopping");
     await room.hypervisor.stop(machineId, { timeoutMs: room.settings.stopMs });
@@ -188,7 +188,7 @@ async function putBack(
   if (isElsewhere(room, instance)) return {};
   const { machine_id } = instance;
   let status = await room.hypervisor.inspect(machine_id);
-  if (instance.state === "starting" && (status.state === "running" || status.state === "paused")) {
+  if (instance.state === "starting" && hasProcess(status)) {
     await quietly(room, "stop what did not become live", () =>
       room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs }),
     );

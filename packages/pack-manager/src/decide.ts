@@ -2,6 +2,7 @@
 
 import type { ErrorRecord, Instance, InstanceState } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
+import { hasProcess } from "./machines.ts";
 import { isLive, whyDead } from "./observed.ts";
 
 export interface Facts {
@@ -38,7 +39,7 @@ export function decide(facts: Facts): Decision {
   if (state === "deleting" || (state === "lost" && instance.desired === "deleted"))
     return pending ? { state, action: "none" } : { state: "deleted", action: "remove" };
   if (instance.machine_id === null) return withoutMachine(instance, pending);
-  if (status.state === "running" || status.state === "paused") return withLivingMachine(facts);
+  if (hasProcess(status)) return withLivingMachine(facts);
   return withDeadMachine(facts);
 }
 

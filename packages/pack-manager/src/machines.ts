@@ -1,15 +1,17 @@
 // Which machine belongs to what: a machine is `<deployment id>.<attempt>`, and this file alone takes that apart.
 
 import { FormationError, type Id, type Instance, idKind } from "@formation-mcp/contract";
-import type { Hypervisor } from "@formation-mcp/hypervisor";
+import type { Hypervisor, MachineStatus } from "@formation-mcp/hypervisor";
 import { everyItem, type Room } from "./room.ts";
 
 export function machineName(deployment: Id<"dep">, attempt: number): string {
   return `${deployment}.${attempt}`;
 }
 
-/** States in which an instance's record says that nothing of it runs: another node may begin it anew. */
-export const RESTS: readonly Instance["state"][] = ["stopped", "failed"];
+/** Whether a machine has a process. */
+export function hasProcess({ state }: Pick<MachineStatus, "state">): boolean {
+  return state === "running" || state === "paused";
+}
 
 /** The deployment that made a machine, or null if the name is none of ours. */
 export function deploymentOf(machineId: string): Id<"dep"> | null {

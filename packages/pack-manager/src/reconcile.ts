@@ -1,11 +1,18 @@
 // Records against reality: what the instances of this node are said to be is made to agree with the machines that are
 // here. An instance whose operation runs is left to that operation.
 
-import { FormationError, type Id, type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
+import {
+  FormationError,
+  type Id,
+  type Instance,
+  LIMITS,
+  type Operation,
+  RESTING_STATES,
+} from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
 import { type Decision, decide } from "./decide.ts";
-import { deploymentOf, RESTS } from "./machines.ts";
+import { deploymentOf } from "./machines.ts";
 import { differs, observedOf } from "./observed.ts";
 import { removeAll } from "./remove.ts";
 import { everyItem, quietly, type Room } from "./room.ts";
@@ -128,7 +135,8 @@ async function look(room: Room, id: Id<"vm">): Promise<void> {
   const decision = decide({ ...facts, pending: (await unfinished(room, id)).length > 0 });
   if (machine_id !== null && status.state !== "absent") room.follow(machine_id, id);
   // The record names it, so its shipment is settled: whoever wrote that may have died before he could release it.
-  if (machine_id !== null && !RESTS.includes(decision.state)) await room.hypervisor.release(machine_id);
+  if (machine_id !== null && !RESTING_STATES.includes(decision.state))
+    await room.hypervisor.release(machine_id);
   if (decision.action === "remove") await removeAll(room, instance);
   if (decision.action === "stop" && machine_id !== null) {
     await room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs });

@@ -9,13 +9,14 @@ import {
   type Instance,
   LIMITS,
   type OperationInput,
+  RESTING_STATES,
 } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import type { Attempt, Kind } from "./attempt.ts";
 import { boot } from "./boot.ts";
 import { makeImage } from "./build.ts";
 import { bringImage } from "./images.ts";
-import { hostnameFor, isElsewhere, machineName, RESTS } from "./machines.ts";
+import { hasProcess, hostnameFor, isElsewhere, machineName } from "./machines.ts";
 import { observedOf } from "./observed.ts";
 import { quietly, type Room } from "./room.ts";
 import { clearDeployment, unship } from "./unship.ts";
@@ -111,7 +112,7 @@ async function stopAtOnce(room: Room, machineId: string): Promise<void> {
 
 /** What is lost may run on a node that nobody hears: it is never begun anew elsewhere. */
 function refuseElsewhere(room: Room, instance: Instance): void {
-  if (!isElsewhere(room, instance) || RESTS.includes(instance.state)) return;
+  if (!isElsewhere(room, instance) || RESTING_STATES.includes(instance.state)) return;
   if (instance.state === "lost") {
     throw new FormationError("conflict", `"${instance.name}" is lost with its node: it may run there.`, {
       step: "start",
@@ -201,7 +202,7 @@ async function makeWay(room: Room, attempt: Attempt, instance: Instance): Promis
     attempt.apply({ instances: [{ id: instance.id, patch: { state } }] });
   if (instance.machine_id === null) return move("starting");
   const status = await room.hypervisor.inspect(instance.machine_id);
-  if (status.state !== "running" && status.state !== "paused") {
+  if (!hasProcess(status)) {
     // An attempt before this one stopped it and got no further: what is half-stopped cannot become running.
     if (instance.state === "stopping") await move("starting");
     return;

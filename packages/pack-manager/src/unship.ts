@@ -7,13 +7,12 @@ import {
   type Instance,
   type InstanceState,
 } from "@formation-mcp/contract";
-import type { MachineState } from "@formation-mcp/hypervisor";
 import type { Changes, InstancePatch } from "@formation-mcp/operations";
 import type { Attempt } from "./attempt.ts";
 import { boot } from "./boot.ts";
 import { unbuilt } from "./build.ts";
 import type { Ending } from "./endings.ts";
-import { isElsewhere, machinesOfDeployment } from "./machines.ts";
+import { hasProcess, isElsewhere, machinesOfDeployment } from "./machines.ts";
 import { observedOf } from "./observed.ts";
 import { quietly, type Room } from "./room.ts";
 import type { ShipInput } from "./ship.ts";
@@ -56,7 +55,7 @@ async function clearRest(room: Room, deployment: Id<"dep">, keep: string | null)
     await clearDeployment(room, deployment, keep);
   } catch (thrown) {
     for (const id of await machinesOfDeployment(room.hypervisor, deployment)) {
-      if (id !== keep && LIVES.includes((await room.hypervisor.inspect(id)).state)) throw thrown;
+      if (id !== keep && hasProcess(await room.hypervisor.inspect(id))) throw thrown;
     }
     const { code, message } = FormationError.from(thrown);
     room.logger.log("warn", `Could not remove a machine that did not become live: ${message}`, { code });
@@ -74,7 +73,6 @@ function isOurs(build: Build, attempt: Attempt): boolean {
   );
 }
 
-const LIVES: readonly MachineState[] = ["running", "paused"];
 const RAN: InstanceState[] = ["running", "starting", "stopping", "pausing", "paused"];
 
 /** What the instance becomes: what ran before runs again, what was stopped stays so, a first shipment is `failed`. */
