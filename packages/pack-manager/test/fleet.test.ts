@@ -69,6 +69,33 @@ test("what a shipment replaced takes its disk until it is gone", async () => {
   expect(await fleet.ended(second.operation)).toMatchObject({ state: "completed" });
 });
 
+test("what went to another node takes its disk here until it is gone", async () => {
+  await using fleet = await openFleet();
+  const capacity = { vcpus: 16, memory_mb: 65_536, disk_gb: 3 };
+  const one = await fleet.join({ capacity }, { reconcileEveryMs: 100, pollEveryMs: 50 });
+  const two = await fleet.join();
+  await fleet.store.steerNode(two.id, { cordoned: true, drain: null });
+  const first = await fleet.ask.create({ resources: { ...SMALL, disk_gb: 2 } }, "first");
+  await fleet.ended(first.operation);
+  await fleet.ended(await fleet.ask.control(first.instance, "stop"));
+  const removal = Promise.withResolvers<void>();
+  one.hypervisor.on.remove = () => removal.promise;
+  await fleet.store.steerNode(one.id, { cordoned: true, drain: null });
+  await fleet.store.steerNode(two.id, { cordoned: false, drain: null });
+  const moved = await fleet.ask.ship(first.build, { replace: first.instance, anywhere: true });
+  expect(await fleet.ended(moved.operation)).toMatchObject({ state: "completed" });
+  expect(await fleet.store.instance(null, first.instance)).toMatchObject({ node_id: two.id });
+  await fleet.store.steerNode(two.id, { cordoned: true, drain: null });
+  await fleet.store.steerNode(one.id, { cordoned: false, drain: null });
+  const second = await fleet.ask.create({ resources: { ...SMALL, disk_gb: 2 } }, "second");
+  await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes", for: one.id });
+  // Whoever takes this would have taken what is older.
+  await fleet.ended((await fleet.ask.build()).operation);
+  expect(await fleet.store.operation(null, second.operation.id)).toMatchObject({ state: "queued" });
+  removal.resolve();
+  expect(await fleet.ended(second.operation)).toMatchObject({ state: "completed" });
+});
+
 test("a machine that runs takes its CPUs, also while its record says that it failed", async () => {
   await using fleet = await openFleet();
   const capacity = { vcpus: 1, memory_mb: 65_536, disk_gb: 100 };
