@@ -14,6 +14,12 @@ import { FEW } from "./steps.ts";
 
 type Request = Parameters<Store["claim"]>[0];
 
+/**
+ * What is asked for in an order, with this offset, PostgreSQL asks of the index of that order, also inside EXISTS; else it may
+ * look at all that is unfinished.
+ */
+const FENCE = sql.lit(0);
+
 export function* claim(q: Query, request: Request): Script<Operation | null> {
   yield* takeBackSilent(q);
   const { subjects } = request;
@@ -72,7 +78,9 @@ function claiming(
       }))
       .where("seq", "=", q.locks.shared ? oldestFree(q, db, named, fit) : oldest(db, named, fit))
       .returningAll();
-    return guarded ? claim.where(({ not, exists }) => not(exists(silentOnes(db, p).select("seq")))) : claim;
+    if (!guarded) return claim;
+    const silent = silentOnes(db, p).select("seq").limit(ONE).offset(FENCE);
+    return claim.where(({ not, exists }) => not(exists(silent)));
   });
 }
 
@@ -148,11 +156,9 @@ function oldestOf(
             .whereRef("older.serial_key", "=", "o.serial_key")
             .whereRef("older.seq", "<", "o.seq")
             .where("older.ended_at", "is", null)
-            // With an order and an offset PostgreSQL asks this of its index for each candidate; else it may look at all
-            // that is unfinished.
             .orderBy("older.seq")
             .limit(ONE)
-            .offset(sql.lit(0)),
+            .offset(FENCE),
         ),
       ),
     )
@@ -185,7 +191,8 @@ function silentOnes(db: Kysely<Tables>, { now, attempts }: { now: number; attemp
     .where("lease_until", "<=", now)
     .where("attempt", "<", attempts)
     .where("cancel_requested_at", "is", null)
-    .where("deadline_at", ">", now);
+    .where("deadline_at", ">", now)
+    .orderBy("lease_until");
 }
 
 /** Why an attempt that nobody ended is over. */

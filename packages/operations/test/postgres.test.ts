@@ -60,6 +60,16 @@ async function idsOf(store: Store): Promise<Set<string>> {
   return ids;
 }
 
+async function rowsRead(schema: string): Promise<number> {
+  const [row] = await raw(
+    postgres.url,
+    `select seq_tup_read + idx_tup_fetch + (select sum(idx_tup_read) from pg_stat_user_indexes
+       where schemaname = '${schema}' and relname = 'operations') as read
+     from pg_stat_user_tables where schemaname = '${schema}' and relname = 'operations'`,
+  );
+  return Number(row?.["read"]);
+}
+
 describe("opening", () => {
   it("several that open an empty database at once migrate it once, and a current one is opened without waiting", async () => {
     const schema = fresh();
@@ -133,6 +143,45 @@ describe("a process that runs", () => {
       await raw(postgres.url, `alter table ${schema}.operations add column new_${round} text`);
     }
     await all();
+  });
+});
+
+describe("a claim", () => {
+  it("reads no more rows, however many operations wait or run", async () => {
+    const schema = fresh();
+    const store = await open({ schema });
+    await store.submit(buildRequest());
+    const copies = (from: number, to: number) =>
+      raw(
+        postgres.url,
+        `insert into ${schema}.operations select (jsonb_populate_record(null::${schema}.operations, copy)).* from (
+           select to_jsonb(o) || jsonb_build_object(
+             'id', id || i, 'seq', nextval(pg_get_serial_sequence('${schema}.operations', 'seq')), 'attempt', 0,
+             'target_id', target_id || i, 'serial_key', serial_key || i,
+             'state', case i % 2 when 0 then 'queued' else 'running' end,
+             'claimed_by', case i % 2 when 1 then 'node_other' end,
+             'lease_until', case i % 2 when 1 then deadline_at end
+           ) as copy from ${schema}.operations o, generate_series(${from}, ${to}) i
+           where length(o.id) = ${newId("op").length} offset 0
+         ) as copies; analyze ${schema}.operations`,
+      );
+    /** How many rows of operations so many claims read. A connection tells what it read at the latest when it ends. */
+    const readBy = async (claims: number) => {
+      const worker = await openPostgresStore({ url: postgres.url, schema, migrate: false, poolSize: 1 });
+      const before = await rowsRead(schema);
+      for (let n = 0; n < claims; n++) {
+        const free = { vcpus: 9, memory_mb: 9999, disk_gb: 99 };
+        const claim = { node_id: newId("node"), subjects: ["pack.build", "pack.ship"], leaseMs: HOUR, free };
+        expect(await worker.claim(claim)).toMatchObject({ state: "running" });
+      }
+      await worker.close();
+      await expect.poll(() => rowsRead(schema), { timeout: 20_000 }).toBeGreaterThan(before);
+      return (await rowsRead(schema)) - before;
+    };
+    await copies(1, 100);
+    const few = await readBy(20);
+    await copies(101, 5_000);
+    expect(await readBy(20)).toBeLessThan(2 * few);
   });
 });
 
