@@ -51,16 +51,25 @@ export function told({ by, total, waiting, cores }: Busy): string {
 }
 
 /**
- * What kept those that are measured from doing more: nothing while the cores had nothing to do a tenth of the time; else
- * the disk or what used the cores, which is somebody else where that took more than a tenth.
+ * What kept those that are measured from doing more: the disk or what used the cores, where these had nothing to do for less
+ * than a tenth of the time, or somebody else where that took more than a tenth; the cores also where there are not as many
+ * as linear would take; else nothing.
+ * @param linear how many cores as many times the work of one would take, by what one took.
  */
-export function limitOf({ by, total, waiting, cores }: Busy): string | null {
-  if (total + waiting < 0.9 * cores) return null;
-  if (total < 0.9 * cores) return `the disk, for which ${waiting.toFixed(2)} of the ${cores} cores waited`;
+export function limitOf({ by, total, waiting, cores }: Busy, linear: number): string | null {
   const others = by["others"] ?? 0;
-  return others > 0.1 * cores
-    ? `other work, which took ${others.toFixed(2)} of the ${cores} cores: not judged`
-    : `the ${cores} cores`;
+  if (total + waiting >= 0.9 * cores) {
+    if (total < 0.9 * cores) return `the disk, for which ${waiting.toFixed(2)} of the ${cores} cores waited`;
+    if (others > 0.1 * cores) {
+      return `other work, which took ${others.toFixed(2)} of the ${cores} cores: not judged`;
+    }
+  } else if (linear <= cores) return null;
+  return `the ${cores} cores: linear would take ${linear.toFixed(2)}`;
+}
+
+/** What those that are measured took of the cores. */
+export function ownShare({ by, total }: Busy): number {
+  return total - (by["others"] ?? 0);
 }
 
 /** The average of several. */

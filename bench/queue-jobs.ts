@@ -8,7 +8,7 @@ import { SUBJECTS } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import { Client } from "pg";
-import { average, type Busy, limitOf, told, watchCores } from "./busy.ts";
+import { average, type Busy, limitOf, ownShare, told, watchCores } from "./busy.ts";
 import { submit } from "./queue-submit.ts";
 import type { Orders } from "./queue-worker.ts";
 import { print, say } from "./report.ts";
@@ -58,6 +58,7 @@ export async function benchJobs(scope: Scope, at: Jobs): Promise<void> {
 
 function tell(holdMs: number, seen: ReadonlyMap<number, readonly Round[]>): void {
   const each = (count: number) => (seen.get(count) ?? []).map(({ rate }) => rate / count);
+  const one = ownShare(average((seen.get(1) ?? []).map(({ busy }) => busy)));
   for (const [count, rounds] of seen) {
     const busy = average(rounds.map((round) => round.busy));
     const rate = mean(rounds.map((round) => round.rate));
@@ -71,7 +72,7 @@ function tell(holdMs: number, seen: ReadonlyMap<number, readonly Round[]>): void
         `    CPU ms a job: ${perJob}; ${commits.toFixed(1)} commits and ${syncs.toFixed(1)} syncs of the log a job\n`,
     );
     if (count === 1) continue;
-    const limit = limitOf(busy);
+    const limit = limitOf(busy, one * count);
     print({
       name: `queue: jobs/s each of ${count} workers, ${holdMs} ms a job`,
       limit: limit === null ? { atLeast: 0.9 } : null,
