@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { waitFor } from "@formation-mcp/os";
+import { freePort } from "@formation-mcp/os/testing";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openChromium } from "../support/http/browser.ts";
@@ -123,7 +124,7 @@ describe("Server scenario", () => {
 
 describe("Authorization server", () => {
   test("every scenario passes, with a person in Chromium who signs in and consents", async () => {
-    const port = 40_000 + Math.floor(Math.random() * 20_000);
+    const port = await freePort();
     const registered = await ask(ground.url, {
       method: "POST",
       path: "/oauth/register",
@@ -135,7 +136,7 @@ describe("Authorization server", () => {
       }),
     });
     expect(registered.status, registered.body).toBe(201);
-    const out = join(results, "authorization");
+    const out = mkdtempSync(join(results, "authorization-"));
     const words = [
       ...["authorization", "--url", ground.url],
       ...["--client-id", JSON.parse(registered.body).client_id, "--port", String(port)],

@@ -3,8 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeHypervisor } from "@formation-mcp/hypervisor/conformance";
 import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
+import { freePort } from "@formation-mcp/os/testing";
 import { afterAll } from "vitest";
-import { freePort, makeRootfs } from "./support/rootfs.ts";
+import { makeRootfs } from "./support/rootfs.ts";
 
 const disks = mkdtempSync(join(tmpdir(), "hypervisor-disks-"));
 const roots: string[] = [];

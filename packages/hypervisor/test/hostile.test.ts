@@ -8,9 +8,10 @@ import { serving } from "@formation-mcp/hypervisor/conformance";
 import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
 import { emptyReport, LineSplitter, parseStatus } from "@formation-mcp/hypervisor/guest";
 import { waitFor } from "@formation-mcp/os";
+import { freePort } from "@formation-mcp/os/testing";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { freePort, makeRootfs } from "./support/rootfs.ts";
+import { makeRootfs } from "./support/rootfs.ts";
 
 const MB = 1024 * 1024;
 const event = fc

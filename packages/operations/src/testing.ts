@@ -12,10 +12,10 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runChecked, waitFor } from "@formation-mcp/os";
+import { freePort } from "@formation-mcp/os/testing";
 import { Client } from "pg";
 
 export interface TestPostgres {
@@ -225,13 +225,4 @@ function unprivileged(directory: string): { file: string; args: string[]; uid?: 
   if (!Number.isInteger(uid)) throw new Error("There is no user postgres to run PostgreSQL as.");
   chownSync(directory, uid, gid);
   return { file, args: [...tied, `--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--"], uid, gid };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, HOST, resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (typeof address !== "object" || !address) throw new Error("There is no free port.");
-  return address.port;
 }

@@ -122,7 +122,8 @@ export async function startNats(options: StartNatsOptions = {}): Promise<NatsSer
   };
 }
 
-async function freePort(): Promise<number> {
+/** A port of loopback that nobody listens on now; whoever wants it should take it soon. */
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();

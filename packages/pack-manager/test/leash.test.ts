@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { isFinal, newId, OPERATION_STATES } from "@formation-mcp/contract";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { waitFor } from "@formation-mcp/os";
+import { freePort } from "@formation-mcp/os/testing";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { describe, expect, test } from "vitest";
 import { clearSite, machinesRunning } from "./support/reality.ts";
@@ -60,7 +61,7 @@ describe.concurrent("a worker amid a shipment", { timeout: 120_000 }, () => {
       const queue = await openEmbeddedQueue({ path: siteAt(shared).queue });
       const ask = requests(store, queue);
       const go = join(shared, "go");
-      const port = 20_000 + Math.floor(Math.random() * 20_000);
+      const port = await freePort();
       const listens = `until [ -e ${go} ]; do sleep 0.1; done; exec /bin/busybox httpd -f -p ${port} -h .`;
       await using one = await begin(shared, "one");
       const { operation, instance } = await ask.create({

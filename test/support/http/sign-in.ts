@@ -48,6 +48,9 @@ async function walk(context: BrowserContext, url: URL, seen: string[], asked: st
     const { origin } = new URL(request.url());
     if (origin !== url.origin && !request.url().startsWith(back)) complaints.push(`asked ${request.url()}`);
   });
+  // Whoever waits there may close as soon as it has the code, before an answer came.
+  const home = page.waitForRequest((request) => request.url().startsWith(back), LIMIT);
+  home.catch(() => {}); // told below
   await page.goto(url.href, LIMIT);
   if (isAt(page, "/auth/login/")) {
     seen.push(await page.title());
@@ -59,8 +62,7 @@ async function walk(context: BrowserContext, url: URL, seen: string[], asked: st
     asked.push((await page.getByRole("listitem").allInnerTexts()).join("\n"));
     await page.getByRole("button", { name: "Allow", exact: true }).click(LIMIT);
   }
-  // Whoever waits there may close as soon as it has the code.
-  await page.waitForURL((at) => at.href.startsWith(back), { ...LIMIT, waitUntil: "commit" });
+  await (await home).response();
   // Not waited for: a page that just began to leave may take its time to close, and its context closes it anyway.
   page.close().catch(() => {});
   if (complaints.length > 0) throw new Error(`The pages complained:\n${complaints.join("\n")}`);
