@@ -47,6 +47,8 @@ export const VARIABLES = {
   FORMATION_DISK_GB: "disk this node offers (default: what is free)",
   FORMATION_LEASE_SECONDS:
     "how long what a worker runs is its own without being renewed; a node is taken for dead after three of them; the same for all workers (default: 30)",
+  FORMATION_POLL_SECONDS:
+    "how often a worker asks for work though nothing woke it, in case a wake-up was lost (default: 5)",
   FORMATION_DRIVERS: "real or fake: fake runs workloads as plain child processes, for tests (default: real)",
   FORMATION_FAKE_STEP_SECONDS: "how long each thing that the fake drivers do takes at least (default: 0)",
   FORMATION_LOG_LEVEL: "debug, info, warn or error (default: info)",
@@ -89,6 +91,7 @@ const schema = z
     FORMATION_MEMORY_MB: z.coerce.number().int().min(64).optional(),
     FORMATION_DISK_GB: z.coerce.number().int().min(1).optional(),
     FORMATION_LEASE_SECONDS: number(LIMITS.leaseMs / 1000, 1, 600),
+    FORMATION_POLL_SECONDS: number(LIMITS.pollEveryMs / 1000, 0.1, 600),
     FORMATION_DRIVERS: z.enum(["real", "fake"]).default("real"),
     FORMATION_FAKE_STEP_SECONDS: number(0, 0, 60),
     FORMATION_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
@@ -119,6 +122,7 @@ export interface Configuration {
   idleMs: number;
   capacity: { vcpus: number | null; memory_mb: number | null; disk_gb: number | null };
   leaseMs: number;
+  pollEveryMs: number;
   drivers: "real" | "fake";
   fakeStepMs: number;
   logLevel: "debug" | "info" | "warn" | "error";
@@ -185,6 +189,7 @@ export function readConfiguration(
       disk_gb: env.FORMATION_DISK_GB ?? null,
     },
     leaseMs: env.FORMATION_LEASE_SECONDS * 1000,
+    pollEveryMs: env.FORMATION_POLL_SECONDS * 1000,
     drivers: env.FORMATION_DRIVERS,
     fakeStepMs: env.FORMATION_FAKE_STEP_SECONDS * 1000,
     logLevel: env.FORMATION_LOG_LEVEL,

@@ -175,6 +175,7 @@ async function workWith(
       leaseMs: configuration.leaseMs,
       heartbeatEveryMs: configuration.leaseMs / 3,
       nodeSilentMs: configuration.leaseMs * 3,
+      pollEveryMs: configuration.pollEveryMs,
       operationKeptMs: configuration.operationKeptMs,
       sweepEveryMs: configuration.sweepEveryMs,
       unusedBuildKeptMs: configuration.unusedBuildKeptMs,

@@ -29,6 +29,8 @@ export const LIMITS = {
   idempotencyKeptMs: DAY,
   unusedBuildKeptMs: 7 * DAY,
   leaseMs: 30_000,
+  /** How often a worker asks for work though nothing woke it: a wake-up may be lost. */
+  pollEveryMs: 5000,
   /** An operation that nobody claimed for this long is woken again by the sweep. */
   strandedMs: 30_000,
   /** A queued operation ends here at the latest. */

@@ -49,7 +49,7 @@ export const DEFAULT_SETTINGS: WorkerSettings = {
   heartbeatEveryMs: LIMITS.leaseMs / 3,
   nodeSilentMs: LIMITS.nodeSilentMs,
   lookWithinMs: 250,
-  pollEveryMs: 5000,
+  pollEveryMs: LIMITS.pollEveryMs,
   operationKeptMs: LIMITS.operationKeptMs,
   unusedBuildKeptMs: LIMITS.unusedBuildKeptMs,
   strandedMs: LIMITS.strandedMs,
