@@ -12,6 +12,19 @@ export const OWNERS = 20;
 /** An operation in so many still waits or runs. */
 const ALIVE_EVERY = 1000;
 
+/** What is built. */
+export const FORMFILE = {
+  from: "busybox",
+  name: "web",
+  run: ["echo built > www/built.txt"],
+  include: ["www"],
+  env: { GREETING: "hello" },
+  expose: [8080],
+  entrypoint: ["/bin/httpd", "-f", "-p", "8080", "-h", "/app/www"],
+  resources: { vcpus: 1, memory_mb: 256, disk_gb: 1 },
+  network: { join_formnet: false, external_networks: [] },
+  metadata: {},
+};
 const TEXT = {
   error: JSON.stringify({
     code: "invalid",
@@ -22,18 +35,7 @@ const TEXT = {
     log_tail: ["cc: error: no such file", "make: *** [all] Error 1"],
   }),
   progress: JSON.stringify({ step: "commit", message: "Keeping the image", fraction: 0.97, at: NOW - DAY }),
-  formfile: JSON.stringify({
-    from: "busybox",
-    name: "web",
-    run: ["echo built > www/built.txt"],
-    include: ["www"],
-    env: { GREETING: "hello" },
-    expose: [8080],
-    entrypoint: ["/bin/httpd", "-f", "-p", "8080", "-h", "/app/www"],
-    resources: { vcpus: 1, memory_mb: 256, disk_gb: 1 },
-    network: { join_formnet: false, external_networks: [] },
-    metadata: {},
-  }),
+  formfile: JSON.stringify(FORMFILE),
 };
 
 /** Opens a file as the store does, so that both sides work under the same conditions. */

@@ -4,13 +4,14 @@
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
-import { newId, type Operation } from "@formation-mcp/contract";
+import type { Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { buildRequest } from "@formation-mcp/operations/testing";
 import { print, progress, say } from "./report.ts";
 import type { Scope } from "./scope.ts";
 import { pairs, ratioOfMedians, timed } from "./statistics.ts";
-import { addOperations, fill, KEPT_MS, NOW, OWNERS, openRaw } from "./store-fill.ts";
+import { addOperations, FORMFILE, fill, KEPT_MS, NOW, OWNERS, openRaw } from "./store-fill.ts";
 import { rawCleanup, rawCreate, rawList } from "./store-raw.ts";
 
 const SIZES = { "1 k": 1000, "100 k": 100_000, "1 M": 1_000_000 };
@@ -106,48 +107,8 @@ function dropAfter(db: DatabaseSync, { operations, builds }: ReturnType<typeof l
 
 /** A request to build of that owner. */
 export function submission(owner: string): Parameters<Store["submit"]>[0] {
-  const [operation_id, build_id] = [newId("op"), newId("bld")];
-  return {
-    operation: {
-      id: operation_id,
-      owner,
-      tool: "pack_build",
-      subject: "pack.build",
-      input: { kind: "build", build_id, no_cache: false },
-      target_id: build_id,
-      node_id: null,
-      needs: { vcpus: 1, memory_mb: 2048, disk_gb: 1 },
-      deadline_at: NOW + 86_400_000,
-    },
-    build: {
-      id: build_id,
-      owner,
-      name: "web",
-      state: "queued",
-      formfile: {
-        from: "busybox",
-        name: "web",
-        run: ["echo built > www/built.txt"],
-        include: ["www"],
-        env: { GREETING: "hello" },
-        expose: [8080],
-        entrypoint: ["/bin/httpd", "-f", "-p", "8080", "-h", "/app/www"],
-        resources: { vcpus: 1, memory_mb: 256, disk_gb: 1 },
-        network: { join_formnet: false, external_networks: [] },
-        metadata: {},
-      },
-      context_digest: null,
-      image: null,
-      warnings: [],
-      metadata: {},
-      error: null,
-      node_id: null,
-      used_at: NOW,
-      operation_id,
-      started_at: null,
-      ended_at: null,
-    },
-  };
+  const operation = { owner, needs: { vcpus: 1, memory_mb: 2048, disk_gb: 1 } };
+  return buildRequest({ operation, formfile: FORMFILE, now: NOW });
 }
 
 /** What the first page of {@link BATCH} owners takes, or one from the middle of each one's list. */

@@ -18,6 +18,8 @@ import { runChecked, waitFor } from "@formation-mcp/os";
 import { freePort } from "@formation-mcp/os/testing";
 import { Client } from "pg";
 
+export { type BuildRequest, buildRequest } from "./build-request.ts";
+
 export interface TestPostgres {
   /** As the owner of the database `formation`, an ordinary role that may make schemas there. */
   readonly url: string;

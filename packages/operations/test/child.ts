@@ -5,7 +5,7 @@ import { readSync, writeSync } from "node:fs";
 import { NO_QUOTA, newId } from "@formation-mcp/contract";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { buildRequest } from "./request.ts";
+import { buildRequest } from "@formation-mcp/operations/testing";
 
 const [role, path = ""] = process.argv.slice(2);
 const say = (line: string) => writeSync(1, `${line}\n`);

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { buildRequest } from "@formation-mcp/operations/testing";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { buildRequest } from "./request.ts";
 
 let directory: string;
 let path: string;

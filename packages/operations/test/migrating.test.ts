@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { buildRequest } from "@formation-mcp/operations/testing";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { buildRequest } from "./request.ts";
 
 /** A database as that version left it: a build, an instance that runs, a build that waits under an idempotency key. */
 const left = (version: number) => fileURLToPath(new URL(`./version-${version}.sql`, import.meta.url));

@@ -5,11 +5,10 @@ import { newId, type Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import { testClock, world } from "@formation-mcp/operations/conformance";
 import { grantWorker, migratePostgres, openPostgresStore } from "@formation-mcp/operations/postgres";
-import { startPostgres, type TestPostgres } from "@formation-mcp/operations/testing";
+import { buildRequest, startPostgres, type TestPostgres } from "@formation-mcp/operations/testing";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { startProxy } from "./proxy.ts";
-import { buildRequest } from "./request.ts";
 
 const CHILD = fileURLToPath(new URL("./child.ts", import.meta.url));
 const HOUR = 3_600_000;

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { buildRequest } from "@formation-mcp/operations/testing";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { buildRequest } from "./request.ts";
 
 const CHILD = fileURLToPath(new URL("./child.ts", import.meta.url));
 

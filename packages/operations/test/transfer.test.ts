@@ -8,10 +8,9 @@ import {
   openPostgresStore,
 } from "@formation-mcp/operations/postgres";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { startPostgres, type TestPostgres } from "@formation-mcp/operations/testing";
+import { buildRequest, startPostgres, type TestPostgres } from "@formation-mcp/operations/testing";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { buildRequest } from "./request.ts";
 
 let postgres: TestPostgres;
 let schemas = 0;

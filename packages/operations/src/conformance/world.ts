@@ -2,6 +2,7 @@
 
 import { type Id, type IdKind, newId, type Operation } from "@formation-mcp/contract";
 import { expect } from "vitest";
+import { buildRequest } from "../build-request.ts";
 import type { Lease, NewDeployment, NewInstance, Store, Submission } from "../port.ts";
 
 export interface Opened {
@@ -47,7 +48,7 @@ export interface World {
   node: Id<"node">;
   id<K extends IdKind>(kind: K): Id<K>;
   /** A request to build. */
-  build(over?: Partial<Submission["operation"]>): Submission & { build: NonNullable<Submission["build"]> };
+  build(over?: Partial<Submission["operation"]>): ReturnType<typeof buildRequest>;
   /** A request to ship a build to a new instance, or to one that is there. */
   ship(
     build_id: Id<"bld">,
@@ -82,15 +83,7 @@ export function world(store: Store, clock: TestClock): World {
     node,
     id,
     build(over = {}) {
-      const build_id = id("bld");
-      const operation = {
-        tool: "pack_build",
-        subject: "pack.build",
-        input: { kind: "build" as const, build_id, no_cache: false },
-        target_id: build_id,
-        ...base(over),
-      };
-      return { operation, build: buildRecord(build_id, operation.owner, operation.id, clock.now()) };
+      return buildRequest({ build_id: id("bld"), operation: base(over), now: clock.now() });
     },
     ship(build_id, { name = "web", owner = OWNER, instance_id, metadata = {} } = {}) {
       const vm = instance_id ?? id("vm");
@@ -199,37 +192,6 @@ async function claimed_(self: World, key: Id): Promise<Operation> {
   const input = operation?.input;
   expect(input && (input.kind === "build" ? input.build_id : input.instance_id)).toBe(key);
   return operation as Operation;
-}
-
-function buildRecord(id: Id<"bld">, owner: string, operation_id: Id<"op">, now: number) {
-  return {
-    id,
-    owner,
-    name: "hello",
-    state: "queued" as const,
-    formfile: {
-      from: "busybox",
-      name: "hello",
-      run: [],
-      include: [],
-      env: {},
-      expose: [],
-      entrypoint: null,
-      resources: NEEDS,
-      network: { join_formnet: false, external_networks: [] },
-      metadata: {},
-    },
-    context_digest: null,
-    image: null,
-    warnings: [],
-    metadata: {},
-    error: null,
-    node_id: null,
-    used_at: now,
-    operation_id,
-    started_at: null,
-    ended_at: null,
-  };
 }
 
 function instanceRecord(
