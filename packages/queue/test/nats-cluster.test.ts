@@ -59,7 +59,8 @@ it("three servers by deploy/nats/nats-cluster.conf keep every message, though an
     const sending = await openNatsQueue({
       connection: boss,
       replicas: 3,
-      patienceMs: 20_000,
+      // Until a leader is elected, which takes its time on a busy machine.
+      patienceMs: 60_000,
       leaseMs: 1_000,
     });
     const taking = await openNatsQueue({ connection: worker, manage: false });

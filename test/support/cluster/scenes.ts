@@ -5,7 +5,7 @@ import type { Chance } from "../simulation/chance.ts";
 import type { Client, Data } from "./client.ts";
 
 /** `usual` is what every round asks; the others ask for one thing more. */
-export type Scene = "usual" | "fetch" | "roll back" | "restart" | "pause" | "resume" | "delete";
+export type Scene = "usual" | "context" | "fetch" | "roll back" | "restart" | "pause" | "resume" | "delete";
 
 export type Wanted = [tool: string, parameters: Data];
 
@@ -71,8 +71,10 @@ export function wanted(
   { build, bad, fresh, names: [one, two, three] }: Standing,
 ): Wanted[] {
   const line = `sleep ${random.between(0.3, 1.5).toFixed(1)}; echo ${seed}`;
+  // So many that unpacking them takes a while that somebody sees.
+  const files = scene === "context" ? 4000 : 40;
   const context_files = Object.fromEntries(
-    Array.from({ length: 40 }, (_, i) => [`files/${i}.txt`, `${seed} ${i}\n`.repeat(100)]),
+    Array.from({ length: files }, (_, i) => [`files/${i}.txt`, `${seed} ${i}\n`.repeat(4000 / files)]),
   );
   const usual: Wanted[] = [
     ["pack_build", { formfile: sleeper(`new-${seed}`, [line], { include: ["files"] }), context_files }],

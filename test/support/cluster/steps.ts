@@ -11,7 +11,7 @@ import type { Scene } from "./scenes.ts";
 /** Kind of operation, step, scene. `first write`: before it has begun; `end`: all is done but to say so. */
 const POINTS: readonly [kind: string, step: string, scene: Scene][] = [
   ["build", "first write", "usual"],
-  ["build", "context", "usual"],
+  ["build", "context", "context"],
   ["build", "pull", "usual"],
   ["build", "include", "usual"],
   ["build", "run 1/1", "usual"],
