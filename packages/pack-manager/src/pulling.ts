@@ -20,8 +20,10 @@ export function createPulling(
   let consumer: Consumer | null = null;
   let settling: Promise<void> | null = null;
 
+  const differs = () => wanted !== (consumer !== null);
+  /** Begun only while they differ: what ended at once would not be seen to have ended. */
   const settle = async () => {
-    while (wanted !== (consumer !== null)) {
+    while (differs()) {
       const done = await quietly(room, `${wanted ? "begin" : "stop"} to take ${subject}`, async () => {
         const former = consumer;
         if (wanted) consumer = await room.queue.consume([subject], { slots: 1, missed }, handler);
@@ -37,7 +39,7 @@ export function createPulling(
   };
   const want = (open: boolean) => {
     wanted = open;
-    settling ??= settle();
+    if (differs()) settling ??= settle();
   };
   return {
     want,

@@ -37,6 +37,38 @@ test("whom a wanted operation does not suit does not even ask; of those whom it 
   expect(await fleet.queue.deadLetters(10)).toEqual([]);
 });
 
+test("who begins with more builds than it has slots for is woken for a build when they are done", async () => {
+  await using fleet = await openFleet();
+  const before = [await fleet.ask.build(), await fleet.ask.build(), await fleet.ask.build()];
+  await fleet.join({}, { buildSlots: 1 });
+  for (const { operation } of before) await fleet.ended(operation);
+  const { operation } = await fleet.ask.build();
+  expect(await fleet.ended(operation)).toMatchObject({ state: "completed" });
+});
+
+test("a node whose build slots are taken is not even woken for a build", async () => {
+  await using fleet = await openFleet();
+  const busy = await fleet.join({}, { buildSlots: 1 });
+  // It has heard of work and been idle again before.
+  for (let n = 0; n < 3; n++) await fleet.ended((await fleet.ask.build()).operation);
+  const building = Promise.withResolvers<void>();
+  const built = Promise.withResolvers<void>();
+  busy.builder.script.push(async () => {
+    building.resolve();
+    await built.promise;
+  });
+  const long = await fleet.ask.build();
+  await building.promise;
+  await fleet.join();
+  const { claims } = busy;
+  for (let n = 0; n < 10; n++) {
+    expect(await fleet.ended((await fleet.ask.build()).operation)).toMatchObject({ state: "completed" });
+  }
+  expect(busy.claims - claims).toBeLessThanOrEqual(1);
+  built.resolve();
+  expect(await fleet.ended(long.operation)).toMatchObject({ state: "completed" });
+});
+
 test("a full node takes no wake-up, and takes work again when something ends", async () => {
   await using fleet = await openFleet();
   const only = await fleet.join({ capacity: { vcpus: 1, memory_mb: 4096, disk_gb: 100 } });
