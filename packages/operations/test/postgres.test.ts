@@ -146,41 +146,34 @@ describe("a process that runs", () => {
 });
 
 describe("a claim", () => {
-  it("reads no more rows, however many operations wait or run", async () => {
+  it("reads a handful of rows, however many operations wait or run", async () => {
     const schema = fresh();
     const store = await open({ schema });
     await store.submit(buildRequest());
-    const copies = (from: number, to: number) =>
-      raw(
-        postgres.url,
-        `insert into ${schema}.operations select (jsonb_populate_record(null::${schema}.operations, copy)).* from (
-           select to_jsonb(o) || jsonb_build_object(
-             'id', id || i, 'seq', nextval(pg_get_serial_sequence('${schema}.operations', 'seq')), 'attempt', 0,
-             'target_id', target_id || i, 'serial_key', serial_key || i,
-             'state', case i % 2 when 0 then 'queued' else 'running' end,
-             'claimed_by', case i % 2 when 1 then 'node_other' end,
-             'lease_until', case i % 2 when 1 then deadline_at end
-           ) as copy from ${schema}.operations o, generate_series(${from}, ${to}) i
-           where length(o.id) = ${newId("op").length} offset 0
-         ) as copies; analyze ${schema}.operations`,
-      );
-    /** How many rows of operations so many claims read. A connection tells what it read at the latest when it ends. */
-    const readBy = async (claims: number) => {
-      const worker = await openPostgresStore({ url: postgres.url, schema, migrate: false, poolSize: 1 });
-      const before = await rowsRead(schema);
-      for (let n = 0; n < claims; n++) {
-        const free = { vcpus: 9, memory_mb: 9999, disk_gb: 99 };
-        const claim = { node_id: newId("node"), subjects: ["pack.build", "pack.ship"], leaseMs: HOUR, free };
-        expect(await worker.claim(claim)).toMatchObject({ state: "running" });
-      }
-      await worker.close();
-      await expect.poll(() => rowsRead(schema), { timeout: 20_000 }).toBeGreaterThan(before);
-      return (await rowsRead(schema)) - before;
-    };
-    await copies(1, 100);
-    const few = await readBy(20);
-    await copies(101, 5_000);
-    expect(await readBy(20)).toBeLessThan(2 * few);
+    await raw(
+      postgres.url,
+      `insert into ${schema}.operations select (jsonb_populate_record(null::${schema}.operations, copy)).* from (
+         select to_jsonb(o) || jsonb_build_object(
+           'id', id || i, 'seq', nextval(pg_get_serial_sequence('${schema}.operations', 'seq')),
+           'target_id', target_id || i, 'serial_key', serial_key || i,
+           'state', case i % 2 when 0 then 'queued' else 'running' end,
+           'claimed_by', case i % 2 when 1 then 'node_other' end,
+           'lease_until', case i % 2 when 1 then deadline_at end
+         ) as copy from ${schema}.operations o, generate_series(1, 5000) i offset 0
+       ) as copies; analyze ${schema}.operations`,
+    );
+    const worker = await openPostgresStore({ url: postgres.url, schema, migrate: false, poolSize: 1 });
+    const before = await rowsRead(schema);
+    const claims = 20;
+    for (let n = 0; n < claims; n++) {
+      const free = { vcpus: 9, memory_mb: 9999, disk_gb: 99 };
+      const claim = { node_id: newId("node"), subjects: ["pack.build", "pack.ship"], leaseMs: HOUR, free };
+      expect(await worker.claim(claim)).toMatchObject({ state: "running" });
+    }
+    // A connection tells what it read at the latest when it ends.
+    await worker.close();
+    await expect.poll(() => rowsRead(schema), { timeout: 20_000 }).toBeGreaterThan(before);
+    expect(((await rowsRead(schema)) - before) / claims).toBeLessThan(20);
   });
 });
 
