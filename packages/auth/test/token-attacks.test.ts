@@ -63,14 +63,14 @@ async function workshop(atEnd?: (close: () => Promise<void>) => void): Promise<F
 }
 
 /** The words of every refusal: one for all, and nothing of the token in it. */
-const refusalOf = async (authority: Authority, token: string): Promise<string> => {
+const refusalOf = async (authority: Authority, token: unknown): Promise<string> => {
   try {
-    await authority.authenticate(token);
+    await authority.authenticate(token as string);
   } catch (error) {
     expect(error).toBeInstanceOf(FormationError);
     expect((error as FormationError).code).toBe("unauthenticated");
     const shown = inspect(error, { depth: 9 });
-    for (const part of String(token).split(".")) {
+    for (const part of typeof token === "string" ? token.split(".") : []) {
       if (part.length > 20) expect(shown).not.toContain(part.slice(0, 20));
     }
     return JSON.stringify((error as FormationError).toRecord());
@@ -323,7 +323,7 @@ describe(`${ATTACKS.length} tokens are refused, all with the same words`, () => 
       fc.asyncProperty(
         fc.oneof(fc.string({ unit: "binary", maxLength: 500 }), fc.anything()),
         async (junk) => {
-          await refusalOf(f.authority, junk as string);
+          await refusalOf(f.authority, junk);
         },
       ),
       { numRuns: 200 },
