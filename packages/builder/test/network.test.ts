@@ -62,9 +62,8 @@ describe("the network of a build", () => {
     expect((await buildWell(allowed, { run: [`wget -q -O - ${url}`] })).text).toBe("host answered");
   });
 
-  it("leaves the host's own namespaces as they are", async () => {
-    // Only root has names for them, and only root's builds share its mounts.
-    if (process.getuid?.() !== 0) return;
+  // Only root has names for them, and only root's builds share its mounts.
+  it.skipIf(process.getuid?.() !== 0)("leaves the host's own namespaces as they are", async () => {
     const name = `formation-test-${process.pid}`;
     execFileSync("ip", ["netns", "add", name]);
     try {
