@@ -7,7 +7,7 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "@formation-mcp/os";
-import { sharedEnvironment } from "../../../test/support/given-to-apps.ts";
+import { sharedEnvironment } from "./shared.ts";
 
 const MAIN = join(import.meta.dirname, "..", "src", "main.ts");
 

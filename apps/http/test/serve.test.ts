@@ -4,7 +4,7 @@ import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { dial, type Program, run, start, temporary } from "./program.ts";
-import { sharedEnvironment } from "../../../test/support/given-to-apps.ts";
+import { sharedEnvironment } from "./shared.ts";
 
 let state: Awaited<ReturnType<typeof temporary>>;
 let program: Program;

@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { inject } from "vitest";
-import { sharedEnvironment } from "../../../test/support/given-to-apps.ts";
+import { sharedEnvironment } from "./shared.ts";
 
 const MAIN = join(inject("bundle"), "formation-mcp.mjs");
 const SERVER = join(dirname(dirname(import.meta.dirname)), "http/src/main.ts");

@@ -1,10 +1,10 @@
-// The tests of apps/ over PostgreSQL and NATS: where `test/shared.ts` runs them, what they start gets its settings from there.
-// A program is asked for them, for these tests do not have the packages that `shared.ts` needs.
+// These tests over PostgreSQL and NATS: where `test/shared.ts` runs them, what they start gets its settings from there.
 
 import { execFile } from "node:child_process";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 
+const ROOT = dirname(dirname(dirname(import.meta.dirname)));
 const given = new Map<string, Promise<Record<string, string>>>();
 
 /** The settings that a state directory's programs have beside their own; none without FORMATION_TEST_SHARED. */
@@ -16,7 +16,7 @@ export function sharedEnvironment(stateDir: string): Promise<Record<string, stri
 }
 
 async function ask(stateDir: string): Promise<Record<string, string>> {
-  const program = join(import.meta.dirname, "given.ts");
+  const program = join(ROOT, "test/support/given.ts");
   const { stdout } = await promisify(execFile)(process.execPath, [
     "--conditions=formation-source",
     program,
