@@ -53,3 +53,30 @@ test("the worker's units leave its VMs alone, and give it the time that it drain
     expect(Number(/^TimeoutStopSec=(\d+)$/m.exec(text)?.[1])).toBeGreaterThan(60);
   }
 });
+
+/** What sets NoNewPrivileges where systemd has no rights of its own, as a user's has none: systemd.exec(5), "NoNewPrivileges=". */
+const NO_NEW_PRIVILEGES = [
+  "NoNewPrivileges",
+  "DynamicUser",
+  "LockPersonality",
+  "MemoryDenyWriteExecute",
+  "PrivateDevices",
+  "ProtectClock",
+  "ProtectHostname",
+  "ProtectKernelLogs",
+  "ProtectKernelModules",
+  "ProtectKernelTunables",
+  "RestrictAddressFamilies",
+  "RestrictNamespaces",
+  "RestrictRealtime",
+  "RestrictSUIDSGID",
+  "SystemCallArchitectures",
+  "SystemCallFilter",
+  "SystemCallLog",
+];
+
+test("the user's worker may still call newuidmap: nothing in its unit takes setuid programs from it", () => {
+  const text = readFileSync(join(ROOT, "deploy/systemd/user/formation-mcp-worker.service"), "utf8");
+  const directives = [...text.matchAll(/^([A-Za-z]+)=/gm)].map(([, name]) => name);
+  expect(directives.filter((name) => NO_NEW_PRIVILEGES.includes(name ?? ""))).toEqual([]);
+});
