@@ -19,7 +19,8 @@ import { iso } from "./views.ts";
 export interface NodeView {
   node_id: string;
   name: string;
-  /** `silent` was not heard of; `leaving`: its worker ends; `drained`: empty by an admin's wish, as `draining` is about to be. */
+  /** `silent` was not heard of; `leaving`: its worker ends; `drained`: empty by an admin's wish, as `draining` is about to be. One
+   * whose instances a drain keeps is `cordoned` while it has any. */
   state: "ready" | "cordoned" | "draining" | "drained" | "leaving" | "silent";
   labels: Record<string, string>;
   capacity: Operation["needs"];
@@ -154,5 +155,6 @@ function stateOf(
   if (node.draining) return "leaving";
   if (node.drain === null) return node.cordoned ? "cordoned" : "ready";
   const empty = node.drain === "stop" ? used.vcpus === 0 : instances === 0;
-  return empty || node.drain === "keep" ? "drained" : "draining";
+  if (empty) return "drained";
+  return node.drain === "keep" ? "cordoned" : "draining";
 }

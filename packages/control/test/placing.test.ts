@@ -192,6 +192,13 @@ test("admins see what nodes have and what they are asked, and steer them", async
   expect(await nodes.cordon("other")).toMatchObject({ state: "cordoned", labels: { gpu: "yes" } });
   expect(await nodes.drain(other.id, "move")).toMatchObject({ state: "drained", drain: "move" });
   expect(await nodes.drain("test", "stop")).toMatchObject({ state: "draining" });
+  // What is kept still runs there: the node is not empty, and nothing empties it.
+  expect(await nodes.drain("test", "keep")).toMatchObject({ state: "cordoned", drain: "keep", instances: 1 });
+  expect(await nodes.drain(other.id, "keep")).toMatchObject({
+    state: "drained",
+    drain: "keep",
+    instances: 0,
+  });
   expect(await nodes.uncordon("test")).toMatchObject({ state: "ready", drain: null });
   await expect.poll(() => heard).toEqual(expect.arrayContaining([other.id, world.worker.node]));
   await expect(nodes.remove("test", { force: false })).rejects.toMatchObject({ code: "conflict" });

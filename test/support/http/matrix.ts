@@ -130,6 +130,7 @@ export const ROUTE_ROWS: Readonly<Record<string, RouteRow>> = {
   "POST /api/nodes/{id}/uncordon": { ...byId("node", "/api/nodes/", "/uncordon"), body: {} },
   "POST /api/nodes/{id}/drain": { ...byId("node", "/api/nodes/", "/drain"), body: { instances: "stop" } },
   "DELETE /api/nodes/{id}": byId("node", "/api/nodes/"),
+  "GET /api/dead-letters": {},
 };
 
 /** Every route that is for everybody: a new one has to be written down here. */

@@ -22,6 +22,8 @@ const node = z.object({
   heard_at: z.string(),
 });
 const nothing = z.strictObject({});
+const MOVES = "Disks do not travel: what is moved begins anew.";
+const STAYS = 'Its instances stay there. {"instances": "move"} ships them to other nodes, "stop" stops them.';
 const admin = { access: "admin", tag: "admin" } as const;
 
 export const NODE_ROUTES: readonly Route[] = [
@@ -80,16 +82,17 @@ export const NODE_ROUTES: readonly Route[] = [
     method: "POST",
     path: "/api/nodes/{id}/drain",
     id: "drainNode",
-    summary: "Give a node nothing new, and empty it",
+    summary: "Give a node nothing new; with `move` or `stop`, empty it",
     description:
-      "`keep` leaves its instances running, `stop` stops them, `move` stops each that runs and ships its build again, so that another node runs it: it begins anew from its image, and what is on its disk does not come along.",
+      "`keep`, the default, leaves its instances running, so that the node is `drained` only once they are gone; `stop` stops them, `move` stops each that runs and ships its build again, so that another node runs it: it begins anew from its image, and what is on its disk does not come along.",
     body: z.strictObject({ instances: z.enum(DRAINS).default("keep") }),
     data: node,
     errors: [400, 404, 409],
-    handle: async ({ deps, params, body }) => ({
-      data: await deps.nodes.drain(params["id"] ?? "", body.instances),
-      message: body.instances === "move" ? "Disks do not travel: what is moved begins anew." : null,
-    }),
+    async handle({ deps, params, body }) {
+      const data = await deps.nodes.drain(params["id"] ?? "", body.instances);
+      const stays = body.instances === "keep" && data.instances > 0;
+      return { data, message: stays ? STAYS : body.instances === "move" ? MOVES : null };
+    },
   }),
   route({
     ...admin,

@@ -22,7 +22,7 @@ const TAGS: Readonly<Record<Route["tag"], string>> = {
   contexts: "Files of a build",
   instances: "VMs",
   builds: "Builds",
-  admin: "Accounts, quotas and the audit log",
+  admin: "Accounts, quotas, the audit log, nodes and dead letters",
   about: "This description",
 };
 

@@ -12,6 +12,7 @@ import { NODE_ROUTES } from "./node-routes.ts";
 import { openApi } from "./openapi.ts";
 import { OPERATION_ROUTES } from "./operation-routes.ts";
 import { REFERENCE_POLICY, referencePage } from "./page.ts";
+import { QUEUE_ROUTES } from "./queue-routes.ts";
 import { failure, json } from "./replies.ts";
 import { serve } from "./serve.ts";
 import { STREAM_ROUTES } from "./stream-routes.ts";
@@ -60,6 +61,7 @@ const ROUTES: readonly Route[] = [
   ...ACCOUNT_ROUTES,
   ...ADMIN_ROUTES,
   ...NODE_ROUTES,
+  ...QUEUE_ROUTES,
   ...ABOUT_ROUTES,
 ];
 

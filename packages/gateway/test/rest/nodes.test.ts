@@ -2,6 +2,19 @@ import { newId } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import { EVERYTHING, type Json, openWorld } from "./world.ts";
 
+it("who keeps the instances of a node is told that they stay, and who moves them that disks do not", async () => {
+  await using world = await openWorld();
+  const admin = await world.someone(["admin"]);
+  const drain = (how: string, instances: number) => {
+    world.deps.nodes.drain = async () => ({ instances }) as never;
+    return world.ask("POST", "/api/nodes/one/drain", { token: admin.token, json: { instances: how } });
+  };
+  expect((await drain("keep", 2)).body["message"]).toMatch(/stay there.*"move"/);
+  expect((await drain("keep", 0)).body["message"]).toBeNull();
+  expect((await drain("move", 2)).body["message"]).toMatch(/Disks do not travel/);
+  expect((await drain("stop", 2)).body["message"]).toBeNull();
+});
+
 it("an admin sees nodes, gives them nothing new, empties and removes them; every change is in the audit log", async () => {
   await using world = await openWorld();
   const admin = await world.someone(["admin"]);

@@ -1,0 +1,37 @@
+// What admins see of the messages that no worker could take. Whoever may write to the broker may have written them, so they
+// are shown as any stranger's text: cleaned and cut.
+
+import type { Queue } from "@formation-mcp/queue";
+import { cleanText } from "./untrusted.ts";
+import { iso } from "./views.ts";
+
+/** A dead letter as admins see it; every text is a stranger's. */
+export interface DeadLetterView {
+  subject: string;
+  message_id: string;
+  body: string;
+  reason: string;
+  at: string;
+}
+
+const SHORT_BYTES = 300;
+const LONG_BYTES = 1000;
+/** What a Date can hold (ECMA-262, "Time Values"). */
+const LATEST = 8.64e15;
+
+/**
+ * The newest dead letters first.
+ * @throws FormationError `unavailable` if the queue can't be reached.
+ */
+export async function listDeadLetters(
+  queue: Pick<Queue, "deadLetters">,
+  limit: number,
+): Promise<DeadLetterView[]> {
+  return (await queue.deadLetters(limit)).map(({ subject, message_id, body, reason, at }) => ({
+    subject: cleanText(subject, SHORT_BYTES),
+    message_id: cleanText(message_id, SHORT_BYTES),
+    body: cleanText(body, LONG_BYTES),
+    reason: cleanText(reason, LONG_BYTES),
+    at: iso(Math.min(Math.max(at, 0), LATEST)),
+  }));
+}
