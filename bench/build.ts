@@ -23,6 +23,7 @@ export function buildWith(builder: Builder, contextDir: string, noCache: boolean
   return builder.build(
     {
       id: `bld_bench.${++builds}`,
+      owner: "bench",
       formfile: {
         from: "busybox",
         name: "bench",

@@ -47,6 +47,8 @@ need e2fsprogs mke2fs
 need iproute2 ip
 need iptables iptables
 need util-linux setpriv
+# Others do not package it; without it, what failed pulls leave is not removed.
+! command -v apt-get >/dev/null 2>&1 || need containers-storage containers-storage
 static_busybox || missing="$missing busybox-static"
 if [ "$want_cluster" = yes ]; then
   need nats-server nats-server

@@ -16,7 +16,16 @@ const DENIED_V4 = [
   "224.0.0.0/4",
   "240.0.0.0/4",
 ];
-const DENIED_V6 = ["::/127", "fc00::/7", "fe80::/10", "ff00::/8"];
+/** With those that hold an IPv4 address: mapped, compatible (RFC 4291), translated (RFC 6052) and 6to4 (RFC 3056). */
+const DENIED_V6 = [
+  "::/96",
+  "::ffff:0:0/96",
+  "64:ff9b::/96",
+  "2002::/16",
+  "fc00::/7",
+  "fe80::/10",
+  "ff00::/8",
+];
 
 export interface AddressRules {
   allowCidrs: readonly string[];
@@ -50,12 +59,14 @@ export function isReachable(address: string, rules: AddressRules): boolean {
 }
 
 function contains(cidrs: readonly string[], address: string): boolean {
+  const family = (text: string) => (text.includes(":") ? "ipv6" : "ipv4");
   const list = new BlockList();
-  for (const cidr of cidrs) {
+  // Of its own family alone: the list takes an IPv4 address for the IPv6 address that it is mapped to.
+  for (const cidr of cidrs.filter((one) => family(one) === family(address))) {
     const [network = "", bits = ""] = cidr.split("/");
-    list.addSubnet(network, Number(bits), network.includes(":") ? "ipv6" : "ipv4");
+    list.addSubnet(network, Number(bits), family(network));
   }
-  return list.check(address, address.includes(":") ? "ipv6" : "ipv4");
+  return list.check(address, family(address));
 }
 
 function ownAddresses(): string[] {

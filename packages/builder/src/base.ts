@@ -1,11 +1,15 @@
 // What `from` becomes: an image in the node's store, whose configuration was read and found fit to build on.
 
 import { lookup } from "node:dns/promises";
+import { mkdirSync } from "node:fs";
 import { isIP } from "node:net";
+import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import { isReachable } from "./addresses.ts";
+import { type RunResult, run } from "@formation-mcp/os";
+import { closedRanges, isReachable } from "./addresses.ts";
 import { ensureBusybox } from "./busybox-base.ts";
 import type { ImageConfig } from "./image-config.ts";
+import { BuildNetwork, canMakeNetwork } from "./network.ts";
 import { EMPTY_CONFIG } from "./process.ts";
 import type { Reference } from "./reference.ts";
 import type { IndexedImage, Store } from "./store.ts";
@@ -25,6 +29,8 @@ const PULL_MS = 10 * 60_000;
 /** What a build hears while its base is looked for. */
 export interface BaseHooks {
   signal: AbortSignal;
+  /** The build's own directory. */
+  directory: string;
   say(line: string): void;
   onPull(): void;
 }
@@ -70,7 +76,7 @@ export class Bases {
     if (local && reference.byDigest) return local;
     try {
       hooks.onPull();
-      return await this.#pull(reference, hooks.signal);
+      return await this.#pull(reference, hooks);
     } catch (error) {
       const failure = FormationError.from(error);
       const mayBeAlone = failure.code === "unavailable" || /There is no host/.test(failure.message);
@@ -80,23 +86,15 @@ export class Bases {
     }
   }
 
-  async #pull(reference: Reference & { kind: "registry" }, signal: AbortSignal): Promise<IndexedImage> {
+  async #pull(reference: Reference & { kind: "registry" }, hooks: BaseHooks): Promise<IndexedImage> {
     await this.#checkHost(reference);
-    const result = await this.#store
-      .run(
-        [
-          ...["pull", "--policy", "always", "--quiet", "--retry", "1", "--retry-delay", "1s"],
-          ...[...this.#store.policy(), "--authfile", this.#store.settings.authFile, reference.name],
-        ],
-        { timeoutMs: PULL_MS, signal },
-      )
-      .catch((error: FormationError) => {
-        if (error.code !== "limit") throw error;
-        throw new FormationError("unavailable", `Pulling ${reference.name} took more than 10 minutes.`, {
-          step: "pull",
-          remedy: "Try again, or use a smaller base image.",
-        });
+    const result = await this.#runPull(reference, hooks).catch((error: FormationError) => {
+      if (error.code !== "limit") throw error;
+      throw new FormationError("unavailable", `Pulling ${reference.name} took more than 10 minutes.`, {
+        step: "pull",
+        remedy: "Try again, or use a smaller base image.",
       });
+    });
     if (result.code !== 0) throw pullFailed(reference, result.stderr);
     const id = result.stdout.trim().split("\n").at(-1) ?? "";
     const image = this.#store.images().find((one) => one.id === id) ?? this.#store.byName(reference.name);
@@ -106,7 +104,58 @@ export class Bases {
     });
   }
 
-  /** A registry must not lead a pull to where RUN lines may not go either. */
+  /**
+   * A registry sends a pull where it likes: by redirects, by where it has tokens fetched, by names that change their address.
+   * So a pull has the network of run lines, which ends where they may not go. The operator's own registries are asked directly.
+   */
+  async #runPull(
+    reference: Reference & { kind: "registry" },
+    { signal, directory }: BaseHooks,
+  ): Promise<RunResult> {
+    const { settings } = this.#store;
+    const pull = [
+      ...["pull", "--policy", "always", "--quiet", "--retry", "1", "--retry-delay", "1s"],
+      ...[...this.#store.policy(), "--authfile", settings.authFile, reference.name],
+    ];
+    const options = { timeoutMs: PULL_MS, signal };
+    if (this.#isOperators(reference.host) || !canMakeNetwork()) return await this.#store.run(pull, options);
+    const own = join(directory, "pull");
+    mkdirSync(own);
+    const network = new BuildNetwork(this.#store, own, closedRanges(settings));
+    const command = network.wrapWhole([settings.tools.buildah, ...this.#store.globals(), ...pull]);
+    const ending = new AbortController();
+    const either = AbortSignal.any([signal, ending.signal]);
+    const pulling = run("setpriv", ["--pdeathsig", "TERM", "--", ...command], {
+      ...options,
+      signal: either,
+      env: this.#store.environment(),
+    });
+    let noWayOut: unknown;
+    const attached = network.attach(either).catch((error) => {
+      noWayOut = error;
+      ending.abort();
+    });
+    try {
+      return await pulling;
+    } catch (error) {
+      throw signal.aborted ? error : (noWayOut ?? error);
+    } finally {
+      ending.abort();
+      await attached;
+      await network.release();
+    }
+  }
+
+  /** Whether the operator named this registry: as one of plain HTTP, or on the host's own loopback, which the filter has no way to. */
+  #isOperators(host: string): boolean {
+    const { settings } = this.#store;
+    if (settings.plainHttpRegistries.includes(host)) return true;
+    const name = host.replace(/:\d+$/, "");
+    const loopback = name === "localhost" || (isIP(name) === 4 && name.startsWith("127."));
+    return loopback && isReachable(isIP(name) ? name : "127.0.0.1", settings);
+  }
+
+  /** Says at once what the filter would only show as a network that is not there. */
   async #checkHost(reference: Reference & { kind: "registry" }): Promise<void> {
     const { settings } = this.#store;
     if (settings.plainHttpRegistries.includes(reference.host)) return;

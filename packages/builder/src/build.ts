@@ -9,7 +9,14 @@ import { closedRanges } from "./addresses.ts";
 import type { Base, Bases } from "./base.ts";
 import { BuildCgroup } from "./cgroup.ts";
 import type { Cleaner } from "./clean.ts";
-import { type Rendered, renderContainerfile, SCRIPTS, type Step, safeWorkdir } from "./containerfile.ts";
+import {
+  type Rendered,
+  renderContainerfile,
+  SCRIPTS,
+  type Step,
+  safeWorkdir,
+  withoutDigests,
+} from "./containerfile.ts";
 import { checkScratch, explainEnd, noSpace, notRun, strangeWorkdir, withDetails } from "./failure.ts";
 import { BUILD_DNS, BuildNetwork, canMakeNetwork } from "./network.ts";
 import { BuildOutput, readFailure } from "./output.ts";
@@ -18,7 +25,7 @@ import { portsOf, processOf } from "./process.ts";
 import { OWN_IMAGES, parseReference } from "./reference.ts";
 import { stageIncludes } from "./stage.ts";
 import type { Store } from "./store.ts";
-import { BuildWatch, freeBytes, tooMuchDisk } from "./watch.ts";
+import { BuildWatch, isNearlyFull, tooMuchDisk } from "./watch.ts";
 
 export class Build {
   readonly #store: Store;
@@ -70,7 +77,7 @@ export class Build {
     signal.throwIfAborted();
     const reference = parseReference(formfile.from);
     checkScratch(this.#request);
-    if (freeBytes(settings.stateDir) < settings.reserveBytes) throw noSpace();
+    if (isNearlyFull(settings)) throw noSpace();
     const cgroup =
       settings.profile === "root"
         ? new BuildCgroup(settings.cgroupRoot, settings.mark, this.#request.id, limits)
@@ -89,6 +96,7 @@ export class Build {
       watch.start();
       const base = await this.#bases.resolve(reference, {
         signal,
+        directory: this.#directory,
         say: (line) => this.#line("stdout", line),
         onPull: () => this.#begin("pull", `Pulling ${reference.name}`, 0),
       });
@@ -103,7 +111,9 @@ export class Build {
         signal,
       );
       const { env, run: lines } = formfile;
-      const rendered = renderContainerfile({ baseId: base.id, workdir, env, run: lines }, settings.scriptKey);
+      const { owner } = this.#request;
+      const recipe = { owner, baseId: base.id, workdir, env, run: lines };
+      const rendered = renderContainerfile(recipe, settings.scriptKey);
       const { steps } = rendered;
       this.#write(rendered);
       const output = this.#follow(steps, staged.files, workdir);
@@ -111,9 +121,18 @@ export class Build {
       // Nothing waits for the network but the first line that really runs.
       network?.attach(signal).catch((error) => this.#end(FormationError.from(error)));
       const result = await running;
-      output.end(result.code === 0 ? null : readFailure(steps, result.stderr));
+      const failure = result.code === 0 ? null : readFailure(steps, result.stderr);
+      output.end(failure);
       const seen = watch.stop();
       if (result.code !== 0) {
+        // Its own words alone: what run lines print is its author's.
+        if (failure?.step.name === "include") {
+          const reason = withoutDigests(failure.reason, steps).slice(0, 2000);
+          settings.logger.log("warn", "included files could not be copied", {
+            build: this.#request.id,
+            reason,
+          });
+        }
         throw explainEnd({ ...result, steps, seen, limits, tail: this.#tail });
       }
       return await this.#image(steps, base, process, portsOf(formfile, base.config));
@@ -187,7 +206,7 @@ export class Build {
 
   #follow(steps: readonly Step[], files: number, workdir: string): BuildOutput {
     return new BuildOutput(steps, {
-      onLine: (stream, line) => this.#line(stream, line),
+      onLine: (stream, line) => this.#line(stream, withoutDigests(line, steps)),
       onStep: (step, index) => {
         const message =
           step.name === "include"

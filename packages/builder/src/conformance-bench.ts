@@ -40,6 +40,7 @@ export interface Built {
 }
 
 interface More extends Partial<BuildLimits> {
+  owner?: string;
   noCache?: boolean;
 }
 
@@ -193,10 +194,11 @@ export class Bench {
     return await this.#driver.leftovers(join(this.#root, "s"));
   }
 
-  request(formfile: Partial<Formfile>, { noCache = false, ...limits }: More): BuildRequest {
+  request(formfile: Partial<Formfile>, { noCache = false, owner = "one", ...limits }: More): BuildRequest {
     this.#built += 1;
     return {
       id: `bld_test.${this.#built}`,
+      owner,
       formfile: {
         from: "busybox",
         name: "test",

@@ -54,6 +54,14 @@ export function describeFaults(bench: Bench, driver: BuilderUnderTest): void {
     expect(await bench.leftovers()).toEqual([]);
   });
 
+  it("ends a build that makes more files than its disk would have room for, though they are empty", async () => {
+    const many = "i=0; while :; do i=$((i+1)); : > e$i; done";
+    const error = await bench.fails({ run: [many] }, { disk_bytes: 40 * MB });
+    expect(error).toMatchObject({ code: "limit" });
+    expect(error.message).toMatch(/more than the 10000 files/);
+    expect(await bench.leftovers()).toEqual([]);
+  });
+
   it("refuses included files beyond the disk limit", async () => {
     bench.context({ big: "x".repeat(3 * MB) });
     const error = await bench.fails({ include: ["big"] }, { disk_bytes: 2 * MB });

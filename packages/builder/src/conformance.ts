@@ -130,6 +130,13 @@ export function describeBuilder(name: string, driver: BuilderUnderTest): void {
       expect(otherEnv.lines).toHaveLength(2);
     });
 
+    it("runs for everybody what another owner's build ran", async () => {
+      const run = [`echo whose ${bench.unique()}`];
+      await bench.build({ run });
+      expect((await bench.build({ run }, { owner: "another" })).lines).toHaveLength(1);
+      expect((await bench.build({ run }, { owner: "another" })).lines).toEqual([]);
+    });
+
     it("runs anew what depends on a file that changed", async () => {
       const run = ["cat x"];
       bench.context({ x: "1\n" });

@@ -5,6 +5,8 @@ import { createHmac } from "node:crypto";
 
 /** What a build consists of, in order: the included files, then the RUN lines. */
 export interface Recipe {
+  /** Whose steps they are; another's are never used for them. */
+  owner: string;
   /** The id of the base in the store, 64 hexadecimal digits, or `scratch`. */
   baseId: string;
   /** Absolute and of harmless characters, see {@link safeWorkdir}. */
@@ -57,15 +59,17 @@ export interface Rendered {
 /**
  * Renders the Containerfile, lists its steps in order, and writes the scripts that they read. Lines and values stand in the
  * scripts alone: an instruction is seen in process lists and in the image's history, and buildah skips one that is long.
- * @param key Keys the digest by which an instruction names its script, so that nobody can try out guesses at a value, nor
- *   give out a layer of his as one that a step of ours has made.
+ * @param key Keys the digest by which an instruction names its script, for each owner by itself, so that nobody can try out
+ *   guesses at another's value, nor give out a layer of his as one that a step of another's has made.
  */
 export function renderContainerfile(recipe: Recipe, key: string): Rendered {
   // The layer cache believes the history that any image tells of itself, also one that came from a registry or another
   // node. What is copied has no secret in it, so the way to where it goes has: it is the same place, called by nobody else so.
-  const way = createHmac("sha256", key)
-    .update(JSON.stringify(["include", recipe.workdir]))
-    .digest("hex");
+  const digestOf = (...parts: string[]) =>
+    createHmac("sha256", key)
+      .update(JSON.stringify([recipe.owner, ...parts]))
+      .digest("hex");
+  const way = digestOf("include", recipe.workdir);
   const place = `/${way}/..${recipe.workdir}/`;
   // Also where nothing is included: it makes the working directory, and leaves one that is there as it is.
   const copy = `COPY ${JSON.stringify(["tree/", place])}`;
@@ -77,9 +81,7 @@ export function renderContainerfile(recipe: Recipe, key: string): Rendered {
     const number = String(index + 1);
     scripts.push([number, line]);
     // The layer cache compares instructions: the digest makes a step another one when its script or the values change.
-    const digest = createHmac("sha256", key)
-      .update(JSON.stringify([number, before, line]))
-      .digest("hex");
+    const digest = digestOf("run", number, before, line);
     // Read, not run: `$0` and standard input stay what they are to `sh -c`, and the shell takes a script of any length.
     const command = `. ${SCRIPTS}/env; . ${SCRIPTS}/${number} #${digest}`;
     const text = `RUN ${JSON.stringify(["/bin/sh", "-c", command])}`;
@@ -92,6 +94,14 @@ export function renderContainerfile(recipe: Recipe, key: string): Rendered {
     });
   });
   return { text: `${lines.join("\n")}\n`, steps, scripts };
+}
+
+/** A text of buildah's without the digests of the steps and the way to where included files go: they are nobody's to know. */
+export function withoutDigests(text: string, steps: readonly Step[]): string {
+  return steps.reduce(
+    (rest, { digest }) => rest.replaceAll(`/${digest}/..`, "").replaceAll(digest, "…"),
+    text,
+  );
 }
 
 /** What comes before every line: in a file of its own, so that the shell counts a line's lines from 1. */

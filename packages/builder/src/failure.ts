@@ -2,7 +2,7 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import type { CgroupSample } from "./cgroup.ts";
-import type { Step } from "./containerfile.ts";
+import { type Step, withoutDigests } from "./containerfile.ts";
 import { readFailure } from "./output.ts";
 import type { BuildLimits, BuildRequest } from "./port.ts";
 import { tooManyProcesses, tooMuchDisk, tooMuchMemory } from "./watch.ts";
@@ -21,8 +21,9 @@ export interface EndedBuild {
 /** The error of a build that ended by itself: a limit if it came to one, else the line that failed. */
 export function explainEnd(ended: EndedBuild): FormationError {
   const failure = readFailure(ended.steps, ended.stderr);
+  const shown = (text: string) => withoutDigests(text, ended.steps).slice(0, 600);
   if (!failure) {
-    const said = (ended.stderr.trim().split("\n").at(-1) ?? "").replace(/^Error: /, "").slice(0, 600);
+    const said = shown((ended.stderr.trim().split("\n").at(-1) ?? "").replace(/^Error: /, ""));
     return new FormationError("unavailable", `The build ended by itself: ${said || `code ${ended.code}`}.`, {
       remedy: "Try again; if it happens again, look at the worker's log.",
     });
@@ -31,6 +32,7 @@ export function explainEnd(ended: EndedBuild): FormationError {
     step: failure.step.name,
     ...(failure.exitCode === null ? {} : { exit_code: failure.exitCode }),
   };
+  if (failure.step.name === "include") return notIncluded(failure.reason, details);
   // buildah tells a program that was killed by 1 and a word on stderr; a shell tells it by 137.
   const killed =
     failure.exitCode === 137 ||
@@ -49,7 +51,7 @@ export function explainEnd(ended: EndedBuild): FormationError {
   if (failure.exitCode === null || (failure.exitCode === 1 && notStarted)) {
     return new FormationError(
       "invalid",
-      `The step ${failure.step.name} could not be run: ${notStarted ? "its program cannot be started" : failure.reason.slice(0, 600)}.`,
+      `The step ${failure.step.name} could not be run: ${notStarted ? "its program cannot be started" : shown(failure.reason)}.`,
       {
         ...details,
         remedy: "Run lines need /bin/sh in the base image, and its USER must exist there.",
@@ -62,6 +64,26 @@ export function explainEnd(ended: EndedBuild): FormationError {
     remedy: `Read the last lines of its log, correct the run line, and build again.${
       ended.seen.memoryHits > 0 ? ` It came to its memory limit of ${ended.limits.memory_mb} MiB.` : ""
     }`,
+  });
+}
+
+/** buildah's reason names paths of the node, so that it is told in our words alone. */
+function notIncluded(reason: string, details: FormationError["details"]): FormationError {
+  if (/no space left on device|disk quota exceeded/i.test(reason)) return withDetails(noSpace(), details);
+  if (/not a directory|symbolic links|too many links|too many levels/i.test(reason)) {
+    return new FormationError(
+      "invalid",
+      "The base has something in place of its working directory that is no directory.",
+      {
+        ...details,
+        field: "from",
+        remedy: "Use a base whose WORKDIR (/app where it names none) is a directory, or is not there.",
+      },
+    );
+  }
+  return new FormationError("unavailable", "The included files could not be put into the image.", {
+    ...details,
+    remedy: "Try again; if it happens again, the worker's log has buildah's words.",
   });
 }
 

@@ -9,7 +9,7 @@ import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { run, waitFor } from "@formation-mcp/os";
 import type { ImageConfig } from "./image-config.ts";
 import type { BuildHooks, BuildRequest } from "./port.ts";
-import { tooMuchDisk } from "./watch.ts";
+import { tooMuch } from "./watch.ts";
 
 /** What a fake base image says about itself. */
 export type FakeBase = Partial<
@@ -97,7 +97,8 @@ export class FakeRun {
   }
 
   checkDisk(rootfs: string): void {
-    if (treeBytes(rootfs) > this.#request.limits.disk_bytes) throw tooMuchDisk(this.#request.limits);
+    const error = tooMuch(treeSize(rootfs), this.#request.limits);
+    if (error) throw error;
   }
 
   explain(thrown: unknown): FormationError {
@@ -143,12 +144,16 @@ export class FakeRun {
 
 /** Bytes of the plain files below a directory. */
 export function treeBytes(path: string): number {
-  let bytes = 0;
-  walk(path, (file) => {
-    const found = lstatSync(file, { throwIfNoEntry: false });
-    if (found?.isFile()) bytes += found.size;
+  return treeSize(path).bytes;
+}
+
+function treeSize(path: string): { bytes: number; files: number } {
+  const size = { bytes: 0, files: 0 };
+  walk(path, (_, found) => {
+    size.files += 1;
+    if (found.isFile()) size.bytes += Number(found.size);
   });
-  return bytes;
+  return size;
 }
 
 /** A digest of names, modes, link targets and contents below a directory. */

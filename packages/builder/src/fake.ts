@@ -237,7 +237,7 @@ class FakeBuilder implements Builder {
     await run.step("include", `Including files in ${workdir}`, 0.1);
     mkdirSync(work, { recursive: true });
     await stageIncludes(formfile.include, request.contextDir, work, request.limits.disk_bytes, run.signal);
-    let key = hash(reference.name, workdir, JSON.stringify(formfile.env), hashTree(work));
+    let key = hash(request.owner, reference.name, workdir, JSON.stringify(formfile.env), hashTree(work));
     for (const [index, line] of formfile.run.entries()) {
       await run.step(
         `run ${index + 1}/${formfile.run.length}`,

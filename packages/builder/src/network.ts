@@ -1,4 +1,4 @@
-// The network of a build: a namespace that the build's processes alone keep alive, with a user-mode stack (slirp4netns) as
+// The network of a build and of a pull: a namespace that its processes alone keep alive, with a user-mode stack (slirp4netns) as
 // its only way out and routes that lead nowhere for what it may not reach. Nothing of the host's network is changed, and
 // when the processes die the namespace is gone.
 
@@ -13,6 +13,10 @@ import type { Store } from "./store.ts";
 /** The resolver that slirp4netns offers inside; it asks the host's own, wherever that stands. */
 export const BUILD_DNS = "10.0.2.3";
 
+/** Waits until the way out is there: `$ready` is the file that says so. */
+const UNTIL_READY =
+  'n=0\nwhile [ ! -e "$ready" ]; do n=$((n+1)); [ $n -lt 3000 ] || exit 1; sleep 0.01; done';
+
 /**
  * Runs inside the new namespace before buildah: closes what is forbidden while there is no way out yet, says who it is, and
  * becomes buildah. `$1` is a directory, `$2` what `ip -batch` reads, the rest the command.
@@ -22,6 +26,11 @@ if [ -e /proc/sys/net/ipv6/conf/all/disable_ipv6 ]; then echo 1 > /proc/sys/net/
 printf '%s' "$2" | ip -4 -batch -
 echo $$ > "$1/pid.new"
 mv "$1/pid.new" "$1/pid"
+ready=$1/ready
+if [ -e "$1/resolv.conf" ]; then
+  [ ! -e /etc/resolv.conf ] || mount --bind "$1/resolv.conf" /etc/resolv.conf
+  ${UNTIL_READY}
+fi
 shift 2
 exec "$@"`;
 
@@ -51,19 +60,28 @@ export class BuildNetwork {
   runtime(): string {
     const path = join(this.#directory, "runtime");
     const ready = shellWord(join(this.#directory, "ready"));
-    const wait = `n=0\nwhile [ ! -e ${ready} ]; do n=$((n+1)); [ $n -lt 3000 ] || exit 1; sleep 0.01; done`;
     const runc = shellWord(this.#store.settings.tools.runc);
-    writeFileSync(path, `#!/bin/sh\n${wait}\nexec ${runc} "$@"\n`, { mode: 0o700 });
+    writeFileSync(path, `#!/bin/sh\nready=${ready}\n${UNTIL_READY}\nexec ${runc} "$@"\n`, { mode: 0o700 });
     return path;
   }
 
   /** The command that runs `command` inside. */
   wrap(command: readonly string[]): string[] {
+    return this.#inside(["--net"], command);
+  }
+
+  /** The command that runs `command` inside once there is a way out, with the resolver inside as its own. */
+  wrapWhole(command: readonly string[]): string[] {
+    writeFileSync(join(this.#directory, "resolv.conf"), `nameserver ${BUILD_DNS}\n`);
+    return this.#inside(["--net", "--mount"], command);
+  }
+
+  #inside(namespaces: readonly string[], command: readonly string[]): string[] {
     const { profile, tools } = this.#store.settings;
     const routes = this.#closed.map((cidr) => `route add unreachable ${cidr}\n`).join("");
     const enter = [
       "unshare",
-      "--net",
+      ...namespaces,
       "--",
       "/bin/sh",
       "-c",

@@ -17,6 +17,8 @@ export interface BuildLimits {
 export interface BuildRequest {
   /** `<build id>.<attempt>`: everything the driver makes for it carries this name. */
   id: string;
+  /** Whose build it is: no step that another owner's build ran is used for it. */
+  owner: string;
   formfile: Formfile;
   /** A directory that holds the context, already checked: plain files, directories and links that stay inside. */
   contextDir: string | null;

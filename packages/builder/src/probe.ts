@@ -23,20 +23,13 @@ export async function probe(store: Store): Promise<BuilderReport> {
     { program: settings.tools.runc, debian: "runc", why: "runs the run lines" },
     { program: "mke2fs", debian: "e2fsprogs", why: "makes disks", args: ["-V"] },
     { program: "setpriv", debian: "util-linux", why: "ties children to the worker" },
-  ];
-  if (settings.network === "internet") {
-    needs.push({
+    {
       program: settings.tools.slirp4netns,
       debian: "slirp4netns",
-      why: "gives run lines the internet",
-    });
-    needs.push({
-      program: "ip",
-      debian: "iproute2",
-      why: "closes private ranges to run lines",
-      args: ["-V"],
-    });
-  }
+      why: "gives run lines and pulls the internet",
+    },
+    { program: "ip", debian: "iproute2", why: "closes private ranges to run lines and pulls", args: ["-V"] },
+  ];
   if (!root)
     needs.push({ program: "newuidmap", debian: "uidmap", why: "maps users without root", args: ["--help"] });
   const versions = new Map<string, string>();
@@ -54,6 +47,16 @@ export async function probe(store: Store): Promise<BuilderReport> {
     }
   }
   const missing = problems.length > 0;
+  const tidy = await run("containers-storage", ["--help"], {
+    timeoutMs: 10_000,
+    env: store.environment(),
+  }).catch(() => null);
+  if (!tidy) {
+    problems.push({
+      problem: "containers-storage is missing: what failed pulls leave stays on the disk.",
+      remedy: "Debian and Ubuntu: apt-get install containers-storage",
+    });
+  }
   const cgroups = describeCgroups(settings.cgroupRoot);
   const limited = root && cgroups.controllers.length === 3;
   if (root && !limited) {

@@ -141,6 +141,28 @@ export class Store {
     return { bytes, unusedBytes };
   }
 
+  /** The layers that no image and no container stands on, such as a failed pull leaves; each before the one it stands on. */
+  strayLayers(): string[] {
+    const layers = this.#layers();
+    const standing = [
+      ...this.#index<{ layer?: string; "mapped-layers"?: string[] }>("overlay-images/images.json"),
+      ...this.#index<{ layer?: string; "mapped-layers"?: string[] }>("overlay-containers/containers.json"),
+    ];
+    const chain = (top: string) => {
+      const ids: string[] = [];
+      for (let at = layers.get(top); at; at = at.parent ? layers.get(at.parent) : undefined) ids.push(at.id);
+      return ids;
+    };
+    const reached = new Set(
+      standing.flatMap((one) => [one.layer ?? "", ...(one["mapped-layers"] ?? [])].flatMap(chain)),
+    );
+    return [...layers.keys()]
+      .filter((id) => !reached.has(id))
+      .map((id) => ({ id, height: chain(id).length }))
+      .sort((a, b) => b.height - a.height)
+      .map(({ id }) => id);
+  }
+
   /** Notes that a base was used just now. */
   touchBase(id: string): void {
     const path = join(this.settings.places.bases, id);

@@ -2,6 +2,7 @@
 
 import { execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -11,7 +12,7 @@ import { freePort } from "@formation-mcp/os/testing";
 const execute = promisify(execFile);
 
 export interface Registry {
-  /** `127.0.0.1:<port>` */
+  /** `<address>:<port>` */
   host: string;
   /** Commits a root file system with a configuration (`buildah config` options) and pushes it. Returns its digest. */
   push(name: string, tar: string, config?: readonly string[]): Promise<string>;
@@ -20,10 +21,20 @@ export interface Registry {
 
 /** Starts a registry; with `htpasswd`, it wants credentials, which `push` takes from `authFile`. */
 export async function startRegistry(
-  options: { htpasswd?: string; authFile?: string; data?: string } = {},
+  options: {
+    htpasswd?: string;
+    authFile?: string;
+    data?: string;
+    /** An IPv4 address of this machine; default 127.0.0.1. */
+    address?: string;
+    /** Files in PEM; with them it speaks HTTPS. */
+    tls?: { certificate: string; key: string };
+  } = {},
 ): Promise<Registry> {
   const directory = mkdtempSync(join(tmpdir(), "fr-"));
-  const host = `127.0.0.1:${await freePort()}`;
+  const host = `${options.address ?? "127.0.0.1"}:${await freePort()}`;
+  const { tls } = options;
+  const https = tls ? `  tls:\n    certificate: ${tls.certificate}\n    key: ${tls.key}\n` : "";
   const auth = options.htpasswd
     ? `auth:\n  htpasswd:\n    realm: test\n    path: ${join(directory, "htpasswd")}\n`
     : "";
@@ -32,13 +43,11 @@ export async function startRegistry(
   mkdirSync(data, { recursive: true });
   writeFileSync(
     join(directory, "config.yml"),
-    `version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: ${data}\nhttp:\n  addr: ${host}\n${auth}`,
+    `version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: ${data}\nhttp:\n  addr: ${host}\n${https}${auth}`,
   );
   const server = spawn("docker-registry", ["serve", join(directory, "config.yml")], { stdio: "ignore" });
-  await waitFor(() => fetch(`http://${host}/v2/`).catch(() => null), {
-    timeoutMs: 20_000,
-    what: "the registry",
-  });
+  const [name = "", port = ""] = host.split(":");
+  await waitFor(() => isListening(name, Number(port)), { timeoutMs: 20_000, what: "the registry" });
   const store = [
     "--root",
     join(directory, "root"),
@@ -80,4 +89,16 @@ export async function startRegistry(
       rmSync(directory, { recursive: true, force: true });
     },
   };
+}
+
+function isListening(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port });
+    const answer = (there: boolean) => {
+      socket.destroy();
+      resolve(there);
+    };
+    socket.once("connect", () => answer(true));
+    socket.once("error", () => answer(false));
+  });
 }

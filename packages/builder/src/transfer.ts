@@ -15,7 +15,7 @@ import { noSpace } from "./failure.ts";
 import { memberOf } from "./image-config.ts";
 import { OWN_IMAGES } from "./reference.ts";
 import type { Store } from "./store.ts";
-import { freeBytes } from "./watch.ts";
+import { isNearlyFull } from "./watch.ts";
 
 const MOVE_MS = 15 * 60_000;
 const WATCH_MS = 500;
@@ -91,10 +91,9 @@ export class Transfers {
 
   /** Gives up when the disk fills up. */
   async #watched(signal: AbortSignal, action: (ending: AbortSignal) => Promise<void>): Promise<void> {
-    const { stateDir, reserveBytes } = this.#store.settings;
     const full = new AbortController();
     const watch = setInterval(() => {
-      if (freeBytes(stateDir) < reserveBytes) full.abort();
+      if (isNearlyFull(this.#store.settings)) full.abort();
     }, WATCH_MS);
     try {
       await action(AbortSignal.any([signal, full.signal]));

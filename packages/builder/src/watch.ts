@@ -12,6 +12,9 @@ const EVERY_MS = 200;
 /** How long a build may stay at its limit of processes before it is ended, in samples. */
 const CROWDED_SAMPLES = 25;
 const REMEASURE_BYTES = 128 * 1024 * 1024;
+/** As many files as a disk of that size has inodes for (mke2fs(8), inode_ratio), but never fewer than a small build makes. */
+const BYTES_A_FILE = 16_384;
+const FEWEST_FILES = 10_000;
 
 /** What is seen of a build while it runs. */
 export class BuildWatch {
@@ -21,7 +24,7 @@ export class BuildWatch {
   readonly #cgroup: BuildCgroup | null;
   readonly #limits: BuildLimits;
   readonly #end: (error: FormationError) => void;
-  readonly #sizes = new Map<string, number>();
+  readonly #sizes = new Map<string, { bytes: number; files: number }>();
   #sample: CgroupSample = { oomKills: 0, memoryHits: 0, forksRefused: 0, processes: 0, mostProcesses: 0 };
   #crowded = 0;
   #timer: NodeJS.Timeout | null = null;
@@ -63,7 +66,7 @@ export class BuildWatch {
       if (this.#crowded >= CROWDED_SAMPLES) this.#end(tooManyProcesses(this.#limits));
     }
     const free = freeBytes(this.#store.settings.stateDir);
-    if (free < this.#store.settings.reserveBytes) {
+    if (isNearlyFull(this.#store.settings)) {
       this.#end(
         new FormationError(
           "limit",
@@ -99,15 +102,26 @@ export class BuildWatch {
     const began = performance.now();
     for (const directory of this.#upperDirectories()) {
       const result = await this.#store
-        .script('du -sx --block-size=1 -- "$1" 2>/dev/null || :', [directory], { timeoutMs: 60_000 })
+        .script(
+          'for what in --block-size=1 --inodes; do du -sx "$what" -- "$1" 2>/dev/null || :; done',
+          [directory],
+          { timeoutMs: 60_000 },
+        )
         .catch(() => null);
-      const bytes = Number.parseInt(result?.stdout ?? "", 10);
-      if (bytes > 0) this.#sizes.set(directory, bytes);
+      const [bytes = 0, files = 0] = (result?.stdout ?? "")
+        .split("\n")
+        .map((line) => Number.parseInt(line, 10));
+      if (bytes > 0 && files > 0) this.#sizes.set(directory, { bytes, files });
     }
     // Counting many files costs time too; at most a tenth of it is spent on that.
     this.#nextMeasure = performance.now() + Math.max(1000, 10 * (performance.now() - began));
-    const total = [...this.#sizes.values()].reduce((sum, one) => sum + one, 0);
-    if (total > this.#limits.disk_bytes && !this.#stopped) this.#end(tooMuchDisk(this.#limits));
+    const total = { bytes: 0, files: 0 };
+    for (const { bytes, files } of this.#sizes.values()) {
+      total.bytes += bytes;
+      total.files += files;
+    }
+    const error = tooMuch(total, this.#limits);
+    if (error && !this.#stopped) this.#end(error);
   }
 
   /** The directories that take what the build's running containers write (overlayfs). */
@@ -136,6 +150,29 @@ export class BuildWatch {
   }
 }
 
+/** Whether a node has to stop building: what it keeps free is touched, or no more than a fiftieth of its inodes is left. */
+export function isNearlyFull({
+  stateDir,
+  reserveBytes,
+}: {
+  stateDir: string;
+  reserveBytes: number;
+}): boolean {
+  const { bavail, bsize, files, ffree } = statfsSync(stateDir);
+  // A file system that makes inodes as it goes (btrfs) says 0 of both.
+  return bavail * bsize < reserveBytes || (files > 0 && ffree < files / 50);
+}
+
+/** What a build that has added so much ends with; null while it may go on. */
+export function tooMuch(added: { bytes: number; files: number }, limits: BuildLimits): FormationError | null {
+  if (added.bytes > limits.disk_bytes) return tooMuchDisk(limits);
+  return added.files > mostFiles(limits) ? tooManyFiles(limits) : null;
+}
+
+function mostFiles(limits: BuildLimits): number {
+  return Math.max(FEWEST_FILES, Math.floor(limits.disk_bytes / BYTES_A_FILE));
+}
+
 /** Free bytes for programs that are not root's. */
 export function freeBytes(path: string): number {
   const stats = statfsSync(path);
@@ -150,6 +187,16 @@ export function tooMuchDisk(limits: BuildLimits): FormationError {
   return new FormationError("limit", `The build wrote more than the ${size} that it may add to its disk.`, {
     remedy: "Write less: remove what a run line downloads or caches in the same line, or use a smaller base.",
   });
+}
+
+function tooManyFiles(limits: BuildLimits): FormationError {
+  return new FormationError(
+    "limit",
+    `The build made more than the ${mostFiles(limits)} files that it may add.`,
+    {
+      remedy: "Make fewer files: remove what a run line unpacks or caches in the same line.",
+    },
+  );
 }
 
 export function tooManyProcesses(limits: BuildLimits): FormationError {

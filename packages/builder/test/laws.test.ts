@@ -19,6 +19,7 @@ import { describe, expect, it } from "vitest";
 
 const text = fc.string({ unit: "binary", maxLength: 60 });
 const recipe = fc.record({
+  owner: fc.constant("one"),
   baseId: fc.constant("a".repeat(64)),
   workdir: fc.constant("/app"),
   env: fc.dictionary(fc.stringMatching(/^[A-Z_]{1,8}$/), text, { maxKeys: 4 }),
@@ -92,10 +93,12 @@ describe("a Containerfile", () => {
         expect(digests({ ...one, baseId: "b".repeat(64) }, "key")).toEqual(before);
         const changed = [
           digests(one, "another key"),
+          digests({ ...one, owner: "another" }, "key"),
           digests({ ...one, env: { ...one.env, LONGER_NAME: other } }, "key"),
           digests({ ...one, workdir: "/srv" }, "key"),
           digests({ ...one, run: one.run.map((line) => `${line} `) }, "key"),
         ];
+        expect(changed[1]?.filter((digest) => before.includes(digest))).toEqual([]);
         for (const after of changed) {
           expect(after.slice(1).filter((digest) => before.includes(digest))).toEqual([]);
         }
@@ -138,7 +141,7 @@ describe("what buildah prints", () => {
 
   it("shows every line of the run lines and none of its own", () => {
     const { steps } = renderContainerfile(
-      { baseId: "b".repeat(64), workdir: "/app", env: {}, run: ["a", "b"] },
+      { owner: "one", baseId: "b".repeat(64), workdir: "/app", env: {}, run: ["a", "b"] },
       "key",
     );
     const lines: string[] = [];
@@ -207,6 +210,23 @@ describe("closed ranges", () => {
     expect(closedRanges(rules, ["10.1.1.1"])).toContain("10.1.1.1/32");
     expect(closedRanges(rules, ["10.1.1.1"])).not.toContain("10.0.0.0/8");
     expect(closedRanges({ ...rules, allowCidrs: ["10.1.1.1"] }, ["10.1.1.1"])).not.toContain("10.1.1.1/32");
+  });
+
+  it("are closed also where an IPv6 address holds them", () => {
+    const rules = { allowCidrs: [], denyCidrs: [] };
+    for (const address of [
+      "::ffff:127.0.0.1",
+      "::ffff:a9fe:a9fe",
+      "::7f00:1",
+      "64:ff9b::a9fe:a9fe",
+      "2002:7f00:1::",
+      "::1",
+      "fe80::1",
+    ]) {
+      expect(isReachable(address, rules), address).toBe(false);
+    }
+    expect(isReachable("2606:4700::1111", rules)).toBe(true);
+    expect(isReachable("198.51.100.1", rules)).toBe(true);
   });
 
   it("leave the documentation ranges open", () => {

@@ -1,15 +1,17 @@
 // What run lines reach: the internet, and nothing of the host or its private neighbours.
 
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { createServer, type Server } from "node:http";
+import { cpSync, mkdirSync, readFileSync } from "node:fs";
+import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { type AddressInfo, isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
-import { debianMirror, debianRegistry, type Registry } from "@formation-mcp/builder/testing";
+import { debianMirror, debianRegistry, type Registry, startRegistry } from "@formation-mcp/builder/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { build, buildWell, temporary } from "./support/build.ts";
+import { busyboxTar } from "./support/busybox-tar.ts";
 
 describe("the network of a build", () => {
   const dir = temporary();
@@ -88,6 +90,101 @@ describe("the network of a build", () => {
   it("refuses an operator's range that is none", async () => {
     const wrong = await build(await open({ denyCidrs: ["10.0.0.0/33"] }), { run: ["true"] });
     expect(wrong.error).toMatchObject({ code: "invalid" });
+  });
+});
+
+describe("the network of a pull", () => {
+  const dir = temporary();
+  const stateDir = join(dir.path, "s");
+  const [address = ""] = Object.values(networkInterfaces())
+    .flatMap((ones) => ones ?? [])
+    .filter((one) => one.family === "IPv4" && !one.internal)
+    .map((one) => one.address);
+  const tls = { certificate: join(dir.path, "cert.pem"), key: join(dir.path, "key.pem") };
+  const open = () => openBuildahBuilder({ stateDir, allowCidrs: [`${address}/32`] });
+  /** Has buildah believe the registry's certificate (containers-certs.d(5)). */
+  const trust = (host: string) => {
+    const directory = join(stateDir, "home/.config/containers/certs.d", host);
+    mkdirSync(directory, { recursive: true });
+    cpSync(tls.certificate, join(directory, "ca.crt"));
+  };
+  const secret = async (listener: RequestListener) => {
+    const options = { cert: readFileSync(tls.certificate), key: readFileSync(tls.key) };
+    const server = createSecureServer(options, listener);
+    await new Promise<void>((resolve) => server.listen(0, address, resolve));
+    const host = `${address}:${(server.address() as AddressInfo).port}`;
+    trust(host);
+    return { host, [Symbol.dispose]: () => void server.close().closeAllConnections() };
+  };
+
+  beforeAll(() => {
+    execFileSync(
+      "openssl",
+      [
+        ...["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=registry"],
+        ...["-addext", `subjectAltName=IP:${address}`, "-keyout", tls.key, "-out", tls.certificate],
+      ],
+      { stdio: "ignore" },
+    );
+  });
+  afterAll(() => dir[Symbol.dispose]());
+
+  it("is the filtered one, and a registry is reached by it", async () => {
+    const registry = await startRegistry({ address, tls });
+    try {
+      trust(registry.host);
+      const digest = await registry.push("team/base:1", busyboxTar(dir.path, { "etc/version": "1\n" }));
+      const from = `${registry.host}/team/base:1`;
+      const { image, lines } = await buildWell(await open(), {
+        from,
+        run: ["cat /etc/version"],
+        entrypoint: "x",
+      });
+      expect(lines).toEqual(["1"]);
+      expect(image.base.digest).toBe(digest);
+    } finally {
+      await registry.stop();
+    }
+  });
+
+  it("leads to nothing of the host's, wherever a registry redirects and has tokens fetched", async () => {
+    const asked: string[] = [];
+    using inner = await (async () => {
+      const server = createServer((request, response) => {
+        asked.push(request.url ?? "");
+        response.writeHead(400, { "content-type": "application/json" }).end('{"token":"INTERNAL"}');
+      });
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      const { port } = server.address() as AddressInfo;
+      return { port, [Symbol.dispose]: () => void server.close().closeAllConnections() };
+    })();
+    const places = ["127.0.0.1", "10.0.2.2"].map((host) => `http://${host}:${inner.port}/secret`);
+    for (const place of places) {
+      using redirects = await secret((request, response) => {
+        if (request.url === "/v2/") response.end("{}");
+        else response.writeHead(307, { location: place }).end();
+      });
+      using wantsTokens = await secret((_, response) => {
+        response.writeHead(401, { "www-authenticate": `Bearer realm="${place}",service="x"` }).end();
+      });
+      for (const { host } of [redirects, wantsTokens]) {
+        const { error } = await build(await open(), { from: `${host}/x:1`, entrypoint: "x" });
+        expect(error).toMatchObject({ details: { step: "pull" } });
+        expect(JSON.stringify(error?.toRecord())).not.toContain("INTERNAL");
+      }
+    }
+    expect(asked).toEqual([]);
+  });
+
+  it("is left alone: the host's names and mounts stay as they are", async () => {
+    const before = readFileSync("/etc/resolv.conf", "utf8");
+    expect(
+      (await build(await open(), { from: "registry.invalid/x:1", entrypoint: "x" })).error,
+    ).toMatchObject({
+      code: "not_found",
+    });
+    expect(readFileSync("/etc/resolv.conf", "utf8")).toBe(before);
+    expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain("/etc/resolv.conf");
   });
 });
 

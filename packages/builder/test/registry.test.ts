@@ -2,8 +2,11 @@
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
 import { type Registry, startRegistry } from "@formation-mcp/builder/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -51,6 +54,84 @@ describe("a base from a registry", () => {
     expect(pinned.lines).toEqual(["1"]);
     expect(pinned.image.base.digest).toBe(first);
     expect(second).not.toBe(first);
+  });
+
+  it("that could not be pulled to its end leaves no layer once the caches are trimmed", async () => {
+    const stateDir = join(dir.path, "torn");
+    const layer = gzipSync(readFileSync(tar));
+    const digestOf = (bytes: Uint8Array) => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+    const torn = digestOf(Buffer.from("torn"));
+    const config = Buffer.from(
+      JSON.stringify({
+        architecture: "amd64",
+        os: "linux",
+        rootfs: { type: "layers", diff_ids: [digestOf(readFileSync(tar)), torn] },
+      }),
+    );
+    const docker = "application/vnd.docker";
+    const entry = (kind: string, digest: string, size: number) => ({
+      mediaType: `${docker}.${kind}`,
+      digest,
+      size,
+    });
+    const manifest = JSON.stringify({
+      schemaVersion: 2,
+      mediaType: `${docker}.distribution.manifest.v2+json`,
+      config: entry("container.image.v1+json", digestOf(config), config.length),
+      layers: [
+        entry("image.rootfs.diff.tar.gzip", digestOf(layer), layer.length),
+        entry("image.rootfs.diff.tar.gzip", torn, 1000),
+      ],
+    });
+    const server = createServer((request, response) => {
+      if (request.url?.endsWith(digestOf(layer))) response.end(layer);
+      else if (request.url?.endsWith(digestOf(config))) response.end(config);
+      else if (request.url?.includes("/manifests/"))
+        response.writeHead(200, { "content-type": `${docker}.distribution.manifest.v2+json` }).end(manifest);
+      else response.end(Buffer.alloc(1000));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+      const builder = await open({ stateDir, plainHttpRegistries: [host] });
+      const kept = await buildWell(builder, { run: ["echo kept"], entrypoint: "x" });
+      const { error } = await build(builder, { from: `${host}/torn:1`, entrypoint: "x" });
+      expect(error).toMatchObject({ code: "unavailable", details: { step: "pull" } });
+      const layers = () =>
+        (JSON.parse(readFileSync(join(stateDir, "c/overlay-layers/layers.json"), "utf8")) as { id: string }[])
+          .length;
+      const before = layers();
+      expect(await builder.trim(0)).toBeGreaterThan(layer.length);
+      expect(layers()).toBeLessThan(before);
+      expect(await builder.trim(0)).toBe(0);
+      const { image } = await buildWell(builder, { run: ["echo kept"], entrypoint: "x" });
+      expect(image.digest).toBe(kept.image.digest);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+
+  it("that is no place for files is told without what the node keeps to itself", async () => {
+    const builder = await open();
+    const file = busyboxTar(dir.path, { app: "a file" });
+    await registry.push("team/file:1", file);
+    const circle = join(dir.path, "circle");
+    mkdirSync(circle);
+    symlinkSync("there", join(circle, "app"));
+    symlinkSync("app", join(circle, "there"));
+    execFileSync("tar", ["-C", circle, "-cf", `${circle}.tar`, "."]);
+    await registry.push("team/circle:1", `${circle}.tar`);
+    for (const name of ["file", "circle"]) {
+      const { error, text } = await build(builder, {
+        from: `${registry.host}/team/${name}:1`,
+        entrypoint: "x",
+      });
+      expect(error).toMatchObject({ code: "invalid", details: { step: "include", field: "from" } });
+      const said = `${JSON.stringify(error?.toRecord())}${text}`;
+      expect(said).not.toMatch(/[0-9a-f]{64}/);
+      expect(said).not.toContain(dir.path);
+    }
   });
 
   it("keeps serving from the node's copy when its registry is gone, and says so", async () => {

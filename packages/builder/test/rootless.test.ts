@@ -168,8 +168,10 @@ describe("the user profile", () => {
             `nslookup localhost 10.0.2.3; ip route; ${tries.join("; ")}; ip -6 addr; ip route add 10.9.0.0/16 dev tap0 && echo CHANGED; :`,
           ],
         },
+        { from: "registry.invalid/x:1" },
       ],
     });
+    expect(within.results[1]?.error).toMatchObject({ code: "not_found", step: "pull" });
     expect(within.report).toMatchObject({ ready: true, problems: [] });
     expect(within.results[0]?.error).toBeNull();
     expect(within.results[0]?.text).toContain("default via 10.0.2.2");

@@ -77,6 +77,7 @@ export async function makeImage(
     image = await builder.build(
       {
         id,
+        owner: build.owner,
         formfile: build.formfile,
         contextDir,
         noCache: options.noCache,

@@ -21,7 +21,7 @@ let built = 0;
 export async function build(
   builder: Builder,
   formfile: Partial<Formfile>,
-  more: { contextDir?: string; limits?: Partial<BuildLimits>; signal?: AbortSignal } = {},
+  more: { owner?: string; contextDir?: string; limits?: Partial<BuildLimits>; signal?: AbortSignal } = {},
 ): Promise<Built> {
   const lines: string[] = [];
   built += 1;
@@ -29,6 +29,7 @@ export async function build(
     .build(
       {
         id: `bld_real.${built}`,
+        owner: more.owner ?? "one",
         formfile: {
           from: "busybox",
           name: "test",
