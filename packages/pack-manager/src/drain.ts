@@ -1,8 +1,11 @@
 // What a drained node does with its instances: stops them, or ships their builds again so that other nodes run them. Disks
-// never travel: what is moved begins anew from its image.
+// never travel: what is moved begins anew from its image. A move is a stop and a shipment; what is stopped and still wanted
+// running is half-way, so that whoever looks next goes on with it.
 
 import {
+  type Build,
   controlSubject,
+  FormationError,
   type Id,
   type Instance,
   isHeard,
@@ -18,48 +21,72 @@ import type { Submission } from "@formation-mcp/operations";
 import { instancesHere, unfinished } from "./reconcile.ts";
 import { quietly, type Room } from "./room.ts";
 
-/** What is paused can't be moved: elsewhere it would run. */
+/** In the order in which they are looked at: what is half-way has the room elsewhere first. What is paused would run there. */
 const TOUCHED: Record<"stop" | "move", readonly Instance["state"][]> = {
   stop: ["running", "paused"],
-  move: ["running"],
+  move: ["stopped", "running"],
 };
 const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
-/** What nobody took for so long is given up: its instance stays stopped where it is. */
+/** A shipment that nobody took for so long ends; it is asked for anew while there is room for it. */
 const MOVE_QUEUED_MS = 10 * 60_000;
+/** How often a shipment is submitted again because the instance changed under it. */
+const TRIES = 5;
+/** The tool that both operations of a move name. */
+const MOVE = "node_drain";
 
 /** Another node that takes work, with what is free there. */
 type Place = Pick<NodeRecord, "id" | "labels" | "capacity">;
+type Send = (operation: Operation) => Promise<void>;
+
+/** Whether an operation moves an instance: its stop changes nothing of what the owner desires. */
+export function isMove({ tool }: Pick<Operation, "tool">): boolean {
+  return tool === MOVE;
+}
 
 /**
  * Asks for what a drain still lacks; done again until nothing is left to ask for.
  * @param send wakes those who are to do it.
  */
-export async function drainInstances(
-  room: Room,
-  how: "stop" | "move",
-  send: (operation: Operation) => Promise<void>,
-): Promise<void> {
-  const here: Instance[] = [];
-  for await (const instance of instancesHere(room)) here.push(instance);
+export async function drainInstances(room: Room, how: "stop" | "move", send: Send): Promise<void> {
   const places = how === "move" ? await placesElsewhere(room) : [];
-  // What is on its way has its room already. Not by what is desired: the stop before the shipment has its say in that.
-  const moving = ({ state, desired }: Instance) => state !== "running" && desired !== "deleted";
-  for (const instance of how === "move" ? here.filter(moving) : []) {
+  const idle: Instance[] = [];
+  for await (const instance of instancesHere(room)) {
+    if (instance.desired === "deleted") continue;
     const operations = await unfinished(room, instance.id);
-    if (operations.some(({ input }) => input.kind === "ship")) takePlace(places, instance);
+    // What is on its way has its room already.
+    if (operations.some(isMove)) takePlace(places, instance);
+    if (operations.length === 0) idle.push(instance);
   }
-  for (const instance of here) {
-    if (!TOUCHED[how].includes(instance.state) || instance.desired === "deleted") continue;
-    await quietly(room, `${how} ${instance.id}`, async () => {
-      if ((await unfinished(room, instance.id)).length > 0) return;
-      const move = how === "move" ? await shipment(room, instance, places) : null;
-      if (how === "move" && !move) return;
-      await send((await room.store.submit(stop(room, instance))).operation);
-      if (!move) return;
-      const { version } = await room.store.instance(null, instance.id);
-      const desire = { instance_id: instance.id, version, desired: "running" as const };
-      await send((await room.store.submit({ ...move, desire })).operation);
-    });
+  for (const state of TOUCHED[how]) {
+    for (const instance of idle.filter((each) => each.state === state)) {
+      await quietly(room, `${how} ${instance.id}`, () =>
+        how === "stop" ? submit(room, stop(room, instance), send) : move(room, instance, places, send),
+      );
+    }
+  }
+}
+
+async function submit({ store }: Room, submission: Submission, send: Send): Promise<void> {
+  await send((await store.submit(submission)).operation);
+}
+
+async function move(room: Room, instance: Instance, places: Place[], send: Send): Promise<void> {
+  const isHalfWay = instance.state === "stopped";
+  if (isHalfWay && instance.desired !== "running") return;
+  const build = await movable(room, instance, places);
+  if (!build) return;
+  if (!isHalfWay) await submit(room, stop(room, instance, MOVE), send);
+  for (let attempt = 1; ; attempt += 1) {
+    const now = await room.store.instance(null, instance.id);
+    // The owner may have asked for something else since.
+    if (now.desired !== "running") return;
+    try {
+      return await submit(room, shipment(room, now, build), send);
+    } catch (error) {
+      // The stop may run by now, and changes it.
+      const raced = error instanceof FormationError && error.code === "conflict";
+      if (!raced || attempt === TRIES) throw error;
+    }
   }
 }
 
@@ -91,12 +118,17 @@ function less(from: Operation["needs"], taken: Operation["needs"]): Operation["n
   };
 }
 
-function stop({ node, clock }: Room, instance: Instance): Submission {
+/** @param tool the one that it is a part of: a move stops what is desired to run. */
+function stop(
+  { node, clock }: Room,
+  instance: Instance,
+  tool: typeof MOVE | "vm_control" = "vm_control",
+): Submission {
   return {
     operation: {
       id: newId("op", clock),
       owner: instance.owner,
-      tool: "vm_control",
+      tool,
       subject: controlSubject(node.id),
       input: { kind: "control", instance_id: instance.id, action: "stop" },
       target_id: instance.id,
@@ -104,28 +136,38 @@ function stop({ node, clock }: Room, instance: Instance): Submission {
       needs: NOTHING,
       deadline_at: clock.now() + LIMITS.attempts * LIMITS.bootMs,
     },
-    desire: { instance_id: instance.id, version: instance.version, desired: "stopped" },
+    desire: {
+      instance_id: instance.id,
+      version: instance.version,
+      desired: tool === MOVE ? "running" : "stopped",
+    },
   };
 }
 
-/** The same build once more, for any node; null where none has room for it, so that the instance goes on here. */
-async function shipment(room: Room, instance: Instance, places: Place[]): Promise<Submission | null> {
-  const { store, clock, artifacts, logger } = room;
-  const build = await store.build(null, instance.build_id);
-  const elsewhere = artifacts.shared && build.state === "ready" && build.image?.archive !== undefined;
-  if (!elsewhere || !takePlace(places, instance)) {
-    logger.log("info", "An instance can't be moved: no other node has room for it and can run its build.", {
+/** The build that other nodes can run; null where none has room for it, so that the instance stays as it is here. */
+async function movable(room: Room, instance: Instance, places: Place[]): Promise<Build | null> {
+  const build = await room.store.build(null, instance.build_id);
+  const elsewhere = room.artifacts.shared && build.state === "ready" && build.image?.archive !== undefined;
+  if (elsewhere && takePlace(places, instance)) return build;
+  room.logger.log(
+    "info",
+    "An instance can't be moved: no other node has room for it and can run its build.",
+    {
       instance: instance.id,
-    });
-    return null;
-  }
+    },
+  );
+  return null;
+}
+
+/** The same build once more, for any node. */
+function shipment({ clock }: Room, instance: Instance, build: Build): Submission {
   const operationId: Id<"op"> = newId("op", clock);
   const deploymentId = newId("dep", clock);
   return {
     operation: {
       id: operationId,
       owner: instance.owner,
-      tool: "pack_ship",
+      tool: MOVE,
       subject: SUBJECTS.ship,
       input: { kind: "ship", deployment_id: deploymentId, instance_id: instance.id, build_id: build.id },
       target_id: instance.id,
@@ -146,5 +188,6 @@ async function shipment(room: Room, instance: Instance, places: Place[]): Promis
       operation_id: operationId,
       ended_at: null,
     },
+    desire: { instance_id: instance.id, version: instance.version, desired: "running" },
   };
 }

@@ -1,4 +1,5 @@
-import { controlSubject, type Id, newId, SUBJECTS } from "@formation-mcp/contract";
+import { controlSubject, FormationError, type Id, newId, SUBJECTS } from "@formation-mcp/contract";
+import type { Store } from "@formation-mcp/operations";
 import { expect, test } from "vitest";
 import { openFleet, QUICK } from "./support/fleet.ts";
 import { formfile } from "./support/requests.ts";
@@ -438,4 +439,59 @@ test("a drain moves no more than has room elsewhere: the rest runs on", async ()
   const beats = (await fleet.store.node(one.id))?.version ?? 0;
   await expect.poll(async () => ((await fleet.store.node(one.id))?.version ?? 0) - beats).toBeGreaterThan(3);
   expect((await where()).sort()).toEqual(done);
+});
+
+/** A move whose shipments meet something first, as often as they are submitted. */
+async function movedDespite(meets: (vm: Id<"vm">, times: number, store: Store) => Promise<void>) {
+  const fleet = await openFleet();
+  const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
+  const vm = await fleet.live(one, "a");
+  const { submit } = fleet.store;
+  let times = 0;
+  fleet.store.submit = async (submission) => {
+    if (submission.operation.input.kind === "ship") await meets(vm, ++times, fleet.store);
+    return submit(submission);
+  };
+  await fleet.store.steerNode(one.id, { cordoned: true, drain: "move" });
+  return { fleet, vm, one, two, times: () => times };
+}
+
+test("a drain moves an instance although it changes while its shipment is submitted: its stop runs meanwhile", async () => {
+  const { fleet, vm, two } = await movedDespite(async (vm, times, store) => {
+    if (times > 2) return;
+    const { version } = await store.instance(null, vm);
+    await store.observe(vm, version, { warnings: [String(times)] });
+  });
+  await using _ = fleet;
+  await fleet.until(vm, ({ node_id, state }) => node_id === two.id && state === "running");
+});
+
+test("what a drain has stopped and could not ship yet is shipped by a later look", async () => {
+  const { fleet, vm, two } = await movedDespite(async (id, _, store) => {
+    if ((await store.instance(null, id)).state === "stopped") return;
+    throw new FormationError("unavailable", "The store is away.");
+  });
+  await using _ = fleet;
+  await fleet.until(vm, ({ node_id, state }) => node_id === two.id && state === "running");
+});
+
+test("what a drain has stopped stays where it is if its owner stops it before it is shipped", async () => {
+  let away = true;
+  const { fleet, vm, one, times } = await movedDespite(async () => {
+    if (away) throw new FormationError("unavailable", "The store is away.");
+  });
+  await using _ = fleet;
+  const halfWay = await fleet.until(vm, ({ state }) => state === "stopped");
+  expect(halfWay).toMatchObject({ desired: "running", node_id: one.id });
+  await fleet.ended(await fleet.ask.control(vm, "stop"));
+  away = false;
+  const asked = times();
+  const beats = (await fleet.store.node(one.id))?.version ?? 0;
+  await expect.poll(async () => ((await fleet.store.node(one.id))?.version ?? 0) - beats).toBeGreaterThan(3);
+  expect(times()).toBe(asked);
+  expect(await fleet.store.instance(null, vm)).toMatchObject({
+    state: "stopped",
+    desired: "stopped",
+    node_id: one.id,
+  });
 });
