@@ -84,6 +84,8 @@ async function main(): Promise<number> {
   }
   const configuration = readWorkerConfiguration(options);
   if (command === "work") return workerDaemon(configuration, manifest.version);
+  // A shell's settings are not a unit's.
+  process.stderr.write(`formation-mcp-worker: works on the state directory ${configuration.stateDir}.\n`);
   if (command === "drain") {
     const there = await drainWorker(configuration);
     process.stdout.write(there ? "The worker has left.\n" : "No worker runs here.\n");

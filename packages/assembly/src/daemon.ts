@@ -26,6 +26,7 @@ import {
   SHARED_VARIABLES,
   type SharedConfiguration,
 } from "./shared-configuration.ts";
+import { requireNode } from "./whereabouts.ts";
 import { runWorker } from "./worker.ts";
 import { findWorker } from "./worker-process.ts";
 
@@ -162,8 +163,12 @@ export async function workerDaemon(configuration: WorkerConfiguration, version: 
   }
 }
 
-/** What the node of a state directory is, and the worker that runs there, if one does. */
+/**
+ * What the node of a state directory is, and the worker that runs there, if one does.
+ * @throws FormationError `not_found` where no node ever was.
+ */
 export function workerStatus(configuration: WorkerConfiguration): Record<string, unknown> {
+  requireNode(configuration.stateDir);
   const layout = openLayout(configuration.stateDir);
   const worker = findWorker(layout);
   return {
@@ -192,9 +197,10 @@ export async function workerNatsUser(
 /**
  * Tells the worker of the state directory to leave, and waits until it has.
  * @returns whether there was one.
- * @throws FormationError `unavailable` if it stays.
+ * @throws FormationError `unavailable` if it stays, `not_found` where no node ever was.
  */
 export async function drainWorker(configuration: WorkerConfiguration): Promise<boolean> {
+  requireNode(configuration.stateDir);
   const worker = findWorker(openLayout(configuration.stateDir));
   if (!worker) return false;
   sendSignal(worker, "SIGTERM");

@@ -7,11 +7,16 @@ import type { HttpConfiguration } from "./http-configuration.ts";
 import { openLayout } from "./layout.ts";
 import { openRecords, serverRecords } from "./records.ts";
 import { masterKeyOf } from "./secret-file.ts";
+import { requireStore } from "./whereabouts.ts";
 
 export type { AuditVerdict };
 
-/** Reads the whole audit log. */
+/**
+ * Reads the whole audit log.
+ * @throws FormationError `not_found` where nothing was ever kept.
+ */
 export async function auditVerdict(configuration: HttpConfiguration, logger: Logger): Promise<AuditVerdict> {
+  requireStore(configuration);
   const records = await openRecords(serverRecords(configuration, openLayout(configuration.stateDir), logger));
   try {
     return await verifyAudit(records.store.audit);

@@ -21,6 +21,7 @@ export { migrate, serverNatsUser } from "./migrating.ts";
 export { exportAll, importAll, type Moved } from "./moving.ts";
 export { type ServiceManager, serviceManager } from "./service-manager.ts";
 export { SHARED_VARIABLES } from "./shared-configuration.ts";
+export { hasStore, whereKept } from "./whereabouts.ts";
 
 export interface HttpServerOptions {
   configuration: HttpConfiguration;

@@ -60,6 +60,11 @@ export function openLayout(root: string): Layout {
       },
     );
   }
+  return layoutOf(root);
+}
+
+/** What is in a state directory, wherever it is; nothing is made. */
+export function layoutOf(root: string): Layout {
   return {
     root,
     store: join(root, "formation.db"),

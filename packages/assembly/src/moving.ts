@@ -2,7 +2,7 @@
 // they name and the logs, as plain files. What is written is checked as it is read back: a blob by its digest.
 
 import { createReadStream, createWriteStream } from "node:fs";
-import { mkdir, readdir } from "node:fs/promises";
+import { access, mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
@@ -12,6 +12,7 @@ import { FormationError, LIMITS, type Logger } from "@formation-mcp/contract";
 import type { HttpConfiguration } from "./http-configuration.ts";
 import { openLayout } from "./layout.ts";
 import { openRecords, serverRecords } from "./records.ts";
+import { requireStore } from "./whereabouts.ts";
 
 export interface Moved {
   records: number;
@@ -26,13 +27,15 @@ const DIGEST = /^[0-9a-f]{64}$/;
 
 /**
  * Writes all that the configured drivers hold into a new directory, its user's alone. Servers and workers are stopped.
- * @throws FormationError `conflict` if the directory is there, or if somebody wrote meanwhile.
+ * @throws FormationError `conflict` if the directory is there, or if somebody wrote meanwhile; `not_found` where nothing was
+ *   ever kept.
  */
 export async function exportAll(
   configuration: HttpConfiguration,
   to: string,
   logger: Logger,
 ): Promise<Moved> {
+  requireStore(configuration);
   const records = await openRecords(serverRecords(configuration, openLayout(configuration.stateDir), logger));
   try {
     await newDirectory(to);
@@ -70,6 +73,7 @@ export async function importAll(
   from: string,
   logger: Logger,
 ): Promise<Moved> {
+  await checkExport(from);
   const records = await openRecords({
     ...serverRecords(configuration, openLayout(configuration.stateDir), logger),
     imports: true,
@@ -83,6 +87,22 @@ export async function importAll(
     return moved;
   } finally {
     await records.close();
+  }
+}
+
+/** Before anything is opened or made. */
+async function checkExport(from: string): Promise<void> {
+  for (const part of ["records.ndjson", "blobs", "logs"]) {
+    await access(join(from, part)).catch((cause: NodeJS.ErrnoException) => {
+      throw new FormationError(
+        "invalid",
+        `${from} is no export: there is no ${part} to be read (${cause.code}).`,
+        {
+          cause,
+          remedy: "Name the directory that `formation-mcp-http export --to` wrote.",
+        },
+      );
+    });
   }
 }
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openSystem, readConfiguration } from "@formation-mcp/assembly";
@@ -67,17 +67,20 @@ async function start(env: Record<string, string> = {}): Promise<Daemon> {
   return daemon;
 }
 
-async function command(...args: string[]): Promise<{ code: number | null; out: string }> {
+async function command(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
   const child = spawn(process.execPath, ["--conditions=formation-source", MAIN, ...args], {
     env: environment(),
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["ignore", "pipe", "pipe"],
   });
-  let out = "";
+  let [out, err] = ["", ""];
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    err += text;
+  });
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     out += text;
   });
   const [code] = (await once(child, "close")) as [number | null];
-  return { code, out };
+  return { code, out, err };
 }
 
 /** Starts a build of fake drivers that runs until somebody ends it, and waits until it does run. */
@@ -156,10 +159,20 @@ test("told twice it gives back what runs at once", async () => {
 test("drain waits until the worker has left", async () => {
   const daemon = await start();
   const drained = await command("drain");
-  expect(drained).toEqual({ code: 0, out: "The worker has left.\n" });
+  expect(drained).toMatchObject({ code: 0, out: "The worker has left.\n" });
   expect(await daemon.ended).toBe(0);
   expect((await command("drain")).out).toBe("No worker runs here.\n");
   expect((await command("status")).code).toBe(1);
+});
+
+test("where no node ever was, status and drain make none and say where they looked", async () => {
+  for (const word of ["status", "drain"]) {
+    const { code, out, err } = await command(word);
+    expect([code, out]).toEqual([1, ""]);
+    expect(err).toContain(`works on the state directory ${dir}.`);
+    expect(err).toMatch(/There is nothing in .*: no node\.\n.*FORMATION_STATE_DIR/);
+  }
+  expect(readdirSync(dir)).toEqual([]);
 });
 
 test("a node's entry for NATS has its public key alone, and is the same each time", async () => {

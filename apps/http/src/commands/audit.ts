@@ -2,14 +2,16 @@
 
 import { jsonLogger } from "@formation-mcp/assembly";
 import { auditVerdict } from "@formation-mcp/assembly/http";
-import { settingsFrom } from "../options.ts";
+import { settingsFrom, tellWhere } from "../options.ts";
 
 export async function audit([verb, ...args]: string[]): Promise<number> {
   if (verb !== "verify") {
     process.stderr.write("formation-mcp-http: write `audit verify`.\n");
     return 2;
   }
-  const { chains, lines, problems } = await auditVerdict(settingsFrom(args), jsonLogger("warn"));
+  const configuration = settingsFrom(args);
+  tellWhere(configuration);
+  const { chains, lines, problems } = await auditVerdict(configuration, jsonLogger("warn"));
   for (const { chain, seq, what } of problems) process.stdout.write(`${chain} ${seq}: ${what}\n`);
   process.stdout.write(
     `${lines} lines in ${chains} chains: ${problems.length === 0 ? "as they were written" : `${problems.length} problems`}.\n`,

@@ -1,11 +1,15 @@
 // `bootstrap`: a new one-time token for the first admin, for who lost the one that the first start printed.
 
 import { jsonLogger } from "@formation-mcp/assembly";
-import { newBootstrapToken } from "@formation-mcp/assembly/http";
-import { settingsFrom, usualUrl } from "../options.ts";
+import { hasStore, newBootstrapToken } from "@formation-mcp/assembly/http";
+import { settingsFrom, tellWhere, usualUrl } from "../options.ts";
 
 export async function bootstrap(args: string[]): Promise<number> {
   const configuration = settingsFrom(args);
+  tellWhere(configuration);
+  if (!hasStore(configuration)) {
+    process.stderr.write("formation-mcp-http: there was nothing yet; new records are made there now.\n");
+  }
   const publicUrl = configuration.publicUrl ?? usualUrl(configuration, configuration.port);
   const token = await newBootstrapToken(configuration, publicUrl, jsonLogger("warn"));
   if (token === null) {
