@@ -1,7 +1,7 @@
 // What deploy/systemd has is what systemd takes: every directive known, every value right.
 
 import { execFile } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
@@ -16,14 +16,17 @@ async function verdict(unit: string, change: (text: string) => string = (text) =
   const text = readFileSync(join(ROOT, "deploy/systemd", unit), "utf8");
   const path = join(dir, basename(unit));
   writeFileSync(path, change(text.replace(/^ExecStart=\/usr\/local\/bin\/\S+/m, "ExecStart=/bin/true")));
-  const user = unit.startsWith("user/") ? ["--user"] : [];
+  return analyzed(path, unit.startsWith("user/") ? ["--user"] : []);
+}
+
+async function analyzed(path: string, user: string[]): Promise<string> {
   const env = { ...process.env, XDG_RUNTIME_DIR: dir, SYSTEMD_LOG_LEVEL: "warning" };
   const run = promisify(execFile)("systemd-analyze", ["verify", "--man=no", ...user, path], { env });
   const { stdout, stderr } = await run.catch((error: { stdout: string; stderr: string }) => error);
   // What is wrong with this machine's own units is not ours.
   return `${stdout}${stderr}`
     .split("\n")
-    .filter((line) => line.includes(basename(unit)))
+    .filter((line) => line.includes(basename(path)))
     .join("\n");
 }
 
@@ -44,6 +47,20 @@ describe.each([
       ),
     ).not.toBe("");
   });
+});
+
+test("what Debian's unit of NATS is given is what systemd takes, and names no program twice", async () => {
+  const given = readFileSync(join(ROOT, "deploy/systemd/nats-server.service.d/formation.conf"), "utf8");
+  const debian =
+    "[Service]\nPrivateTmp=true\nType=simple\nExecStart=/usr/sbin/nats-server -c /etc/nats-server.conf\nExecReload=/bin/kill -s HUP $MAINPID\nUser=nobody\n";
+  writeFileSync(join(dir, "nats-formation.service"), debian);
+  mkdirSync(join(dir, "nats-formation.service.d"));
+  const say = async (text: string) => {
+    writeFileSync(join(dir, "nats-formation.service.d/formation.conf"), text);
+    return analyzed(join(dir, "nats-formation.service"), []);
+  };
+  expect(await say(given)).toBe("");
+  expect(await say(given.replace("ExecStart=\n", ""))).toMatch(/more than one ExecStart/);
 });
 
 test("the worker's units leave its VMs alone, and give it the time that it drains for", () => {
