@@ -79,7 +79,10 @@ export function startAttempt(
         cause: error.cause instanceof Error ? error.cause.stack : undefined,
       });
     })
-    .finally(() => watch.stop());
+    .finally(() => {
+      room.held.release(operation);
+      watch.stop();
+    });
   return { operation, ended, end: watch.end, look: watch.look };
 }
 

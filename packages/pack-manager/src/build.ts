@@ -15,7 +15,7 @@ import {
 import type { BuildPatch } from "@formation-mcp/operations";
 import type { Attempt, Kind } from "./attempt.ts";
 import type { Ending } from "./endings.ts";
-import { shareImage } from "./images.ts";
+import { keepImage } from "./images.ts";
 import type { Room } from "./room.ts";
 
 type BuildInput = Extract<OperationInput, { kind: "build" }>;
@@ -71,6 +71,7 @@ export async function makeImage(
   });
   const id = `${build.id}.${attempt.number}`;
   const scratch = join(room.scratchDir, id);
+  const { removals } = room.held;
   let image: Image;
   try {
     const contextDir = await unpack(room, attempt, build, scratch);
@@ -99,9 +100,14 @@ export async function makeImage(
       },
     );
     if (room.artifacts.shared) attempt.step("share", "Storing the image for other nodes.", 0.95 * share);
-    image = await shareImage(room, attempt, image);
+    image = await keepImage(room, attempt, image);
   } catch (thrown) {
-    throw await explained(room, build, thrown, startedAt);
+    throw await explained(
+      room,
+      build,
+      removals === room.held.removals ? thrown : doubtful(thrown),
+      startedAt,
+    );
   } finally {
     await rm(scratch, { recursive: true, force: true });
     await logs.finish(build.id);
@@ -128,6 +134,13 @@ async function unpack(room: Room, attempt: Attempt, build: Build, scratch: strin
     signal: attempt.signal,
   });
   return contextDir;
+}
+
+/** What looks like a mistake of the build's author may be that a step it stood on was removed: it is tried again. */
+function doubtful(thrown: unknown): unknown {
+  if (!(thrown instanceof FormationError) || thrown.code !== "invalid") return thrown;
+  const message = `${thrown.message} Old images were removed meanwhile, which may be why.`;
+  return new FormationError("unavailable", message, { ...thrown.details, cause: thrown });
 }
 
 /** The same error with the last lines of the build's log and a remedy. */

@@ -8,8 +8,9 @@ import type { Room } from "./room.ts";
 
 const MiB = 1024 * 1024;
 
-/** Stores an image for the other nodes, where they share artifacts; returns it as its record is to say. */
-export async function shareImage(room: Room, attempt: Attempt, image: Image): Promise<Image> {
+/** Keeps an image for its record, also for the other nodes where they share artifacts; returns it as its record is to say. */
+export async function keepImage(room: Room, attempt: Attempt, image: Image): Promise<Image> {
+  await room.held.hold(attempt.operation, image.digest);
   if (!room.artifacts.shared) return image;
   // Layers are packed, so more than this is no image of that size.
   const maxBytes = 2 * image.bytes + 64 * MiB;

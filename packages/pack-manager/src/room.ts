@@ -8,6 +8,7 @@ import type { Hypervisor } from "@formation-mcp/hypervisor";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import type { Announcer } from "./announce.ts";
+import type { HeldImages } from "./held.ts";
 import type { KeyedLock } from "./keyed-lock.ts";
 import type { LogWriter } from "./logs.ts";
 import type { WorkerSettings } from "./settings.ts";
@@ -42,6 +43,8 @@ export interface Room extends Ports {
   logs: LogWriter;
   /** One holder at a time per instance or build: an attempt, or a look at reality. */
   locks: KeyedLock;
+  /** The images that attempts have made and no record names yet. */
+  held: HeldImages;
   /** Takes the lines that a machine prints over into its instance's log, until it is removed. */
   follow(machineId: string, instanceId: string): void;
 }

@@ -15,7 +15,7 @@ const ALL_EVERY = 12;
 const SWEEPERS = 3;
 
 /**
- * @param building whether a build runs here: its image has no record yet.
+ * @param building whether a build runs here: its image is here before the builder says which one it is.
  * @param tell wakes nodes where the queue takes no wake-up from here: a worker may be allowed to send events alone.
  */
 export function createSweeper(
@@ -83,6 +83,8 @@ async function sweepRecords(room: Room, tell: (operation: Operation) => Promise<
  * where it is not known of an image here which build names it.
  */
 function createImageSweep(room: Room, building: () => boolean): () => Promise<void> {
+  /** What was here when it was last looked at. */
+  let before = new Set<string>();
   /** A build that named the image when it was last looked at. */
   let namedBy = new Map<string, Id<"bld">>();
   const isNamed = async (digest: string) => {
@@ -99,17 +101,17 @@ function createImageSweep(room: Room, building: () => boolean): () => Promise<vo
     namedBy = found;
   };
   return async () => {
-    const digests = new Set((await room.builder.images()).map(({ digest }) => digest));
-    if (digests.size === 0 || building()) return;
+    const held = room.held.watch();
+    const here = (await room.builder.images()).map(({ digest }) => digest);
+    // What came since may be what a build that runs is about to say that it made.
+    const settled = building() ? here.filter((digest) => before.has(digest)) : here;
+    before = new Set(here);
+    const digests = new Set(settled.filter((digest) => !held.has(digest)));
     let known = true;
     for (const digest of digests) known &&= await isNamed(digest);
     if (known) return;
     await lookThrough(digests);
-    for (const digest of digests) {
-      // A build that began meanwhile may end in the very same image.
-      if (building()) return;
-      if (!namedBy.has(digest)) await room.builder.remove(digest);
-    }
+    for (const digest of digests) if (!namedBy.has(digest)) await room.held.remove(digest);
   };
 }
 

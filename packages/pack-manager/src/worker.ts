@@ -18,6 +18,7 @@ import { createAnnouncer } from "./announce.ts";
 import { createClaims } from "./claims.ts";
 import { drainInstances } from "./drain.ts";
 import { createFollowers } from "./follow.ts";
+import { createHeldImages } from "./held.ts";
 import { createKeyedLock } from "./keyed-lock.ts";
 import { createLogWriter } from "./logs.ts";
 import { createReconciler, instancesHere } from "./reconcile.ts";
@@ -63,6 +64,7 @@ export function createWorker(options: WorkerOptions): Worker {
   const clock = options.clock ?? systemClock;
   const settings = { ...DEFAULT_SETTINGS, ...definedOnly(options.settings ?? {}) };
   const logs = createLogWriter(options.artifacts, clock, logger, settings.batchMs);
+  const locks = createKeyedLock();
   const followers = createFollowers(hypervisor, logs, logger);
   const room: Room = {
     store,
@@ -80,7 +82,8 @@ export function createWorker(options: WorkerOptions): Worker {
     settings,
     announcer: createAnnouncer(queue, logger),
     logs,
-    locks: createKeyedLock(),
+    locks,
+    held: createHeldImages(builder, locks),
     follow: followers.follow,
   };
   const claims = createClaims(

@@ -1,0 +1,58 @@
+// Images between the builds that make them and the sweep that removes what no record names. A record names an image only
+// when its operation ends, and a build may end in an image that was about to go: until then its attempt holds it.
+
+import type { Builder } from "@formation-mcp/builder";
+import { FormationError } from "@formation-mcp/contract";
+import type { KeyedLock } from "./keyed-lock.ts";
+
+export interface HeldImages {
+  /**
+   * Keeps what an attempt has made from being removed, until it is released.
+   * @throws FormationError `unavailable` if it was removed before.
+   */
+  hold(attempt: object, digest: string): Promise<void>;
+  /** The attempt has ended: if it succeeded, a record names the image. */
+  release(attempt: object): void;
+  /** What is held now, and what comes to be until this is called again: the records read meanwhile may not name it yet. */
+  watch(): ReadonlySet<string>;
+  /** Removes an image, unless it was held since the last watch began. */
+  remove(digest: string): Promise<void>;
+  /** Rises when a removal begins and when it ends: the builder removes with an image the steps that only it stood on. */
+  readonly removals: number;
+}
+
+export function createHeldImages(builder: Builder, locks: KeyedLock): HeldImages {
+  const held = new Map<object, string>();
+  let watched = new Set<string>();
+  let removals = 0;
+  const alone = (digest: string, action: () => Promise<void>) => locks.run(`image ${digest}`, action);
+  return {
+    async hold(attempt, digest) {
+      held.set(attempt, digest);
+      watched.add(digest);
+      await alone(digest, async () => {
+        if ((await builder.images()).some((image) => image.digest === digest)) return;
+        throw new FormationError(
+          "unavailable",
+          "The image was removed as an old one while it was made anew.",
+        );
+      });
+    },
+    release: (attempt) => void held.delete(attempt),
+    watch() {
+      watched = new Set(held.values());
+      return watched;
+    },
+    remove: (digest) =>
+      alone(digest, async () => {
+        if (watched.has(digest)) return;
+        removals += 1;
+        await builder.remove(digest).finally(() => {
+          removals += 1;
+        });
+      }),
+    get removals() {
+      return removals;
+    },
+  };
+}

@@ -1,0 +1,127 @@
+import { FormationError } from "@formation-mcp/contract";
+import { expect, test } from "vitest";
+import { type Lab, openLab } from "./support/lab.ts";
+import { aborted } from "./support/scripted.ts";
+
+const OLD = `sha256:${"f".repeat(64)}`;
+
+/** Something that begins and is held up until it is let go. */
+function held() {
+  const begun = Promise.withResolvers<void>();
+  const go = Promise.withResolvers<void>();
+  const wait = async () => {
+    begun.resolve();
+    await go.promise;
+  };
+  return { wait, begun: begun.promise, go: () => go.resolve() };
+}
+
+/** A worker that looks through its images when it is told to, and then alone: each sweep is held up at its end. */
+async function sweeping(lab: Lab): Promise<{ look(): Promise<void> } & AsyncDisposable> {
+  await lab.worker({ artifacts: { ...lab.artifacts, shared: true }, settings: { sweepEveryMs: 10 } });
+  let end = held();
+  lab.builder.trim = async () => {
+    await end.wait();
+    return 0;
+  };
+  await end.begun;
+  return {
+    async look() {
+      const before = end;
+      end = held();
+      before.go();
+      await end.begun;
+    },
+    async [Symbol.asyncDispose]() {
+      lab.builder.trim = async () => 0;
+      end.go();
+    },
+  };
+}
+
+test("an image that no record names goes, however long builds run", async () => {
+  await using lab = await openLab();
+  await using sweeps = await sweeping(lab);
+  lab.builder.script = [(_request, hooks) => aborted(hooks.signal)];
+  const { operation } = await lab.ask.build();
+  await lab.reaches(operation, (read) => read.progress?.step === "pull");
+  lab.builder.kept.set(OLD, 100);
+  await sweeps.look();
+  await sweeps.look();
+  expect(lab.builder.kept.has(OLD)).toBe(false);
+  await lab.store.requestCancel(null, operation.id);
+  expect(await lab.ended(operation)).toMatchObject({ state: "cancelled", attempt: 1 });
+});
+
+test("an image stays from when it is made, before the builder says so, until its record names it, and after", async () => {
+  await using lab = await openLab();
+  await using sweeps = await sweeping(lab);
+  const saying = held();
+  const sharing = held();
+  const { build, exportImage } = lab.builder;
+  lab.builder.build = async (request, hooks) => {
+    const image = await build(request, hooks);
+    await saying.wait();
+    return image;
+  };
+  lab.builder.exportImage = async function* (digest, signal) {
+    await sharing.wait();
+    yield* exportImage(digest, signal);
+  };
+  const asked = await lab.ask.build();
+  await saying.begun;
+  await sweeps.look();
+  saying.go();
+  await sharing.begun;
+  await sweeps.look();
+  await sweeps.look();
+  sharing.go();
+  expect(await lab.ended(asked.operation)).toMatchObject({ state: "completed", attempt: 1 });
+  await sweeps.look();
+  await sweeps.look();
+  const { image } = await lab.store.build(null, asked.build);
+  expect([...lab.builder.kept.keys()]).toEqual([image?.digest]);
+});
+
+test("a build that ends in an image which is just removed makes it again", async () => {
+  await using lab = await openLab();
+  await using sweeps = await sweeping(lab);
+  const removal = held();
+  const { remove, build } = lab.builder;
+  lab.builder.remove = async (digest) => {
+    await removal.wait();
+    await remove(digest);
+  };
+  // As one does whose steps were all run before.
+  lab.builder.build = async (request, hooks) => {
+    const image = await build(request, hooks);
+    lab.builder.kept.delete(image.digest);
+    lab.builder.kept.set(OLD, 100);
+    return { ...image, digest: OLD };
+  };
+  lab.builder.kept.set(OLD, 100);
+  const looked = sweeps.look();
+  await removal.begun;
+  const asked = await lab.ask.build();
+  await lab.reaches(asked.operation, (read) => read.progress?.step === "share");
+  removal.go();
+  await looked;
+  expect(await lab.ended(asked.operation)).toMatchObject({ state: "completed", attempt: 2 });
+  expect((await lab.store.build(null, asked.build)).image?.digest).toBe(OLD);
+  expect([...lab.builder.kept.keys()]).toEqual([OLD]);
+});
+
+test("a build that fails while images are removed is tried again: it may have stood on one of them", async () => {
+  await using lab = await openLab();
+  await using sweeps = await sweeping(lab);
+  lab.builder.script = [
+    async () => {
+      lab.builder.kept.set(OLD, 100);
+      await sweeps.look();
+      await sweeps.look();
+      throw new FormationError("invalid", "The step run 1/1 failed with exit code 1.", { step: "run 1/1" });
+    },
+  ];
+  const { operation } = await lab.ask.build();
+  expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
+});
