@@ -44,6 +44,19 @@ export function startKeeper(options: KeeperOptions): Keeper {
   const tell = (owner: string, ...ids: Id[]) =>
     Promise.all(ids.map((id) => queue.emit({ v: 1, id, owner }).catch(() => undefined)));
 
+  let closed = false;
+
+  /** Returns whether the queue could be reached. */
+  const sent: (...wakeUp: Parameters<Queue["publish"]>) => Promise<boolean> = async (...wakeUp) => {
+    try {
+      await queue.publish(...wakeUp);
+      return true;
+    } catch (thrown) {
+      const { code, message } = FormationError.from(thrown);
+      logger.log("warn", `Could not send a wake-up again: ${message}`);
+      return code !== "unavailable";
+    }
+  };
   const records = async () => {
     const { resend, changed, removedBuilds } = await store.sweep({
       operationKeptMs: options.operationKeptMs ?? LIMITS.operationKeptMs,
@@ -51,9 +64,8 @@ export function startKeeper(options: KeeperOptions): Keeper {
       strandedMs: LIMITS.strandedMs,
     });
     for (const { id, send, subject } of resend) {
-      await quietly("send a wake-up again", () =>
-        queue.publish(subject, `${id}.${send}`, { v: 1, operation_id: id }),
-      );
+      // The queue has had its patience with the first: with hundreds it would be minutes. The next sweep sends them again.
+      if (closed || !(await sent(subject, `${id}.${send}`, { v: 1, operation_id: id }))) break;
     }
     for (const { owner, id, target_id } of changed) await tell(owner, id, target_id);
     for (const { id } of removedBuilds) await quietly("remove a build's log", () => artifacts.removeLog(id));
@@ -109,6 +121,7 @@ export function startKeeper(options: KeeperOptions): Keeper {
       await Promise.all(tasks.map(({ run }) => run()));
     },
     async close() {
+      closed = true;
       for (const { stop } of tasks) stop();
       await Promise.all(running);
     },

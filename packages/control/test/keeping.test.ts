@@ -101,3 +101,45 @@ test("what servers share is collected by one of them in a period, and a log goes
   expect(collected).toBe(2);
   for (const keeper of keepers) await keeper.close();
 });
+
+test("of what is stranded one wake-up alone waits for a queue that is away, and none once the keeper closes", async () => {
+  const clock = { at: Date.now(), now: () => clock.at };
+  await using world = await openWorld({ clock }, { clock });
+  for (let n = 0; n < 3; n++) await world.call("pack_build", { formfile: HELLO });
+  let away = true;
+  let published = 0;
+  const answer = Promise.withResolvers<void>();
+  world.queue.publish = async () => {
+    published += 1;
+    if (away) throw new FormationError("unavailable", "The queue is away.");
+    await answer.promise;
+  };
+  const keeper = startKeeper({ ...world, everyMs: NEVER });
+  clock.at += LIMITS.strandedMs;
+  await keeper.sweep();
+  expect(published).toBe(1);
+  away = false;
+  clock.at += LIMITS.strandedMs;
+  const sweep = keeper.sweep();
+  await expect.poll(() => published).toBe(2);
+  const closed = keeper.close();
+  answer.resolve();
+  await Promise.all([sweep, closed]);
+  expect(published).toBe(2);
+});
+
+test("a wake-up that the queue refuses keeps no other from being sent again", async () => {
+  const clock = { at: Date.now(), now: () => clock.at };
+  await using world = await openWorld({ clock }, { clock });
+  for (let n = 0; n < 3; n++) await world.call("pack_build", { formfile: HELLO });
+  let published = 0;
+  world.queue.publish = async () => {
+    published += 1;
+    throw new FormationError("forbidden", "Not this one.");
+  };
+  const keeper = startKeeper({ ...world, everyMs: NEVER });
+  clock.at += LIMITS.strandedMs;
+  await keeper.sweep();
+  expect(published).toBe(3);
+  await keeper.close();
+});

@@ -17,11 +17,13 @@ const SWEEPERS = 3;
 /**
  * @param building whether a build runs here: its image is here before the builder says which one it is.
  * @param tell wakes nodes where the queue takes no wake-up from here: a worker may be allowed to send events alone.
+ * @param stopping whether the worker stops, which waits for a sweep that runs.
  */
 export function createSweeper(
   room: Room,
   building: () => boolean,
   tell: (operation: Operation) => Promise<void>,
+  stopping: () => boolean,
 ): Sweeper {
   const { shared } = room.artifacts;
   const sweepImages = createImageSweep(room, building);
@@ -33,7 +35,7 @@ export function createSweeper(
       let removed = 0;
       if (turn) {
         await quietly(room, "sweep the records", async () => {
-          removed = await sweepRecords(room, tell);
+          removed = await sweepRecords(room, tell, stopping);
         });
       }
       if (removed > 0 || (shared ? turn : all)) {
@@ -61,13 +63,24 @@ async function isOurTurn({ store, node, clock, settings }: Room): Promise<boolea
 }
 
 /** Returns how many builds it removed. */
-async function sweepRecords(room: Room, tell: (operation: Operation) => Promise<void>): Promise<number> {
+async function sweepRecords(
+  room: Room,
+  tell: (operation: Operation) => Promise<void>,
+  stopping: () => boolean,
+): Promise<number> {
   const { operationKeptMs, strandedMs, unusedBuildKeptMs } = room.settings;
   const swept = await room.store.sweep({ operationKeptMs, strandedMs, unusedBuildKeptMs });
   for (const operation of swept.resend) {
+    if (stopping()) break;
     const message = { v: 1, operation_id: operation.id } as const;
     const id = `${operation.id}.${operation.send}`;
-    await room.queue.publish(operation.subject, id, message).catch(() => tell(operation));
+    try {
+      await room.queue.publish(operation.subject, id, message);
+    } catch (thrown) {
+      // The queue has had its patience with the first: with hundreds it would be minutes. The next sweep sends them again.
+      if (FormationError.from(thrown).code === "unavailable") break;
+      await tell(operation);
+    }
   }
   for (const operation of swept.changed) {
     room.announcer.changed(operation.owner, operation.id, operation.target_id);

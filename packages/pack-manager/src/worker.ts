@@ -96,7 +96,7 @@ export function createWorker(options: WorkerOptions): Worker {
     },
   );
   const reconciler = createReconciler(room, claims.makes);
-  const sweeper = createSweeper(room, claims.building, claims.tell);
+  const sweeper = createSweeper(room, claims.building, claims.tell, () => stopping !== null);
   const closing: (() => Promise<unknown>)[] = [];
   const timers: NodeJS.Timeout[] = [];
   const beating = new Set<Promise<unknown>>();

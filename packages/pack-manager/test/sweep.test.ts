@@ -125,3 +125,28 @@ test("a build that fails while images are removed is tried again: it may have st
   const { operation } = await lab.ask.build();
   expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
 });
+
+test("of what is stranded one wake-up alone waits for a queue that is away, and none once the worker stops", async () => {
+  await using lab = await openLab();
+  for (let n = 0; n < 3; n++) await lab.ask.build();
+  let away = true;
+  let published = 0;
+  const sending = held();
+  lab.queue.publish = async () => {
+    published += 1;
+    if (away) throw new FormationError("unavailable", "The queue is away.");
+    await sending.wait();
+  };
+  const node = { id: lab.node, capacity: { vcpus: 0, memory_mb: 0, disk_gb: 0 } };
+  const settings = { strandedMs: -1, sweepEveryMs: 3_600_000 };
+  await (await lab.worker({ node, settings })).stop();
+  expect(published).toBe(1);
+  const worker = await lab.worker({ node, settings: { ...settings, sweepEveryMs: 50 } });
+  away = false;
+  await sending.begun;
+  const before = published;
+  const stopped = worker.stop();
+  sending.go();
+  await stopped;
+  expect(published).toBe(before);
+});
