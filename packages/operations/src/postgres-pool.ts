@@ -1,8 +1,8 @@
-// Transactions on a small pool of connections: a script runs from BEGIN to COMMIT on one of them, again if it met another,
-// and a commit whose end was not heard is asked for by its number.
+// Transactions on a small pool of connections: a script runs from BEGIN to COMMIT on one of them, again if it met another or
+// had a wrong time, and a commit whose end was not heard is asked for by its number.
 
 import { setTimeout as delay } from "node:timers/promises";
-import { FormationError, type Logger } from "@formation-mcp/contract";
+import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import type { CompiledQuery } from "kysely";
 import { Client, type ClientConfig, Pool, type PoolClient, type QueryResult } from "pg";
 import {
@@ -13,6 +13,7 @@ import {
   isOutdated,
   isRefusal,
 } from "./postgres-errors.ts";
+import { DatabaseTime, OFF_MS, TIME } from "./postgres-time.ts";
 import type { Result, Script } from "./script.ts";
 
 /** How long transactions that meet are run again, and those whose connection broke, in milliseconds. */
@@ -22,6 +23,8 @@ const BROKEN_MS = 1000;
 const DOUBT_MS = 10_000;
 /** A row that another added first is met once more at the most by who looks again; a doubled id is met for ever. */
 const DOUBLED = 5;
+/** What ends a statement whose time is not the server's. No statement of ours divides. */
+const DIVIDED_BY_ZERO = "22012";
 /** The server ends a statement by itself; a server that fell silent is given up at most so much later. */
 const SILENT_MS = 5000;
 
@@ -31,6 +34,8 @@ export interface PoolOptions {
   poolSize: number;
   statementTimeoutMs: number;
   logger: Logger;
+  /** Default: the database's. */
+  clock: Clock | undefined;
 }
 
 interface Ended<T> {
@@ -44,6 +49,7 @@ export class Transactions {
   readonly #pool: Pool;
   readonly #config: ClientConfig;
   readonly #counter: string;
+  readonly #time: DatabaseTime;
   /** The names of prepared statements, which each connection prepares when it first runs one. */
   readonly #names = new Map<string, string>();
   /** What is run alone, by what it was made of. */
@@ -53,8 +59,10 @@ export class Transactions {
   #closed = false;
 
   /** @param counter the sequence that counts commits, quoted. */
-  constructor({ url, searchPath, poolSize, statementTimeoutMs, logger }: PoolOptions, counter: string) {
+  constructor(options: PoolOptions, counter: string) {
+    const { url, searchPath, poolSize, statementTimeoutMs, logger, clock } = options;
     this.#counter = counter;
+    this.#time = new DatabaseTime(clock);
     this.#config = {
       ...connectionTo(url),
       connectionTimeoutMillis: Math.min(statementTimeoutMs, 5000),
@@ -79,9 +87,10 @@ export class Transactions {
   }
 
   /** Reads from one moment. A script that asks one thing needs no transaction; which ones ask more is learnt. */
-  async read<T>(script: () => Script<T>): Promise<T> {
+  async read<T>(script: (now: number) => Script<T>): Promise<T> {
     return await this.#again(async () => {
-      const alone = script();
+      if (this.#time.isOld()) await this.#on((client) => this.#lookAtTime(client));
+      const alone = script(this.#time.now());
       const asked = step(alone);
       if (asked.done) return asked.value;
       if (!this.#followed.has(asked.value.sql)) {
@@ -92,7 +101,7 @@ export class Transactions {
       }
       return await this.#on(async (client) => {
         const begun = client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-        const { value } = await this.#run(client, begun, script());
+        const { value } = await this.#run(client, begun, script(this.#time.now()));
         void client.query("COMMIT").catch(() => {}); // What was read was read; a broken connection shows itself.
         return value;
       });
@@ -100,29 +109,45 @@ export class Transactions {
   }
 
   /**
-   * Runs a script as one transaction, and returns what it returned and the count of commits if it changed anything.
+   * Runs a script as one transaction, and returns what it returned and the count of commits if it changed anything. It begins
+   * by the counted time, which the server's answer to BEGIN confirms or refutes; refuted, it begins once more by that answer.
    * @param made answers what was made, or undefined, after a commit whose end was not heard.
    */
-  async write<T>(script: () => Script<T>, made?: () => Script<T | undefined>): Promise<Ended<T>> {
+  async write<T>(
+    script: (now: number) => Script<T>,
+    made?: (now: number) => Script<T | undefined>,
+  ): Promise<Ended<T>> {
+    let counted = true;
     return await this.#again(async () => {
       let number = "";
       let result: Ended<T> | undefined;
       try {
         return await this.#on(async (client) => {
-          const begun = client.query("BEGIN; SELECT pg_current_xact_id()::text AS number").then((results) => {
-            number = (results as unknown as QueryResult[])[1]?.rows[0].number;
-          });
-          const { value, changes } = await this.#run(client, begun, script());
+          let now = this.#time.now();
+          const asked = performance.now();
+          const begun = client
+            .query(`BEGIN; SELECT pg_current_xact_id()::text AS number, ${TIME} AS time`)
+            .then((results) => {
+              const row = (results as unknown as QueryResult[])[1]?.rows[0];
+              number = row.number;
+              const time = Number(row.time);
+              const right = this.#time.heard(time, asked, performance.now(), now);
+              if (!counted) now = Math.floor(time);
+              else if (!right) throw new Untimely();
+            });
+          if (!counted) await begun;
+          const { value, changes } = await this.#run(client, begun, script(now));
           if (changes === 0) {
             void client.query("ROLLBACK").catch(() => {});
             return { value, changes, revision: undefined };
           }
           result = { value, changes, revision: undefined };
           const ends = await client.query(`SELECT nextval('${this.#counter}') AS revision; COMMIT`);
-          const [counted] = ends as unknown as QueryResult[];
-          return { ...result, revision: counted?.rows[0].revision };
+          const [commits] = ends as unknown as QueryResult[];
+          return { ...result, revision: commits?.rows[0].revision };
         });
       } catch (error) {
+        counted &&= !(error instanceof Untimely);
         if (!result || !isDisconnect(error)) throw error;
         if (!(await this.#mayBeCommitted(number, error))) throw new Undone();
         if (!made) throw inDoubt(error);
@@ -134,17 +159,22 @@ export class Transactions {
   }
 
   /**
-   * Runs a statement that returns what it wrote as a transaction of its own.
+   * Runs a statement that returns what it wrote as a transaction of its own; nothing is written, and nothing returned, by a
+   * time that is not the server's.
    * @throws FormationError `unavailable` also if nobody knows whether it was made: it is never sent twice.
    */
-  async alone({ sql, parameters }: CompiledQuery): Promise<{ row: unknown; revision: number }[]> {
-    const { name, text } = this.#counted(sql);
+  async alone(statement: (now: number) => CompiledQuery): Promise<{ row: unknown; revision: number }[]> {
     return await this.#again(() =>
       this.#on(async (client) => {
+        const now = this.#time.now();
+        const { sql, parameters } = statement(now);
+        const { name, text } = this.#counted(sql, parameters.length);
         try {
-          const { rows } = await client.query({ name, text, values: [...parameters] });
+          const values = [...parameters, this.#time.claimed(now)];
+          const { rows } = await client.query({ name, text, values });
           return rows.map(({ row, revision }) => ({ row: JSON.parse(row), revision }));
         } catch (error) {
+          if ((error as { code?: string }).code === DIVIDED_BY_ZERO) return [];
           throw isDisconnect(error) ? inDoubt(error) : error;
         }
       }),
@@ -191,11 +221,22 @@ export class Transactions {
     }
   }
 
-  /** As one column of JSON: to take in the description of each column costs more than the columns. */
-  #counted(sql: string): { name: string; text: string } {
+  async #lookAtTime(client: PoolClient): Promise<void> {
+    const asked = performance.now();
+    const { rows } = await client.query(`SELECT ${TIME} AS time`);
+    this.#time.heard(Number(rows[0].time), asked, performance.now());
+  }
+
+  /**
+   * As one column of JSON: to take in the description of each column costs more than the columns. The last parameter is the
+   * time that it writes by; if that is off, a division by zero undoes it.
+   */
+  #counted(sql: string, parameters: number): { name: string; text: string } {
     let counted = this.#alone.get(sql);
     if (!counted) {
-      const text = `WITH done AS (${sql}) SELECT to_json(done) AS row, nextval('${this.#counter}') AS revision FROM done`;
+      const timely = `coalesce(abs(${TIME} - $${parameters + 1}::float8) <= ${OFF_MS}, true)::int`;
+      const revision = `nextval('${this.#counter}') / ${timely} AS revision`;
+      const text = `WITH done AS (${sql}) SELECT to_json(done) AS row, ${revision} FROM done`;
       counted = { name: `a${this.#alone.size}`, text };
       this.#alone.set(sql, counted);
     }
@@ -297,10 +338,16 @@ export function connectionTo(url: string): ClientConfig {
 /** A commit that certainly was not made. */
 class Undone extends Error {}
 
+/** A transaction that was begun by a time that is not the server's. It is rolled back, and its connection is as good as before. */
+class Untimely extends Error {
+  readonly code = "40000";
+}
+
 /** For how long an action is tried again, in milliseconds from its start. */
 function patience(error: unknown, tries: number): number {
   if ((error as { code?: string }).code === "23505" && tries >= DOUBLED) return 0;
-  if (isConflict(error) || isOutdated(error) || error instanceof Undone) return MET_MS;
+  if (isConflict(error) || isOutdated(error)) return MET_MS;
+  if (error instanceof Undone || error instanceof Untimely) return MET_MS;
   return isDisconnect(error) ? BROKEN_MS : 0;
 }
 

@@ -1,7 +1,7 @@
 // The PostgreSQL driver: the same scripts as everywhere, each one transaction at READ COMMITTED that takes its own locks, by
-// any number of processes. Records are in one schema; what only servers may see is in another.
+// any number of processes and the time of the one database. Records are in one schema; what only servers may see is in another.
 
-import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
+import { type Clock, type Logger, silentLogger } from "@formation-mcp/contract";
 import type { Store } from "./port.ts";
 import { hasPrivate, migratePostgres, numberOn, schemasOf, urlOf, versionOf } from "./postgres-admin.ts";
 import { compiler, locks, READER } from "./postgres-dialect.ts";
@@ -29,6 +29,7 @@ export interface PostgresStoreOptions {
   migrate?: boolean;
   /** Others' writes show in `revision()` at most so much later. Default 250 ms. */
   pollMs?: number;
+  /** A test's. Default: the database's clock, whatever this machine's shows. */
   clock?: Clock;
   logger?: Logger;
 }
@@ -39,29 +40,29 @@ export interface PostgresStoreOptions {
  */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<Store> {
   const { poolSize = 10, statementTimeoutMs = 15_000, pollMs = 250 } = options;
-  const { clock = systemClock, logger = silentLogger } = options;
+  const { clock, logger = silentLogger } = options;
   const schemas = schemasOf(options.schema);
   if (options.migrate ?? true) await migratePostgres(options);
   const transactions = new Transactions(
-    { url: urlOf(options), searchPath: schemas.records, poolSize, statementTimeoutMs, logger },
+    { url: urlOf(options), searchPath: schemas.records, poolSize, statementTimeoutMs, logger, clock },
     `"${schemas.records}".revision`,
   );
   try {
     const whole = await hasPrivate(transactions, schemas);
     const reader = queries(compiler(schemas), READER, whole);
     const writer = queries(compiler(schemas), locks(schemas), whole);
-    await transactions.read(() => versionOf(reader(clock.now())));
+    await transactions.read((now) => versionOf(reader(now)));
     const revision = new Revision(transactions, schemas, pollMs);
     return storeOver({
-      read: (script) => transactions.read(() => script(reader(clock.now()))),
+      read: (script) => transactions.read((now) => script(reader(now))),
       async write(script, made) {
-        const look = made && (() => made(reader(clock.now())));
-        const ended = await transactions.write(() => script(writer(clock.now())), look);
+        const look = made && ((now: number) => made(reader(now)));
+        const ended = await transactions.write((now) => script(writer(now)), look);
         if (ended.revision !== undefined) revision.saw(ended.revision);
         return ended.value;
       },
       async alone(statement) {
-        const rows = await transactions.alone(statement(writer(clock.now())));
+        const rows = await transactions.alone((now) => statement(writer(now)));
         for (const { revision: count } of rows) revision.saw(count);
         return rows.map(({ row }) => row);
       },

@@ -39,8 +39,8 @@ export interface Runner {
   read<T>(script: (q: Query) => Script<T>): Promise<T>;
   write<T>(script: (q: Query) => Script<T>, made?: (q: Query) => Script<T | undefined>): Promise<T>;
   /**
-   * Runs one statement that returns what it wrote, at once and not again: what is written most often costs one question.
-   * Absent where a transaction costs nothing.
+   * Runs one statement that returns what it wrote, at once and not again: what is written most often costs one question. If
+   * it returns nothing it wrote nothing, and `write` is to find out why. Absent where a transaction costs nothing.
    */
   alone?(statement: (q: Query) => CompiledQuery): Promise<unknown[]>;
   revision(): number;

@@ -2,6 +2,7 @@
 // prints what it got only after the store acknowledged it.
 
 import { readSync, writeSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { NO_QUOTA, newId } from "@formation-mcp/contract";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
@@ -12,7 +13,8 @@ const say = (line: string) => writeSync(1, `${line}\n`);
 say("up");
 readSync(0, new Uint8Array(1)); // All begin at the same moment.
 const url = process.env["STORE_URL"];
-const store = url ? await openPostgresStore({ url }) : await openSqliteStore({ path });
+const schema = process.env["STORE_SCHEMA"] ?? "formation";
+const store = url ? await openPostgresStore({ url, schema }) : await openSqliteStore({ path });
 
 if (role === "open") say(String((await store.nodes()).length));
 if (role === "submit") for (;;) say((await store.submit(buildRequest())).operation.id);
@@ -45,6 +47,32 @@ if (role === "spend") {
     const { granted } = await store.counters.spend(request);
     if (granted === 0) break;
     say(`${granted}`);
+  }
+}
+if (role === "work") {
+  // `path` is its node. It holds what it got, takes what others let go, and says what it found.
+  const id = path as `node_${string}`;
+  const leaseMs = Number(process.env["LEASE_MS"]);
+  const day = 86_400_000;
+  const held: { operation_id: `op_${string}`; attempt: number; node_id: typeof id }[] = [];
+  for (;;) {
+    await store.registerNode({
+      ...{ id, name: "n", labels: {}, capacity: { vcpus: 1, memory_mb: 1, disk_gb: 1 }, pid: 1 },
+      ...{ engine: { builder: "b", hypervisor: "h", accelerator: "tcg", profile: "user" }, program: "1" },
+      draining: false,
+    });
+    for (const lease of held) await store.renew(lease, leaseMs);
+    const free = { vcpus: 9, memory_mb: 9999, disk_gb: 99 };
+    const taken = await store.claim({ node_id: id, subjects: ["pack.build"], free, leaseMs });
+    if (taken) {
+      held.push({ operation_id: taken.id, attempt: taken.attempt, node_id: id });
+      say(`took ${taken.id} ${taken.attempt}`);
+    }
+    for (const instance of await store.markLost(leaseMs)) say(`lost ${instance.id}`);
+    const swept = await store.sweep({ operationKeptMs: day, strandedMs: day, unusedBuildKeptMs: day });
+    for (const { id, attempt, state } of swept.changed) say(`swept ${id} ${attempt} ${state}`);
+    say("round");
+    await delay(50);
   }
 }
 if (role === "quota") {
