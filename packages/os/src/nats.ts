@@ -90,7 +90,13 @@ export function createNatsKey(path: string): string {
 export function natsKeyOf(path: string): string {
   try {
     return fromSeed(new TextEncoder().encode(readFileSync(path, "utf8").trim())).getPublicKey();
-  } catch {
+  } catch (error) {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (syscall !== undefined) {
+      throw new FormationError("invalid", `The key in ${path} can't be read by this user (${code}).`, {
+        remedy: "Keep the file, and run this as the user that may read it.",
+      });
+    }
     // The library's own words could hold a part of what it read.
     throw new FormationError("invalid", `There is no key in ${path}.`, {
       remedy: "Remove the file, and a new one is made; it needs a new entry at the server.",

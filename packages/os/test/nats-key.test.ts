@@ -15,6 +15,17 @@ test("a key is its user's alone, and its public half is found again", () => {
   expect(statSync(path).mode & 0o777).toBe(0o600);
 });
 
+test("a key that this user can't read is kept: nobody is told to remove it", () => {
+  // A directory is as unreadable to root as another user's file is to the others.
+  expect(() => natsKeyOf(dir)).toThrow(
+    expect.objectContaining({
+      code: "invalid",
+      message: expect.stringMatching(/can't be read by this user \(EISDIR\)/),
+      details: { remedy: expect.not.stringMatching(/remove/i) },
+    }),
+  );
+});
+
 test("what is no key is told, and nothing of it", () => {
   const path = join(dir, "no.nk");
   writeFileSync(path, "SUSECRET");
