@@ -1,5 +1,6 @@
 // `formation-mcp-http`: without a subcommand it serves; the others are loaded when named.
 
+import { explained } from "@formation-mcp/assembly";
 import { HELP } from "./help.ts";
 import { VERSION } from "./version.ts";
 
@@ -41,22 +42,8 @@ main(process.argv.slice(2)).then(
     process.exitCode = code;
   },
   (error: unknown) => {
-    process.stderr.write(`${explain(error)}\n`);
-    process.exitCode = isUsage(error) ? 2 : 1;
+    const { text, code } = explained("formation-mcp-http", error);
+    process.stderr.write(text);
+    process.exitCode = code;
   },
 );
-
-/** An error as a person at the terminal wants it: what happened, and what to do. */
-function explain(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (isUsage(error)) {
-    return `formation-mcp-http: ${error.message.split(". ", 1)[0]}.\n  See: formation-mcp-http --help`;
-  }
-  const remedy = (error as { details?: { remedy?: string } }).details?.remedy;
-  return `formation-mcp-http: ${error.message}${remedy ? `\n  ${remedy}` : ""}`;
-}
-
-/** Whether the command line itself is wrong, as `parseArgs` says. */
-function isUsage(error: unknown): boolean {
-  return error instanceof Error && String((error as { code?: unknown }).code).startsWith("ERR_PARSE_ARGS");
-}

@@ -195,7 +195,10 @@ test("a port that is taken is said before anything is opened", async () => {
     FORMATION_STATE_DIR: join(own.dir, "state"),
     FORMATION_HTTP_PORT: new URL(program.url).port,
   });
-  expect([code, err]).toEqual([1, expect.stringContaining("EADDRINUSE")]);
+  expect([code, err]).toEqual([
+    1,
+    expect.stringMatching(/another program has it \(EADDRINUSE\)[\s\S]*FORMATION_HTTP_PORT/),
+  ]);
   expect(() => statSync(join(own.dir, "state"))).toThrow();
 });
 

@@ -1,7 +1,7 @@
 // `formation-mcp-worker`: the worker of one machine as a daemon, until it is told to stop.
 
 import { parseArgs } from "node:util";
-import { VARIABLES } from "@formation-mcp/assembly";
+import { explained, VARIABLES } from "@formation-mcp/assembly";
 import {
   drainWorker,
   readWorkerConfiguration,
@@ -97,9 +97,7 @@ async function main(): Promise<number> {
 }
 
 process.exitCode = await main().catch((error: unknown) => {
-  const remedy = (error as { details?: { remedy?: string } }).details?.remedy;
-  process.stderr.write(
-    `formation-mcp-worker: ${error instanceof Error ? error.message : error}\n${remedy ? `  ${remedy}\n` : ""}`,
-  );
-  return 1;
+  const { text, code } = explained("formation-mcp-worker", error);
+  process.stderr.write(text);
+  return code;
 });

@@ -1,6 +1,7 @@
 // Log lines as JSON on standard error: standard output belongs to the protocol.
 
 import type { Logger } from "@formation-mcp/contract";
+import { causeOf } from "./explaining.ts";
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
 
@@ -35,7 +36,13 @@ function escaped(character: string): string {
 function plain(fields: Record<string, unknown> | undefined): Record<string, unknown> {
   const entries = Object.entries(fields ?? {}).map(([key, value]) => [
     key,
-    value instanceof Error ? `${value.name}: ${value.message}` : value,
+    value instanceof Error ? told(value) : value,
   ]);
   return Object.fromEntries(entries);
+}
+
+function told(error: Error): string {
+  const cause = causeOf(error);
+  const message = `${error.name}: ${error.message}`;
+  return cause === null || message.includes(cause) ? message : `${message} (${cause})`;
 }

@@ -5,8 +5,8 @@ import { FormationError, type Logger } from "@formation-mcp/contract";
 import type { HttpConfiguration } from "./http-configuration.ts";
 import { openLayout } from "./layout.ts";
 import { natsUserOf } from "./nats-user.ts";
+import { atDatabase } from "./reaching.ts";
 import { openRecords, serverRecords } from "./records.ts";
-import { databaseUrl } from "./shared-configuration.ts";
 
 /** What workers log in as, unless somebody says otherwise; deploy/postgres/roles.sql makes it. */
 const WORKER_ROLE = "formation_worker";
@@ -32,9 +32,8 @@ export async function migrate(
     );
   }
   const { grantWorker, migratePostgres } = await import("@formation-mcp/operations/postgres");
-  const url = databaseUrl(database);
-  await migratePostgres({ url, logger });
-  await grantWorker({ url }, workerRole);
+  await atDatabase(database, (url) => migratePostgres({ url, logger }));
+  await atDatabase(database, (url) => grantWorker({ url }, workerRole));
   const records = await openRecords(serverRecords(configuration, openLayout(configuration.stateDir), logger));
   await records.close();
 }

@@ -10,7 +10,8 @@ import type { Queue } from "@formation-mcp/queue";
 import type { NatsRole } from "@formation-mcp/queue/nats";
 import { readConfiguration } from "./configuration.ts";
 import type { Layout } from "./layout.ts";
-import { databaseUrl, requireShared, type SharedConfiguration } from "./shared-configuration.ts";
+import { atDatabase, atNats } from "./reaching.ts";
+import { requireShared, type SharedConfiguration } from "./shared-configuration.ts";
 
 /** The three ports that callers and workers share, and what closes all of them. */
 export interface Records {
@@ -120,12 +121,10 @@ async function openLocalArtifacts(layout: Layout, logger: Logger): Promise<Artif
 async function openPostgres({ shared, logger, imports }: OpenRecordsOptions): Promise<Store> {
   const database = shared.database as NonNullable<SharedConfiguration["database"]>;
   const { isHalfImported, openPostgresStore } = await import("@formation-mcp/operations/postgres");
-  const store = await openPostgresStore({
-    url: databaseUrl(database),
-    poolSize: database.poolSize,
-    migrate: false,
-    logger,
-  });
+  const { poolSize } = database;
+  const store = await atDatabase(database, (url) =>
+    openPostgresStore({ url, poolSize, migrate: false, logger }),
+  );
   if (imports || !(await isHalfImported(store))) return store;
   await store.close();
   throw new FormationError("unavailable", "An import into this database was not finished.", {
@@ -153,26 +152,26 @@ async function openNats(
 
 async function openSharedQueue(connection: NatsConnection, options: OpenRecordsOptions): Promise<Queue> {
   const { openNatsQueue } = await import("@formation-mcp/queue/nats");
-  const { role, logger, shared } = options;
-  return openNatsQueue({
-    connection,
-    manage: role.role === "server",
-    logger,
-    replicas: shared.nats?.replicas ?? 1,
-  });
+  const { role, logger } = options;
+  const nats = options.shared.nats as NonNullable<SharedConfiguration["nats"]>;
+  const { replicas } = nats;
+  return atNats(nats, () => openNatsQueue({ connection, manage: role.role === "server", logger, replicas }));
 }
 
 async function openSharedArtifacts(
   connection: NatsConnection,
   { layout, role, logger, shared, cacheBytes }: OpenRecordsOptions,
 ): Promise<Artifacts> {
+  const nats = shared.nats as NonNullable<SharedConfiguration["nats"]>;
   const { openNatsArtifacts } = await import("@formation-mcp/artifacts/nats");
-  return openNatsArtifacts({
-    connection,
-    cacheDir: layout.artifactsCache,
-    ...(cacheBytes === undefined ? {} : { cacheBytes }),
-    replicas: shared.nats?.replicas ?? 1,
-    manage: role.role === "server",
-    logger,
-  });
+  return atNats(nats, () =>
+    openNatsArtifacts({
+      connection,
+      cacheDir: layout.artifactsCache,
+      ...(cacheBytes === undefined ? {} : { cacheBytes }),
+      replicas: nats.replicas,
+      manage: role.role === "server",
+      logger,
+    }),
+  );
 }

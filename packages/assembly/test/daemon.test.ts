@@ -175,6 +175,12 @@ test("where no node ever was, status and drain make none and say where they look
   expect(readdirSync(dir)).toEqual([]);
 });
 
+test("an option that there is not is the caller's mistake, as with every program", async () => {
+  const { code, out, err } = await command("--bogus");
+  expect([code, out]).toEqual([2, ""]);
+  expect(err).toBe("formation-mcp-worker: Unknown option '--bogus'.\n  See: formation-mcp-worker --help\n");
+});
+
 test("a node's entry for NATS has its public key alone, and is the same each time", async () => {
   const key = join(dir, "worker.nk");
   const { out } = await command("nats-user", "--key", key);

@@ -67,7 +67,7 @@ const KNOWN: readonly [
     "42501",
     "forbidden",
     "This process's database role may not do that.",
-    "A worker's role sees records only; grant it with grantWorker.",
+    "A worker's role sees records only; what it may have is granted by formation-mcp-http migrate --worker-role.",
   ],
   [
     "42P01",
@@ -76,6 +76,18 @@ const KNOWN: readonly [
     "Migrate the database; a worker's role sees records only.",
   ],
   ["3D000", "unavailable", "There is no such database.", "Create it, or correct the database URL."],
+  [
+    "42704",
+    "invalid",
+    "The database has no such role.",
+    "Make it first (deploy/postgres/roles.sql), or name the workers' role: formation-mcp-http migrate --worker-role NAME.",
+  ],
+  [
+    "28000",
+    "unavailable",
+    "The database lets nobody in like this: its pg_hba.conf has no line for this role, database and machine, or asks for TLS.",
+    "Look at deploy/postgres/pg_hba.conf, which takes other machines over TLS alone: sslmode=verify-full in the database URL. Else the role is not there, or may not log in.",
+  ],
   [
     "28",
     "unavailable",
@@ -86,6 +98,38 @@ const KNOWN: readonly [
   ["53", "unavailable", "The database is out of resources.", RETRY],
 ];
 
+/** Why there is no connection, by what the system, TLS or the driver said. What they said is the error's cause. */
+const UNREACHED: readonly [sign: RegExp, why: string, remedy: string][] = [
+  [/ECONNREFUSED/, "nobody listens there", "Start it, or correct host and port in the database URL."],
+  [/ENOTFOUND|EAI_AGAIN/, "its host has no address", "Correct the host in the database URL."],
+  [
+    /does not support SSL/,
+    "it offers no TLS",
+    "Give it a certificate (ssl = on, deploy/postgres/formation.conf); only on its own machine leave sslmode out of the database URL.",
+  ],
+  [
+    /CERT|SELF_SIGNED|VERIFY_LEAF|UNABLE_TO_GET|certificate/i,
+    "its certificate is not one that is trusted for this name",
+    "sslrootcert in the database URL names its authority's certificate; the host there must be a name in its own.",
+  ],
+  [
+    /client password must be/,
+    "it asks for a password, and there is none",
+    "Put the password into the password file.",
+  ],
+  [
+    /ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|timeout/i,
+    "nothing answers there",
+    "Look at the network and at the firewall between, and whether host and port in the database URL are right.",
+  ],
+];
+
+/** A host of several addresses has an error for each; the driver's own have no code. */
+function signsOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(signsOf).join(" ");
+  return `${codeOf(error)} ${(error as DatabaseError | null)?.message ?? ""}`;
+}
+
 /** Anything thrown by the driver as an error of ours. */
 export function asFormationError(error: unknown): FormationError {
   if (error instanceof FormationError) return error;
@@ -94,10 +138,10 @@ export function asFormationError(error: unknown): FormationError {
     if (state.startsWith(start)) return new FormationError(code, message, { cause: error, remedy });
   }
   if (isDisconnect(error)) {
-    return new FormationError("unavailable", "The database cannot be reached.", {
-      cause: error,
-      remedy: RETRY,
-    });
+    const signs = signsOf(error);
+    const [, why, remedy] = UNREACHED.find(([sign]) => sign.test(signs)) ?? [];
+    const message = `The database cannot be reached${why === undefined ? "" : `: ${why}`}.`;
+    return new FormationError("unavailable", message, { cause: error, remedy: remedy ?? RETRY });
   }
   return new FormationError("internal", `The database failed (SQLSTATE ${state}).`, {
     cause: error,

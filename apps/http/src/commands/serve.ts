@@ -133,13 +133,27 @@ function reloadOnHangup(server: TlsServer, tls: { cert: string; key: string }, l
 
 async function listen(server: Server, { host, port }: HttpConfiguration): Promise<number> {
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    const refused = (error: NodeJS.ErrnoException) => reject(unheard(error, host, port));
+    server.once("error", refused);
     server.listen({ host, port, exclusive: true }, () => {
-      server.off("error", reject);
+      server.off("error", refused);
       resolve();
     });
   });
   return (server.address() as AddressInfo).port;
+}
+
+function unheard(cause: NodeJS.ErrnoException, host: string, port: number): Error {
+  const why =
+    {
+      EADDRINUSE: "another program has it",
+      EACCES: "this user may not",
+      EADDRNOTAVAIL: "no such address is here",
+    }[cause.code ?? ""] ?? cause.message;
+  return new Error(
+    `It can't listen at ${host}, port ${port}: ${why} (${cause.code}).\n  Set FORMATION_HTTP_PORT or FORMATION_HTTP_HOST to where it can.`,
+    { cause },
+  );
 }
 
 /** Not into the log, which others may read: it is good once, until there is an account. */
