@@ -49,6 +49,7 @@ export interface Claims {
   makes(deployment: Id<"dep">): boolean;
   /** Takes nothing more. */
   close(): void;
+  /** Ends what runs, and whatever a claim under way still brings. */
   endAll(reason: EndReason): void;
   /** Resolves when nothing runs. */
   settled(): Promise<void>;
@@ -72,6 +73,8 @@ export function createClaims(
   let closed = false;
   let takesAny = true;
   let free = node.capacity;
+  /** Why all that runs is to end: what a claim under way brings ends at once. */
+  let ending: EndReason | null = null;
   /** Whether the store answered when it was last asked for work. */
   let answered = true;
   let rouse: () => void = () => {};
@@ -128,6 +131,7 @@ export function createClaims(
     const key = `${operation.id}.${operation.attempt}`;
     const attempt = startAttempt(room, operation, KINDS[operation.input.kind], claimedAt, orphan);
     attempts.set(key, attempt);
+    if (ending !== null) attempt.end(ending);
     room.announcer.changed(operation.owner, operation.id);
     looking.has(operation);
     const after: Promise<void> = attempt.ended
@@ -234,6 +238,7 @@ export function createClaims(
       rouse();
     },
     endAll(reason) {
+      ending = reason;
       for (const attempt of attempts.values()) attempt.end(reason);
     },
     async settled() {

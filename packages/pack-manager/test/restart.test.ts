@@ -1,6 +1,7 @@
 import { controlSubject, FormationError, type Id, type Operation, SUBJECTS } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { type Lab, openLab } from "./support/lab.ts";
+import { aborted } from "./support/scripted.ts";
 
 const ALL = { vcpus: 99, memory_mb: 99_999, disk_gb: 9999 };
 
@@ -176,6 +177,34 @@ test("what a drain can't wait for is given back", async () => {
   await worker.drain(20);
   expect((await lab.store.operation(null, operation.id)).state).toBe("queued");
 });
+
+test.each(["stop", "drain"] as const)(
+  "what is claimed while a worker means to %s is given back too",
+  async (how) => {
+    await using lab = await openLab();
+    const { operation } = await lab.ask.build();
+    const claimed = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<void>();
+    const worker = await lab.worker({
+      store: {
+        ...lab.store,
+        async claim(request) {
+          const found = await lab.store.claim(request);
+          if (found) claimed.resolve();
+          await answer.promise;
+          return found;
+        },
+      },
+    });
+    lab.builder.script = [(_request, hooks) => aborted(hooks.signal)];
+    await claimed.promise;
+    const left = how === "stop" ? worker.stop() : worker.drain(0);
+    // The limit of the drain has passed when the claim is answered.
+    setTimeout(answer.resolve, 100);
+    await left;
+    expect(await lab.store.operation(null, operation.id)).toMatchObject({ state: "queued", attempt: 1 });
+  },
+);
 
 test("a worker is idle when nothing is queued and nothing runs, and not before", async () => {
   await using lab = await openLab();
