@@ -69,6 +69,8 @@ export class NatsPull {
       const drained = this.#subscription.drain().catch(() => {});
       await Promise.race([drained, this.#options.link.settled(CLOSE_MS)]);
     }
+    // One that stays is made again at each reconnect, and hears answers that nobody takes.
+    if (!this.#options.link.closed && !this.#subscription.isClosed()) this.#subscription.unsubscribe();
     for (const delivery of this.#arrived.splice(0)) delivery.again(0);
   }
 

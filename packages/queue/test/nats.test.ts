@@ -124,6 +124,29 @@ describe("while NATS is away, the queue", () => {
     await queue.close();
   }, 30_000);
 
+  it("leaves nothing at the connection of a consumer that closes", async () => {
+    const connection = await connect();
+    const made: { isClosed(): boolean }[] = [];
+    const subscribe = connection.subscribe.bind(connection);
+    connection.subscribe = (...given) => {
+      const subscription = subscribe(...given);
+      made.push(subscription);
+      return subscription;
+    };
+    const queue = await open({ connection });
+    const subjects = ["pack.build", "pack.ship", `vm.control.${newId("node")}`];
+    made.splice(0);
+    const consumer = await queue.consume(subjects, { slots: 1 }, async () => {});
+    expect(made.length).toBeGreaterThanOrEqual(subjects.length);
+    const gone = (async () => {
+      for await (const { type } of connection.status()) if (type === "disconnect") return;
+    })();
+    await server.kill();
+    await gone;
+    await consumer.close();
+    expect(made.map((subscription) => subscription.isClosed())).not.toContain(false);
+  });
+
   it("tells consumers afterwards that they may have missed something", async () => {
     let missed = 0;
     await taking(await open(), `vm.control.${newId("node")}`, () => missed++);
