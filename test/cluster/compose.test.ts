@@ -55,6 +55,7 @@ const service = z.strictObject({
   volumes: z.array(z.string().regex(/^[^:]+:\/[^:]+(:ro)?$/)).optional(),
   healthcheck: healthcheck.optional(),
   networks: words.optional(),
+  ports: z.array(z.string().regex(/^127\.0\.0\.1:\d{1,5}:\d{1,5}$/)).optional(),
 });
 const file = z
   .object({
@@ -99,6 +100,54 @@ test("every name in it is declared, every file that it takes from here is here",
       expect(existsSync(join(context, each.build.dockerfile ?? "Containerfile"))).toBe(true);
     }
   }
+});
+
+/** Which account each image runs as: those of the official images, and deploy/container/Containerfile. */
+const ACCOUNTS: Record<string, number> = {
+  postgres: 999,
+  migrate: 64_000,
+  "server-1": 64_000,
+  "server-2": 64_000,
+};
+
+test("each secret can be read by the accounts of the services that have it, and by no other", () => {
+  const text = readFileSync(join(ROOT, "deploy/compose.yaml"), "utf8");
+  const said = new Map<string, { owner: number; group: number; mode: number }>();
+  for (const [, owner, group, names = "", mode, same] of text.matchAll(
+    /^# {3}chown (\d+):(\d+) ([^&]+) && chmod (\d+) (.+)$/gm,
+  )) {
+    expect(same).toBe(names);
+    for (const name of names.split(" ")) {
+      said.set(`./${name}`, {
+        owner: Number(owner),
+        group: Number(group),
+        mode: Number.parseInt(mode ?? "", 8),
+      });
+    }
+  }
+  const compose = file.parse(read());
+  expect([...said.keys()].sort()).toEqual(
+    Object.values(compose.secrets)
+      .map((secret) => secret.file)
+      .sort(),
+  );
+  for (const [secret, { file: path }] of Object.entries(compose.secrets)) {
+    const users = Object.entries(compose.services).filter(([, { secrets = [] }]) => secrets.includes(secret));
+    const readers = new Set(users.map(([name]) => ACCOUNTS[name]));
+    const { owner, group, mode } = said.get(path) ?? { owner: 0, group: 0, mode: 0 };
+    const allowed = [...(mode & 0o400 ? [owner] : []), ...(mode & 0o040 ? [group] : [])];
+    expect(new Set(allowed), path).toEqual(readers);
+    // As a server looks at its secrets.
+    expect(mode & 0o027, path).toBe(0);
+  }
+});
+
+test("a balancer on this machine reaches each server, and nobody else reaches one past it", () => {
+  const { services } = file.parse(read());
+  const published = Object.entries(services).flatMap(([name, { ports = [] }]) =>
+    ports.map((port) => `${name} ${port}`),
+  );
+  expect(published).toEqual(["server-1 127.0.0.1:3011:3010", "server-2 127.0.0.1:3012:3010"]);
 });
 
 test("NATS finds all that its configuration includes, and keeps what it stores", () => {
