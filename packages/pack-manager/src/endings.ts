@@ -1,6 +1,6 @@
 // How an attempt ends when it does not succeed: given back, failed or cancelled, and in whose words.
 
-import { type ErrorRecord, FormationError, type Operation } from "@formation-mcp/contract";
+import { type ErrorRecord, FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Outcome } from "@formation-mcp/operations";
 import type { WorkerSettings } from "./settings.ts";
 
@@ -21,7 +21,7 @@ export function endingOf(
   const error = FormationError.from(thrown, "The worker failed inside.");
   if (reason === "cancel") return { state: "cancelled", error: cancelled(step) };
   if (reason === "deadline") return { state: "failed", error: tooLate(step, error) };
-  if (reason === "shutdown") return { state: "queued", run_at: now, error: leaving(step) };
+  if (reason === "shutdown") return leaving(operation, step, error, now);
   const record = error.code === "cancelled" ? interrupted(error, step) : { step, ...error.toRecord() };
   if (record.code !== "unavailable" && record.code !== "internal") return { state: "failed", error: record };
   if (operation.cancel_requested_at !== null) return { state: "cancelled", error: cancelled(step) };
@@ -51,8 +51,20 @@ function tooLate(step: string, error: FormationError): ErrorRecord {
   };
 }
 
-function leaving(step: string): ErrorRecord {
-  return { code: "unavailable", message: "The worker left; the operation goes on when one is back.", step };
+/** The store gives nobody what had its last attempt, or is past its deadline: that it goes on is said only where it may. */
+function leaving(operation: Operation, step: string, error: FormationError, now: number): Ending {
+  // First, for past it the store asks for a cancel by itself.
+  if (now >= operation.deadline_at) return { state: "failed", error: tooLate(step, error) };
+  if (operation.cancel_requested_at !== null) return { state: "cancelled", error: cancelled(step) };
+  if (operation.attempt >= LIMITS.attempts) {
+    const message = `The worker left during the step "${step}".`;
+    return {
+      state: "failed",
+      error: exhausted({ code: "unavailable", message, remedy: "Try again.", step }, operation),
+    };
+  }
+  const message = "The worker left; the operation goes on when one is back.";
+  return { state: "queued", run_at: now, error: { code: "unavailable", message, step } };
 }
 
 function interrupted(error: FormationError, step: string): ErrorRecord {

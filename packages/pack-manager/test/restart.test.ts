@@ -1,4 +1,11 @@
-import { controlSubject, FormationError, type Id, type Operation, SUBJECTS } from "@formation-mcp/contract";
+import {
+  controlSubject,
+  FormationError,
+  type Id,
+  LIMITS,
+  type Operation,
+  SUBJECTS,
+} from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { type Lab, openLab } from "./support/lab.ts";
 import { aborted } from "./support/scripted.ts";
@@ -140,6 +147,31 @@ test("a stopped worker gives back what it runs, and the next one goes on with it
   });
   await lab.worker();
   expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
+});
+
+test("what a worker that leaves had in its last attempt fails, and is not said to go on", async () => {
+  await using lab = await openLab();
+  const { build, operation } = await lab.ask.build();
+  const error = { code: "unavailable" as const, message: "x" };
+  for (let attempt = 1; attempt < LIMITS.attempts; attempt++) {
+    const { id } = await claimAndDie(lab);
+    const lease = { operation_id: id, attempt, node_id: lab.node };
+    await lab.store.settle(lease, { state: "queued", run_at: 0, error });
+  }
+  lab.builder.script = [(_request, hooks) => aborted(hooks.signal)];
+  const worker = await lab.worker();
+  await lab.reaches(operation, (read) => read.progress?.step === "pull");
+  await worker.stop();
+  const ended = await lab.store.operation(null, operation.id);
+  expect(ended).toMatchObject({
+    state: "failed",
+    error: {
+      code: "unavailable",
+      message: expect.stringMatching(/left.*Tried 3 times/),
+      remedy: "Try again.",
+    },
+  });
+  expect(await lab.store.build(null, build)).toMatchObject({ state: "failed", error: ended.error });
 });
 
 test("a draining worker takes nothing more and finishes what runs", async () => {
