@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createAuthority } from "@formation-mcp/auth/authority";
-import { type Logger, systemClock } from "@formation-mcp/contract";
+import type { Logger } from "@formation-mcp/contract";
 import { createAudit, createControl, createNodes, createQuotas, startKeeper } from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway/http";
 import { createOAuth } from "@formation-mcp/gateway/oauth";
@@ -20,7 +20,7 @@ export { HTTP_VARIABLES, type HttpConfiguration, readHttpConfiguration } from ".
 export { migrate, serverNatsUser } from "./migrating.ts";
 export { exportAll, importAll, type Moved } from "./moving.ts";
 export { type ServiceManager, serviceManager } from "./service-manager.ts";
-export { SHARED_VARIABLES } from "./shared-configuration.ts";
+export { SHARED_VARIABLES } from "./variables.ts";
 export { hasStore, whereKept } from "./whereabouts.ts";
 
 export interface HttpServerOptions {
@@ -56,7 +56,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   const records = await openRecords(serverRecords(configuration, layout, logger));
   const { store, queue, artifacts } = records;
   const { documents, counters } = store;
-  const common = { clock: systemClock, random: randomBytes, logger };
+  const common = { clock: store.clock, random: randomBytes, logger };
   const authority = createAuthority({
     ...common,
     documents,
@@ -66,7 +66,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     openRegistration: configuration.openRegistration,
   });
   const audit = createAudit({ ...common, store: store.audit });
-  const quotas = createQuotas({ documents, defaults: configuration.quota, clock: systemClock });
+  const quotas = createQuotas({ documents, defaults: configuration.quota, clock: store.clock });
   const worker = configuration.startsWorker
     ? workerProcess(configuration, layout, program, configuration.environment)
     : null;
@@ -105,7 +105,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     audit,
     auditLog: store.audit,
     quotas,
-    nodes: createNodes({ store, queue, clock: systemClock }),
+    nodes: createNodes({ store, queue, clock: store.clock }),
     usage: (owner) => store.usage(owner),
     documents,
     counters,

@@ -3,14 +3,7 @@
 import { randomBytes } from "node:crypto";
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";
-import {
-  type Clock,
-  FormationError,
-  LIMITS,
-  type Logger,
-  silentLogger,
-  systemClock,
-} from "@formation-mcp/contract";
+import { type Clock, FormationError, LIMITS, type Logger, silentLogger } from "@formation-mcp/contract";
 import type { Resources } from "@formation-mcp/formfile";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
@@ -35,6 +28,7 @@ export interface ControlOptions extends ToolBounds {
   store: Store;
   queue: Queue;
   artifacts: Artifacts;
+  /** Default: the store's. */
   clock?: Clock;
   logger?: Logger;
   /** Called at every submission, so that somebody works on it; what it throws ends the call. */
@@ -77,7 +71,7 @@ export function createControl(options: ControlOptions): Control {
     store: options.store,
     queue: options.queue,
     artifacts: options.artifacts,
-    clock: options.clock ?? systemClock,
+    clock: options.clock ?? options.store.clock,
     logger: options.logger ?? silentLogger,
     random: options.random ?? randomBytes,
     ensureWorker: options.ensureWorker ?? (async () => {}),

@@ -6,6 +6,7 @@ import type {
   AuditSeal,
   Build,
   BuildState,
+  Clock,
   Counters,
   Deployment,
   Documents,
@@ -167,6 +168,8 @@ export interface AuditStore {
  * a taken name, a void lease, an illegal move), `unavailable` (the database can't be reached or stays locked).
  */
 export interface Store {
+  /** The time that its records are kept by: who compares a moment with those in them asks this clock. */
+  readonly clock: Clock;
   /** Writes a submission. With an idempotency key used before (24 h) it writes nothing and returns what that made. */
   submit(submission: Submission): Promise<{ operation: Operation; replayed: boolean }>;
   /**

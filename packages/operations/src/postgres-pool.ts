@@ -86,6 +86,11 @@ export class Transactions {
     });
   }
 
+  /** The database's time, or the test's that it was given. */
+  now(): number {
+    return this.#time.now();
+  }
+
   /** Reads from one moment. A script that asks one thing needs no transaction; which ones ask more is learnt. */
   async read<T>(script: (now: number) => Script<T>): Promise<T> {
     return await this.#again(async () => {

@@ -54,6 +54,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     await transactions.read((now) => versionOf(reader(now)));
     const revision = new Revision(transactions, schemas, pollMs);
     return storeOver({
+      clock: { now: () => transactions.now() },
       read: (script) => transactions.read((now) => script(reader(now))),
       async write(script, made) {
         const look = made && ((now: number) => made(reader(now)));

@@ -37,7 +37,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
     const at = queries(compiler());
     const moved = await prepare(connection, () => at(clock.now()));
     if (moved) logger.log(moved.from === 0 ? "debug" : "info", "The database was migrated.", { ...moved });
-    return storeOver(runner(connection, () => at(clock.now())));
+    return storeOver(runner(connection, clock, () => at(clock.now())));
   } catch (error) {
     database.close();
     throw asFormationError(error);
@@ -70,7 +70,7 @@ async function prepare(
   }, 60_000);
 }
 
-function runner(connection: Connection, query: () => Query) {
+function runner(connection: Connection, clock: Clock, query: () => Query) {
   const run = async <T>(action: () => T): Promise<T> => {
     try {
       return await retryBusy(action);
@@ -79,6 +79,7 @@ function runner(connection: Connection, query: () => Query) {
     }
   };
   return {
+    clock,
     read: <T>(script: (q: Query) => Script<T>) => run(() => connection.read(() => script(query()))),
     write: <T>(script: (q: Query) => Script<T>) =>
       run(() => connection.transaction("BEGIN IMMEDIATE", script(query()))),

@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import {
+  type Clock,
   type DocumentQuery,
   type Documents,
   FormationError,
@@ -36,6 +37,7 @@ const GAP = 16;
  * whose end was not heard, `made` says what it made, or undefined if it made nothing.
  */
 export interface Runner {
+  readonly clock: Clock;
   read<T>(script: (q: Query) => Script<T>): Promise<T>;
   write<T>(script: (q: Query) => Script<T>, made?: (q: Query) => Script<T | undefined>): Promise<T>;
   /**
@@ -65,6 +67,7 @@ export function storeOver(runner: Runner): Store {
   const alone = async <O>(statement: (q: Query) => Compilable<O>): Promise<O | undefined> =>
     (await runner.alone?.((q) => statement(q).compile()))?.[0] as O | undefined;
   const store: Store = {
+    clock: runner.clock,
     submit: (submission) =>
       write(
         (q) => submit(q, submission),

@@ -104,6 +104,13 @@ describe.each([
   });
 });
 
+it.each([-HOUR, HOUR])("who asks a store's clock hears the database's time (off by %i ms)", async (offMs) => {
+  const wall = Date.now.bind(Date);
+  vi.spyOn(Date, "now").mockImplementation(() => wall() + offMs);
+  const store = await open("asked");
+  expect(Math.abs(store.clock.now() - wall())).toBeLessThan(2000);
+});
+
 describe("a process whose clocks leap, because its machine slept or somebody set them", () => {
   const node_id = newId("node");
   const free = { vcpus: 9, memory_mb: 9999, disk_gb: 99 };

@@ -10,7 +10,6 @@ import {
   type NodeRecord,
   type Operation,
   silentLogger,
-  systemClock,
 } from "@formation-mcp/contract";
 import { lookForSilent } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
@@ -33,6 +32,7 @@ export interface WorkerOptions extends Ports {
   node: NodeIdentity;
   /** Where contexts are unpacked; whatever is in it when the worker starts is removed. */
   scratchDir: string;
+  /** Default: the store's. */
   clock?: Clock;
   /** Milliseconds that never jump, for leases. Default: since the host booted, the time it slept included. */
   monotonic?: () => number;
@@ -61,7 +61,7 @@ export interface Worker {
 export function createWorker(options: WorkerOptions): Worker {
   const { store, queue, hypervisor, builder, node, scratchDir } = options;
   const logger = options.logger ?? silentLogger;
-  const clock = options.clock ?? systemClock;
+  const clock = options.clock ?? options.store.clock;
   const settings = { ...DEFAULT_SETTINGS, ...definedOnly(options.settings ?? {}) };
   const logs = createLogWriter(options.artifacts, clock, logger, settings.batchMs);
   const locks = createKeyedLock();
