@@ -3,56 +3,31 @@
 import { realpathSync } from "node:fs";
 import { homedir, totalmem } from "node:os";
 import { basename, isAbsolute, join, resolve } from "node:path";
-import { FormationError, LIMITS } from "@formation-mcp/contract";
+import { FormationError, LIMITS, type Logger } from "@formation-mcp/contract";
 import { z } from "zod";
+import { unknownVariables, VARIABLES } from "./variables.ts";
+
+export { unknownVariables, VARIABLES } from "./variables.ts";
 
 const list = (separator: RegExp) =>
   z
     .string()
     .default("")
     .transform((text) => text.split(separator).filter((part) => part !== ""));
-const number = (fallback: number, min: number, max: number) =>
-  z.coerce.number().min(min).max(max).default(fallback);
+const number = (fallback: number, min: number, max: number) => amount(min, max, fallback).default(fallback);
+const whole = (min: number, max: number, example: number) =>
+  amount(min, max, example).int(`write a whole number, as ${example}`);
 
-/** One line each: the variable, what it sets. Shown by `--help`. */
-export const VARIABLES = {
-  FORMATION_STATE_DIR: "where everything is kept (default: $XDG_STATE_HOME/formation-mcp)",
-  FORMATION_ALLOW_DIR:
-    "directories that context_dir may name, separated by ':' (default: the working directory)",
-  FORMATION_BIND_ADDRESS: "the address that VMs' ports are forwarded to (default: 127.0.0.1)",
-  FORMATION_ACCELERATOR: "auto, kvm or tcg (default: auto)",
-  FORMATION_KERNEL:
-    "a Linux kernel image for VMs instead of the downloaded one; needs FORMATION_KERNEL_MODULES",
-  FORMATION_KERNEL_MODULES: "that kernel's modules directory (…/lib/modules/<version>)",
-  FORMATION_BUILD_NETWORK: "internet or none, for RUN lines (default: internet)",
-  FORMATION_VM_EGRESS: "internet or none, for VMs (default: internet, where it can be filtered)",
-  FORMATION_ALLOW_CIDRS: "networks that builds and VMs may reach though they are private, separated by ','",
-  FORMATION_DENY_CIDRS: "more networks that builds and VMs may not reach, separated by ','",
-  FORMATION_PLAIN_HTTP_REGISTRIES:
-    "registries (host:port) that may be read over plain HTTP, separated by ','",
-  REGISTRY_AUTH_FILE: "credentials for private registries, as containers-auth.json(5)",
-  FORMATION_OPERATION_KEPT_SECONDS: "how long an operation is kept after it ended (default: 3600)",
-  FORMATION_SWEEP_SECONDS: "how often the sweep runs (default: 300)",
-  FORMATION_UNUSED_BUILD_SECONDS: "how long an unused build is kept (default: 604800)",
-  FORMATION_CACHE_GB: "disk budget of the build and disk caches (default: 20)",
-  FORMATION_BUILD_SECONDS: "how long a build may take (default: 1800)",
-  FORMATION_BUILD_MEMORY_MB: "memory a build may take (default: 2048, or a third of what there is)",
-  FORMATION_BUILD_DISK_MB: "disk a build may add (default: 20480)",
-  FORMATION_BOOT_SECONDS: "how long a VM may take until it is live (default: 300)",
-  FORMATION_WORKER:
-    "auto: start the background worker of this machine when needed; none: others work (default: auto, with a database or NATS that is shared: none)",
-  FORMATION_IDLE_SECONDS: "how long the background worker stays when idle (default: 300)",
-  FORMATION_VCPUS: "vCPUs this node offers (default: 8 per core)",
-  FORMATION_MEMORY_MB: "memory this node offers (default: 80 % of what it has)",
-  FORMATION_DISK_GB: "disk this node offers (default: what is free)",
-  FORMATION_LEASE_SECONDS:
-    "how long what a worker runs is its own without being renewed; a node is taken for dead after three of them; the same for all workers (default: 30)",
-  FORMATION_POLL_SECONDS:
-    "how often a worker asks for work though nothing woke it, in case a wake-up was lost (default: 5)",
-  FORMATION_DRIVERS: "real or fake: fake runs workloads as plain child processes, for tests (default: real)",
-  FORMATION_FAKE_STEP_SECONDS: "how long each thing that the fake drivers do takes at least (default: 0)",
-  FORMATION_LOG_LEVEL: "debug, info, warn or error (default: info)",
-} as const;
+/** A number, or what to write instead. */
+export function amount(min: number, max: number, example: number) {
+  const wrong = `write a number from ${min} to ${max}, as ${example}`;
+  return z.coerce.number(wrong).min(min, wrong).max(max, wrong);
+}
+
+/** Networks, from a list of words. */
+export const networks = z.array(
+  z.union([z.cidrv4(), z.cidrv6()], "write networks as 10.0.0.0/8 or fd00::/8, separated by ','"),
+);
 
 /** What `shared-configuration.ts` reads. */
 const SHARED = /^FORMATION_(DATABASE|NATS)_|^FORMATION_MASTER_KEY_FILE$/;
@@ -67,14 +42,16 @@ const schema = z
     FORMATION_STATE_DIR: z.string().optional(),
     XDG_STATE_HOME: z.string().optional(),
     FORMATION_ALLOW_DIR: list(/:/),
-    FORMATION_BIND_ADDRESS: z.union([z.ipv4(), z.ipv6()]).default("127.0.0.1"),
+    FORMATION_BIND_ADDRESS: z
+      .union([z.ipv4(), z.ipv6()], "write an IP address, as 10.0.1.21")
+      .default("127.0.0.1"),
     FORMATION_ACCELERATOR: z.enum(["auto", "kvm", "tcg"]).default("auto"),
     FORMATION_KERNEL: z.string().optional(),
     FORMATION_KERNEL_MODULES: z.string().optional(),
     FORMATION_BUILD_NETWORK: z.enum(["internet", "none"]).default("internet"),
     FORMATION_VM_EGRESS: z.enum(["internet", "none"]).default("internet"),
-    FORMATION_ALLOW_CIDRS: list(/[\s,]+/).pipe(z.array(z.union([z.cidrv4(), z.cidrv6()]))),
-    FORMATION_DENY_CIDRS: list(/[\s,]+/).pipe(z.array(z.union([z.cidrv4(), z.cidrv6()]))),
+    FORMATION_ALLOW_CIDRS: list(/[\s,]+/).pipe(networks),
+    FORMATION_DENY_CIDRS: list(/[\s,]+/).pipe(networks),
     FORMATION_PLAIN_HTTP_REGISTRIES: list(/[\s,]+/),
     REGISTRY_AUTH_FILE: z.string().optional(),
     FORMATION_OPERATION_KEPT_SECONDS: number(LIMITS.operationKeptMs / 1000, 1, 31_536_000),
@@ -87,9 +64,9 @@ const schema = z
     FORMATION_BOOT_SECONDS: number(LIMITS.bootMs / 1000, 1, 86_400),
     FORMATION_WORKER: z.enum(["auto", "none"]).optional(),
     FORMATION_IDLE_SECONDS: number(300, 0.1, 31_536_000),
-    FORMATION_VCPUS: z.coerce.number().int().min(1).max(65_536).optional(),
-    FORMATION_MEMORY_MB: z.coerce.number().int().min(64).optional(),
-    FORMATION_DISK_GB: z.coerce.number().int().min(1).optional(),
+    FORMATION_VCPUS: whole(1, 65_536, 16).optional(),
+    FORMATION_MEMORY_MB: whole(64, 2 ** 40, 8192).optional(),
+    FORMATION_DISK_GB: whole(1, 2 ** 40, 100).optional(),
     FORMATION_LEASE_SECONDS: number(LIMITS.leaseMs / 1000, 1, 600),
     FORMATION_POLL_SECONDS: number(LIMITS.pollEveryMs / 1000, 0.1, 600),
     FORMATION_DRIVERS: z.enum(["real", "fake"]).default("real"),
@@ -142,7 +119,8 @@ export function readConfiguration(
   environment: Record<string, string | undefined> = process.env,
 ): Configuration {
   const parsed = schema.safeParse(withoutEmpty(environment));
-  if (!parsed.success) throw wrongSettings(problemsOf(parsed.error));
+  const problems = settingsProblems(environment);
+  if (!parsed.success || problems.length > 0) throw wrongSettings(problems);
   const env = parsed.data;
   const stateHome = env.XDG_STATE_HOME && isAbsolute(env.XDG_STATE_HOME) ? env.XDG_STATE_HOME : undefined;
   return {
@@ -203,17 +181,31 @@ export function readConfiguration(
 /** What is wrong with the settings that every program reads, one line each. */
 export function settingsProblems(environment: Record<string, string | undefined>): string[] {
   const parsed = schema.safeParse(withoutEmpty(environment));
-  return parsed.success ? [] : problemsOf(parsed.error);
+  const { misspelt } = unknownVariables(environment);
+  return parsed.success ? misspelt : [...misspelt, ...problemsOf(parsed.error)];
 }
 
+/** One line each, once for all words of a list. */
 export function problemsOf(error: z.ZodError): string[] {
-  return error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+  return [...new Set(error.issues.map((issue) => `${String(issue.path[0])}: ${issue.message}`))];
 }
 
 export function wrongSettings(problems: readonly string[]): FormationError {
   return new FormationError("invalid", `The settings are wrong:\n  ${problems.join("\n  ")}`, {
     remedy: "Set these right; `--help` lists all settings.",
   });
+}
+
+/** Says which variables begin as ours do and change nothing: they may be anybody's, or a setting under a wrong name. */
+export function tellStrangers(
+  logger: Logger,
+  environment: Record<string, string | undefined> = process.env,
+): void {
+  const { strange } = unknownVariables(environment);
+  if (strange.length > 0)
+    logger.log("warn", "These variables are no settings of ours, and change nothing.", {
+      variables: strange,
+    });
 }
 
 /** A variable that is empty is one that is not set. */

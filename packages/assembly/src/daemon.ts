@@ -5,11 +5,12 @@ import { checkLabels, FormationError } from "@formation-mcp/contract";
 import { isAlive, sendSignal, waitFor } from "@formation-mcp/os";
 import { z } from "zod";
 import {
+  amount,
   type Configuration,
   problemsOf,
   readConfiguration,
   settingsProblems,
-  VARIABLES,
+  tellStrangers,
   withoutEmpty,
   wrongSettings,
 } from "./configuration.ts";
@@ -21,25 +22,13 @@ import { nodeId, nodeName } from "./node.ts";
 import { openWorkerRecords } from "./records.ts";
 import { serviceManager } from "./service-manager.ts";
 import { readSettingsFile } from "./settings-file.ts";
-import {
-  readSharedConfiguration,
-  SHARED_VARIABLES,
-  type SharedConfiguration,
-} from "./shared-configuration.ts";
+import { readSharedConfiguration, type SharedConfiguration } from "./shared-configuration.ts";
+import { SHARED_VARIABLES, VARIABLES, WORKER_VARIABLES } from "./variables.ts";
 import { requireNode } from "./whereabouts.ts";
 import { runWorker } from "./worker.ts";
 import { findWorker } from "./worker-process.ts";
 
-export { SHARED_VARIABLES } from "./shared-configuration.ts";
-
-/** One line each: the variable, what it sets. Shown by `--help`. */
-export const WORKER_VARIABLES = {
-  FORMATION_NODE_NAME: "what this node is called (default: the host's name)",
-  FORMATION_NODE_LABELS: "what placement may ask for, k=v, separated by ',' (default: none)",
-  FORMATION_HEALTH_ADDRESS:
-    "host:port where /health/live, /health/ready and /metrics are served (default: nowhere)",
-  FORMATION_DRAIN_SECONDS: "how long what runs may go on when the worker is told to leave (default: 60)",
-} as const;
+export { SHARED_VARIABLES, WORKER_VARIABLES } from "./variables.ts";
 
 const labels = z
   .string()
@@ -69,7 +58,7 @@ const schema = z.object({
     .string()
     .refine((text) => addressOf(text) !== null, "write host:port, as 127.0.0.1:9464")
     .optional(),
-  FORMATION_DRAIN_SECONDS: z.coerce.number().min(0).max(86_400).default(60),
+  FORMATION_DRAIN_SECONDS: amount(0, 86_400, 60).default(60),
 });
 
 export interface WorkerConfiguration extends Configuration {
@@ -127,6 +116,7 @@ function addressOf(text: string): { host: string; port: number } | null {
  */
 export async function workerDaemon(configuration: WorkerConfiguration, version: string): Promise<number> {
   const logger = jsonLogger(configuration.logLevel);
+  tellStrangers(logger);
   const manager = serviceManager(logger);
   const [leave, hurry] = [new AbortController(), new AbortController()];
   const told = (signal: NodeJS.Signals) => {

@@ -8,58 +8,20 @@ import { DEFAULT_RATES, type Rates } from "@formation-mcp/gateway/http";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { z } from "zod";
 import {
+  amount,
   type Configuration,
+  networks,
   problemsOf,
   readConfiguration,
   settingsProblems,
-  VARIABLES,
   withoutEmpty,
   wrongSettings,
 } from "./configuration.ts";
 import { readSettingsFile } from "./settings-file.ts";
-import {
-  readSharedConfiguration,
-  SHARED_VARIABLES,
-  type SharedConfiguration,
-  startsWorker,
-} from "./shared-configuration.ts";
+import { readSharedConfiguration, type SharedConfiguration, startsWorker } from "./shared-configuration.ts";
+import { HTTP_VARIABLES, SHARED_VARIABLES, VARIABLES } from "./variables.ts";
 
-/** One line each: the variable, what it sets. Shown by `--help`. */
-export const HTTP_VARIABLES = {
-  FORMATION_HTTP_HOST: "the address to listen on (default: 127.0.0.1)",
-  FORMATION_HTTP_PORT: "the port to listen on; 0 is any (default: 3010)",
-  FORMATION_PUBLIC_URL:
-    "the server's origin as clients know it, https://vm.example.org (default: where it listens)",
-  FORMATION_TLS_CERT: "certificate chain in PEM; with FORMATION_TLS_KEY the server speaks TLS itself",
-  FORMATION_TLS_KEY: "the certificate's key in PEM",
-  FORMATION_TRUSTED_PROXIES:
-    "networks of proxies whose X-Forwarded-* count, separated by ',' (default: none)",
-  FORMATION_METRICS_FROM:
-    "networks that may read /metrics directly without an admin's token, separated by ',' (default: none)",
-  FORMATION_PLAIN_HTTP: "yes: serve plain HTTP beyond this machine without a proxy (default: no)",
-  FORMATION_ALLOWED_HOSTS: "more names that clients may use for this server, separated by ','",
-  FORMATION_CORS_ORIGINS: "origins of web pages that may use this server, separated by ',' (default: none)",
-  FORMATION_OPEN_REGISTRATION: "yes: whoever has a key may open an account (default: no)",
-  FORMATION_CLIENT_HOSTS:
-    "host:port of machines with private addresses where OAuth clients' metadata may be read, separated by ','",
-  FORMATION_CLIENT_CA: "certificates in PEM of the authority that signed theirs",
-  FORMATION_READ_ONLY: "yes: only tools that change nothing, for everybody (default: no)",
-  FORMATION_ALLOW_TOOLS: "only these tools, for everybody, separated by ','",
-  FORMATION_DENY_TOOLS: "not these tools, for anybody, separated by ','",
-  FORMATION_QUOTA_VCPUS: "vCPUs that one account may have (default: 8; none is no limit)",
-  FORMATION_QUOTA_MEMORY_MB: "memory that one account's VMs may have (default: 16384)",
-  FORMATION_QUOTA_DISK_GB: "disk that one account's VMs may have (default: 100)",
-  FORMATION_QUOTA_INSTANCES: "VMs that one account may have (default: 10)",
-  FORMATION_QUOTA_BUILDS: "builds of one account at the same time (default: 3)",
-  FORMATION_QUOTA_OPERATIONS_PER_MINUTE: "operations that one account may begin a minute (default: 60)",
-  FORMATION_RATE_ADDRESS: "requests of one address a minute; 0 is no limit (default: 3000)",
-  FORMATION_RATE_OWNER: "requests of one account a minute (default: 1800)",
-  FORMATION_RATE_SIGN_IN: "sign-ins, registrations and token requests of one address a minute (default: 60)",
-  FORMATION_RATE_FAILURE: "refused tokens of one address a minute (default: 60)",
-  FORMATION_HTTP_CONNECTIONS: "connections at the same time (default: 1024)",
-  FORMATION_HTTP_PATIENCE_SECONDS:
-    "how long a client may take to send a request's head, or the next 16 KiB of an upload; twice as long for another body, or between two requests (default: 15)",
-} as const;
+export { HTTP_VARIABLES } from "./variables.ts";
 
 const yes = z
   .enum(["yes", "true", "1", "on", "no", "false", "0", "off"])
@@ -69,11 +31,14 @@ const words = z
   .string()
   .default("")
   .transform((text) => text.split(/[\s,]+/).filter((part) => part !== ""));
-const quota = (fallback: number) =>
-  z
-    .union([z.literal("none").transform(() => null), z.coerce.number().int().min(0).max(1e9)])
-    .default(fallback);
-const rate = (fallback: number) => z.coerce.number().int().min(0).max(1e9).default(fallback);
+const quota = (fallback: number) => {
+  const wrong = `write a whole number, as ${fallback}, or none`;
+  const limit = z.coerce.number(wrong).int(wrong).min(0, wrong).max(1e9, wrong);
+  return z.union([z.literal("none").transform(() => null), limit], wrong).default(fallback);
+};
+const whole = (min: number, max: number, fallback: number) =>
+  amount(min, max, fallback).int(`write a whole number, as ${fallback}`).default(fallback);
+const rate = (fallback: number) => whole(0, 1e9, fallback);
 const host = z
   .string()
   .default("127.0.0.1")
@@ -87,15 +52,15 @@ const ORIGIN = "write an origin as https://vm.example.org: lower case, no path, 
 
 const schema = z.object({
   FORMATION_HTTP_HOST: host,
-  FORMATION_HTTP_PORT: z.coerce.number().int().min(0).max(65_535).default(3010),
+  FORMATION_HTTP_PORT: whole(0, 65_535, 3010),
   FORMATION_PUBLIC_URL: z
     .string()
     .refine((text) => origin(text) !== null, ORIGIN)
     .optional(),
   FORMATION_TLS_CERT: z.string().optional(),
   FORMATION_TLS_KEY: z.string().optional(),
-  FORMATION_TRUSTED_PROXIES: words.pipe(z.array(z.union([z.cidrv4(), z.cidrv6()]))),
-  FORMATION_METRICS_FROM: words.pipe(z.array(z.union([z.cidrv4(), z.cidrv6()]))),
+  FORMATION_TRUSTED_PROXIES: words.pipe(networks),
+  FORMATION_METRICS_FROM: words.pipe(networks),
   FORMATION_PLAIN_HTTP: yes,
   FORMATION_ALLOWED_HOSTS: words.pipe(
     z.array(
@@ -123,8 +88,8 @@ const schema = z.object({
   FORMATION_RATE_OWNER: rate(DEFAULT_RATES.owner),
   FORMATION_RATE_SIGN_IN: rate(DEFAULT_RATES.signIn),
   FORMATION_RATE_FAILURE: rate(DEFAULT_RATES.failure),
-  FORMATION_HTTP_CONNECTIONS: z.coerce.number().int().min(1).max(1_000_000).default(1024),
-  FORMATION_HTTP_PATIENCE_SECONDS: z.coerce.number().min(0.1).max(3600).default(15),
+  FORMATION_HTTP_CONNECTIONS: whole(1, 1_000_000, 1024),
+  FORMATION_HTTP_PATIENCE_SECONDS: amount(0.1, 3600, 15).default(15),
 });
 
 export interface HttpConfiguration extends Configuration {

@@ -3,14 +3,7 @@
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 
-/** One line each: the variable, what it sets. Shown by `--help`. */
-export const REMOTE_VARIABLES = {
-  FORMATION_URL: "a server to use instead of this machine, https://vm.example.org",
-  FORMATION_KEY_FILE: "the key that signs in there (default: $XDG_CONFIG_HOME/formation-mcp/key.json)",
-  FORMATION_KEY_PASSPHRASE: "opens the key file if it is sealed (default: asked for on the terminal)",
-  FORMATION_TOKEN: "an API token of the server, instead of a key",
-  FORMATION_ALLOW_HTTP: "yes: send tokens over plain HTTP beyond this machine too (default: no)",
-} as const;
+export { REMOTE_VARIABLES } from "./variables.ts";
 
 export interface RemoteConfiguration {
   /** As it was given; null if nobody named a server. */

@@ -3,35 +3,22 @@
 
 import { readFileSync, statSync } from "node:fs";
 import { z } from "zod";
-import { type Configuration, withoutEmpty, wrongSettings } from "./configuration.ts";
+import { amount, type Configuration, problemsOf, withoutEmpty, wrongSettings } from "./configuration.ts";
 
-/** One line each: the variable, what it sets. Shown by `--help`. */
-export const SHARED_VARIABLES = {
-  FORMATION_DATABASE_URL:
-    "postgres://user@host:5432/database for the records (default: SQLite in the state directory)",
-  FORMATION_DATABASE_PASSWORD_FILE: "the database user's password, if it does not stand in the URL",
-  FORMATION_DATABASE_POOL: "connections to the database at the same time (default: 10)",
-  FORMATION_NATS_URL:
-    "nats://host:4222 or tls://…, more separated by ',', for wake-ups, events, contexts, images and logs (default: the state directory)",
-  FORMATION_NATS_CREDS: "a creds file for NATS, as nsc writes it",
-  FORMATION_NATS_NKEY: "a seed file for NATS, as nk writes it",
-  FORMATION_NATS_CA: "certificates in PEM of the authority that signed the NATS servers'",
-  FORMATION_NATS_CERT: "our certificate for NATS in PEM; with FORMATION_NATS_KEY",
-  FORMATION_NATS_KEY: "its key in PEM",
-  FORMATION_NATS_REPLICAS: "copies of everything that NATS stores, 1, 3 or 5 (default: 1)",
-  FORMATION_MASTER_KEY_FILE:
-    "32 random bytes that all servers of one database share (default: one made in the state directory)",
-} as const;
+export { SHARED_VARIABLES } from "./variables.ts";
 
+/** What the driver takes; another word would be taken for none of them, and mean what nobody said. */
+const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"];
 const NATS_ADDRESS = /^(?:(?:nats|tls):\/\/)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?$/;
 
 const schema = z.object({
   FORMATION_DATABASE_URL: z
     .string()
     .refine(isDatabaseUrl, "write postgres://user@host:5432/database")
+    .refine(hasKnownMode, `write sslmode as one of ${SSL_MODES.join(", ")}`)
     .optional(),
   FORMATION_DATABASE_PASSWORD_FILE: z.string().optional(),
-  FORMATION_DATABASE_POOL: z.coerce.number().int().min(1).max(1000).default(10),
+  FORMATION_DATABASE_POOL: amount(1, 1000, 10).int("write a whole number, as 10").default(10),
   FORMATION_NATS_URL: z
     .string()
     .default("")
@@ -43,8 +30,8 @@ const schema = z.object({
   FORMATION_NATS_CERT: z.string().optional(),
   FORMATION_NATS_KEY: z.string().optional(),
   FORMATION_NATS_REPLICAS: z.coerce
-    .number()
-    .pipe(z.union([z.literal(1), z.literal(3), z.literal(5)]))
+    .number("write 1, 3 or 5")
+    .pipe(z.union([z.literal(1), z.literal(3), z.literal(5)], "write 1, 3 or 5"))
     .default(1),
   FORMATION_MASTER_KEY_FILE: z.string().optional(),
 });
@@ -70,8 +57,7 @@ export function readSharedConfiguration(environment: Record<string, string | und
 } {
   const parsed = schema.safeParse(withoutEmpty(environment));
   if (!parsed.success) {
-    const problems = parsed.error.issues.map((issue) => `${String(issue.path[0])}: ${issue.message}`);
-    return { problems, shared: null };
+    return { problems: problemsOf(parsed.error), shared: null };
   }
   const env = parsed.data;
   const { FORMATION_NATS_CREDS: creds, FORMATION_NATS_NKEY: nkey } = env;
@@ -137,6 +123,11 @@ function isDatabaseUrl(text: string): boolean {
   return url !== null && ["postgres:", "postgresql:"].includes(url.protocol) && url.pathname.length > 1;
 }
 
+function hasKnownMode(text: string): boolean {
+  const mode = URL.parse(text)?.searchParams.get("sslmode");
+  return mode == null || SSL_MODES.includes(mode);
+}
+
 /** What each setting alone allows, and all together do not; and files that are not what they should be. */
 function contradictions(env: z.output<typeof schema>): string[] {
   const problems: string[] = [];
@@ -146,6 +137,12 @@ function contradictions(env: z.output<typeof schema>): string[] {
       problems.push("FORMATION_DATABASE_PASSWORD_FILE: set FORMATION_DATABASE_URL too");
     else if (URL.parse(env.FORMATION_DATABASE_URL)?.password)
       problems.push("FORMATION_DATABASE_PASSWORD_FILE: the URL has a password already");
+  }
+  const named = env.FORMATION_DATABASE_URL === undefined ? null : URL.parse(env.FORMATION_DATABASE_URL);
+  for (const name of ["sslrootcert", "sslcert", "sslkey"]) {
+    const path = named?.searchParams.get(name);
+    const problem = path ? fileProblem(path, name === "sslkey") : null;
+    if (problem) problems.push(`FORMATION_DATABASE_URL: ${name}=${path}: ${problem}`);
   }
   for (const name of ["CREDS", "NKEY", "CA", "CERT", "KEY"] as const) {
     if (env[`FORMATION_NATS_${name}`] !== undefined && !nats)

@@ -1,10 +1,11 @@
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openSystem, readConfiguration } from "@formation-mcp/assembly";
-import { VARIABLES } from "@formation-mcp/assembly/configuration";
+import { openSystem, readConfiguration, tellStrangers } from "@formation-mcp/assembly";
+import { unknownVariables, VARIABLES } from "@formation-mcp/assembly/configuration";
 import { readWorkerConfiguration, SHARED_VARIABLES, WORKER_VARIABLES } from "@formation-mcp/assembly/daemon";
 import { HTTP_VARIABLES, readHttpConfiguration } from "@formation-mcp/assembly/http";
+import { REMOTE_VARIABLES } from "@formation-mcp/assembly/remote";
 import { identify } from "@formation-mcp/os";
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
@@ -73,6 +74,82 @@ test("all that is wrong is told at once, and nothing of a secret", () => {
     "FORMATION_NATS_URL",
   ]);
   expect(told.join()).not.toContain("hunter2");
+});
+
+const TABLES = [VARIABLES, SHARED_VARIABLES, HTTP_VARIABLES, WORKER_VARIABLES, REMOTE_VARIABLES];
+const EVERY = TABLES.flatMap((table) => Object.keys(table));
+
+test("whatever is written wrongly, the line says what to write instead", () => {
+  const told = EVERY.flatMap((name) =>
+    ["nonsense !", "-1", "1.5", "NaN"].flatMap((text) => [
+      ...ofServer({ [name]: text }),
+      ...ofWorker({ [name]: text }),
+    ]),
+  );
+  expect(told.length).toBeGreaterThan(100);
+  for (const line of told) {
+    expect(line).toMatch(
+      /^[A-Z_]+: .*(\bwrite|\bset |expected one of|can't be (read|used)|ENOENT|go together|labels?\b)/,
+    );
+    expect(line).not.toMatch(/Invalid input|received/);
+  }
+  expect(ofServer({ FORMATION_TRUSTED_PROXIES: "a,b" })).toEqual([
+    expect.stringMatching(/^FORMATION_TRUSTED_PROXIES: write networks as 10\.0\.0\.0\/8/),
+  ]);
+  expect(ofServer({ FORMATION_NATS_REPLICAS: "two" })).toEqual(["FORMATION_NATS_REPLICAS: write 1, 3 or 5"]);
+  expect(ofWorker({ FORMATION_BIND_ADDRESS: "rack" })).toEqual([
+    "FORMATION_BIND_ADDRESS: write an IP address, as 10.0.1.21",
+  ]);
+});
+
+test("a database's URL is looked at whole: the word for TLS, and the files that it names", () => {
+  const url = (query: string) => ({ FORMATION_DATABASE_URL: `postgres://a:hunter2@c/d?${query}` });
+  const told = [
+    ...ofWorker(url("sslmode=verify-ful")),
+    ...ofWorker(url(`sslmode=verify-full&sslrootcert=${join(dir, "nowhere.pem")}`)),
+  ];
+  expect(told).toEqual([
+    expect.stringMatching(/^FORMATION_DATABASE_URL: .*verify-full/),
+    expect.stringMatching(/^FORMATION_DATABASE_URL: sslrootcert=.*nowhere\.pem: .*ENOENT/),
+  ]);
+  expect(told.join()).not.toContain("hunter2");
+  expect(ofWorker(url("sslmode=verify-full"))).toEqual([]);
+});
+
+test("a misspelt setting is refused by every program, and the right one named; a stranger's variable is not", () => {
+  const one = (env: Record<string, string>) => problems(() => readConfiguration({}, { HOME: dir, ...env }));
+  for (const read of [ofServer, ofWorker, one]) {
+    expect(read({ FORMATION_DATABASE_ULR: "postgres://a@b/c" })).toEqual([
+      "FORMATION_DATABASE_ULR: there is no such setting; write FORMATION_DATABASE_URL",
+    ]);
+    expect(read({ FORMATION_VCPU: "4", FORMATION_LOG_LEVEL: "loud" })).toHaveLength(2);
+    // As Kubernetes has them for a service that is called formation, and as our own processes and tests do.
+    const others = [
+      "SERVICE_HOST",
+      "PORT_3010_TCP_ADDR",
+      "STATE",
+      "FAKE_BUILD",
+      "TEST_SOURCE",
+      "OS_TEST_SECRET",
+    ];
+    const passwords = ["SERVER_PASSWORD", "WORKER_PASSWORD"];
+    expect(
+      read(Object.fromEntries([...others, ...passwords].map((name) => [`FORMATION_${name}`, "x"]))),
+    ).toEqual([]);
+  }
+  expect(unknownVariables(Object.fromEntries(EVERY.map((name) => [name, "x"])))).toEqual({
+    misspelt: [],
+    strange: [],
+  });
+});
+
+test("a stranger's variable that begins as ours do is told, for it may be a setting under a wrong name", () => {
+  const said: unknown[] = [];
+  const logger = { log: (level: string, _: string, fields?: object) => said.push({ level, ...fields }) };
+  tellStrangers(logger, { FORMATION_DB_URL: "postgres://secret", FORMATION_URL: "x", FORMATION_STATE: "x" });
+  expect(said).toEqual([{ level: "warn", variables: ["FORMATION_DB_URL"] }]);
+  tellStrangers(logger, { HOME: dir });
+  expect(said).toHaveLength(1);
 });
 
 test("settings that contradict each other are told", () => {

@@ -10,7 +10,7 @@ import {
 } from "node:http";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { jsonLogger } from "@formation-mcp/assembly";
+import { jsonLogger, tellStrangers } from "@formation-mcp/assembly";
 import {
   type HttpConfiguration,
   type HttpServer,
@@ -42,6 +42,7 @@ const SHARE = 0.5;
 export async function serve(args: string[]): Promise<number> {
   const configuration = settingsFrom(args);
   const logger = jsonLogger(configuration.logLevel, gatheredLines());
+  tellStrangers(logger);
   let listener: RequestListener = (_, response) => {
     response
       .writeHead(503, { "retry-after": "1", "content-type": "application/json" })
