@@ -40,9 +40,11 @@ export async function turnAway(
   method: string,
   path: string,
 ): Promise<Response | null> {
-  const { address, refused, readableBy } = visit.arrival;
+  const { address, byAddress, refused, readableBy } = visit.arrival;
   // What says who this server is anybody may read from anywhere.
   if (refused === "origin" && (method === "GET" || method === "HEAD") && PUBLIC.test(path)) return null;
+  // Who may read the metrics finds the server by its address.
+  if (refused === "host" && byAddress && method === "GET" && path === "/metrics") return null;
   if (refused !== null) {
     const from = { action: refusedAction(method), address, traceId: visit.traceId };
     await recordRefusal(deps, { ...from, outcome: "forbidden" });

@@ -1,6 +1,7 @@
 // The first look at a request: for which host, from which origin, from where. It keeps DNS rebinding and other people's web
 // pages out (MCP, "Security Warning" of the Streamable HTTP transport), and says what browsers may do with an answer.
 
+import { isIP } from "node:net";
 import { type Proxies, plainAddress, trustProxies } from "./address.ts";
 import type { GatewayDeps } from "./deps.ts";
 import type { GatewaySettings } from "./settings.ts";
@@ -11,6 +12,8 @@ export interface Arrival {
   address: string;
   /** Whether the request came straight from where metrics may be read. */
   scrapes: boolean;
+  /** Whether such a request calls the server by an address, as Prometheus does: to rebind DNS, a page needs a name. */
+  byAddress: boolean;
   /** The Origin header, if it is one that may read answers. */
   readableBy: string | null;
   /** Why it is turned away, or null. */
@@ -48,9 +51,11 @@ export function createFront(deps: Pick<GatewayDeps, "publicUrl">, settings: Gate
       const origin = headers.get("origin");
       const readable = origin !== null && readers.has(origin);
       const name = hostnameOf(host);
+      const scrapes = !byProxy && scrapers.trusted(plain) && !FORWARDED.some((each) => headers.has(each));
       return {
         address: proxies.clientOf(plain, headers.get("x-forwarded-for")),
-        scrapes: !byProxy && scrapers.trusted(plain) && !FORWARDED.some((each) => headers.has(each)),
+        scrapes,
+        byAddress: scrapes && origin === null && isIP((name ?? "").replace(/^\[|\]$/g, "")) !== 0,
         readableBy: readable ? origin : null,
         refused:
           name === null || !hosts.has(name)

@@ -77,6 +77,23 @@ test("metrics are for admins, and for networks that the operator names; loopback
   expect((await door.ask("/metrics", { ...far, ...bearing(admin.token) })).status).toBe(200);
 });
 
+test("who may scrape calls the server by its address too, for its metrics and nothing else; no name and no page does", async () => {
+  await using door = await openDoor({ settings: { metricsFrom: ["192.0.2.0/24", "2001:db8::/32"] } });
+  const near = { from: "192.0.2.5" };
+  const by = (host: string, more: Record<string, string> = {}) => ({ ...near, headers: { host, ...more } });
+  for (const host of ["10.0.0.11:3010", "10.0.0.11", "[2001:db8::1]:3010"]) {
+    expect((await door.ask("/metrics", by(host))).status, host).toBe(200);
+    expect((await door.ask("/metrics", { ...by(host), from: "203.0.113.7" })).status, host).toBe(403);
+    expect((await door.ask("/metrics", { ...by(host), method: "POST" })).status, host).toBe(403);
+    for (const path of ["/", "/api/nodes", "/mcp", "/%6detrics/../api"])
+      expect((await door.ask(path, by(host))).status, path).toBe(403);
+    for (const more of [{ origin: `http://${host}` }, { "x-forwarded-for": "192.0.2.6" }])
+      expect((await door.ask("/metrics", by(host, more))).status, JSON.stringify(more)).toBe(403);
+  }
+  for (const host of ["evil.example", "10.0.0.11.evil.example", "1.2.3", "localhost"])
+    expect((await door.ask("/metrics", by(host))).status, host).toBe(403);
+});
+
 test("metrics count requests by pattern and tools by outcome; no caller makes a series", async () => {
   const settings = { metricsFrom: ["127.0.0.0/8"] };
   await using door = await openDoor({ publicUrl: "http://127.0.0.1:3010", settings });
