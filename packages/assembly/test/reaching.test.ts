@@ -2,8 +2,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { explained, jsonLogger } from "@formation-mcp/assembly";
-import { auditVerdict, migrate, readHttpConfiguration } from "@formation-mcp/assembly/http";
+import {
+  auditVerdict,
+  migrate,
+  newBootstrapToken,
+  readHttpConfiguration,
+} from "@formation-mcp/assembly/http";
 import { FormationError, silentLogger } from "@formation-mcp/contract";
+import { startNats } from "@formation-mcp/os/testing";
 import { afterAll, expect, test } from "vitest";
 
 const dir = mkdtempSync(join(tmpdir(), "formation-reaching-"));
@@ -28,6 +34,25 @@ test("a database that does not answer is named, with what the system said, and w
     );
     expect(text).not.toContain("hunter2");
     expect(code).toBe(1);
+  }
+});
+
+test("one NATS that is to keep three copies is told to be too few: no waiting helps", async () => {
+  const nats = await startNats();
+  try {
+    const settings = { FORMATION_NATS_URL: nats.url, FORMATION_NATS_REPLICAS: "3" };
+    const configuration = readHttpConfiguration({ stateDir: join(dir, "copies") }, settings);
+    const { text } = explained(
+      "p",
+      await newBootstrapToken(configuration, "http://127.0.0.1:3010", silentLogger).catch(
+        (error: unknown) => error,
+      ),
+    );
+    expect(text).toContain(nats.url);
+    expect(text).toMatch(/FORMATION_NATS_REPLICAS=3 needs 3 servers/);
+    expect(text).not.toMatch(/by itself/);
+  } finally {
+    await nats.stop();
   }
 });
 

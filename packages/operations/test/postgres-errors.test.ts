@@ -79,3 +79,12 @@ it.each([
   const port = await answering(packet("E", Buffer.from(`SFATAL\0VFATAL\0C${state}\0M${said}\0\0`)));
   await tells(refusal(`127.0.0.1:${port}/f`), message, remedy, /no pg_hba\.conf entry/);
 });
+
+it.each([
+  ["42704", "invalid", /roles\.sql.*migrate --worker-role/],
+  ["42501", "forbidden", /formation-mcp-http migrate --worker-role/],
+])("what lacks with %s is named as an operator knows it", async (state, code, remedy) => {
+  const port = await answering(packet("E", Buffer.from(`SERROR\0VERROR\0C${state}\0Mno\0\0`)));
+  const error = await refusal(`127.0.0.1:${port}/f`);
+  expect(error).toMatchObject({ code, details: { remedy: expect.stringMatching(remedy) } });
+});
