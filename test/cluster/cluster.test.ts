@@ -70,6 +70,40 @@ describe("A cluster", () => {
     }
   });
 
+  test("empties a node: what it runs is moved to another, or stopped", async () => {
+    const [from, to] = cluster.nodes.map(({ name }) => name);
+    const node = (path: string, body?: Data) =>
+      restData(cluster.url, body ? "POST" : "GET", `/api/nodes/${path}`, {
+        token: admin.token,
+        ...(body ? { body } : {}),
+      });
+    const drained = (name = "") =>
+      waitFor(async () => (await node(name))["state"] === "drained", {
+        timeoutMs: 60_000,
+        everyMs: 200,
+        what: `${name} to be drained`,
+      });
+    const build = await ended(await call("pack_build", { formfile: formfile("moved") }));
+    const build_id = String(build["build_id"] ?? (build["record"] as Data)["id"]);
+    await ended(await call("pack_ship", { build_id, instance_name: "moved", target_node: from }));
+    const status = () => call("vm_status", { instance: "moved" });
+    expect(await status()).toMatchObject({ state: "running", node: from });
+    await node(`${from}/drain`, { instances: "move" });
+    await drained(from);
+    await waitFor(async () => (await status())["state"] === "running", {
+      timeoutMs: 60_000,
+      everyMs: 200,
+      what: "it to run again",
+    });
+    expect(await status()).toMatchObject({ node: to });
+    await node(`${from}/uncordon`, {});
+    await node(`${to}/drain`, { instances: "stop" });
+    await drained(to);
+    expect(await status()).toMatchObject({ state: "stopped", node: to });
+    await node(`${to}/uncordon`, {});
+    await ended(await call("vm_delete", { instance: "moved", confirm: "moved" }));
+  });
+
   test("loses no operation with a worker that is killed, and doubles none", async () => {
     const begun = await Promise.all(
       Array.from({ length: 6 }, (_, i) =>

@@ -4,7 +4,14 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createAuthority } from "@formation-mcp/auth/authority";
 import type { Logger } from "@formation-mcp/contract";
-import { createAudit, createControl, createNodes, createQuotas, startKeeper } from "@formation-mcp/control";
+import {
+  createAudit,
+  createControl,
+  createNodes,
+  createQuotas,
+  startDrainer,
+  startKeeper,
+} from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway/http";
 import { createOAuth } from "@formation-mcp/gateway/oauth";
 import type { HttpConfiguration } from "./http-configuration.ts";
@@ -97,6 +104,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
           // Where there is one machine, its worker leaves when there is nothing to do.
           ...(artifacts.shared ? {} : { nodeSilentMs: null }),
         });
+  const drainer = startDrainer({ store, queue, artifacts, logger });
   const closing = new AbortController();
   const deps: GatewayDeps = {
     ...common,
@@ -139,7 +147,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     async close() {
       closing.abort();
       await gateway.close();
-      await keeper?.close();
+      await Promise.all([keeper?.close(), drainer.close()]);
       await audit.close();
       await records.close();
     },

@@ -16,6 +16,7 @@ export {
   ALL_NODES,
   type ChangeEvent,
   controlSubject,
+  DRAIN_TOOL,
   parseChangeEvent,
   parseWakeMessage,
   SUBJECTS,

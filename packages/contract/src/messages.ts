@@ -9,6 +9,9 @@ import type { Placement } from "./nodes.ts";
 /** The work subjects, beside `vm.control.<node>`. */
 export const SUBJECTS = { build: "pack.build", ship: "pack.ship" } as const;
 
+/** The tool that operations name by which a drain moves an instance; a stop of that name changes nothing of what its owner desires. */
+export const DRAIN_TOOL = "node_drain";
+
 /** The subject that wakes one node: a node id is letters, digits and `_` alone, so it is a legal subject token. */
 export function controlSubject(node: Id<"node">): string {
   if (idKind(node) !== "node") throw new FormationError("invalid", "A control subject needs a node id.");

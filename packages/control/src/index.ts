@@ -5,6 +5,7 @@ export { type AuditProblem, type AuditVerdict, verifyAudit } from "./audit-verif
 export type { ToolBounds } from "./authorize.ts";
 export { type ControlOptions, createControl } from "./control.ts";
 export { type DeadLetterView, listDeadLetters } from "./dead-letters.ts";
+export { type Drainer, type DrainerOptions, startDrainer } from "./draining.ts";
 export { type Keeper, type KeeperOptions, startKeeper } from "./keeping.ts";
 export { createNodes, type Nodes, type NodesOptions, type NodeView } from "./nodes.ts";
 export type { CallHooks, Control } from "./port.ts";

@@ -2,6 +2,7 @@
 
 import {
   type ControlAction,
+  DRAIN_TOOL,
   FormationError,
   type Instance,
   type InstanceDesire,
@@ -12,7 +13,6 @@ import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
 import type { Attempt, Kind } from "./attempt.ts";
 import { boot } from "./boot.ts";
-import { isMove } from "./drain.ts";
 import type { Ending } from "./endings.ts";
 import { hasProcess, isElsewhere, refuseMoved } from "./machines.ts";
 import { observedOf } from "./observed.ts";
@@ -44,7 +44,9 @@ export const controlKind: Kind = (room, attempt) => {
         state,
         observed: observedOf(status, room.clock.now()),
         error: null,
-        ...(instance.desired === "deleted" || isMove(attempt.operation) ? {} : { desired: DESIRED[action] }),
+        ...(instance.desired === "deleted" || attempt.operation.tool === DRAIN_TOOL
+          ? {}
+          : { desired: DESIRED[action] }),
       };
       return { instances: [{ id: instance_id, patch }] };
     },

@@ -3,19 +3,11 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { uptime } from "node:os";
 import { join } from "node:path";
-import {
-  type Clock,
-  LIMITS,
-  type Logger,
-  type NodeRecord,
-  type Operation,
-  silentLogger,
-} from "@formation-mcp/contract";
+import { type Clock, LIMITS, type Logger, silentLogger } from "@formation-mcp/contract";
 import { lookForSilent } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
 import { createAnnouncer } from "./announce.ts";
 import { createClaims } from "./claims.ts";
-import { drainInstances } from "./drain.ts";
 import { createFollowers } from "./follow.ts";
 import { createHeldImages } from "./held.ts";
 import { createKeyedLock } from "./keyed-lock.ts";
@@ -101,26 +93,17 @@ export function createWorker(options: WorkerOptions): Worker {
   const timers: NodeJS.Timeout[] = [];
   const beating = new Set<Promise<unknown>>();
   let draining = false;
-  /** What admins want of this node, as last read, and when that was by the monotonic clock. */
-  let wish: Pick<NodeRecord, "cordoned" | "drain"> = { cordoned: false, drain: null };
+  /** When the node's record was last written and read, by the monotonic clock. */
   let heardAt = room.monotonic();
   let stopping: Promise<void> | null = null;
 
   const register = async () => {
-    wish = await store.registerNode({ ...node, draining });
+    const { cordoned, drain } = await store.registerNode({ ...node, draining });
     const silent = room.monotonic() - heardAt;
     heardAt = room.monotonic();
-    claims.takeAny(!wish.cordoned && wish.drain === null);
+    claims.takeAny(!cordoned && drain === null);
     // Others took this node for dead: its instances are lost until it says what they are. The next heartbeat waits for nothing.
     if (silent >= settings.nodeSilentMs) void quietly(room, "reconcile", reconciler.all);
-  };
-  const send = async (operation: Operation) => {
-    room.announcer.changed(operation.owner, operation.id, operation.target_id);
-    if (operation.node_id === node.id) claims.wake();
-    else await claims.tell(operation);
-  };
-  const obey = async () => {
-    if (wish.drain === "stop" || wish.drain === "move") await drainInstances(room, wish.drain, send);
   };
   const look = lookForSilent(store, settings.nodeSilentMs);
   const findLost = async () => {
@@ -157,10 +140,7 @@ export function createWorker(options: WorkerOptions): Worker {
       await reconciler.all();
       const unsubscribe = hypervisor.onChange(reconciler.machineChanged);
       closing.push(async () => unsubscribe());
-      const beat = every(settings.heartbeatEveryMs, "renew the node's heartbeat", async () => {
-        await register();
-        await obey();
-      });
+      const beat = every(settings.heartbeatEveryMs, "renew the node's heartbeat", register);
       let due: NodeJS.Timeout | null = null;
       let steeredAt = Number.NEGATIVE_INFINITY;
       // Anybody who may send events may say that this node was steered.

@@ -10,6 +10,7 @@ import {
   createNodes,
   createQuotas,
   type Nodes,
+  startDrainer,
   startKeeper,
 } from "@formation-mcp/control";
 import type { Chance } from "./chance.ts";
@@ -71,7 +72,10 @@ export class SimulatedServer {
       quotas: createQuotas({ documents: wired.documents, defaults: quota, clock }),
       buildNeeds: { vcpus: 1, memory_mb: 1024, disk_gb: 1 },
     });
-    within(where, () => startKeeper({ store: wired, queue, artifacts, ...KEPT }));
+    within(where, () => {
+      startKeeper({ store: wired, queue, artifacts, ...KEPT });
+      startDrainer({ store: wired, queue, artifacts, logger });
+    });
     this.#doors = { control, nodes: createNodes({ store: wired, queue, clock }) };
   }
 

@@ -2,6 +2,7 @@
 // the store for a while.
 
 import { FormationError, type Id, newId } from "@formation-mcp/contract";
+import { startDrainer } from "@formation-mcp/control";
 import type { Store } from "@formation-mcp/operations";
 import type { NodeIdentity, WorkerSettings } from "@formation-mcp/pack-manager";
 import { type Ground, openGround } from "./ground.ts";
@@ -38,6 +39,8 @@ export async function openFleet(): Promise<Fleet> {
   const { employ, ...ground } = await openGround({ shared: true });
   const { store, ask } = ground;
   const members: Member[] = [];
+  const { queue, artifacts } = ground;
+  const drainer = startDrainer({ store, queue, artifacts, everyMs: 50 });
   return {
     ...ground,
     async join(node = {}, settings = {}) {
@@ -87,6 +90,7 @@ export async function openFleet(): Promise<Fleet> {
     },
     async [Symbol.asyncDispose]() {
       for (const member of members) member.cut(false);
+      await drainer.close();
       await ground[Symbol.asyncDispose]();
     },
   };
