@@ -5,8 +5,6 @@ import { readFileSync, statSync } from "node:fs";
 import { z } from "zod";
 import { amount, type Configuration, problemsOf, withoutEmpty, wrongSettings } from "./configuration.ts";
 
-export { SHARED_VARIABLES } from "./variables.ts";
-
 /** What the driver takes; another word would be taken for none of them, and mean what nobody said. */
 const SSL_MODES = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"];
 const NATS_ADDRESS = /^(?:(?:nats|tls):\/\/)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?$/;

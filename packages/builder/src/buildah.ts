@@ -86,8 +86,21 @@ class BuildahBuilder implements Builder {
     await guarded(async () => {
       const id = imageId(digest);
       this.#disks.removeOf(id);
-      if (!this.#store.own().some((image) => image.id === id)) return;
-      await this.#store.runChecked(["rmi", "--force", id], { timeoutMs: 120_000 });
+      const own = () => this.#store.own().find((image) => image.id === id);
+      const names = own()?.names ?? [];
+      if (names.length === 0) return;
+      // By its names alone: with force its steps would go as well, and with them a build that stands on one. What others stand on
+      // stays without a name and goes with the caches; buildah calls that a failure.
+      const { stderr } = await this.#store.run(["rmi", ...names], { timeoutMs: 120_000 });
+      if (!own()) return;
+      const inUse = /used by|in use/.test(stderr);
+      throw new FormationError(
+        "unavailable",
+        inUse
+          ? "A build stands on the image."
+          : `The image could not be removed: ${stderr.trim().slice(-400)}`,
+        { remedy: "Remove it when no build runs that begins with the same steps." },
+      );
     });
   }
 

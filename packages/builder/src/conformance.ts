@@ -3,6 +3,7 @@
 
 import { existsSync, rmSync } from "node:fs";
 import { FormationError } from "@formation-mcp/contract";
+import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Bench, type BuilderUnderTest, ended, processesWith } from "./conformance-bench.ts";
 import { describeFaults } from "./conformance-faults.ts";
@@ -262,6 +263,26 @@ export function describeBuilder(name: string, driver: BuilderUnderTest): void {
       await bench.builder.remove(image.digest);
       expect((await bench.builder.images()).map((one) => one.digest)).not.toContain(image.digest);
       expect(await driver.read(path, "/app/file").catch(() => null)).toBeNull();
+    });
+
+    it("removes no step that a build stands on: it ends well, and then the image goes", async () => {
+      const step = `echo ${bench.unique()} > file`;
+      const { image } = await bench.build({ run: [step] });
+      const lines: string[] = [];
+      const building = bench.builder.build(
+        bench.request({ run: [step, "echo began; sleep 2; cat file"] }, {}),
+        {
+          signal: AbortSignal.timeout(60_000),
+          onLine: (_, line) => lines.push(line),
+          onStep: () => {},
+        },
+      );
+      await waitFor(() => lines.includes("began"), { timeoutMs: 30_000, everyMs: 10, what: "the last line" });
+      const refused = await bench.builder.remove(image.digest).catch((error: unknown) => error);
+      if (refused) expect(refused).toMatchObject({ code: "unavailable" });
+      expect(await bench.read(await building, "/app/file")).toMatch(/^\d+\n$/);
+      await bench.builder.remove(image.digest);
+      expect((await bench.builder.images()).map((one) => one.digest)).not.toContain(image.digest);
     });
 
     it("gives back the space of disks and layers, but never an image", async () => {

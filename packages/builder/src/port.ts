@@ -77,7 +77,10 @@ export interface Builder {
    *   throws.
    */
   importImage(digest: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void>;
-  /** Forgets an image and its disks. Idempotent. */
+  /**
+   * Forgets an image and its disks. Idempotent.
+   * @throws FormationError `unavailable` while a build stands on it, which goes on.
+   */
   remove(digest: string): Promise<void>;
   /** Removes least recently used disks and layers until the caches fit. Returns the bytes freed. */
   trim(budgetBytes: number): Promise<number>;

@@ -71,7 +71,6 @@ export async function makeImage(
   });
   const id = `${build.id}.${attempt.number}`;
   const scratch = join(room.scratchDir, id);
-  const { removals } = room.held;
   let image: Image;
   try {
     const contextDir = await unpack(room, attempt, build, scratch);
@@ -102,12 +101,7 @@ export async function makeImage(
     if (room.artifacts.shared) attempt.step("share", "Storing the image for other nodes.", 0.95 * share);
     image = await keepImage(room, attempt, image);
   } catch (thrown) {
-    throw await explained(
-      room,
-      build,
-      removals === room.held.removals ? thrown : doubtful(thrown),
-      startedAt,
-    );
+    throw await explained(room, build, thrown, startedAt);
   } finally {
     await rm(scratch, { recursive: true, force: true });
     await logs.finish(build.id);
@@ -134,13 +128,6 @@ async function unpack(room: Room, attempt: Attempt, build: Build, scratch: strin
     signal: attempt.signal,
   });
   return contextDir;
-}
-
-/** What looks like a mistake of the build's author may be that a step it stood on was removed: it is tried again. */
-function doubtful(thrown: unknown): unknown {
-  if (!(thrown instanceof FormationError) || thrown.code !== "invalid") return thrown;
-  const message = `${thrown.message} Old images were removed meanwhile, which may be why.`;
-  return new FormationError("unavailable", message, { ...thrown.details, cause: thrown });
 }
 
 /** The same error with the last lines of the build's log and a remedy. */

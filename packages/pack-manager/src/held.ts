@@ -17,14 +17,11 @@ export interface HeldImages {
   watch(): ReadonlySet<string>;
   /** Removes an image, unless it was held since the last watch began. */
   remove(digest: string): Promise<void>;
-  /** Rises when a removal begins and when it ends: the builder removes with an image the steps that only it stood on. */
-  readonly removals: number;
 }
 
 export function createHeldImages(builder: Builder, locks: KeyedLock): HeldImages {
   const held = new Map<object, string>();
   let watched = new Set<string>();
-  let removals = 0;
   const alone = (digest: string, action: () => Promise<void>) => locks.run(`image ${digest}`, action);
   return {
     async hold(attempt, digest) {
@@ -46,13 +43,7 @@ export function createHeldImages(builder: Builder, locks: KeyedLock): HeldImages
     remove: (digest) =>
       alone(digest, async () => {
         if (watched.has(digest)) return;
-        removals += 1;
-        await builder.remove(digest).finally(() => {
-          removals += 1;
-        });
+        await builder.remove(digest);
       }),
-    get removals() {
-      return removals;
-    },
   };
 }

@@ -124,7 +124,9 @@ function createImageSweep(room: Room, building: () => boolean): () => Promise<vo
     for (const digest of digests) known &&= await isNamed(digest);
     if (known) return;
     await lookThrough(digests);
-    for (const digest of digests) if (!namedBy.has(digest)) await room.held.remove(digest);
+    for (const digest of digests) {
+      if (!namedBy.has(digest)) await quietly(room, `remove ${digest}`, () => room.held.remove(digest));
+    }
   };
 }
 

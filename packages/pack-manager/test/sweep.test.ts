@@ -111,21 +111,6 @@ test("a build that ends in an image which is just removed makes it again", async
   expect([...lab.builder.kept.keys()]).toEqual([OLD]);
 });
 
-test("a build that fails while images are removed is tried again: it may have stood on one of them", async () => {
-  await using lab = await openLab();
-  await using sweeps = await sweeping(lab);
-  lab.builder.script = [
-    async () => {
-      lab.builder.kept.set(OLD, 100);
-      await sweeps.look();
-      await sweeps.look();
-      throw new FormationError("invalid", "The step run 1/1 failed with exit code 1.", { step: "run 1/1" });
-    },
-  ];
-  const { operation } = await lab.ask.build();
-  expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
-});
-
 test("of what is stranded one wake-up alone waits for a queue that is away, and none once the worker stops", async () => {
   await using lab = await openLab();
   for (let n = 0; n < 3; n++) await lab.ask.build();
