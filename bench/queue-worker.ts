@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
-import type { Builder } from "@formation-mcp/builder";
+import type { Builder, StoredImage } from "@formation-mcp/builder";
 import { newId } from "@formation-mcp/contract";
 import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
@@ -25,16 +25,18 @@ export interface Orders {
 const NEVER_MS = 3_600_000;
 
 function idleBuilder(holdMs: number): Builder {
+  const images: StoredImage[] = [];
   return {
     async build({ formfile }) {
       if (holdMs > 0) await delay(holdMs);
       const process = { argv: ["/bin/true"], env: {}, workdir: "/", user: "" };
       const base = { reference: formfile.from, digest: "sha256:base" };
       const digest = `sha256:${newId("bld").slice(4).padStart(64, "0")}`;
+      images.push({ digest, bytes: 0 });
       return { digest, bytes: 0, process, expose: formfile.expose, base };
     },
     disk: async () => "",
-    images: async () => [],
+    images: async () => images,
     async *exportImage() {},
     importImage: async () => {},
     remove: async () => {},
