@@ -26,8 +26,8 @@ function taken({ vcpus, memory_mb, disk_gb }: Resources, runs: boolean): Resourc
 }
 
 /**
- * What may be claimed now. An instance whose operation runs is counted once, as the larger of what it had and what the
- * operation needs on top: nothing is promised twice, and nothing is counted twice. A machine that no record names any more,
+ * What may be claimed now. An instance that an operation starts is counted once, as running or as what that needs if it is
+ * more: nothing is promised twice, and nothing is counted twice. A machine that no record names any more,
  * of an instance that was replaced or went elsewhere, counts until it is gone.
  */
 export async function freeCapacity(
@@ -57,7 +57,8 @@ export async function freeCapacity(
     if (instance.machine_id !== null) machines.delete(instance.machine_id);
     const needs = starting.get(instance.id);
     starting.delete(instance.id);
-    take(needs ? larger(used, needs) : used);
+    // What was asked to start while it ran needs nothing more; it may have ended since, and is about to take its room again.
+    take(needs ? larger(taken(instance.config.resources, true), needs) : used);
   }
   for (const needs of starting.values()) take(needs);
   for (const [id, runs] of machines) take(await leftOver(room, id, runs));

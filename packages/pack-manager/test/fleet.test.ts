@@ -144,6 +144,33 @@ test("a machine that runs takes its CPUs, also while its record says that it fai
   expect(only.hypervisor.mostRunning).toBe(1);
 });
 
+test("an instance that is about to start takes its CPUs, though it ran when it was asked to and has ended since", async () => {
+  await using fleet = await openFleet();
+  const capacity = { vcpus: 1, memory_mb: 65_536, disk_gb: 100 };
+  const only = await fleet.join({ capacity }, { pollEveryMs: 50 });
+  const vm = await fleet.live(only, "first");
+  const { inspect } = only.hypervisor;
+  const [asked, held] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  only.hypervisor.inspect = async (id) => {
+    asked.resolve();
+    await held.promise;
+    return inspect(id);
+  };
+  const start = await fleet.ask.control(vm, "start");
+  await asked.promise;
+  const { version, machine_id } = await fleet.store.instance(null, vm);
+  only.hypervisor.die(machine_id ?? "", {});
+  await fleet.store.observe(vm, version, { state: "failed" });
+  const { operation } = await fleet.ask.create({}, "second");
+  const { claims } = only;
+  await expect.poll(() => only.claims - claims).toBeGreaterThan(2);
+  held.resolve();
+  expect(await fleet.ended(start)).toMatchObject({ state: "completed" });
+  await fleet.ended(await fleet.ask.remove(vm));
+  expect(await fleet.ended(operation)).toMatchObject({ state: "completed" });
+  expect(only.hypervisor.mostRunning).toBe(1);
+});
+
 test("the build of a node that falls silent is done elsewhere, after the whole lease, and killed after half of it", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, { ...QUICK, pollEveryMs: 100 })];
