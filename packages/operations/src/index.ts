@@ -1,6 +1,6 @@
 // The one database: operations, builds, deployments, instances and nodes.
 
-export { isLogNamed } from "./log-names.ts";
+export { isLogNamed } from "./log-records.ts";
 export type {
   AuditQuery,
   AuditStore,
@@ -23,5 +23,5 @@ export type {
   Submission,
   SweepResult,
 } from "./port.ts";
-export { lookForSilent } from "./silence.ts";
-export { waitingFor } from "./waiting.ts";
+export { lookForSilent } from "./silent-nodes.ts";
+export { waitingFor } from "./waiting-reason.ts";

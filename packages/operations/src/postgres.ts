@@ -3,16 +3,16 @@
 
 import { type Clock, type Logger, silentLogger } from "@formation-mcp/contract";
 import type { Store } from "./port.ts";
-import { hasPrivate, migratePostgres, numberOn, schemasOf, urlOf, versionOf } from "./postgres-admin.ts";
-import { compiler, locks, READER } from "./postgres-dialect.ts";
-import { asFormationError } from "./postgres-errors.ts";
-import { Transactions } from "./postgres-pool.ts";
-import { Revision } from "./postgres-revision.ts";
-import { queries } from "./script.ts";
+import { hasPrivate, migratePostgres, numberOn, schemasOf, urlOf, versionOf } from "./postgres/admin.ts";
+import { compiler, locks, READER } from "./postgres/dialect.ts";
+import { asFormationError } from "./postgres/errors.ts";
+import { Transactions } from "./postgres/pool.ts";
+import { Revision } from "./postgres/revision.ts";
+import { queries } from "./sql/script.ts";
 import { storeOver } from "./store.ts";
 
-export { grantWorker, migratePostgres, type PostgresOptions } from "./postgres-admin.ts";
-export { exportStore, importStore, isHalfImported } from "./transfer.ts";
+export { exportStore, importStore, isHalfImported } from "./export-import.ts";
+export { grantWorker, migratePostgres, type PostgresOptions } from "./postgres/admin.ts";
 
 export interface PostgresStoreOptions {
   /** `postgres://role@host:port/database`, with `?sslmode=verify-full&sslrootcert=…` for TLS. */

@@ -12,10 +12,10 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from "kysely";
-import { isCurrent, migrate, schemaVersion } from "./migrations.ts";
+import { isCurrent, migrate, schemaVersion } from "./migrations/migrate.ts";
 import type { Store } from "./port.ts";
-import type { Tables } from "./schema.ts";
-import { type Query, queries, type Result, type Script } from "./script.ts";
+import type { Tables } from "./sql/schema.ts";
+import { type Query, queries, type Result, type Script } from "./sql/script.ts";
 import { storeOver } from "./store.ts";
 
 export interface SqliteStoreOptions {

@@ -10,24 +10,24 @@ import {
   type StoredDocument,
 } from "@formation-mcp/contract";
 import type { Compilable, CompiledQuery } from "kysely";
-import * as audit from "./audit.ts";
-import * as cancel from "./cancel.ts";
-import { claim, claimAtOnce } from "./claim.ts";
-import * as counters from "./counters.ts";
-import * as documents from "./documents.ts";
-import { EXPIRED } from "./expire.ts";
-import * as listing from "./listing.ts";
-import * as nodes from "./nodes.ts";
 import type { Page, Store, SweepResult } from "./port.ts";
-import { usage } from "./quota.ts";
-import * as reads from "./reads.ts";
-import * as records from "./records.ts";
-import { toBuild, toDeployment, toInstance, toOperation } from "./rows.ts";
-import type { Query, Script } from "./script.ts";
-import * as settle from "./settle.ts";
-import { nothing, type Options, type Step } from "./steps.ts";
-import { replay, submit, submitted } from "./submit.ts";
-import { DUE } from "./sweep.ts";
+import * as audit from "./rules/audit.ts";
+import * as cancel from "./rules/cancel.ts";
+import { claim, claimAtOnce } from "./rules/claim.ts";
+import * as counters from "./rules/counters.ts";
+import * as documents from "./rules/documents.ts";
+import * as settle from "./rules/lease.ts";
+import * as listing from "./rules/listing.ts";
+import * as reads from "./rules/lookups.ts";
+import * as nodes from "./rules/nodes.ts";
+import { usage } from "./rules/quota.ts";
+import * as records from "./rules/records.ts";
+import { EXPIRED } from "./rules/retention.ts";
+import { replay, submit, submitted } from "./rules/submit.ts";
+import { DUE } from "./rules/sweep.ts";
+import { nothing, type Options, type Step } from "./rules/sweep-batches.ts";
+import { toBuild, toDeployment, toInstance, toOperation } from "./sql/rows.ts";
+import type { Query, Script } from "./sql/script.ts";
 
 /** A sweep with more to do rests for this part of the time that its last step took. */
 const GAP = 16;

@@ -9,13 +9,13 @@ import {
   type NodeRecord,
 } from "@formation-mcp/contract";
 import { sql } from "kysely";
+import type { Gone, NodeUse, Store } from "../port.ts";
+import { notFound, toInstance, toNode, toOperation } from "../sql/rows.ts";
+import type { InstanceRow, NodeRow, OperationRow } from "../sql/schema.ts";
+import { all, count, first, type Query, type Script } from "../sql/script.ts";
 import { CANCELLED } from "./cancel.ts";
-import { end, giveBack } from "./follow.ts";
-import type { Gone, NodeUse, Store } from "./port.ts";
 import { instanceRow, patchDeployment, patchInstance } from "./records.ts";
-import { notFound, toInstance, toNode, toOperation } from "./rows.ts";
-import type { InstanceRow, NodeRow, OperationRow } from "./schema.ts";
-import { all, count, first, type Query, type Script } from "./script.ts";
+import { end, giveBack } from "./transitions.ts";
 
 export function* registerNode(q: Query, node: Parameters<Store["registerNode"]>[0]): Script<NodeRecord> {
   const set = {

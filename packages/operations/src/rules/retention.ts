@@ -3,13 +3,13 @@
 
 import { LIMITS } from "@formation-mcp/contract";
 import { expressionBuilder, type Kysely, sql } from "kysely";
-import { forgetLines } from "./audit-forget.ts";
-import { alone } from "./locks.ts";
-import type { SweepResult } from "./port.ts";
-import { toBuild, toOperation } from "./rows.ts";
-import type { OperationRow, Tables } from "./schema.ts";
-import { all, count, first, ONE, type Query, type Script } from "./script.ts";
-import { FEW, MANY, type Options, type Step } from "./steps.ts";
+import type { SweepResult } from "../port.ts";
+import { alone } from "../sql/locks.ts";
+import { toBuild, toOperation } from "../sql/rows.ts";
+import type { OperationRow, Tables } from "../sql/schema.ts";
+import { all, count, first, ONE, type Query, type Script } from "../sql/script.ts";
+import { forgetLines } from "./audit-retention.ts";
+import { FEW, MANY, type Options, type Step } from "./sweep-batches.ts";
 
 /** An idempotency key outlives its operation: it keeps a copy. */
 function* expiredOperations(q: Query, { operationKeptMs }: Options, result: SweepResult): Script<boolean> {

@@ -2,16 +2,16 @@
 
 import { FormationError, type Id, type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
 import { sql } from "kysely";
+import type { Idempotency, Submission } from "../port.ts";
+import { writeLabels } from "../sql/labels.ts";
+import { alone } from "../sql/locks.ts";
+import { fromBuild, fromDeployment, fromInstance, notFound, serialKey, toOperation } from "../sql/rows.ts";
+import type { OperationRow } from "../sql/schema.ts";
+import { all, count, first, type Query, type Script } from "../sql/script.ts";
 import { cancelOperation } from "./cancel.ts";
-import { end } from "./follow.ts";
-import { writeLabels } from "./labels.ts";
-import { alone } from "./locks.ts";
-import type { Idempotency, Submission } from "./port.ts";
 import { within } from "./quota.ts";
 import { buildRow, instanceRow, patchInstance, useBuild, writeMetadata } from "./records.ts";
-import { fromBuild, fromDeployment, fromInstance, notFound, serialKey, toOperation } from "./rows.ts";
-import type { OperationRow } from "./schema.ts";
-import { all, count, first, type Query, type Script } from "./script.ts";
+import { end } from "./transitions.ts";
 
 export function* submit(
   q: Query,

@@ -5,16 +5,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import type { CompiledQuery } from "kysely";
 import { Client, type ClientConfig, Pool, type PoolClient, type QueryResult } from "pg";
-import {
-  asFormationError,
-  inDoubt,
-  isConflict,
-  isDisconnect,
-  isOutdated,
-  isRefusal,
-} from "./postgres-errors.ts";
-import { DatabaseTime, OFF_MS, TIME } from "./postgres-time.ts";
-import type { Result, Script } from "./script.ts";
+import type { Result, Script } from "../sql/script.ts";
+import { asFormationError, inDoubt, isConflict, isDisconnect, isOutdated, isRefusal } from "./errors.ts";
+import { DatabaseTime, OFF_MS, TIME } from "./time.ts";
 
 /** How long transactions that meet are run again, and those whose connection broke, in milliseconds. */
 const MET_MS = 15_000;

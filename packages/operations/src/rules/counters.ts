@@ -1,7 +1,7 @@
 // Counting by windows that all processes share: one row for a key, overwritten when its window is over.
 
 import { type Counters, FormationError } from "@formation-mcp/contract";
-import { count, first, type Query, type Script } from "./script.ts";
+import { count, first, type Query, type Script } from "../sql/script.ts";
 
 type Spending = Parameters<Counters["spend"]>[0];
 

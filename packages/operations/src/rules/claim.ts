@@ -4,13 +4,13 @@
 import type { Operation } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
 import { type Compilable, type Expression, type Kysely, type SelectQueryBuilder, sql } from "kysely";
-import { giveBack } from "./follow.ts";
-import { allAmong, labelsOf } from "./labels.ts";
-import type { Store } from "./port.ts";
-import { toOperation } from "./rows.ts";
-import type { OperationRow, Tables } from "./schema.ts";
-import { all, first, numbered, ONE, type Query, type Script, values } from "./script.ts";
-import { FEW } from "./steps.ts";
+import type { Store } from "../port.ts";
+import { allAmong, labelsOf } from "../sql/labels.ts";
+import { toOperation } from "../sql/rows.ts";
+import type { OperationRow, Tables } from "../sql/schema.ts";
+import { all, first, numbered, ONE, type Query, type Script, values } from "../sql/script.ts";
+import { FEW } from "./sweep-batches.ts";
+import { giveBack } from "./transitions.ts";
 
 type Request = Parameters<Store["claim"]>[0];
 

@@ -7,10 +7,10 @@ import {
   type StoredDocument,
 } from "@formation-mcp/contract";
 import type { ExpressionBuilder } from "kysely";
+import type { Page } from "../port.ts";
+import type { DocumentRow, Tables } from "../sql/schema.ts";
+import { all, atMost, count, first, numbered, type Query, type Script, values } from "../sql/script.ts";
 import { page } from "./listing.ts";
-import type { Page } from "./port.ts";
-import type { DocumentRow, Tables } from "./schema.ts";
-import { all, atMost, count, first, numbered, type Query, type Script, values } from "./script.ts";
 
 /** What a document is found by, beside its id. */
 const NAMED = ["owner", "group", "alias", "artifact", "expires_at"] as const;

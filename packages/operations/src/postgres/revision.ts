@@ -1,8 +1,8 @@
 // When something was written by anybody, asked seldom and answered at once: each commit takes a number, and who asks for the
 // revision is told of the last number that was seen, and has it looked for behind his back.
 
-import type { Schemas } from "./postgres-dialect.ts";
-import type { Transactions } from "./postgres-pool.ts";
+import type { Schemas } from "./dialect.ts";
+import type { Transactions } from "./pool.ts";
 
 export class Revision {
   readonly #transactions: Transactions;

@@ -2,8 +2,8 @@
 // now, or more, or less. Capacity is promised by these numbers alone, so they follow the instance.
 
 import type { Instance, OperationInput } from "@formation-mcp/contract";
-import type { InstanceRow, OperationRow } from "./schema.ts";
-import { all, count, first, type Query, type Script } from "./script.ts";
+import type { InstanceRow, OperationRow } from "../sql/schema.ts";
+import { all, count, first, type Query, type Script } from "../sql/script.ts";
 
 type Taken = Pick<OperationRow, "vcpus" | "memory_mb">;
 /** An instance as far as it matters here. */

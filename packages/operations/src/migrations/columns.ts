@@ -1,7 +1,7 @@
 // How migrations spell tables and indexes. They were released: what these functions make never changes.
 
 import type { Compilable, CreateTableBuilder, Kysely, RawBuilder } from "kysely";
-import type { Tables } from "./schema.ts";
+import type { Tables } from "../sql/schema.ts";
 
 export const text = "text";
 export const integer = "integer";

@@ -1,8 +1,8 @@
 // Steps of a sweep: each is one short transaction that does a batch and says whether there is more, so that a sweep of any
 // size holds the lock only for moments, and several sweeps at once only share the work.
 
-import type { Store, SweepResult } from "./port.ts";
-import type { Query, Script } from "./script.ts";
+import type { Store, SweepResult } from "../port.ts";
+import type { Query, Script } from "../sql/script.ts";
 
 export type Options = Parameters<Store["sweep"]>[0];
 

@@ -10,7 +10,6 @@ import {
   type Operation,
   type OperationInput,
 } from "@formation-mcp/contract";
-import { readLabels } from "./labels.ts";
 import type {
   BuildPatch,
   DeploymentPatch,
@@ -18,7 +17,8 @@ import type {
   NewBuild,
   NewDeployment,
   NewInstance,
-} from "./port.ts";
+} from "../port.ts";
+import { readLabels } from "./labels.ts";
 import type {
   BuildRow,
   DeploymentRow,

@@ -14,9 +14,9 @@ import {
   PostgresQueryCompiler,
   type TableNode,
 } from "kysely";
-import type { Locks } from "./locks.ts";
-import { NO_LOCKS } from "./locks.ts";
-import type { Tables } from "./schema.ts";
+import type { Locks } from "../sql/locks.ts";
+import { NO_LOCKS } from "../sql/locks.ts";
+import type { Tables } from "../sql/schema.ts";
 
 /** Where a table is: with the records, or with what only servers see. */
 const PLACES: Record<keyof Tables, "records" | "private"> = {

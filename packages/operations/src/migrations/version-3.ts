@@ -2,8 +2,8 @@
 // find an image.
 
 import { type Compilable, type Kysely, sql } from "kysely";
-import { indexer, integer, text } from "./migrating.ts";
-import type { Tables } from "./schema.ts";
+import type { Tables } from "../sql/schema.ts";
+import { indexer, integer, text } from "./columns.ts";
 
 export function thirdMigration(db: Kysely<Tables>): Compilable[] {
   const { schema } = db;

@@ -3,10 +3,10 @@
 
 import { FormationError, type Instance, SUBJECTS, type Usage } from "@formation-mcp/contract";
 import { sql } from "kysely";
+import type { Submission } from "../port.ts";
+import { alone } from "../sql/locks.ts";
+import { all, first, type Query, type Script } from "../sql/script.ts";
 import { spend } from "./counters.ts";
-import { alone } from "./locks.ts";
-import type { Submission } from "./port.ts";
-import { all, first, type Query, type Script } from "./script.ts";
 
 const RESOURCES = ["vcpus", "memory_mb", "disk_gb"] as const;
 

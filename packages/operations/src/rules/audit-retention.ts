@@ -2,9 +2,9 @@
 // which line the first that stays follows.
 
 import { sql } from "kysely";
-import { onlyWriter } from "./locks.ts";
-import { all, count, first, ONE, type Query, type Script } from "./script.ts";
-import { MANY } from "./steps.ts";
+import { onlyWriter } from "../sql/locks.ts";
+import { all, count, first, ONE, type Query, type Script } from "../sql/script.ts";
+import { MANY } from "./sweep-batches.ts";
 
 /** Removes a batch of lines as old as `before`, and returns whether there may be more. */
 export function* forgetLines(q: Query, before: number): Script<boolean> {

@@ -2,11 +2,11 @@
 
 import type { Id, Instance, Operation } from "@formation-mcp/contract";
 import { FormationError } from "@formation-mcp/contract";
+import type { InstancePatch } from "../port.ts";
+import { toInstance, toOperation } from "../sql/rows.ts";
+import { all, first, ONE, type Query, type Script } from "../sql/script.ts";
 import { documentArtifacts } from "./documents.ts";
-import type { InstancePatch } from "./port.ts";
 import { instanceRow, patchInstance } from "./records.ts";
-import { toInstance, toOperation } from "./rows.ts";
-import { all, first, ONE, type Query, type Script } from "./script.ts";
 import { instanceByName } from "./submit.ts";
 
 export function* operationFor(q: Query, target: Id): Script<Operation | null> {

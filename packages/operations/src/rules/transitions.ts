@@ -13,11 +13,11 @@ import {
   LIMITS,
   type OperationInput,
 } from "@formation-mcp/contract";
-import { needed } from "./needs.ts";
+import { write } from "../sql/rows.ts";
+import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
+import { count, first, type Query, type Script } from "../sql/script.ts";
 import { patchBuild, patchDeployment, patchInstance } from "./records.ts";
-import { write } from "./rows.ts";
-import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "./schema.ts";
-import { count, first, type Query, type Script } from "./script.ts";
+import { needed } from "./required-resources.ts";
 
 /** How long an ended operation is shown to be kept; what really removes it is the sweep's option. */
 const KEPT_MS = LIMITS.operationKeptMs;

@@ -2,10 +2,10 @@
 
 import { type AuditRecord, type AuditSeal, FormationError } from "@formation-mcp/contract";
 import { type SqlBool, sql } from "kysely";
+import type { AuditQuery, AuditStore, Page } from "../port.ts";
+import type { AuditRow } from "../sql/schema.ts";
+import { all, atMost, count, type Query, type Script } from "../sql/script.ts";
 import { clamped, cursorOf, readCursor } from "./listing.ts";
-import type { AuditQuery, AuditStore, Page } from "./port.ts";
-import type { AuditRow } from "./schema.ts";
-import { all, atMost, count, type Query, type Script } from "./script.ts";
 
 type Chains = Awaited<ReturnType<AuditStore["chains"]>>;
 

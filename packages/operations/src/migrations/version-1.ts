@@ -1,8 +1,8 @@
 // Version 1 of the database: every table, and an index for every question that is asked of it.
 
 import { type Compilable, type Kysely, type SqlBool, sql } from "kysely";
-import { columns, indexer, integer, records, text } from "./migrating.ts";
-import type { Tables } from "./schema.ts";
+import type { Tables } from "../sql/schema.ts";
+import { columns, indexer, integer, records, text } from "./columns.ts";
 
 export function firstMigration(db: Kysely<Tables>): Compilable[] {
   return [...operations(db), ...builds(db), ...deployments(db), ...instances(db), ...rest(db)];

@@ -1,8 +1,8 @@
 // Version 2 of the database: documents, counters, the audit log, and what an instance takes from its owner's quota.
 
 import { type Compilable, type Kysely, type SqlBool, sql } from "kysely";
-import { columns, indexer, integer, text } from "./migrating.ts";
-import type { Tables } from "./schema.ts";
+import type { Tables } from "../sql/schema.ts";
+import { columns, indexer, integer, text } from "./columns.ts";
 
 export function secondMigration(db: Kysely<Tables>): Compilable[] {
   return [...documents(db), ...counters(db), ...audit(db), ...resources(db)];

@@ -3,16 +3,16 @@
 
 import { LIMITS } from "@formation-mcp/contract";
 import { sql } from "kysely";
+import type { SweepResult } from "../port.ts";
+import { readLabels } from "../sql/labels.ts";
+import { toOperation, write } from "../sql/rows.ts";
+import type { OperationRow } from "../sql/schema.ts";
+import { all, count, ONE, type Query, type Script } from "../sql/script.ts";
+import { type Waiting, waitingFor } from "../waiting-reason.ts";
 import { silent } from "./claim.ts";
-import { type End, end, giveBack, move } from "./follow.ts";
-import { readLabels } from "./labels.ts";
 import { nodes } from "./nodes.ts";
-import type { SweepResult } from "./port.ts";
-import { toOperation, write } from "./rows.ts";
-import type { OperationRow } from "./schema.ts";
-import { all, count, ONE, type Query, type Script } from "./script.ts";
-import { FEW, type Options, type Step } from "./steps.ts";
-import { type Waiting, waitingFor } from "./waiting.ts";
+import { FEW, type Options, type Step } from "./sweep-batches.ts";
+import { type End, end, giveBack, move } from "./transitions.ts";
 
 /** How many wake-ups one sweep sends: the rest is stranded still at the next. */
 const RESEND = 500;

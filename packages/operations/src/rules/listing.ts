@@ -10,10 +10,10 @@ import {
   type Operation,
 } from "@formation-mcp/contract";
 import { type Compilable, sql } from "kysely";
-import type { Page, Store } from "./port.ts";
-import { toBuild, toDeployment, toInstance, toOperation } from "./rows.ts";
-import { PLAIN_INSTANCE } from "./schema.ts";
-import { all, atMost, numbered, type Query, type Script, values } from "./script.ts";
+import type { Page, Store } from "../port.ts";
+import { toBuild, toDeployment, toInstance, toOperation } from "../sql/rows.ts";
+import { PLAIN_INSTANCE } from "../sql/schema.ts";
+import { all, atMost, numbered, type Query, type Script, values } from "../sql/script.ts";
 
 const MAX_LIMIT = 1000;
 

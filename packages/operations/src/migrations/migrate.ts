@@ -1,10 +1,10 @@
 // The shape of the database, version by version. A migration that was released is never changed; a new one is appended.
 
 import { FormationError } from "@formation-mcp/contract";
-import { firstMigration } from "./migration-1.ts";
-import { secondMigration } from "./migration-2.ts";
-import { thirdMigration } from "./migration-3.ts";
-import { all, count, first, type Query, type Script } from "./script.ts";
+import { all, count, first, type Query, type Script } from "../sql/script.ts";
+import { firstMigration } from "./version-1.ts";
+import { secondMigration } from "./version-2.ts";
+import { thirdMigration } from "./version-3.ts";
 
 const MIGRATIONS = [firstMigration, secondMigration, thirdMigration] as const;
 

@@ -3,10 +3,10 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import { sql } from "kysely";
-import { SCHEMA_VERSION } from "./migrations.ts";
+import { SCHEMA_VERSION } from "./migrations/migrate.ts";
 import type { Store } from "./port.ts";
-import type { Tables } from "./schema.ts";
-import { all, count, first, ONE, type Query, type Script } from "./script.ts";
+import type { Tables } from "./sql/schema.ts";
+import { all, count, first, ONE, type Query, type Script } from "./sql/script.ts";
 import { type Runner, runnerOf } from "./store.ts";
 
 /** Each table with the columns that number its rows, by which it is read, and those that the database makes itself. */

@@ -3,13 +3,13 @@
 
 import { FormationError, LIMITS, type Operation, type Progress } from "@formation-mcp/contract";
 import { type Compilable, sql } from "kysely";
+import type { Changes, Lease, Outcome } from "../port.ts";
+import { toOperation } from "../sql/rows.ts";
+import type { OperationRow } from "../sql/schema.ts";
+import { first, type Query, type Script } from "../sql/script.ts";
 import { CANCELLED } from "./cancel.ts";
-import { end, giveBack } from "./follow.ts";
-import type { Changes, Lease, Outcome } from "./port.ts";
 import { applyChanges, operationRow } from "./records.ts";
-import { toOperation } from "./rows.ts";
-import type { OperationRow } from "./schema.ts";
-import { first, type Query, type Script } from "./script.ts";
+import { end, giveBack } from "./transitions.ts";
 
 /**
  * A lease is never prolonged beyond the deadline and one lease more, so that every operation ends; past the deadline

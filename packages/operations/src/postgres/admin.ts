@@ -3,11 +3,11 @@
 
 import { type Clock, FormationError, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
 import { Client } from "pg";
-import { isCurrent, migrate, schemaVersion } from "./migrations.ts";
-import { compiler, placed, type Schemas } from "./postgres-dialect.ts";
-import { asFormationError } from "./postgres-errors.ts";
-import { connectionTo, type Transactions } from "./postgres-pool.ts";
-import { type Query, queries, type Result, type Script } from "./script.ts";
+import { isCurrent, migrate, schemaVersion } from "../migrations/migrate.ts";
+import { type Query, queries, type Result, type Script } from "../sql/script.ts";
+import { compiler, placed, type Schemas } from "./dialect.ts";
+import { asFormationError } from "./errors.ts";
+import { connectionTo, type Transactions } from "./pool.ts";
 
 export interface PostgresOptions {
   /** `postgres://role@host:port/database`. */

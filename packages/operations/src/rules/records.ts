@@ -10,11 +10,11 @@ import {
   INSTANCE_STATES,
   type Instance,
 } from "@formation-mcp/contract";
-import { holds, needAnew } from "./needs.ts";
-import type { BuildPatch, Changes, DeploymentPatch, InstancePatch } from "./port.ts";
-import { fromPatch, notFound } from "./rows.ts";
-import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "./schema.ts";
-import { all, count, first, type Query, type Script } from "./script.ts";
+import type { BuildPatch, Changes, DeploymentPatch, InstancePatch } from "../port.ts";
+import { fromPatch, notFound } from "../sql/rows.ts";
+import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
+import { all, count, first, type Query, type Script } from "../sql/script.ts";
+import { holds, needAnew } from "./required-resources.ts";
 
 /** Somebody else's record is not there. `owner: null` sees all. */
 function own<R extends { owner: string }>(

@@ -3,11 +3,11 @@
 // does not, because the owner still wants it.
 
 import { type ErrorRecord, type Id, isFinal, OPERATION_STATES } from "@formation-mcp/contract";
-import { end, move } from "./follow.ts";
-import { alone } from "./locks.ts";
+import { alone } from "../sql/locks.ts";
+import type { OperationRow } from "../sql/schema.ts";
+import { first, ONE, type Query, type Script } from "../sql/script.ts";
 import { instanceRow, operationRow, patchInstance } from "./records.ts";
-import type { OperationRow } from "./schema.ts";
-import { first, ONE, type Query, type Script } from "./script.ts";
+import { end, move } from "./transitions.ts";
 
 export const CANCELLED: ErrorRecord = {
   code: "cancelled",
