@@ -2,11 +2,12 @@
 
 /** From the ground up. A room imports from lower floors alone. ARCHITECTURE.md has the same table and must agree. */
 export const FLOORS: readonly { floor: string; rooms: readonly string[] }[] = [
-  { floor: "F0", rooms: ["packages/formfile"] },
-  { floor: "F1", rooms: ["packages/contract"] },
-  { floor: "F1½", rooms: ["packages/os"] },
+  { floor: "F0", rooms: ["packages/base"] },
+  { floor: "F1", rooms: ["packages/formfile"] },
+  { floor: "F2", rooms: ["packages/contract"] },
+  { floor: "F3", rooms: ["packages/os"] },
   {
-    floor: "F2",
+    floor: "F4",
     rooms: [
       "packages/auth",
       "packages/tools",
@@ -17,10 +18,10 @@ export const FLOORS: readonly { floor: string; rooms: readonly string[] }[] = [
       "packages/hypervisor",
     ],
   },
-  { floor: "F3", rooms: ["packages/control", "packages/pack-manager", "packages/client"] },
-  { floor: "F4", rooms: ["packages/gateway"] },
-  { floor: "F5", rooms: ["packages/assembly"] },
-  { floor: "F6", rooms: ["apps/stdio", "apps/http", "apps/worker", "apps/console"] },
+  { floor: "F5", rooms: ["packages/control", "packages/pack-manager", "packages/client"] },
+  { floor: "F6", rooms: ["packages/gateway"] },
+  { floor: "F7", rooms: ["packages/assembly"] },
+  { floor: "F8", rooms: ["apps/stdio", "apps/http", "apps/worker", "apps/console"] },
 ];
 
 /** The rooms that may import a dependency: one home for each, but for zod, which describes data at every boundary. */
