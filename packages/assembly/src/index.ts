@@ -1,7 +1,8 @@
 // Reads the configuration, opens the drivers and hands out the wired system.
 
-export { type Configuration, readConfiguration, tellStrangers, VARIABLES } from "./configuration.ts";
-export { explained } from "./explaining.ts";
-export { jsonLogger } from "./logging.ts";
-export type { Program } from "./program.ts";
-export { lazySystem, openSystem, type System, type SystemOptions } from "./system.ts";
+export { jsonLogger } from "./process/logging.ts";
+export type { Program } from "./process/program.ts";
+export { lazySystem, openSystem, type System, type SystemOptions } from "./process/system.ts";
+export { explained } from "./process/terminal-errors.ts";
+export { type Configuration, readConfiguration, tellStrangers } from "./settings/configuration.ts";
+export { VARIABLES } from "./settings/variables.ts";

@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Builder } from "@formation-mcp/builder";
 import type { Logger } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
-import type { Configuration } from "./configuration.ts";
+import type { Configuration } from "../settings/configuration.ts";
 import type { Layout } from "./layout.ts";
 
 export interface Engines {

@@ -3,11 +3,11 @@
 import { createAuthority } from "@formation-mcp/auth/authority";
 import type { Logger } from "@formation-mcp/contract";
 import { type AuditVerdict, verifyAudit } from "@formation-mcp/control";
-import type { HttpConfiguration } from "./http-configuration.ts";
-import { openLayout } from "./layout.ts";
-import { openRecords, serverRecords } from "./records.ts";
-import { masterKeyOf } from "./secret-file.ts";
-import { requireStore } from "./whereabouts.ts";
+import { openLayout } from "../open/layout.ts";
+import { openRecords, serverRecords } from "../open/records.ts";
+import { masterKeyOf } from "../open/secret-file.ts";
+import { requireStore } from "../open/target.ts";
+import type { HttpConfiguration } from "../settings/http-configuration.ts";
 
 export type { AuditVerdict };
 

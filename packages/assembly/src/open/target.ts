@@ -4,8 +4,8 @@
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
+import type { SharedConfiguration } from "../settings/shared-configuration.ts";
 import { type Layout, layoutOf } from "./layout.ts";
-import type { SharedConfiguration } from "./shared-configuration.ts";
 
 interface Where {
   stateDir: string;

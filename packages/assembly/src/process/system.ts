@@ -5,8 +5,8 @@ import type { Principal } from "@formation-mcp/auth";
 import { type Logger, silentLogger } from "@formation-mcp/contract";
 import type { CallHooks, Control } from "@formation-mcp/control";
 import { toolGate } from "@formation-mcp/control/authorize";
-import type { Configuration } from "./configuration.ts";
-import { openLayout } from "./layout.ts";
+import { openLayout } from "../open/layout.ts";
+import type { Configuration } from "../settings/configuration.ts";
 import type { Program } from "./program.ts";
 
 export interface System {
@@ -30,9 +30,9 @@ export async function openSystem(options: SystemOptions): Promise<System> {
   const { configuration, program, logger = silentLogger } = options;
   const [control, workers, kept, settings] = await Promise.all([
     import("@formation-mcp/control"),
-    import("./worker-process.ts"),
-    import("./records.ts"),
-    import("./shared-configuration.ts"),
+    import("./background-worker.ts"),
+    import("../open/records.ts"),
+    import("../settings/shared-configuration.ts"),
   ]);
   const shared = settings.requireShared(configuration.sharedSettings);
   const layout = openLayout(configuration.stateDir);

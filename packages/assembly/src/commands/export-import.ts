@@ -9,10 +9,10 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Artifacts, Digest, LogLine } from "@formation-mcp/artifacts";
 import { FormationError, LIMITS, type Logger } from "@formation-mcp/contract";
-import type { HttpConfiguration } from "./http-configuration.ts";
-import { openLayout } from "./layout.ts";
-import { openRecords, serverRecords } from "./records.ts";
-import { requireStore } from "./whereabouts.ts";
+import { openLayout } from "../open/layout.ts";
+import { openRecords, serverRecords } from "../open/records.ts";
+import { requireStore } from "../open/target.ts";
+import type { HttpConfiguration } from "../settings/http-configuration.ts";
 
 export interface Moved {
   records: number;

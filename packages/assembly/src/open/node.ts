@@ -4,7 +4,7 @@ import { statfsSync } from "node:fs";
 import { availableParallelism, hostname, totalmem } from "node:os";
 import { type Id, idKind, newId } from "@formation-mcp/contract";
 import { readIfThere, writeFileAtomic } from "@formation-mcp/os";
-import type { Configuration } from "./configuration.ts";
+import type { Configuration } from "../settings/configuration.ts";
 import type { Layout } from "./layout.ts";
 
 /** CPUs are shared between VMs as processes share them; memory is not promised twice. */

@@ -17,11 +17,9 @@ import {
   withoutEmpty,
   wrongSettings,
 } from "./configuration.ts";
-import { readSettingsFile } from "./settings-file.ts";
+import { readSettingsFile } from "./file.ts";
 import { readSharedConfiguration, type SharedConfiguration, startsWorker } from "./shared-configuration.ts";
 import { HTTP_VARIABLES, SHARED_VARIABLES, VARIABLES } from "./variables.ts";
-
-export { HTTP_VARIABLES } from "./variables.ts";
 
 const yes = z
   .enum(["yes", "true", "1", "on", "no", "false", "0", "off"])

@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { FormationError, type Logger, type OperationState } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
-import type { WorkerParts } from "./worker.ts";
+import type { WorkerParts } from "./run-worker.ts";
 
 export interface HealthServer {
   /** Where it listens, `host:port`. */

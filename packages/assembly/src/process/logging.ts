@@ -1,7 +1,7 @@
 // Log lines as JSON on standard error: standard output belongs to the protocol.
 
 import type { Logger } from "@formation-mcp/contract";
-import { causeOf } from "./explaining.ts";
+import { causeOf } from "./terminal-errors.ts";
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
 

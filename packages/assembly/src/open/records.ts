@@ -8,10 +8,10 @@ import type { NatsConnection } from "@formation-mcp/os/nats";
 import type { NodeIdentity } from "@formation-mcp/pack-manager";
 import type { Queue } from "@formation-mcp/queue";
 import type { NatsRole } from "@formation-mcp/queue/nats";
-import { readConfiguration } from "./configuration.ts";
+import { readConfiguration } from "../settings/configuration.ts";
+import { requireShared, type SharedConfiguration } from "../settings/shared-configuration.ts";
+import { atDatabase, atNats } from "./connect-errors.ts";
 import type { Layout } from "./layout.ts";
-import { atDatabase, atNats } from "./reaching.ts";
-import { requireShared, type SharedConfiguration } from "./shared-configuration.ts";
 
 /** The three ports that callers and workers share, and what closes all of them. */
 export interface Records {

@@ -2,11 +2,11 @@
 // keeps for us. Servers and workers refuse tables that are older than they.
 
 import { FormationError, type Logger } from "@formation-mcp/contract";
-import type { HttpConfiguration } from "./http-configuration.ts";
-import { openLayout } from "./layout.ts";
-import { natsUserOf } from "./nats-user.ts";
-import { atDatabase } from "./reaching.ts";
-import { openRecords, serverRecords } from "./records.ts";
+import { atDatabase } from "../open/connect-errors.ts";
+import { openLayout } from "../open/layout.ts";
+import { natsUserOf } from "../open/nats-user.ts";
+import { openRecords, serverRecords } from "../open/records.ts";
+import type { HttpConfiguration } from "../settings/http-configuration.ts";
 
 /** What workers log in as, unless somebody says otherwise; deploy/postgres/roles.sql makes it. */
 const WORKER_ROLE = "formation_worker";

@@ -13,8 +13,8 @@ import {
   waitFor,
 } from "@formation-mcp/os";
 import { tryLock } from "@formation-mcp/os/sqlite";
-import { type Configuration, workerEnvironment } from "./configuration.ts";
-import type { Layout } from "./layout.ts";
+import type { Layout } from "../open/layout.ts";
+import { type Configuration, workerEnvironment } from "../settings/configuration.ts";
 import { commandFor, compareVersions, type Program } from "./program.ts";
 
 /** What the worker writes about itself. */

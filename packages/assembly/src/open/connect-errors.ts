@@ -2,8 +2,8 @@
 // drivers' own messages, which callers of a server see too, name neither.
 
 import { FormationError } from "@formation-mcp/contract";
-import { databaseUrl, type SharedConfiguration } from "./shared-configuration.ts";
-import { placeOf } from "./whereabouts.ts";
+import { databaseUrl, type SharedConfiguration } from "../settings/shared-configuration.ts";
+import { placeOf } from "./target.ts";
 
 /** Does something at the database, with its password; what fails there names the place. */
 export async function atDatabase<T>(

@@ -1,0 +1,66 @@
+// How a state directory goes for good: its worker first, then its machines, then its files.
+
+import { rmSync, statSync } from "node:fs";
+import { FormationError, type Logger } from "@formation-mcp/contract";
+import { isAlive, sendSignal, waitFor } from "@formation-mcp/os";
+import { tryLock } from "@formation-mcp/os/sqlite";
+import { openEngines } from "../open/drivers.ts";
+import { openLayout } from "../open/layout.ts";
+import { findWorker } from "../process/background-worker.ts";
+import type { Configuration } from "../settings/configuration.ts";
+
+const LEAVE_MS = 120_000;
+
+/**
+ * Ends the worker, removes every machine with all that belongs to it, and deletes the state directory.
+ * @returns the names of the machines that were removed.
+ * @throws FormationError `invalid` if the directory is none of ours, `unavailable` if the worker does not leave.
+ */
+export async function purge(configuration: Configuration, logger: Logger): Promise<string[]> {
+  requireOurs(configuration.stateDir);
+  const layout = openLayout(configuration.stateDir);
+  const worker = findWorker(layout);
+  if (worker) {
+    sendSignal(worker, "SIGTERM");
+    await waitFor(() => !isAlive(worker), { timeoutMs: LEAVE_MS, what: "the worker to leave" });
+  }
+  const removed: string[] = [];
+  {
+    using lock = await tryLock(layout.lock);
+    if (!lock) {
+      throw new FormationError("conflict", "A worker has just begun to use this state directory.", {
+        remedy: "End the servers that use it, then purge again.",
+      });
+    }
+    const { builder, hypervisor } = await openEngines(layout, configuration, logger);
+    try {
+      await hypervisor.recover();
+      for (const { id } of await hypervisor.list()) {
+        await hypervisor.remove(id);
+        removed.push(id);
+      }
+      await builder.destroy();
+    } finally {
+      await hypervisor.close();
+    }
+  }
+  rmSync(layout.root, { recursive: true, force: true });
+  return removed;
+}
+
+/** Nobody's home directory is deleted for a mistyped option. */
+function requireOurs(stateDir: string): void {
+  try {
+    if (statSync(`${stateDir}/worker.lock`).isFile()) return;
+  } catch {
+    // Told below.
+  }
+  throw new FormationError(
+    "invalid",
+    `${stateDir} is no state directory of formation-mcp; nothing was removed.`,
+    {
+      remedy: "Give the directory that `formation-mcp doctor` names.",
+      field: "state-dir",
+    },
+  );
+}
