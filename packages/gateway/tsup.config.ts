@@ -1,3 +1,3 @@
 import { library } from "../../tsup.base.ts";
 
-export default library(["src/index.ts", "src/mcp.ts", "src/stdio.ts", "src/http.ts", "src/oauth.ts"]);
+export default library(["src/index.ts", "src/oauth.ts"]);

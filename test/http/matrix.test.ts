@@ -2,7 +2,7 @@
 // from the tables of tools and of routes, so that a new one can't escape it.
 
 import { SCOPES } from "@formation-mcp/auth";
-import { REST_ROUTES, type RestRoute } from "@formation-mcp/gateway/http";
+import { REST_ROUTES, type RestRoute } from "@formation-mcp/gateway";
 import { TOOLS } from "@formation-mcp/tools";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Loot, signedByServer, steal } from "../support/http/forge.ts";

@@ -19,16 +19,17 @@ export const FLOORS: readonly { floor: string; rooms: readonly string[] }[] = [
     ],
   },
   { floor: "F5", rooms: ["packages/control", "packages/pack-manager", "packages/client"] },
-  { floor: "F6", rooms: ["packages/gateway"] },
-  { floor: "F7", rooms: ["packages/assembly"] },
-  { floor: "F8", rooms: ["apps/stdio", "apps/http", "apps/worker", "apps/console"] },
+  { floor: "F6", rooms: ["packages/mcp"] },
+  { floor: "F7", rooms: ["packages/gateway"] },
+  { floor: "F8", rooms: ["packages/assembly"] },
+  { floor: "F9", rooms: ["apps/stdio", "apps/http", "apps/worker", "apps/console"] },
 ];
 
 /** The rooms that may import a dependency: one home for each, but for zod, which describes data at every boundary. */
 export const HOMES: Readonly<Record<string, readonly string[]>> = {
   "@balena/dockerignore": ["packages/artifacts"],
   "@hono/node-server": ["apps/http"],
-  "@modelcontextprotocol/server": ["packages/gateway", "apps/stdio"],
+  "@modelcontextprotocol/server": ["packages/mcp", "packages/gateway", "apps/stdio"],
   "@nats-io/jetstream": ["packages/queue", "packages/artifacts"],
   "@nats-io/nkeys": ["packages/os"],
   "@nats-io/obj": ["packages/artifacts"],

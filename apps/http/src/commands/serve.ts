@@ -17,7 +17,7 @@ import {
   openHttpServer,
   serviceManager,
 } from "@formation-mcp/assembly/http";
-import { addressKey, plainAddress, trustProxies } from "@formation-mcp/gateway/http";
+import { addressKey, plainAddress, trustProxies } from "@formation-mcp/gateway";
 import { createListener } from "../listener.ts";
 import { gatheredLines } from "../log.ts";
 import { settingsFrom, usualUrl } from "../options.ts";

@@ -5,8 +5,8 @@ import { parseArgs } from "node:util";
 import { jsonLogger, lazySystem, readConfiguration, tellStrangers } from "@formation-mcp/assembly";
 import { readRemoteConfiguration } from "@formation-mcp/assembly/remote";
 import { allScopes, localPrincipal, parseScopes, type Scope } from "@formation-mcp/auth";
-import { createMcpServerFactory } from "@formation-mcp/gateway/mcp";
-import { stdioWire } from "@formation-mcp/gateway/stdio";
+import { createMcpServerFactory } from "@formation-mcp/mcp";
+import { createStdioTransport } from "@formation-mcp/mcp/stdio";
 import { serveStdio } from "@modelcontextprotocol/server/stdio";
 import { VERSION } from "../version.ts";
 
@@ -35,7 +35,7 @@ export async function serve(args: string[]): Promise<number> {
       : await import("../remote/system.ts").then(({ remoteSystem }) =>
           remoteSystem({ remote, configuration, scopes, logger }),
         );
-  const transport = stdioWire({
+  const transport = createStdioTransport({
     input: process.stdin,
     output: process.stdout,
     onRefused: (why) => logger.log("warn", why),

@@ -12,7 +12,7 @@ import {
   startDrainer,
   startKeeper,
 } from "@formation-mcp/control";
-import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway/http";
+import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway";
 import { createOAuth } from "@formation-mcp/gateway/oauth";
 import { openLayout } from "../open/layout.ts";
 import { openRecords, serverRecords } from "../open/records.ts";

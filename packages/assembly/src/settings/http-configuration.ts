@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { createSecureContext } from "node:tls";
 import type { Quota } from "@formation-mcp/contract";
-import { DEFAULT_RATES, type Rates } from "@formation-mcp/gateway/http";
+import { DEFAULT_RATES, type Rates } from "@formation-mcp/gateway";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { z } from "zod";
 import {

@@ -4,6 +4,7 @@
 import type { Principal } from "@formation-mcp/auth";
 import type { Authenticated } from "@formation-mcp/auth/authority";
 import { LIMITS } from "@formation-mcp/contract";
+import { createMcpServerFactory } from "@formation-mcp/mcp";
 import { LISTING } from "@formation-mcp/tools/listing";
 import {
   type AuthInfo,
@@ -12,7 +13,6 @@ import {
   readRequestBody,
 } from "@modelcontextprotocol/server";
 import type { Context } from "hono";
-import { createMcpServerFactory } from "../mcp.ts";
 import { resourceMetadataUrl } from "./challenge.ts";
 import type { Env, GatewayDeps } from "./deps.ts";
 import { refuseScope } from "./guard.ts";

@@ -16,7 +16,7 @@ import {
   createQuotas,
   type ToolBounds,
 } from "@formation-mcp/control";
-import { createHttpGateway, type GatewayDeps, type GatewaySettings } from "@formation-mcp/gateway/http";
+import { createHttpGateway, type GatewayDeps, type GatewaySettings } from "@formation-mcp/gateway";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";

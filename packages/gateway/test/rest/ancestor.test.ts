@@ -1,6 +1,6 @@
 import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
+import { freePort } from "@formation-mcp/os/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { freePort } from "../house.ts";
 import { AncestorClient, AncestorError } from "./ancestor.ts";
 import { EVERYTHING, openWorld, PUBLIC_URL, type World } from "./world.ts";
 

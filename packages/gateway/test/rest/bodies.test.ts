@@ -1,5 +1,5 @@
 import { LIMITS } from "@formation-mcp/contract";
-import { REST_ROUTES } from "@formation-mcp/gateway/http";
+import { REST_ROUTES } from "@formation-mcp/gateway";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EVERYTHING, type Json, openWorld, PUBLIC_URL, type Someone, type World } from "./world.ts";

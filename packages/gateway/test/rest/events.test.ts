@@ -1,6 +1,6 @@
 import { newId } from "@formation-mcp/contract";
+import { freePort } from "@formation-mcp/os/testing";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { freePort } from "../house.ts";
 import { EVERYTHING, type Json, openWorld, PUBLIC_URL, type Someone, until, type World } from "./world.ts";
 
 interface Event {

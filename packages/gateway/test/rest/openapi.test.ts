@@ -1,4 +1,4 @@
-import { REST_ROUTES } from "@formation-mcp/gateway/http";
+import { REST_ROUTES } from "@formation-mcp/gateway";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { AjvJsonSchemaValidator } from "@modelcontextprotocol/server/validators/ajv";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";

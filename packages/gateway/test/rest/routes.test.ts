@@ -1,6 +1,6 @@
 import { SCOPES } from "@formation-mcp/auth";
 import { FormationError, type Id, newId, SUBJECTS } from "@formation-mcp/contract";
-import { REST_ROUTES, type RestRoute } from "@formation-mcp/gateway/http";
+import { REST_ROUTES, type RestRoute } from "@formation-mcp/gateway";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EVERYTHING, openWorld, type Someone, until, type World } from "./world.ts";

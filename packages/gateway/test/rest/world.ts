@@ -19,7 +19,7 @@ import {
   createQuotas,
   type Quotas,
 } from "@formation-mcp/control";
-import { bearer, type Env, type GatewayDeps, restRoutes } from "@formation-mcp/gateway/http";
+import { bearer, type Env, type GatewayDeps, restRoutes } from "@formation-mcp/gateway";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";

@@ -2,7 +2,7 @@ import { FormationError } from "@formation-mcp/contract";
 import type { CallHooks } from "@formation-mcp/control";
 import { TOOLS } from "@formation-mcp/tools";
 import { expect, test } from "vitest";
-import { ALICE, connect, ERAS, type Json, scripted } from "./doors.ts";
+import { ALICE, connect, ERAS, type Json, scripted } from "./client.ts";
 import { openHouse } from "./house.ts";
 
 const FORMFILE = { from: "busybox", name: "hello", entrypoint: ["httpd", "-f"], expose: [8080] };

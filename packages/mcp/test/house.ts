@@ -2,14 +2,13 @@
 // the engines that run everything as child processes.
 
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import { type Control, createControl } from "@formation-mcp/control";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
-import type { Json } from "./doors.ts";
+import type { Json } from "./client.ts";
 import { startWorker } from "./worker.ts";
 
 export interface House extends AsyncDisposable {
@@ -54,12 +53,4 @@ export async function hello(port: number): Promise<Json> {
     entrypoint: [process.execPath, "-e", program],
     expose: [port],
   };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address ? address.port : 0;
 }

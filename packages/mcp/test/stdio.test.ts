@@ -1,6 +1,6 @@
 import { PassThrough } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
-import { stdioWire } from "@formation-mcp/gateway/stdio";
+import { createStdioTransport } from "@formation-mcp/mcp/stdio";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 
@@ -11,17 +11,29 @@ async function given(pieces: (string | Uint8Array)[], maxLineBytes = 1000) {
   const input = new PassThrough();
   const output = new PassThrough();
   const refused: string[] = [];
-  const wire = stdioWire({ input, output, maxLineBytes, onRefused: (why) => refused.push(why) });
+  const transport = createStdioTransport({
+    input,
+    output,
+    maxLineBytes,
+    onRefused: (why) => refused.push(why),
+  });
   const arrived: unknown[] = [];
-  wire.onmessage = (message) => arrived.push(message);
-  await wire.start();
+  transport.onmessage = (message) => arrived.push(message);
+  await transport.start();
   for (const piece of pieces) {
     input.write(piece);
     await turn();
   }
   await turn();
   const answers = (output.read()?.toString() ?? "").split("\n").filter((line: string) => line !== "");
-  return { wire, input, output, arrived, refused, answers: answers.map((line: string) => JSON.parse(line)) };
+  return {
+    transport,
+    input,
+    output,
+    arrived,
+    refused,
+    answers: answers.map((line: string) => JSON.parse(line)),
+  };
 }
 
 test("messages arrive one by one, however their bytes are cut", async () => {
@@ -77,8 +89,8 @@ test("empty lines are nothing", async () => {
 test("it closes at the end of the input, and when nobody reads the output", async () => {
   const ended = await given([]);
   ended.input.end();
-  await ended.wire.closed;
+  await ended.transport.closed;
   const broken = await given([]);
   broken.output.destroy(new Error("EPIPE"));
-  await broken.wire.closed;
+  await broken.transport.closed;
 });

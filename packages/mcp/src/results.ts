@@ -1,13 +1,16 @@
-// How what control returns or throws becomes a tool result: structured content, the same as compact JSON for hosts that
-// read text alone, and a stranger's text in a block of its own.
+// Tool results: what `control` returns or throws, as structured content, as compact JSON text for hosts that read text
+// only, and with untrusted text in a text block of its own.
 
 import type { FormationError } from "@formation-mcp/contract";
 import type { CallToolResult } from "@modelcontextprotocol/server";
 
-/** Where an error's record stands in a result, for programs; hosts show the text. */
+/** The `_meta` key of an error's record, for programs; hosts show the text. */
 export const ERROR_META_KEY = "formation-mcp/error";
 
-/** A result; `log`, already fenced by control, is not repeated inside the JSON text. */
+/**
+ * The result of a call that succeeded. `log` is already fenced by control; it gets its own text block and is not repeated
+ * in the JSON text.
+ */
 export function toResult(structuredContent: Record<string, unknown>): CallToolResult {
   const { log, ...rest } = structuredContent;
   if (typeof log !== "string")
@@ -19,8 +22,10 @@ export function toResult(structuredContent: Record<string, unknown>): CallToolRe
 }
 
 /**
- * An error that the caller can act on. It has no structured content: clients hold that against the output schema, which
- * describes what went well. Its log lines come fenced from control.
+ * The result of a call that failed: message, failing step, field and remedy as text. The log lines are already fenced by
+ * control; they get their own text block.
+ *
+ * It has no structured content, because clients check that against the tool's output schema, which describes success.
  */
 export function toErrorResult(error: FormationError): CallToolResult {
   const { code, message, details } = error;

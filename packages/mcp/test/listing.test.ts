@@ -3,7 +3,7 @@ import { FormationError } from "@formation-mcp/contract";
 import { TOOLS } from "@formation-mcp/tools";
 import { encode } from "gpt-tokenizer/encoding/o200k_base";
 import { expect, test } from "vitest";
-import { ALICE, connect, ERAS, scripted } from "./doors.ts";
+import { ALICE, connect, ERAS, scripted } from "./client.ts";
 
 const ADMIN = { ...ALICE, scopes: new Set(SCOPES) };
 const nothing = scripted(async () => {

@@ -3,7 +3,7 @@
 import { allScopes, type Principal } from "@formation-mcp/auth";
 import type { Control } from "@formation-mcp/control";
 import { toolGate } from "@formation-mcp/control/authorize";
-import { createMcpServerFactory, type McpServerFactoryOptions } from "@formation-mcp/gateway/mcp";
+import { createMcpServerFactory, type McpServerFactoryOptions } from "@formation-mcp/mcp";
 import { Client } from "@modelcontextprotocol/client";
 import { InMemoryTransport } from "@modelcontextprotocol/server";
 import { serveStdio } from "@modelcontextprotocol/server/stdio";

@@ -1,7 +1,8 @@
+import { freePort } from "@formation-mcp/os/testing";
 import { TOOLS } from "@formation-mcp/tools";
 import { expect, test } from "vitest";
-import { ALICE, connect, ERAS, type Json } from "./doors.ts";
-import { freePort, hello, openHouse } from "./house.ts";
+import { ALICE, connect, ERAS, type Json } from "./client.ts";
+import { hello, openHouse } from "./house.ts";
 
 test.each(ERAS)(
   "every tool answers a client of the %s era, in the shape that it promised, and the workload answers too",
