@@ -5,11 +5,11 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, FormationError, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
-import { SUPERVISOR } from "./fake-supervisor.ts";
-import { openHypervisor } from "./hypervisor.ts";
+import { SUPERVISOR } from "./fake/supervisor.ts";
+import type { Place, Runner } from "./machine/driver.ts";
+import { openHypervisor } from "./machine/hypervisor.ts";
+import { killAll, processesBelow } from "./machine/processes.ts";
 import type { Hypervisor, MachineSpec } from "./port.ts";
-import { killAll, processesBelow } from "./processes.ts";
-import type { Place, Runner } from "./runner.ts";
 
 export interface FakeOptions {
   /** Only this driver writes here; made with mode 0700. */

@@ -1,8 +1,8 @@
 // What is said to a guest and heard from it, for tools that boot or watch one themselves: the archive that it starts from,
 // its reports, its log lines. Everything heard is hostile: whoever is root in the guest writes what he likes.
 
-export { type CpioEntry, cpio } from "./cpio.ts";
-export { type GuestSettings, guestConfig, quote } from "./guest-config.ts";
-export { LINES_PER_SECOND, LineRate, LineSplitter } from "./lines.ts";
-export { emptyReport, type GuestReport, parseStatus, problemText } from "./status.ts";
-export { withoutControls } from "./tail.ts";
+export { type GuestSettings, guestConfig, quote } from "./guest/config.ts";
+export { type CpioEntry, cpio } from "./guest/cpio.ts";
+export { emptyReport, type GuestReport, parseStatus, problemText } from "./guest/status-report.ts";
+export { LINES_PER_SECOND, LineRate, LineSplitter } from "./logs/lines.ts";
+export { withoutControls } from "./logs/tail.ts";

@@ -2,14 +2,14 @@
 
 import { mkdirSync } from "node:fs";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
-import { openHypervisor } from "./hypervisor.ts";
-import type { KernelOverride } from "./kernel.ts";
+import type { KernelOverride } from "./guest/kernel.ts";
+import { openHypervisor } from "./machine/hypervisor.ts";
 import type { Hypervisor } from "./port.ts";
-import { qemuRunner } from "./qemu-runner.ts";
+import { qemuRunner } from "./qemu/driver.ts";
 
-export { kernelCommandLine, type QemuSettings, qemuArguments } from "./command-line.ts";
-export { chainRules } from "./firewall.ts";
-export { fetchKernel, type Kernel, type KernelOverride } from "./kernel.ts";
+export { fetchKernel, type Kernel, type KernelOverride } from "./guest/kernel.ts";
+export { kernelCommandLine, type QemuSettings, qemuArguments } from "./qemu/command-line.ts";
+export { chainRules } from "./qemu/firewall.ts";
 
 export interface QemuOptions {
   /** Only this driver writes here; made with mode 0700. */

@@ -3,12 +3,12 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
+import type { MachineSpec } from "../port.ts";
 import { freeAccount, handOver } from "./accounts.ts";
-import { MACHINE_FILES } from "./command-line.ts";
-import { type Engine, placeOf } from "./engine.ts";
+import { type Engine, placeOf } from "./deps.ts";
+import { MACHINE_FILES } from "./files.ts";
 import { checkMachineId, type Journal } from "./journal.ts";
 import { Machine } from "./machine.ts";
-import type { MachineSpec } from "./port.ts";
 
 export async function createMachine(engine: Engine, spec: MachineSpec): Promise<void> {
   checkSpec(spec);

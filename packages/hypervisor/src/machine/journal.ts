@@ -5,8 +5,8 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs"
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { type ProcessIdentity, readIfThere, writeFileAtomic } from "@formation-mcp/os";
-import type { MachineStatus } from "./port.ts";
-import type { GuestReport } from "./status.ts";
+import type { GuestReport } from "../guest/status-report.ts";
+import type { MachineStatus } from "../port.ts";
 
 /** `creating` and `removing` are undone or finished by recovery; `starting` means that a process may exist. */
 type Phase = "creating" | "created" | "starting" | "running" | "stopped" | "removing";

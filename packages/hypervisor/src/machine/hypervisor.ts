@@ -3,20 +3,20 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
+import { followLogs } from "../logs/follow.ts";
+import type { Hypervisor, MachineStatus } from "../port.ts";
 import { createMachine } from "./create.ts";
-import { type Engine, type Settings, serialiser } from "./engine.ts";
+import { type Engine, type Settings, serialiser } from "./deps.ts";
+import type { Runner } from "./driver.ts";
 import { openJournals } from "./journal.ts";
 import { leashFor, prolong, releaseLeash } from "./leash.ts";
 import { waitLive } from "./live.ts";
-import { followLogs } from "./logs.ts";
 import type { Machine } from "./machine.ts";
-import type { Hypervisor, MachineStatus } from "./port.ts";
+import { freed, keepUp } from "./maintenance.ts";
 import { recover } from "./recover.ts";
 import { removeMachine } from "./remove.ts";
-import type { Runner } from "./runner.ts";
 import { startMachine } from "./start.ts";
 import { setPaused, stopMachine } from "./stop.ts";
-import { freed, keepUp } from "./upkeep.ts";
 
 export function openHypervisor(settings: Settings, runner: Runner, clock: Clock, logger: Logger): Hypervisor {
   mkdirSync(settings.stateDir, { recursive: true, mode: 0o700 });

@@ -3,9 +3,9 @@
 
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { type Engine, placeOf } from "./engine.ts";
+import { boundLogs, UNFOLLOWED_BYTES } from "../logs/follow.ts";
+import { type Engine, placeOf } from "./deps.ts";
 import type { Journal } from "./journal.ts";
-import { boundLogs, UNFOLLOWED_BYTES } from "./logs.ts";
 import { ioProblem, Machine } from "./machine.ts";
 import { killAll, processesBelow } from "./processes.ts";
 import { release } from "./start.ts";

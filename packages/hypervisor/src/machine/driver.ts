@@ -1,8 +1,8 @@
 // What differs between the drivers: how a machine's disk is made, what process runs it, and what that process is confined
 // by. Everything else, from the journal to the log lines, is the same for all of them; so is the control socket's protocol.
 
+import type { HypervisorReport, MachineSpec, MachineStatus, StartHooks } from "../port.ts";
 import type { Journal } from "./journal.ts";
-import type { HypervisorReport, MachineSpec, MachineStatus, StartHooks } from "./port.ts";
 
 /** Where a machine's things lie: what only the worker may touch, and below it what its process is started in. */
 export interface Place {

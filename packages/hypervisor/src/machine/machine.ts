@@ -4,15 +4,15 @@
 import { existsSync, type FSWatcher, readFileSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
 import { identify, isAlive, waitGone } from "@formation-mcp/os";
-import { MACHINE_FILES } from "./command-line.ts";
-import { type Engine, placeOf } from "./engine.ts";
+import { emptyReport, type GuestReport, parseStatus, problemText } from "../guest/status-report.ts";
+import { dropHead } from "../logs/offsets.ts";
+import { readFrom, readTail } from "../logs/tail.ts";
+import type { MachineStatus } from "../port.ts";
+import { type Engine, placeOf } from "./deps.ts";
+import { MACHINE_FILES } from "./files.ts";
 import type { Journal } from "./journal.ts";
 import { hasEnded } from "./leash.ts";
-import { dropHead } from "./offsets.ts";
-import type { MachineStatus } from "./port.ts";
 import { connectQmp, type QmpClient } from "./qmp.ts";
-import { emptyReport, type GuestReport, parseStatus, problemText } from "./status.ts";
-import { readFrom, readTail } from "./tail.ts";
 
 export const BOOT_ID = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 

@@ -8,7 +8,7 @@ import { FormationError } from "@formation-mcp/contract";
 import { writeFileAtomic } from "@formation-mcp/os";
 import { cpio } from "./cpio.ts";
 import { fileDigest } from "./digest.ts";
-import { FSTAB_ONE, FSTAB_TWO, GUEST_INIT_VERSION, STAGE_ONE, STAGE_TWO } from "./guest-init.ts";
+import { FSTAB_ONE, FSTAB_TWO, GUEST_INIT_VERSION, STAGE_ONE, STAGE_TWO } from "./init.ts";
 import type { Kernel } from "./kernel.ts";
 import { BOOT_MODULES, LATE_MODULES, modulesDep, packModules } from "./kernel-modules.ts";
 

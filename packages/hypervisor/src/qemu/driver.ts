@@ -16,19 +16,20 @@ import {
 import { join } from "node:path";
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import { run } from "@formation-mcp/os";
+import { guestConfig } from "../guest/config.ts";
+import { ensureInitramfs } from "../guest/initramfs.ts";
+import { ensureKernel, type KernelOverride, kernelDirectory } from "../guest/kernel.ts";
+import type { Place, Runner } from "../machine/driver.ts";
+import { MACHINE_FILES } from "../machine/files.ts";
+import type { Journal } from "../machine/journal.ts";
+import { TIED } from "../machine/leash.ts";
+import type { MachineSpec, MachineStatus, StartHooks } from "../port.ts";
 import { kvmGroup, openAccelerators } from "./accelerator.ts";
 import { openCgroups } from "./cgroup.ts";
-import { MACHINE_FILES, QEMU, qemuArguments } from "./command-line.ts";
+import { QEMU, qemuArguments } from "./command-line.ts";
 import { confinement } from "./confinement.ts";
 import { openFirewall } from "./firewall.ts";
-import { guestConfig } from "./guest-config.ts";
-import { ensureInitramfs } from "./initramfs.ts";
-import type { Journal } from "./journal.ts";
-import { ensureKernel, type KernelOverride, kernelDirectory } from "./kernel.ts";
-import { TIED } from "./leash.ts";
-import type { MachineSpec, MachineStatus, StartHooks } from "./port.ts";
 import { probe } from "./probe.ts";
-import type { Place, Runner } from "./runner.ts";
 
 export interface QemuSettings {
   stateDir: string;

@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { Engine } from "./engine.ts";
+import type { Engine } from "./deps.ts";
 import { checkMachineId } from "./journal.ts";
 import { killAll, processesBelow } from "./processes.ts";
 import { release } from "./start.ts";

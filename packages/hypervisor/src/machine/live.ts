@@ -3,11 +3,11 @@
 
 import { join } from "node:path";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
-import { MACHINE_FILES } from "./command-line.ts";
+import { problemText } from "../guest/status-report.ts";
+import { lastLines, readTail } from "../logs/tail.ts";
+import type { StartHooks } from "../port.ts";
+import { MACHINE_FILES } from "./files.ts";
 import type { Machine } from "./machine.ts";
-import type { StartHooks } from "./port.ts";
-import { problemText } from "./status.ts";
-import { lastLines, readTail } from "./tail.ts";
 
 /** With no port to watch, a workload that lived this long is live. */
 const LIVED_MS = 2000;

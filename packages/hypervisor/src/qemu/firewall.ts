@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { isIPv6 } from "node:net";
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import { plainEnvironment, run } from "@formation-mcp/os";
-import type { MachineStatus } from "./port.ts";
+import type { MachineStatus } from "../port.ts";
 
 /** Beyond the host's own addresses: private, shared, link-local, multicast and reserved networks. */
 const CLOSED_V4 = [

@@ -3,12 +3,12 @@
 import { accessSync, constants, existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { plainEnvironment, run } from "@formation-mcp/os";
+import { kernelDirectory, storedKernel } from "../guest/kernel.ts";
+import type { HypervisorReport } from "../port.ts";
 import type { Accelerators } from "./accelerator.ts";
 import type { Cgroups } from "./cgroup.ts";
 import { QEMU } from "./command-line.ts";
-import { kernelDirectory, storedKernel } from "./kernel.ts";
-import type { HypervisorReport } from "./port.ts";
-import type { QemuSettings } from "./qemu-runner.ts";
+import type { QemuSettings } from "./driver.ts";
 
 /** Programs that must be there, with the Debian package that brings them. */
 const NEEDED: Record<string, string> = {

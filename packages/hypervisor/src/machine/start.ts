@@ -5,17 +5,17 @@ import { closeSync, openSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { identify, isAlive, spawnDetached, waitFor } from "@formation-mcp/os";
+import { truncateHandedOver } from "../logs/offsets.ts";
+import { readTail } from "../logs/tail.ts";
+import type { StartHooks } from "../port.ts";
 import { freeAccount, handOver, isShared } from "./accounts.ts";
-import { MACHINE_FILES } from "./command-line.ts";
 import { diskError } from "./create.ts";
-import { type Engine, placeOf } from "./engine.ts";
+import { type Engine, placeOf } from "./deps.ts";
+import { MACHINE_FILES } from "./files.ts";
 import type { Journal } from "./journal.ts";
 import { isOver, type Leash, tie, untie } from "./leash.ts";
 import { BOOT_ID, type Machine } from "./machine.ts";
-import { truncateHandedOver } from "./offsets.ts";
-import type { StartHooks } from "./port.ts";
 import { choosePorts, portTaken } from "./ports.ts";
-import { readTail } from "./tail.ts";
 
 const RETRIES = 3;
 /** How long QEMU may take until it answers on its control socket. */

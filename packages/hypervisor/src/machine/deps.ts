@@ -3,10 +3,10 @@
 
 import { join } from "node:path";
 import type { Clock, Logger } from "@formation-mcp/contract";
+import type { Place, Runner } from "./driver.ts";
 import type { Journals } from "./journal.ts";
 import type { Leash } from "./leash.ts";
 import type { Machine } from "./machine.ts";
-import type { Place, Runner } from "./runner.ts";
 
 export interface Settings {
   stateDir: string;

@@ -1,8 +1,8 @@
 // What is looked at every other second: processes that ended unseen, control sockets that were lost, logs that grow while
 // nobody follows them. Nothing else polls.
 
-import { type Engine, placeOf } from "./engine.ts";
-import { boundLogs, UNFOLLOWED_BYTES } from "./logs.ts";
+import { boundLogs, UNFOLLOWED_BYTES } from "../logs/follow.ts";
+import { type Engine, placeOf } from "./deps.ts";
 import { reattach } from "./recover.ts";
 import { release } from "./start.ts";
 

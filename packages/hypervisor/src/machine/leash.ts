@@ -4,7 +4,7 @@
 import { existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ProcessIdentity, readIfThere, sendSignal, uptimeMs, waitFor } from "@formation-mcp/os";
-import { type Engine, placeOf } from "./engine.ts";
+import { type Engine, placeOf } from "./deps.ts";
 
 /** Relative to the directory that a machine's process is started in. */
 const LEASH_FILE = "../leash";

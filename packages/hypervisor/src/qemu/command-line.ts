@@ -1,6 +1,8 @@
 // The one place that knows how QEMU is called. All paths are relative to the machine's own directory, where QEMU is
 // started: nothing of the host's layout, and nothing that a user wrote, stands on the line.
 
+import { MACHINE_FILES } from "../machine/files.ts";
+
 export interface QemuSettings {
   /** What identifies the process: letters, digits, `.`, `_`, `-`. */
   name: string;
@@ -13,20 +15,6 @@ export interface QemuSettings {
   /** Lets the guest open connections; without it only answers leave. */
   egress: boolean;
 }
-
-/** The names of the files in a machine's directory. `console`, `out`, `err` and `status` are appended to by QEMU. */
-export const MACHINE_FILES = {
-  kernel: "vmlinuz",
-  initrd: "initrd",
-  base: "base.img",
-  disk: "disk.qcow2",
-  console: "console",
-  out: "out",
-  err: "err",
-  status: "status",
-  log: "qemu.log",
-  qmp: "ipc/qmp",
-} as const;
 
 /** The program that runs machines. */
 export const QEMU = "qemu-system-x86_64";

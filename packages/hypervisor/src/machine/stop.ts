@@ -2,7 +2,7 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import { sendSignal, waitGone } from "@formation-mcp/os";
-import type { Engine } from "./engine.ts";
+import type { Engine } from "./deps.ts";
 import type { Machine } from "./machine.ts";
 import { release } from "./start.ts";
 

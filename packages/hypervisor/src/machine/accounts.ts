@@ -3,8 +3,8 @@
 
 import { chownSync, existsSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { MACHINE_FILES } from "./command-line.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine } from "./deps.ts";
+import { MACHINE_FILES } from "./files.ts";
 
 /** The accounts of all processes but those that were started in `except`. See proc(5): a process's directory is its own. */
 function accountsInUse(except?: string): Set<number> {
