@@ -1,4 +1,5 @@
-// A disk becomes a running machine. The drivers live behind ./qemu and ./fake, so that their libraries load only there.
+// A disk becomes a running machine. The drivers live behind ./qemu and ./fake, so that their libraries load
+// only there.
 
 export type {
   Hypervisor,

@@ -1,44 +1,56 @@
-// The QEMU driver: one process per machine, in its own directory, as its own account where we are root.
+// The QEMU driver's door: each machine is a virtual machine in a QEMU process of its own.
 
 import { mkdirSync } from "node:fs";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
 import type { KernelOverride } from "./guest/kernel.ts";
 import { openHypervisor } from "./machine/hypervisor.ts";
 import type { Hypervisor } from "./port.ts";
-import { qemuRunner } from "./qemu/driver.ts";
+import { createQemuDriver } from "./qemu/driver.ts";
 
 export { fetchKernel, type Kernel, type KernelOverride } from "./guest/kernel.ts";
-export { kernelCommandLine, type QemuSettings, qemuArguments } from "./qemu/command-line.ts";
-export { chainRules } from "./qemu/firewall.ts";
+export { type CommandLineOptions, kernelCommandLine, qemuArguments } from "./qemu/command-line.ts";
+export { chainRules } from "./qemu/firewall-rules.ts";
 
 export interface QemuOptions {
   /** Only this driver writes here; made with mode 0700. */
   stateDir: string;
   clock?: Clock;
   logger?: Logger;
-  /** `root`: each machine as an account of its own, with cgroups and firewall. Default: by who we are. */
+  /**
+   * `root`: each machine has an account, cgroups and firewall rules. Default: `root` if this process runs as
+   * root.
+   */
   profile?: "root" | "user";
-  /** Where forwarded ports are bound. Default 127.0.0.1. */
+  /** The host address that forwarded ports are bound to. Default 127.0.0.1. */
   bindAddress?: string;
+  /** The guest's kernel. Default: Debian's cloud kernel, which is downloaded once; see `fetchKernel`. */
   kernel?: KernelOverride;
+  /** Default `auto`: KVM if a guest boots with it, else emulation (TCG). */
   accelerator?: "auto" | "kvm" | "tcg";
   /** Whether guests may reach the internet at all. Default `internet`. */
   egress?: "internet" | "none";
-  /** Networks that guests may reach, or may not, beyond the built-in rules: CIDR notation. */
+  /** Networks that guests may reach beyond the built-in rules, in CIDR notation. */
   allowCidrs?: readonly string[];
+  /** Networks that guests may not reach, in CIDR notation; they win over `allowCidrs`. */
   denyCidrs?: readonly string[];
-  /** The first of the account numbers that machines run as. Default: above 2,000,000,000, by the directory's name. */
+  /**
+   * The first account number (uid) for machines. Default: above 2,000,000,000, derived from the path of
+   * `stateDir`.
+   */
   uidBase?: number;
-  /** A static busybox for the guest's init. Default /bin/busybox. */
+  /** A statically linked busybox for the guest's init. Default /bin/busybox. */
   busyboxPath?: string;
 }
 
-/** Opens the driver. It touches nothing but its directory until it is asked to. */
+/**
+ * Opens the driver. It changes only its directory until a machine is started.
+ * @throws FormationError `invalid` for a network that is not in CIDR notation.
+ */
 export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervisor> {
   const settings = { stateDir: options.stateDir, bindAddress: options.bindAddress ?? "127.0.0.1" };
   const logger = options.logger ?? silentLogger;
   mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
-  const runner = qemuRunner({
+  const runner = createQemuDriver({
     ...settings,
     profile: options.profile ?? (process.getuid?.() === 0 ? "root" : "user"),
     kernel: options.kernel,

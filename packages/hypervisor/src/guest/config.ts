@@ -1,6 +1,6 @@
-// How one machine's own settings reach its guest: two shell files in a cpio that follows the common initramfs. Every value
-// is single-quoted here and never read by a shell in another way, so that any byte arrives as it was; nothing of it stands
-// on a command line of the host.
+// How one machine's own settings reach its guest: two shell files in a cpio that follows the common
+// initramfs. Every value is single-quoted here and never read by a shell in another way, so that any byte
+// arrives as it was; nothing of it stands on a command line of the host.
 
 import type { Process } from "@formation-mcp/contract";
 import { cpio } from "./cpio.ts";

@@ -1,5 +1,6 @@
 // How files become a cpio archive that a Linux kernel unpacks as its initramfs: the "newc" format, see
-// Documentation/driver-api/early-userspace/buffer-format in the kernel's sources. Archives may follow one another.
+// Documentation/driver-api/early-userspace/buffer-format in the kernel's sources. Archives may follow one
+// another.
 
 /** One thing in the archive; parents must stand before their children. */
 export interface CpioEntry {

@@ -1,5 +1,5 @@
-// The part of the guest's initramfs that all machines share: busybox, the drivers, our init. Made once for each kernel,
-// busybox and init, and kept under a name that says which.
+// The part of the guest's initramfs that all machines share: busybox, the drivers, our init. Made once for
+// each kernel, busybox and init, and kept under a name that says which.
 
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";

@@ -49,7 +49,10 @@ export function packModules(directory: string, wanted: readonly string[], busybo
   return [...packed.values()];
 }
 
-/** A `modules.dep` as modprobe(8) reads it: each line a module and all that must be there before, nearest first. */
+/**
+ * A `modules.dep` as modprobe(8) reads it: each line a module and all that must be there before, nearest
+ * first.
+ */
 export function modulesDep(modules: readonly PackedModule[]): string {
   const byName = new Map(modules.map((module) => [module.name, module]));
   const closure = (name: string, into: Set<string>) => {
@@ -79,7 +82,10 @@ function dependencies(module: Buffer): string[] {
 
 const SIGNATURE_MARK = "~Module signature appended~\n";
 
-/** Nobody checks it in our guest, and checking costs time without KVM. See Documentation/admin-guide/module-signing. */
+/**
+ * Nobody checks it in our guest, and checking costs time without KVM. See
+ * Documentation/admin-guide/module-signing.
+ */
 function withoutSignature(module: Buffer): Buffer {
   if (!module.subarray(-SIGNATURE_MARK.length).equals(Buffer.from(SIGNATURE_MARK))) return module;
   const tail = SIGNATURE_MARK.length + 12;

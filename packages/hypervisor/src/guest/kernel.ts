@@ -1,6 +1,7 @@
-// Where the guest's kernel comes from: Debian's cloud kernel package, downloaded by apt as an ordinary user, checked by
-// apt against the archive's signature, and unpacked into the state directory. Nothing is ever installed on the host. What
-// is stored is compared with its recorded digests once per process; what differs is fetched again.
+// Where the guest's kernel comes from: Debian's cloud kernel package, downloaded by apt as an ordinary user,
+// checked by apt against the archive's signature, and unpacked into the state directory. Nothing is ever
+// installed on the host. What is stored is compared with its recorded digests once per process; what differs
+// is fetched again.
 
 import { randomBytes } from "node:crypto";
 import {
@@ -68,8 +69,8 @@ export function kernelDirectory(stateDir: string): string {
 }
 
 /**
- * The kernel to boot: the override, or the one in `directory`, downloaded now if it is not there yet. Two processes may do
- * that at once: the first whole one stays.
+ * The kernel to boot: the override, or the one in `directory`, downloaded now if it is not there yet. Two
+ * processes may do that at once: the first whole one stays.
  * @throws FormationError `unavailable` if this is no x86-64 machine, or there is no apt to ask.
  */
 export async function ensureKernel(options: {

@@ -1,5 +1,6 @@
-// What a guest's init says on the status channel, and what of it is believed: JSON lines, each of a known kind with values
-// of a known shape; everything else is passed over, because whoever is root in the guest may write there too.
+// What a guest's init says on the status channel, and what of it is believed: JSON lines, each of a known
+// kind with values of a known shape; everything else is passed over, because whoever is root in the guest may
+// write there too.
 
 /** What was reported since the last start. */
 export interface GuestReport {

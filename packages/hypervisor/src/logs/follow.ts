@@ -1,5 +1,6 @@
-// How the lines of a machine's logs are handed over while QEMU writes them: read from where the last hand-over ended, and
-// dropped from the disk afterwards. A crash between the two hands some over again; none is lost.
+// How the lines of a machine's logs are handed over while QEMU writes them: read from where the last
+// hand-over ended, and dropped from the disk afterwards. A crash between the two hands some over again; none
+// is lost.
 
 import { closeSync, fstatSync, openSync, readSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
@@ -176,8 +177,8 @@ function alarm(directory: string, signal: AbortSignal): { wait(ms: number): Prom
 }
 
 /**
- * Bounds what a guest may pile up while nobody follows: the newest half of `bytes` stays. Reads nothing, however much it
- * is; on a full disk the room comes first.
+ * Bounds what a guest may pile up while nobody follows: the newest half of `bytes` stays. Reads nothing,
+ * however much it is; on a full disk the room comes first.
  */
 export async function boundLogs(directory: string, runDirectory: string, bytes: number): Promise<void> {
   const offsets = readOffsets(directory);

@@ -1,5 +1,5 @@
-// How bytes that a guest prints become lines: cut at a length, counted against a rate, dropped beyond it with a word about
-// how many.
+// How bytes that a guest prints become lines: cut at a length, counted against a rate, dropped beyond it with
+// a word about how many.
 
 import { LIMITS } from "@formation-mcp/contract";
 

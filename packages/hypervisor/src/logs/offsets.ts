@@ -1,5 +1,6 @@
-// How far each of a machine's logs was handed over: byte positions that survive a crash of the worker. What was handed over
-// is cut out of the file from its front, without a hole in time: QEMU goes on appending while we do.
+// How far each of a machine's logs was handed over: byte positions that survive a crash of the worker. What
+// was handed over is cut out of the file from its front, without a hole in time: QEMU goes on appending while
+// we do.
 
 import { renameSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -33,7 +34,10 @@ export function writeOffsets(directory: string, offsets: Offsets): void {
   renameSync(`${path}.tmp`, path);
 }
 
-/** Gives the disk back what lies before `end`; positions stay as they were. See fallocate(2), FALLOC_FL_PUNCH_HOLE. */
+/**
+ * Gives the disk back what lies before `end`; positions stay as they were. See fallocate(2),
+ * FALLOC_FL_PUNCH_HOLE.
+ */
 export async function dropHead(path: string, end: number): Promise<void> {
   const whole = Math.floor(end / 4096) * 4096;
   if (whole === 0) return;

@@ -33,7 +33,10 @@ function part(
   }
 }
 
-/** A text without terminal escapes and control characters other than newline and tab: firmware and kernels print them. */
+/**
+ * A text without terminal escapes and control characters other than newline and tab: firmware and kernels
+ * print them.
+ */
 export function withoutControls(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
   return text.replace(/\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_a-z])|[\x00-\x08\x0b-\x1f\x7f]/g, "");

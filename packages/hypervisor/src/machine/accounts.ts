@@ -1,13 +1,15 @@
-// Which account number a machine runs as, where we are root: one that no process on the host has, whoever started it. Other
-// workers with other directories may choose the same numbers; so it is looked at again when a machine runs.
+// This folder makes, runs, watches and removes machines, the same way for every driver. It is where the
+// journal, the leash and the recovery after a crash are. This file chooses the account number (uid) of a
+// machine when the worker is root: one that no process on the host has. Another worker may choose the same
+// number at the same time, so a start checks it again.
 
 import { chownSync, existsSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { Engine } from "./deps.ts";
-import { MACHINE_FILES } from "./files.ts";
+import type { HypervisorDeps } from "./deps.ts";
+import { IPC_DIRECTORY, MACHINE_FILES } from "./files.ts";
 
-/** The accounts of all processes but those that were started in `except`. See proc(5): a process's directory is its own. */
-function accountsInUse(except?: string): Set<number> {
+/** The uids of all processes, without those whose working directory is `except`. See proc(5). */
+function uidsInUse(except?: string): Set<number> {
   const found = new Set<number>();
   for (const entry of readdirSync("/proc")) {
     if (!/^[0-9]+$/.test(entry)) continue;
@@ -16,31 +18,34 @@ function accountsInUse(except?: string): Set<number> {
       if (uid === 0 || found.has(uid)) continue;
       if (except === undefined || readlinkSync(join("/proc", entry, "cwd")) !== except) found.add(uid);
     } catch {
-      // gone meanwhile
+      // It ended meanwhile.
     }
   }
   return found;
 }
 
-/** A number that no machine of ours has and no process runs as; null where machines run as ourselves. */
-export function freeAccount(engine: Engine): number | null {
-  const { uidBase } = engine.runner;
+/**
+ * A uid that no known machine has and no process runs as; null where machines run as the worker's account.
+ */
+export function freeAccount(deps: HypervisorDeps): number | null {
+  const { uidBase } = deps.driver;
   if (uidBase === null) return null;
-  const used = accountsInUse();
-  for (const { journal } of engine.machines.values()) if (journal.uid !== null) used.add(journal.uid);
+  const used = uidsInUse();
+  for (const { journal } of deps.machines.values()) if (journal.uid !== null) used.add(journal.uid);
   for (let uid = uidBase; ; uid++) if (!used.has(uid)) return uid;
 }
 
-/** Whether a process that is none of the machine's has its account. */
+/** Whether a process that is not the machine's runs as the machine's account. */
 export function isShared(uid: number | null, runDirectory: string): boolean {
-  return uid !== null && accountsInUse(runDirectory).has(uid);
+  return uid !== null && uidsInUse(runDirectory).has(uid);
 }
 
-const WRITTEN = ["console", "out", "err", "status", "disk"] as const;
+/** The files that a machine's process writes. */
+const WRITTEN_FILES = ["console", "out", "err", "status", "disk"] as const;
 
-/** Makes the account the owner of what its process writes. */
+/** Makes the account the owner of the files that its process writes. */
 export function handOver(runDirectory: string, uid: number): void {
-  for (const path of [...WRITTEN.map((file) => MACHINE_FILES[file]), "ipc"]) {
+  for (const path of [...WRITTEN_FILES.map((file) => MACHINE_FILES[file]), IPC_DIRECTORY]) {
     const whole = join(runDirectory, path);
     if (existsSync(whole)) chownSync(whole, uid, uid);
   }

@@ -1,21 +1,39 @@
-// Making a machine: its directory, its copy-on-write disk over the shared base, its settings for the guest.
+// Making a machine: its directory with the journal, its empty log files, and what the driver adds, such as
+// the disk.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import type { MachineSpec } from "../port.ts";
 import { freeAccount, handOver } from "./accounts.ts";
-import { type Engine, placeOf } from "./deps.ts";
-import { MACHINE_FILES } from "./files.ts";
+import type { HypervisorDeps } from "./deps.ts";
+import { diskError } from "./disk-errors.ts";
+import { IPC_DIRECTORY, MACHINE_FILES, type MachinePaths } from "./files.ts";
 import { checkMachineId, type Journal } from "./journal.ts";
 import { Machine } from "./machine.ts";
 
-export async function createMachine(engine: Engine, spec: MachineSpec): Promise<void> {
+/** See `Hypervisor.create`. @throws FormationError `invalid` for a spec that no machine can be made of. */
+export async function createMachine(deps: HypervisorDeps, spec: MachineSpec): Promise<void> {
   checkSpec(spec);
-  const present = engine.machines.get(spec.id);
+  const present = deps.machines.get(spec.id);
   if (present && present.journal.phase !== "creating") return;
-  engine.journals.discard(spec.id);
-  const journal: Journal = {
+  deps.journals.discard(spec.id);
+  const journal = newJournal(spec, freeAccount(deps));
+  const machine = new Machine(deps, journal);
+  deps.machines.set(spec.id, machine);
+  try {
+    deps.journals.begin(journal);
+    await createFiles(deps, spec, journal.uid);
+    machine.note({ phase: "created" });
+  } catch (error) {
+    deps.machines.delete(spec.id);
+    deps.journals.discard(spec.id);
+    throw diskError(error);
+  }
+}
+
+function newJournal(spec: MachineSpec, uid: number | null): Journal {
+  return {
     v: 1,
     id: spec.id,
     phase: "creating",
@@ -27,7 +45,7 @@ export async function createMachine(engine: Engine, spec: MachineSpec): Promise<
     egress_wanted: spec.egress,
     egress: { mode: "none", reason: "not started yet" },
     unenforced: [],
-    uid: freeAccount(engine),
+    uid,
     forwards: [],
     accelerator: null,
     qemu: null,
@@ -38,47 +56,21 @@ export async function createMachine(engine: Engine, spec: MachineSpec): Promise<
     reported: null,
     exit: null,
   };
-  const machine = new Machine(engine, journal);
-  engine.machines.set(spec.id, machine);
-  try {
-    engine.journals.begin(journal);
-    await makeFiles(engine, spec, journal);
-    machine.note({ phase: "created" });
-  } catch (error) {
-    engine.machines.delete(spec.id);
-    engine.journals.discard(spec.id);
-    throw diskError(error);
-  }
 }
 
-async function makeFiles(engine: Engine, spec: MachineSpec, journal: Journal): Promise<void> {
-  const place = placeOf(engine, spec.id);
-  const directory = place.runDirectory;
-  mkdirSync(directory, { mode: 0o755 });
-  mkdirSync(join(directory, "ipc"), { mode: 0o700 });
+async function createFiles(deps: HypervisorDeps, spec: MachineSpec, uid: number | null): Promise<void> {
+  const paths = deps.journals.paths(spec.id);
+  createRunDirectory(paths);
+  await deps.driver.provision(spec, paths);
+  if (uid !== null) handOver(paths.runDirectory, uid);
+}
+
+function createRunDirectory({ runDirectory }: MachinePaths): void {
+  mkdirSync(runDirectory, { mode: 0o755 });
+  mkdirSync(join(runDirectory, IPC_DIRECTORY), { mode: 0o700 });
   for (const file of ["console", "out", "err", "status", "log"] as const) {
-    writeFileSync(join(directory, MACHINE_FILES[file]), "", { mode: 0o600 });
+    writeFileSync(join(runDirectory, MACHINE_FILES[file]), "", { mode: 0o600 });
   }
-  await engine.runner.make(spec, place);
-  if (journal.uid !== null) handOver(directory, journal.uid);
-}
-
-/** Turns "no space left" into what the owner can act upon. */
-export function diskError(error: unknown): FormationError {
-  if (!isFull(error)) return FormationError.from(error, "The machine's files cannot be made.");
-  return new FormationError("unavailable", "The node's disk is full.", {
-    remedy: "Delete instances or builds that are no longer needed, or give the node more disk.",
-    step: "boot",
-    cause: error,
-  });
-}
-
-function isFull(error: unknown): boolean {
-  for (let one = error; one instanceof Error; one = one.cause) {
-    const { code } = one as NodeJS.ErrnoException;
-    if (code === "ENOSPC" || code === "EDQUOT" || /No space left|Disk quota/i.test(one.message)) return true;
-  }
-  return false;
 }
 
 function checkSpec(spec: MachineSpec): void {

@@ -1,38 +1,27 @@
-// What all parts of the QEMU driver share: its settings, its directories, the machines it knows, and the rule that no two
-// actions on one machine overlap.
+// The shared state of the hypervisor: what its parts get passed in. Its settings, its driver, the machines
+// that it knows, and the lock that keeps two actions on one machine from overlapping.
 
-import { join } from "node:path";
-import type { Clock, Logger } from "@formation-mcp/contract";
-import type { Place, Runner } from "./driver.ts";
-import type { Journals } from "./journal.ts";
-import type { Leash } from "./leash.ts";
-import type { Machine } from "./machine.ts";
+import type { MachineDriver } from "./driver.ts";
+import type { Leashes } from "./leash.ts";
+import type { Machine, MachineDeps } from "./machine.ts";
 
-export interface Settings {
+export interface HypervisorSettings {
   stateDir: string;
-  /** Where forwarded ports are bound. */
+  /** The host address that forwarded ports are bound to. */
   bindAddress: string;
 }
 
-export interface Engine {
-  settings: Settings;
-  clock: Clock;
-  logger: Logger;
-  journals: Journals;
-  runner: Runner;
+export interface HypervisorDeps extends MachineDeps {
+  settings: HypervisorSettings;
+  driver: MachineDriver;
+  leashes: Leashes;
   machines: Map<string, Machine>;
-  /** Machines whose journal cannot be understood: they can only be removed. */
+  /** Machines whose journal cannot be read: they can only be removed. */
   broken: Set<string>;
-  /** Machines whose logs somebody follows. */
-  followed: Map<string, number>;
-  /** Ports chosen for a start that is under way, by machine. */
-  reserved: Map<string, number[]>;
-  /** Leashes of starts that are under way. */
-  starting: Set<Leash>;
-  /** Tells whoever listens that a machine changed. */
-  changed(id: string): void;
-  /** A machine's process ended: what it held is taken back, in its turn. */
-  ended(id: string): void;
+  /** How many callers follow the logs of a machine, by its id. */
+  followers: Map<string, number>;
+  /** Host ports chosen for a start that is under way, by machine. */
+  reservedPorts: Map<string, number[]>;
   /** Runs the action after every earlier one on the same machine. */
   serial<T>(id: string, action: () => Promise<T>): Promise<T>;
 }
@@ -50,9 +39,4 @@ export function serialiser(): <T>(key: string, action: () => Promise<T>) => Prom
     });
     return result;
   };
-}
-
-export function placeOf(engine: Pick<Engine, "journals">, id: string): Place {
-  const directory = engine.journals.directory(id);
-  return { directory, runDirectory: join(directory, "run") };
 }

@@ -1,16 +1,12 @@
-// What differs between the drivers: how a machine's disk is made, what process runs it, and what that process is confined
-// by. Everything else, from the journal to the log lines, is the same for all of them; so is the control socket's protocol.
+// What a driver of the hypervisor port provides: how a machine's disk is made, which process runs the
+// machine, and how that process is confined. The rest of this folder is the same for all drivers, QMP on the
+// control socket included.
 
 import type { HypervisorReport, MachineSpec, MachineStatus, StartHooks } from "../port.ts";
+import type { MachinePaths } from "./files.ts";
 import type { Journal } from "./journal.ts";
 
-/** Where a machine's things lie: what only the worker may touch, and below it what its process is started in. */
-export interface Place {
-  directory: string;
-  runDirectory: string;
-}
-
-interface Command {
+export interface MachineCommand {
   program: string;
   args: string[];
   env: Record<string, string>;
@@ -18,25 +14,31 @@ interface Command {
   unenforced: string[];
 }
 
-export interface Runner {
-  /** The first account number for machines, or null if they run as ourselves. */
+export interface MachineDriver {
+  /** The first account number (uid) for machines; null if they run as the worker's own account. */
   uidBase: number | null;
   accelerator(): Promise<MachineStatus["accelerator"]>;
-  /** Puts the disk, and what the guest is to do, into the machine's directories. */
-  make(spec: MachineSpec, place: Place): Promise<void>;
-  /** Makes ready what may be missing before a start, or may have changed since the last. */
-  prepare(journal: Journal, place: Place, hooks: StartHooks): Promise<void>;
-  egress(journal: Journal): Promise<MachineStatus["egress"]>;
+  /** Makes the machine's disk and stores what the guest is to run, in the machine's directories. */
+  provision(spec: MachineSpec, paths: MachinePaths): Promise<void>;
   /**
-   * The process to start in the run directory. It speaks QMP on `ipc/qmp` once it has bound its ports. One that is `tied`
-   * ends with the leash of its directory, whatever becomes of this process.
+   * Makes what a boot needs and what may be missing or out of date, such as the kernel. Called before each
+   * start.
    */
-  command(journal: Journal, place: Place, tied: boolean): Command;
-  /** Takes back what a machine without a process must not hold. */
-  release(journal: Journal, place: Place): Promise<void>;
-  /** Takes back what belongs to none of these machines. */
+  prepareBoot(journal: Journal, paths: MachinePaths, hooks: StartHooks): Promise<void>;
+  /**
+   * Opens or closes the machine's way to the internet; resolves with what was granted, and why. Idempotent.
+   */
+  setEgress(journal: Journal): Promise<MachineStatus["egress"]>;
+  /**
+   * The process to start in the run directory. It answers QMP on `ipc/qmp` once it has bound its ports. With
+   * `guarded` it ends with the leash of its directory, even if the worker is dead by then.
+   */
+  command(journal: Journal, paths: MachinePaths, guarded: boolean): MachineCommand;
+  /** Removes what a machine holds outside of its directory: rules, cgroups. Called when it has no process. */
+  release(journal: Journal, paths: MachinePaths): Promise<void>;
+  /** Removes what belongs to no machine of these. */
   keepOnly(journals: readonly Journal[]): Promise<void>;
-  /** Puts back what others may have taken away from running machines. Called every minute. */
-  restore(): Promise<void>;
+  /** Puts back rules of running machines that something else on the host removed. Called every minute. */
+  restoreRules(): Promise<void>;
   probe(): Promise<HypervisorReport>;
 }

@@ -1,5 +1,6 @@
-// What is written down about a machine before anything is done to it, so that whoever reads it after a crash knows what may
-// exist. It lies where only the worker may write. It holds no environment and no arguments: those are in the guest's archive.
+// A machine's journal: a JSON file that is written before each action, so that recovery after a crash knows
+// what may exist. Only the worker can write it. It holds no environment and no arguments: the guest's archive
+// does.
 
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -7,8 +8,9 @@ import { FormationError } from "@formation-mcp/contract";
 import { type ProcessIdentity, readIfThere, writeFileAtomic } from "@formation-mcp/os";
 import type { GuestReport } from "../guest/status-report.ts";
 import type { MachineStatus } from "../port.ts";
+import type { MachinePaths } from "./files.ts";
 
-/** `creating` and `removing` are undone or finished by recovery; `starting` means that a process may exist. */
+/** Recovery discards machines in `creating` and `removing`. In `starting` a process may exist. */
 type Phase = "creating" | "created" | "starting" | "running" | "stopped" | "removing";
 
 export interface Journal {
@@ -18,64 +20,78 @@ export interface Journal {
   hostname: string;
   vcpus: number;
   memory_mb: number;
-  /** For messages: who runs what, where. */
+  /** For error messages. */
   process: { argv0: string; user: string; workdir: string };
   ports: { guest_port: number; port: number | null }[];
   egress_wanted: boolean;
   egress: MachineStatus["egress"];
-  /** Limits that could not be put on its process at the last start. */
+  /** Limits that could not be put on its process at the last start, in words. */
   unenforced: string[];
-  /** The account that its QEMU runs as; null where it is our own. */
+  /** The account number (uid) that its process runs as; null for the worker's own account. */
   uid: number | null;
-  /** The ports given at the last start; asked for again at the next. */
+  /** The host ports of the last start; the next start asks for the same ones. */
   forwards: { guest_port: number; port: number }[];
   accelerator: "kvm" | "tcg" | null;
+  /** The machine's process. */
   qemu: ProcessIdentity | null;
-  /** The host's boot in which `qemu` means something. */
+  /** The boot of the host in which `qemu` was started. */
   boot_id: string | null;
   paused: boolean;
-  /** Somebody asked it to stop since the last start. */
+  /** Whether a stop was asked for since the last start. */
   stopping: boolean;
+  /** When the guest reported that its entrypoint runs, in milliseconds since the epoch. */
   started_at: number | null;
-  /** What the guest had reported up to a byte of its status file that was dropped since; null before that. */
+  /** The guest's report up to byte `at` of its status file: what lies before may be gone from the disk. */
   reported: { at: number; report: GuestReport } | null;
   exit: MachineStatus["exit"];
 }
 
 export interface Journals {
-  /** The directory of one machine; it need not exist. */
-  directory(id: string): string;
+  /** The directory that holds a directory for each machine. */
+  root: string;
+  /** The directories of one machine; they need not exist. */
+  paths(id: string): MachinePaths;
+  /** Null without a journal. @throws Error if it is not JSON, or another machine's. */
   read(id: string): Journal | null;
   write(journal: Journal): void;
-  /** Makes the directory, and the journal as the first thing in it. */
+  /** Makes the directory and writes the journal as the first file in it. */
   begin(journal: Journal): void;
-  /** The names of all machine directories, readable or not. */
+  /** The ids of all machine directories, whether their journals can be read or not. */
   ids(): string[];
-  /** Takes the machine out of sight at once, then removes its files. */
+  /** Renames the directory away, so that the machine is gone at once, then removes its files. */
   discard(id: string): void;
+  /** Finishes what `discard` left undone when the process died. */
+  sweepDiscarded(): void;
 }
 
-const FILE = "machine.json";
-const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+/** Begins the name of a discarded machine's directory. */
+const DISCARDED = "~";
+const JOURNAL_FILE = "machine.json";
+const MACHINE_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-/** @throws FormationError `invalid` for anything that could leave the directory or confuse a command line. */
+/**
+ * @throws FormationError `invalid` for an id that could escape the directory or be read as a command line
+ * option.
+ */
 export function checkMachineId(id: string): void {
-  if (ID.test(id) && !id.includes("..")) return;
+  if (MACHINE_ID.test(id) && !id.includes("..")) return;
   throw new FormationError("invalid", "A machine id is up to 128 letters, digits, '.', '_' and '-'.", {
     field: "id",
   });
 }
 
-export function openJournals(root: string): Journals {
+/** @param root is made, with mode 0700. */
+export function createJournals(root: string): Journals {
   mkdirSync(root, { recursive: true, mode: 0o700 });
   const directory = (id: string) => join(root, id);
   const write = (journal: Journal) =>
-    writeFileAtomic(join(directory(journal.id), FILE), `${JSON.stringify(journal, null, 1)}\n`);
+    writeFileAtomic(join(directory(journal.id), JOURNAL_FILE), `${JSON.stringify(journal, null, 1)}\n`);
   return {
-    directory,
+    root,
+    paths: (id) => ({ directory: directory(id), runDirectory: join(directory(id), "run") }),
     write,
     read(id) {
-      const text = readIfThere(join(directory(id), FILE));
+      const text = readIfThere(join(directory(id), JOURNAL_FILE));
       if (text === null) return null;
       const journal = JSON.parse(text) as Journal;
       if (journal.v !== 1 || journal.id !== id) throw new Error("not this machine's journal");
@@ -85,14 +101,19 @@ export function openJournals(root: string): Journals {
       mkdirSync(directory(journal.id), { mode: 0o700 });
       write(journal);
     },
-    ids: () => readdirSync(root).filter((name) => ID.test(name)),
+    ids: () => readdirSync(root).filter((name) => MACHINE_ID.test(name)),
     discard(id) {
       const from = directory(id);
       if (!existsSync(from)) return;
-      const trash = join(root, `~${id}`);
+      const trash = join(root, `${DISCARDED}${id}`);
       rmSync(trash, { recursive: true, force: true });
       renameSync(from, trash);
       rmSync(trash, { recursive: true, force: true });
+    },
+    sweepDiscarded() {
+      for (const name of readdirSync(root)) {
+        if (name.startsWith(DISCARDED)) rmSync(join(root, name), { recursive: true, force: true });
+      }
     },
   };
 }

@@ -1,49 +1,63 @@
-// One machine as this process sees it: its journal, its QEMU, and what its guest reported. It notices by itself when the
-// process ends and writes down how it ended.
+// One machine as this process sees it: its journal, its control socket, and what its guest reported. It
+// notices by itself when the machine's process ends, and records how it ended.
 
-import { existsSync, type FSWatcher, readFileSync, statSync, watch } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Clock, Logger } from "@formation-mcp/contract";
 import { identify, isAlive, waitGone } from "@formation-mcp/os";
-import { emptyReport, type GuestReport, parseStatus, problemText } from "../guest/status-report.ts";
+import { emptyReport, type GuestReport, problemText } from "../guest/status-report.ts";
 import { dropHead } from "../logs/offsets.ts";
-import { readFrom, readTail } from "../logs/tail.ts";
 import type { MachineStatus } from "../port.ts";
-import { type Engine, placeOf } from "./deps.ts";
+import { ioProblem } from "./disk-errors.ts";
+import { exitReason } from "./exit-reason.ts";
 import { MACHINE_FILES } from "./files.ts";
-import type { Journal } from "./journal.ts";
-import { hasEnded } from "./leash.ts";
+import { readStatusFrom, watchStatus } from "./guest-status.ts";
+import type { Journal, Journals } from "./journal.ts";
+import { hasLeashEnded } from "./leash.ts";
 import { connectQmp, type QmpClient } from "./qmp.ts";
 
+/** The id of the host's current boot: a process identity of another boot is void. */
 export const BOOT_ID = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
-const STATUS_CHUNK = 256 * 1024;
-const STATUS_BYTES = 1024 * 1024;
-/** A guest that reports faster than it is read loses reports beyond this. */
-const STATUS_LAG = 4 * 1024 * 1024;
-const STATUS_PAUSE_MS = 25;
+/** From this length on, the reports that were read are removed from the status file. */
+const MAX_READ_STATUS_BYTES = 1024 * 1024;
+
+/** What a machine needs of the hypervisor. */
+export interface MachineDeps {
+  settings: { bindAddress: string };
+  clock: Clock;
+  logger: Logger;
+  journals: Journals;
+  /** Called when a machine's process or guest changed. */
+  machineChanged(id: string): void;
+  /** Called when a machine's process ended, so that what it held is released. */
+  machineEnded(id: string): void;
+}
 
 export class Machine {
-  readonly directory: string;
+  /** The working directory of its process. */
+  readonly runDirectory: string;
   journal: Journal;
   report: GuestReport = emptyReport();
+  /** Null while it does not run, and when the connection is lost. */
   qmp: QmpClient | null = null;
   /** What is wrong with it, in words; null if nothing is. */
   problem: string | null = null;
-  /** Rises whenever its logs were emptied. */
+  /** Rises whenever its log files were emptied. */
   logEpoch = 0;
-  readonly #engine: Engine;
-  #watcher: FSWatcher | null = null;
-  #shutdownReason: string | null = null;
+  readonly #deps: MachineDeps;
+  #endWatch: (() => void) | null = null;
+  #shutdownCause: string | null = null;
+  /** How far the status file was read. */
   #statusAt = 0;
-  #pause: NodeJS.Timeout | null = null;
-  #missed = false;
-  #unwritten = false;
+  /** Whether the journal on the disk lacks the last change. */
+  #isUnwritten = false;
   readonly #waiters = new Set<() => void>();
 
-  constructor(engine: Engine, journal: Journal) {
-    this.#engine = engine;
+  constructor(deps: MachineDeps, journal: Journal) {
+    this.#deps = deps;
     this.journal = journal;
-    this.directory = placeOf(engine, journal.id).runDirectory;
+    this.runDirectory = deps.journals.paths(journal.id).runDirectory;
     if (journal.reported) {
       this.report = journal.reported.report;
       this.#statusAt = journal.reported.at;
@@ -55,145 +69,111 @@ export class Machine {
     return qemu !== null && boot_id === BOOT_ID && isAlive(qemu);
   }
 
-  /** Writes the changed fields down, then lets them be seen. */
+  /** Changes the journal and writes it to the disk. Throws what writing throws. */
   note(changes: Partial<Journal>): void {
     this.journal = { ...this.journal, ...changes };
-    this.#engine.journals.write(this.journal);
-    this.#unwritten = false;
+    this.#deps.journals.write(this.journal);
+    this.#isUnwritten = false;
   }
 
-  /** Like `note`, for what happened already: a full disk must not keep a machine from ending. Written down later then. */
-  noteIfRoom(changes: Partial<Journal>): void {
+  /**
+   * Like `note`, for what has already happened: if it cannot be written (a full disk), it is written later.
+   */
+  noteIfPossible(changes: Partial<Journal>): void {
     try {
       this.note(changes);
     } catch (error) {
-      this.#unwritten = true;
-      this.#complain(error);
+      this.#isUnwritten = true;
+      this.#warn(error);
     }
   }
 
-  /** Writes down what there was no room for. */
-  catchUp(): void {
-    if (this.#unwritten) this.noteIfRoom({});
+  /** Writes what could not be written before. */
+  noteUnwritten(): void {
+    if (this.#isUnwritten) this.noteIfPossible({});
   }
 
-  /** Begins to watch a QEMU that runs: its status file and its control socket. */
+  /** Watches the status file of a running process and connects to its control socket. */
   async attach(): Promise<void> {
-    this.watchStatus();
-    this.#shutdownReason = null;
-    const qmp = await connectQmp(this.directory, MACHINE_FILES.qmp, {
+    this.#watchStatus();
+    this.#shutdownCause = null;
+    this.qmp = await connectQmp(this.runDirectory, MACHINE_FILES.qmp, {
       onEvent: ({ event, data }) => {
-        if (event === "SHUTDOWN") this.#shutdownReason = String(data["reason"]);
+        if (event === "SHUTDOWN") this.#shutdownCause = String(data["reason"]);
         if (event === "BLOCK_IO_ERROR") this.problem = ioProblem(data["nospace"] === true);
         if (event === "RESUME") this.problem = null;
-        if (event !== "RTC_CHANGE") this.wake();
+        if (event !== "RTC_CHANGE") this.announceChange();
       },
       onClose: () => {
         this.qmp = null;
-        this.#afterClose().catch((error: unknown) => this.#complain(error));
+        this.#afterClose().catch((error: unknown) => this.#warn(error));
       },
     });
-    this.qmp = qmp;
   }
 
-  watchStatus(): void {
-    this.#unwatch();
-    const look = () => {
-      try {
-        this.readStatus();
-      } catch (error) {
-        this.#complain(error);
-      }
-    };
-    // At once, but a guest that writes without end is not followed at every word.
-    this.#watcher = watch(join(this.directory, MACHINE_FILES.status), { persistent: false }, () => {
-      if (this.#pause !== null) {
-        this.#missed = true;
-        return;
-      }
-      this.#pause = setTimeout(() => {
-        this.#pause = null;
-        if (this.#missed) look();
-        this.#missed = false;
-      }, STATUS_PAUSE_MS).unref();
-      look();
-    });
-    this.#watcher.on("error", () => {});
-    this.readStatus();
-  }
-
-  /** Takes in what the guest reported since the last look; returns whether that was anything new. */
-  readStatus(): boolean {
-    const path = join(this.directory, MACHINE_FILES.status);
-    const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-    if (size - this.#statusAt > STATUS_LAG) this.#statusAt = size - STATUS_LAG / 2;
-    let report = this.report;
-    for (let room = STATUS_LAG; room > 0; room -= STATUS_CHUNK) {
-      const text = readFrom(path, this.#statusAt, STATUS_CHUNK);
-      const whole = text.lastIndexOf("\n") + 1;
-      if (whole > 0) report = parseStatus(text.slice(0, whole), report);
-      // What fills a chunk without an end is no line of ours. One character is one byte here.
-      this.#statusAt += whole === 0 && text.length === STATUS_CHUNK ? STATUS_CHUNK : whole;
-      if (text.length < STATUS_CHUNK) break;
-    }
-    if (JSON.stringify(report) === JSON.stringify(this.report)) return false;
-    this.report = report;
-    if (report.started && this.journal.started_at === null && this.journal.phase !== "removing") {
-      this.noteIfRoom({ started_at: this.#engine.clock.now() });
-    }
-    this.wake();
-    return true;
-  }
-
-  /** Forgets what an earlier boot reported. */
-  beginReport(): void {
-    this.report = emptyReport();
-    this.#statusAt = 0;
-  }
-
-  /** Writes the state of the guest down when its reports grew long, so that they may be dropped from the disk. */
-  async boundStatus(): Promise<void> {
-    if (this.#statusAt < STATUS_BYTES || this.#statusAt < (this.journal.reported?.at ?? 0) + STATUS_BYTES)
-      return;
-    this.note({ reported: { at: this.#statusAt, report: this.report } });
-    await dropHead(join(this.directory, MACHINE_FILES.status), this.#statusAt);
-  }
-
-  /** If the process is gone, writes down how it ended. Safe to call at any time. */
-  settle(): void {
-    const { phase } = this.journal;
-    if (phase !== "running" && phase !== "starting") return;
-    if (this.alive) return;
-    this.readStatus();
-    const reason = this.#exitReason();
-    const leash = reason === "killed" && hasEnded(this.directory) ? { leash: true as const } : {};
-    const exit = { reason, code: this.report.exit_code, ...leash };
-    this.detach();
-    this.noteIfRoom({ phase: "stopped", qemu: null, paused: false, exit });
-    this.#engine.ended(this.journal.id);
-    this.wake();
-  }
-
-  #unwatch(): void {
-    this.#watcher?.close();
-    this.#watcher = null;
-    clearTimeout(this.#pause ?? undefined);
-    this.#pause = null;
-  }
-
+  /** Stops watching and disconnects; the machine runs on. */
   detach(): void {
-    this.#unwatch();
+    this.#endWatch?.();
+    this.#endWatch = null;
     this.qmp?.close();
     this.qmp = null;
   }
 
-  wake(): void {
-    for (const waiter of [...this.#waiters]) waiter();
-    this.#engine.changed(this.journal.id);
+  /** Reads what the guest reported since the last call; returns whether that changed anything. */
+  readStatus(): boolean {
+    const path = join(this.runDirectory, MACHINE_FILES.status);
+    const { at, report } = readStatusFrom(path, { at: this.#statusAt, report: this.report });
+    this.#statusAt = at;
+    if (JSON.stringify(report) === JSON.stringify(this.report)) return false;
+    this.report = report;
+    if (report.started && this.journal.started_at === null && this.journal.phase !== "removing") {
+      this.noteIfPossible({ started_at: this.#deps.clock.now() });
+    }
+    this.announceChange();
+    return true;
   }
 
-  /** Resolves at the next change, or after `ms`, or when the signal aborts. */
-  change(ms: number, signal?: AbortSignal): Promise<void> {
+  /** Forgets what the guest reported in an earlier boot. */
+  resetReport(): void {
+    this.report = emptyReport();
+    this.#statusAt = 0;
+  }
+
+  /**
+   * Once a long status file was read, puts the report into the journal and frees the file's space on the
+   * disk.
+   */
+  async trimStatus(): Promise<void> {
+    const since = this.journal.reported?.at ?? 0;
+    if (this.#statusAt < since + MAX_READ_STATUS_BYTES) return;
+    this.note({ reported: { at: this.#statusAt, report: this.report } });
+    await dropHead(join(this.runDirectory, MACHINE_FILES.status), this.#statusAt);
+  }
+
+  /** If the process ended, records how. Safe to call at any time. */
+  noteExit(): void {
+    const { phase, stopping } = this.journal;
+    if (phase !== "running" && phase !== "starting") return;
+    if (this.alive) return;
+    this.readStatus();
+    const { runDirectory, report } = this;
+    const code = report.exit_code;
+    const reason = exitReason({ runDirectory, stopping, shutdownCause: this.#shutdownCause, exitCode: code });
+    const leash = reason === "killed" && hasLeashEnded(runDirectory) ? { leash: true as const } : {};
+    this.detach();
+    this.noteIfPossible({ phase: "stopped", qemu: null, paused: false, exit: { reason, code, ...leash } });
+    this.#deps.machineEnded(this.journal.id);
+    this.announceChange();
+  }
+
+  /** Wakes `nextChange` and tells the listeners of the port's `onChange`. */
+  announceChange(): void {
+    for (const waiter of [...this.#waiters]) waiter();
+    this.#deps.machineChanged(this.journal.id);
+  }
+
+  /** Resolves at the next change, after `ms`, or when the signal aborts. */
+  nextChange(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);
@@ -219,7 +199,7 @@ export class Machine {
       accelerator: journal.accelerator,
       endpoints: journal.forwards.map(({ guest_port, port }) => ({
         guest_port,
-        address: this.#engine.settings.bindAddress,
+        address: this.#deps.settings.bindAddress,
         port,
       })),
       egress: journal.egress,
@@ -235,50 +215,36 @@ export class Machine {
     };
   }
 
-  async #afterClose(): Promise<void> {
-    const { qemu } = this.journal;
-    // QEMU closes its socket a moment before it is gone; one that still lives lost its control and is looked at later.
-    if (qemu !== null && identify(qemu.pid) !== null && !(await waitGone(qemu, 2000))) return;
-    this.settle();
+  #watchStatus(): void {
+    this.#endWatch?.();
+    this.#endWatch = watchStatus(join(this.runDirectory, MACHINE_FILES.status), () => {
+      try {
+        this.readStatus();
+      } catch (error) {
+        this.#warn(error);
+      }
+    });
+    this.readStatus();
   }
 
-  /** For what happens with nobody waiting for it: a full disk must not end the worker. The next look tries again. */
-  #complain(error: unknown): void {
-    this.#engine.logger.log("warn", "A machine's change could not be taken in.", {
+  async #afterClose(): Promise<void> {
+    const { qemu } = this.journal;
+    // QEMU closes its socket a moment before it ends. If it lives on, only the connection was lost:
+    // maintenance reconnects.
+    if (qemu !== null && identify(qemu.pid) !== null && !(await waitGone(qemu, 2000))) return;
+    this.noteExit();
+  }
+
+  /**
+   * For errors that no caller waits for, such as a full disk: they must not end the worker. A later call
+   * tries again.
+   */
+  #warn(error: unknown): void {
+    this.#deps.logger.log("warn", "A machine's change could not be taken in.", {
       machine: this.journal.id,
       error: String(error),
     });
   }
-
-  #exitReason(): NonNullable<MachineStatus["exit"]>["reason"] {
-    if (this.journal.stopping) return "stopped";
-    switch (this.#shutdownReason) {
-      case "guest-shutdown":
-        return "guest-shutdown";
-      case "guest-reset":
-      case "guest-panic":
-        return "guest-panic";
-      case null:
-        break;
-      default:
-        return "killed";
-    }
-    if (this.report.exit_code !== null) return "guest-shutdown";
-    // QEMU removes its socket when it ends by itself.
-    if (existsSync(join(this.directory, MACHINE_FILES.qmp))) return "killed";
-    if (/terminating on signal/.test(readTail(join(this.directory, MACHINE_FILES.log), 4096)))
-      return "killed";
-    return /Kernel panic/.test(readTail(join(this.directory, MACHINE_FILES.console), 16_384))
-      ? "guest-panic"
-      : "guest-shutdown";
-  }
-}
-
-/** QEMU holds a guest whose disk cannot be written, rather than let it see errors. */
-export function ioProblem(isFull: boolean): string {
-  return isFull
-    ? "the node's disk is full: the guest is held until it is resumed, once there is room"
-    : "the machine's disk cannot be read or written: look at the node's disk";
 }
 
 function stateAtRest(journal: Journal): MachineStatus["state"] {

@@ -1,21 +1,23 @@
-// Which host ports machines get: fixed ones where the owner says so, else one from a range below the ports that the kernel
-// hands out by itself; the one it had last time if that is still free.
+// Which host ports are forwarded to a machine: the owner's fixed port, else the port of the last start if it
+// is free, else a free one of a range below the kernel's own ephemeral ports.
 
 import { randomInt } from "node:crypto";
 import { createServer } from "node:net";
 import { FormationError } from "@formation-mcp/contract";
 
-const FIRST = 20_000;
-const COUNT = 10_000;
+const FIRST_PORT = 20_000;
+const PORT_COUNT = 10_000;
 
 export interface PortWish {
   guest_port: number;
-  /** Fixed by the owner. */
+  /** Fixed by the owner; null: any. */
   port: number | null;
 }
 
 /**
- * Chooses a host port for each wish. `taken` are the ports of other machines, running or not: they are left to them.
+ * Chooses a host port for each wish.
+ * @param last The ports of the machine's last start.
+ * @param taken The ports of other machines, running or not.
  * @throws FormationError `conflict` if a fixed port is taken, naming it.
  */
 export async function choosePorts(
@@ -29,7 +31,7 @@ export async function choosePorts(
   for (const { port } of wishes) if (port !== null) used.add(port);
   for (const { guest_port, port: fixed } of wishes) {
     const port =
-      fixed ?? (await automatic(last.find((one) => one.guest_port === guest_port)?.port, used, address));
+      fixed ?? (await freePort(last.find((one) => one.guest_port === guest_port)?.port, used, address));
     if (fixed !== null && !(await isFree(fixed, address))) throw portTaken(fixed, address);
     used.add(port);
     chosen.push({ guest_port, port });
@@ -37,6 +39,7 @@ export async function choosePorts(
   return chosen;
 }
 
+/** `field` is the tool input that fixes ports. */
 export function portTaken(port: number, address: string): FormationError {
   return new FormationError("conflict", `Port ${port} on ${address} is already taken.`, {
     remedy: `Choose another host port for it, leave the choice to the node, or end what listens on ${port}.`,
@@ -45,19 +48,19 @@ export function portTaken(port: number, address: string): FormationError {
   });
 }
 
-async function automatic(
-  before: number | undefined,
+async function freePort(
+  last: number | undefined,
   used: ReadonlySet<number>,
   address: string,
 ): Promise<number> {
-  if (before !== undefined && !used.has(before) && (await isFree(before, address))) return before;
-  const start = randomInt(COUNT);
-  for (let at = 0; at < COUNT; at++) {
-    const port = FIRST + ((start + at) % COUNT);
+  if (last !== undefined && !used.has(last) && (await isFree(last, address))) return last;
+  const start = randomInt(PORT_COUNT);
+  for (let at = 0; at < PORT_COUNT; at++) {
+    const port = FIRST_PORT + ((start + at) % PORT_COUNT);
     if (!used.has(port) && (await isFree(port, address))) return port;
   }
   throw new FormationError("unavailable", "No host port is free.", {
-    remedy: `Free a TCP port between ${FIRST} and ${FIRST + COUNT - 1} on this node.`,
+    remedy: `Free a TCP port between ${FIRST_PORT} and ${FIRST_PORT + PORT_COUNT - 1} on this node.`,
   });
 }
 

@@ -1,10 +1,13 @@
-// Which processes belong to a machine, found without any record of them: they are started in the machine's directory.
+// The processes of machines, found without any record of them: by their working directory, which is in the
+// machine's directory.
 
 import { readdirSync, readlinkSync, realpathSync } from "node:fs";
 import { join, sep } from "node:path";
 import { identify, type ProcessIdentity, sendSignal, waitGone } from "@formation-mcp/os";
 
-/** All processes whose working directory lies below `root`, by the first name below it. */
+/**
+ * The processes whose working directory is below `root`, by the name of the directory in `root`. See proc(5).
+ */
 export function processesBelow(root: string): Map<string, ProcessIdentity[]> {
   const found = new Map<string, ProcessIdentity[]>();
   const base = realpathSync(root) + sep;
@@ -14,7 +17,7 @@ export function processesBelow(root: string): Map<string, ProcessIdentity[]> {
     try {
       cwd = readlinkSync(join("/proc", entry, "cwd"));
     } catch {
-      continue; // gone, or somebody else's
+      continue; // It ended, or it is another user's.
     }
     if (!cwd.startsWith(base)) continue;
     const name = cwd.slice(base.length).split(sep)[0] ?? "";
@@ -24,7 +27,7 @@ export function processesBelow(root: string): Map<string, ProcessIdentity[]> {
   return found;
 }
 
-/** Kills and waits until they are gone. */
+/** Kills the processes and waits until they are gone, at most 5 s for each. */
 export async function killAll(processes: readonly ProcessIdentity[]): Promise<void> {
   for (const one of processes) sendSignal(one, "SIGKILL");
   for (const one of processes) await waitGone(one, 5000);

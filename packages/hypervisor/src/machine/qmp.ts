@@ -1,5 +1,5 @@
-// How a running QEMU is spoken to: QMP, JSON objects over a Unix socket (QEMU's docs/interop/qmp-spec). The socket has
-// room for one client; losing it is how we learn at once that a machine ended.
+// The client of QMP, QEMU's control protocol: JSON objects over a Unix socket (QEMU's docs/interop/qmp-spec).
+// The socket takes one client. When the connection closes, the machine has ended or is about to.
 
 import { closeSync, openSync } from "node:fs";
 import { connect, type Socket } from "node:net";
@@ -11,25 +11,29 @@ interface QmpEvent {
 }
 
 export interface QmpClient {
-  /** Sends a command and resolves with what it returns. Limit: 10 s. */
+  /**
+   * Sends a command and resolves with its return value.
+   * @throws FormationError `unavailable`, also after 10 s.
+   */
   execute(command: string, args?: Record<string, unknown>): Promise<unknown>;
   close(): void;
 }
 
-interface Handlers {
+interface QmpHandlers {
   onEvent(event: QmpEvent): void;
-  /** Once, however the connection ended, unless we closed it. */
+  /** Called once when the connection ends, but not after `close`. */
   onClose(): void;
 }
 
 const COMMAND_MS = 10_000;
-const LINE_LIMIT = 1024 * 1024;
+const MAX_LINE_LENGTH = 1024 * 1024;
 
 /**
- * Connects to `directory/name`. A socket's address has room for 108 bytes, so the way there leads through a descriptor.
- * @throws FormationError `unavailable` if nobody answers.
+ * Connects to the socket `directory/name`. A socket address holds 108 bytes (unix(7)), so the directory is
+ * given as a descriptor.
+ * @throws FormationError `unavailable` if nothing answers.
  */
-export async function connectQmp(directory: string, name: string, handlers: Handlers): Promise<QmpClient> {
+export async function connectQmp(directory: string, name: string, handlers: QmpHandlers): Promise<QmpClient> {
   const descriptor = openSync(directory, "r");
   let socket: Socket;
   try {
@@ -116,10 +120,10 @@ function readLines(socket: Socket, onMessage: (message: Record<string, unknown>)
       try {
         onMessage(JSON.parse(line) as Record<string, unknown>);
       } catch {
-        socket.destroy(); // Not QMP: whoever is there is not our QEMU.
+        socket.destroy(); // This is not QMP, so it is not our QEMU.
       }
     }
-    if (text.length > LINE_LIMIT) socket.destroy();
+    if (text.length > MAX_LINE_LENGTH) socket.destroy();
   });
 }
 

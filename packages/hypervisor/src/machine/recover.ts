@@ -1,91 +1,98 @@
-// Putting right what an earlier process left: machines that run are taken back, whatever is half-made or half-removed goes,
-// and nothing of ours stays that no journal knows.
+// Recovery after a restart of the worker: running machines are taken back, half-made and half-removed ones
+// are discarded, and processes, rules and cgroups that belong to no journal are removed.
 
-import { existsSync, readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync } from "node:fs";
 import { boundLogs, UNFOLLOWED_BYTES } from "../logs/follow.ts";
-import { type Engine, placeOf } from "./deps.ts";
+import type { HypervisorDeps } from "./deps.ts";
+import { ioProblem } from "./disk-errors.ts";
 import type { Journal } from "./journal.ts";
-import { ioProblem, Machine } from "./machine.ts";
+import { Machine } from "./machine.ts";
 import { killAll, processesBelow } from "./processes.ts";
-import { release } from "./start.ts";
+import { releaseResources } from "./release.ts";
 
-export async function recover(engine: Engine): Promise<void> {
-  const root = join(engine.settings.stateDir, "machines");
-  const processes = processesBelow(root);
-  const kept = new Set<string>();
-  for (const id of engine.journals.ids()) {
-    const journal = readable(engine, id);
-    const machine = journal && whole(engine, journal) ? new Machine(engine, journal) : null;
-    if (machine === null) continue; // half-made: discarded below, once its processes are gone
-    engine.machines.set(id, machine);
-    if (machine.journal.phase === "running" && machine.alive) kept.add(id);
-  }
-  for (const [id, found] of processes) {
-    // A machine that is taken back keeps what it runs; all else was started by a process that died before it could say so.
-    if (!kept.has(id)) await killAll(found);
-  }
-  for (const id of engine.journals.ids()) {
-    if (engine.machines.has(id) || engine.broken.has(id)) continue;
-    engine.journals.discard(id);
-  }
-  for (const name of readdirSync(root)) {
-    if (name.startsWith("~")) rmSync(join(root, name), { recursive: true, force: true });
-  }
-  const running = [...kept].flatMap((id) => engine.machines.get(id)?.journal ?? []);
-  await engine.runner.keepOnly(running);
-  for (const machine of engine.machines.values()) {
-    await trimLogs(engine, machine.journal.id);
-    machine.settle();
-    if (machine.alive) await reattach(engine, machine);
-    else await release(engine, machine.journal);
+/** See `Hypervisor.recover`. */
+export async function recover(deps: HypervisorDeps): Promise<void> {
+  const processes = processesBelow(deps.journals.root);
+  const running = loadMachines(deps);
+  // All other processes were started by a worker that died before it could record them.
+  for (const [id, found] of processes) if (!running.has(id)) await killAll(found);
+  discardHalfMade(deps);
+  await deps.driver.keepOnly([...running].flatMap((id) => deps.machines.get(id)?.journal ?? []));
+  for (const machine of deps.machines.values()) {
+    await trimLogs(deps, machine.journal.id);
+    machine.noteExit();
+    if (machine.alive) await reconnect(deps, machine);
+    else await releaseResources(deps, machine.journal);
   }
 }
 
-/** Connects to a machine that runs without us listening; what fails now is tried again by the next look at it. */
-export async function reattach(engine: Engine, machine: Machine): Promise<void> {
+/** Connects to a running machine. What fails now is tried again by maintenance. */
+export async function reconnect(deps: HypervisorDeps, machine: Machine): Promise<void> {
   try {
     await machine.attach();
     const status = (await machine.qmp?.execute("query-status")) as { status?: string } | undefined;
     const paused = status?.status === "paused";
     if (paused !== machine.journal.paused) machine.note({ paused });
-    machine.problem = status?.status === "io-error" ? ioProblem(await isFull(machine)) : null;
+    machine.problem = status?.status === "io-error" ? ioProblem(await hasNoSpace(machine)) : null;
   } catch (error) {
     machine.problem = "its process runs but does not answer";
-    engine.logger.log("warn", "A machine's control socket does not answer.", {
+    deps.logger.log("warn", "A machine's control socket does not answer.", {
       machine: machine.journal.id,
       error: String(error),
     });
   }
 }
 
-async function isFull(machine: Machine): Promise<boolean> {
-  const drives = (await machine.qmp?.execute("query-block")) as { "io-status"?: string }[] | undefined;
-  return drives?.some((drive) => drive["io-status"] === "nospace") ?? false;
+/** Fills `deps.machines` and `deps.broken` from the journals; returns the ids of the machines that run. */
+function loadMachines(deps: HypervisorDeps): Set<string> {
+  const running = new Set<string>();
+  for (const id of deps.journals.ids()) {
+    const journal = readJournal(deps, id);
+    if (journal === null || !isWhole(deps, journal)) continue;
+    const machine = new Machine(deps, journal);
+    deps.machines.set(id, machine);
+    if (journal.phase === "running" && machine.alive) running.add(id);
+  }
+  return running;
 }
 
-/** What piled up while nobody ran here, before anybody begins to read it. */
-async function trimLogs(engine: Engine, id: string): Promise<void> {
-  const { directory, runDirectory } = placeOf(engine, id);
-  await boundLogs(directory, runDirectory, UNFOLLOWED_BYTES).catch((error: unknown) => {
-    engine.logger.log("warn", "A machine's logs could not be shortened.", {
-      machine: id,
-      error: String(error),
-    });
-  });
-}
-
-/** Undefined: no journal at all. Null: one that cannot be understood; the machine is broken then, and kept. */
-function readable(engine: Engine, id: string): Journal | null | undefined {
+/**
+ * Null without a journal, and for one that cannot be read: that machine is broken, and kept until it is
+ * removed.
+ */
+function readJournal(deps: HypervisorDeps, id: string): Journal | null {
   try {
-    return engine.journals.read(id) ?? undefined;
+    return deps.journals.read(id);
   } catch {
-    engine.broken.add(id);
+    deps.broken.add(id);
     return null;
   }
 }
 
-function whole(engine: Engine, journal: Journal): boolean {
+function isWhole(deps: HypervisorDeps, journal: Journal): boolean {
   if (journal.phase === "creating" || journal.phase === "removing") return false;
-  return existsSync(placeOf(engine, journal.id).runDirectory);
+  return existsSync(deps.journals.paths(journal.id).runDirectory);
+}
+
+function discardHalfMade(deps: HypervisorDeps): void {
+  for (const id of deps.journals.ids()) {
+    if (!deps.machines.has(id) && !deps.broken.has(id)) deps.journals.discard(id);
+  }
+  deps.journals.sweepDiscarded();
+}
+
+async function hasNoSpace(machine: Machine): Promise<boolean> {
+  const drives = (await machine.qmp?.execute("query-block")) as { "io-status"?: string }[] | undefined;
+  return drives?.some((drive) => drive["io-status"] === "nospace") ?? false;
+}
+
+/** Bounds the logs that grew while no worker ran. */
+async function trimLogs(deps: HypervisorDeps, id: string): Promise<void> {
+  const { directory, runDirectory } = deps.journals.paths(id);
+  await boundLogs(directory, runDirectory, UNFOLLOWED_BYTES).catch((error: unknown) => {
+    deps.logger.log("warn", "A machine's logs could not be shortened.", {
+      machine: id,
+      error: String(error),
+    });
+  });
 }

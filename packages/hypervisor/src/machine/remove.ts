@@ -1,27 +1,28 @@
-// Removing a machine and everything of it, also one that was never whole or that no journal describes any more.
+// Removing a machine with everything that belongs to it. This also works for one that was only half made, and
+// for one whose journal cannot be read.
 
 import { existsSync } from "node:fs";
-import { join } from "node:path";
-import type { Engine } from "./deps.ts";
+import type { HypervisorDeps } from "./deps.ts";
 import { checkMachineId } from "./journal.ts";
 import { killAll, processesBelow } from "./processes.ts";
-import { release } from "./start.ts";
-import { kill } from "./stop.ts";
+import { releaseResources } from "./release.ts";
+import { killProcess } from "./stop.ts";
 
-export async function removeMachine(engine: Engine, id: string): Promise<void> {
+/** See `Hypervisor.remove`. */
+export async function removeMachine(deps: HypervisorDeps, id: string): Promise<void> {
   checkMachineId(id);
-  const machine = engine.machines.get(id);
+  const machine = deps.machines.get(id);
   if (machine) {
-    machine.settle();
-    machine.noteIfRoom({ phase: "removing", stopping: true });
-    await kill(machine);
-    await release(engine, machine.journal);
+    machine.noteExit();
+    machine.noteIfPossible({ phase: "removing", stopping: true });
+    await killProcess(machine);
+    await releaseResources(deps, machine.journal);
     machine.detach();
-  } else if (existsSync(engine.journals.directory(id))) {
-    await killAll(processesBelow(join(engine.settings.stateDir, "machines")).get(id) ?? []);
+  } else if (existsSync(deps.journals.paths(id).directory)) {
+    await killAll(processesBelow(deps.journals.root).get(id) ?? []);
   }
-  engine.machines.delete(id);
-  engine.broken.delete(id);
-  engine.journals.discard(id);
-  if (machine) machine.wake();
+  deps.machines.delete(id);
+  deps.broken.delete(id);
+  deps.journals.discard(id);
+  if (machine) machine.announceChange();
 }

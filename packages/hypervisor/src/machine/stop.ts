@@ -1,82 +1,98 @@
-// Ending a machine: the power button until the guest hears it, then harder means, each after its time.
+// Ending a machine's process: the power button until the guest reacts, then QMP's `quit`, then SIGKILL, each
+// after its time. And pausing: holding the guest's processors.
 
 import { FormationError } from "@formation-mcp/contract";
 import { sendSignal, waitGone } from "@formation-mcp/os";
-import type { Engine } from "./deps.ts";
+import type { HypervisorDeps } from "./deps.ts";
 import type { Machine } from "./machine.ts";
-import { release } from "./start.ts";
+import { releaseResources } from "./release.ts";
 
-/** The guest passes over a second press within this time; see the guest's init. */
-const PRESS_APART_MS = 2000;
-/** What the guest gets to power off after it killed its workload. */
+/** The guest's init ignores a second press of the power button that comes sooner than this. */
+const MIN_PRESS_INTERVAL_MS = 2000;
+/** How long the guest may take to power off after its init killed the workload. */
 const POWER_OFF_MS = 4000;
 const QUIT_MS = 2000;
+const KILL_MS = 10_000;
+const POLL_MS = 250;
 
-export async function stopMachine(
-  engine: Engine,
-  machine: Machine,
-  options: { timeoutMs: number; signal?: AbortSignal },
-): Promise<void> {
-  machine.settle();
-  if (machine.alive) {
-    machine.noteIfRoom({ stopping: true });
-    if (machine.journal.paused) {
-      await machine.qmp?.execute("cont").catch(() => {});
-      machine.noteIfRoom({ paused: false });
-    }
-    if (options.timeoutMs > 0) await askGuest(machine, options);
-    await kill(machine);
-    machine.settle();
-  }
-  await release(engine, machine.journal);
+export interface StopOptions {
+  /** For the workload to end by itself; 0: kill the process at once. */
+  timeoutMs: number;
+  /** Aborted: do not wait for the guest any longer. */
+  signal?: AbortSignal;
 }
 
-/** Holds the guest's processors, or lets them go on. */
+/** See `Hypervisor.stop`. */
+export async function stopMachine(
+  deps: HypervisorDeps,
+  machine: Machine,
+  options: StopOptions,
+): Promise<void> {
+  machine.noteExit();
+  if (machine.alive) {
+    machine.noteIfPossible({ stopping: true });
+    if (machine.journal.paused) {
+      await machine.qmp?.execute("cont").catch(() => {});
+      machine.noteIfPossible({ paused: false });
+    }
+    if (options.timeoutMs > 0) await shutDownGuest(machine, options);
+    await killProcess(machine);
+    machine.noteExit();
+  }
+  await releaseResources(deps, machine.journal);
+}
+
+/**
+ * Holds the guest's processors, or lets them run on.
+ * @throws FormationError `conflict` if the machine does not run.
+ */
 export async function setPaused(machine: Machine, paused: boolean): Promise<void> {
-  machine.settle();
+  machine.noteExit();
   if (!machine.alive) {
     throw new FormationError("conflict", "The machine does not run.", { remedy: "Start it first." });
   }
   if (machine.qmp === null)
     throw new FormationError("unavailable", "The machine does not answer.", { remedy: "Try again." });
-  // Written first: a crash in between is put right by asking QEMU at recovery.
+  // Recorded first: after a crash in between, recovery asks QEMU for the truth.
   machine.note({ paused });
   await machine.qmp.execute(paused ? "stop" : "cont");
-  machine.wake();
+  machine.announceChange();
 }
 
-/** Ends the process by all means. */
-export async function kill(machine: Machine): Promise<void> {
+/** Ends the process, by SIGKILL if need be; resolves when it is gone. */
+export async function killProcess(machine: Machine): Promise<void> {
   const { qemu } = machine.journal;
   if (qemu === null || !machine.alive) return;
   await machine.qmp?.execute("quit").catch(() => {});
   if (machine.qmp !== null && (await waitGone(qemu, QUIT_MS))) return;
   sendSignal(qemu, "SIGKILL");
-  if (await waitGone(qemu, 10_000)) return;
+  if (await waitGone(qemu, KILL_MS)) return;
   throw new FormationError("unavailable", `Process ${qemu.pid} cannot be killed.`, {
     remedy: "It hangs in the kernel; look at the node's disk and its kernel log.",
   });
 }
 
-async function askGuest(
-  machine: Machine,
-  options: { timeoutMs: number; signal?: AbortSignal },
-): Promise<void> {
+/**
+ * Presses the power button until the guest reacts, and again when its time is over; returns when it is off or
+ * late.
+ */
+async function shutDownGuest(machine: Machine, { timeoutMs, signal }: StopOptions): Promise<void> {
   const begin = performance.now();
-  let heard: number | null = null;
-  let pressed = Number.NEGATIVE_INFINITY;
+  let reactedAt: number | null = null;
+  let pressedAt = Number.NEGATIVE_INFINITY;
   for (;;) {
     machine.readStatus();
     if (!machine.alive || machine.qmp === null) return;
     const now = performance.now();
-    if (machine.report.stopping) heard ??= now;
-    const due = Math.max(begin + options.timeoutMs, (heard ?? begin) + PRESS_APART_MS);
-    if (now > due + POWER_OFF_MS || options.signal?.aborted) return;
-    // Until it hears; and once more when its time is over: then it kills the workload.
-    if (now - pressed >= 1000 && (heard === null || now >= due)) {
-      pressed = now;
+    if (machine.report.stopping) reactedAt ??= now;
+    const due = Math.max(begin + timeoutMs, (reactedAt ?? begin) + MIN_PRESS_INTERVAL_MS);
+    if (now > due + POWER_OFF_MS || signal?.aborted) return;
+    // The press after `due` makes the guest's init kill the workload.
+    if (now - pressedAt >= 1000 && (reactedAt === null || now >= due)) {
+      pressedAt = now;
       await machine.qmp.execute("system_powerdown").catch(() => {});
     }
-    await machine.change(heard === null || now >= due ? 250 : Math.min(250, due - now), options.signal);
+    const isWaiting = reactedAt !== null && now < due;
+    await machine.nextChange(isWaiting ? Math.min(POLL_MS, due - now) : POLL_MS, signal);
   }
 }

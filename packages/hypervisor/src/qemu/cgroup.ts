@@ -1,5 +1,6 @@
-// How much of the host a machine may use beyond what its own size says: cgroups, version 1 or 2, one group per machine
-// under one of ours. Needs root. See the kernel's admin-guide/cgroup-v1 and cgroup-v2.
+// Limits on what a machine's process may use of the host: one cgroup for each machine below one of the
+// worker's, in version 1 or 2. Needs root. See admin-guide/cgroup-v1 and cgroup-v2 in the kernel's
+// documentation.
 
 import {
   accessSync,
@@ -15,35 +16,45 @@ import { dirname, join } from "node:path";
 import type { Logger } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 
-/** What QEMU needs itself beside the guest's memory, in MB: translated code, its own heap, pages of the disk. */
-const OVERHEAD_MB = 320;
-const PERIOD_US = 100_000;
-/** QEMU's own threads beside the guest's processors, at most. */
-const THREADS = 128;
+/** What QEMU needs beside the guest's memory: translated code, its heap, the page cache of the disk. */
+const QEMU_OVERHEAD_MB = 320;
+const CPU_PERIOD_US = 100_000;
+/** Beside one for each of the guest's processors. */
+const MAX_QEMU_THREADS = 128;
 
 export interface Cgroups {
-  /** 1 or 2, or null where there are none that we may use. */
+  /** Null where there are no cgroups that the worker may use. */
   version: 1 | 2 | null;
-  /** What this host can't limit by them, as it looks before one is made. */
+  /** What cannot be limited by cgroups on this host, as far as it shows before one is made. */
   lacking(): string[];
-  /** Makes the groups; `files` take the process's pid, `missing` says which limits can't be put on it here, and why. */
-  make(id: string, limits: { memory_mb: number; vcpus: number }): { files: string[]; missing: string[] };
-  /** Removes the groups; the processes in them must be gone. Idempotent. */
+  /**
+   * Makes the groups of a machine. `files` are their `cgroup.procs`; `missing` says in words which limits
+   * cannot be put on the machine, and why.
+   */
+  make(id: string, limits: Limits): { files: string[]; missing: string[] };
+  /** Removes the groups of a machine whose processes are gone. Idempotent. */
   remove(id: string): Promise<void>;
   /** Removes the groups of all other machines. */
   keepOnly(ids: readonly string[]): Promise<void>;
 }
 
-interface Hierarchy {
-  /** What it limits. */
-  what: string;
-  /** Our own group, the parent of the machines'. */
-  ours: string;
-  settings(limits: { memory_mb: number; vcpus: number }): [string, string][];
+interface Limits {
+  memory_mb: number;
+  vcpus: number;
 }
 
-/** @param name of our own group, unlike that of every other worker on the host. */
-export function openCgroups(
+/** In version 1 each controller has a hierarchy; in version 2 there is one for all of them. */
+interface Hierarchy {
+  /** What it limits, in words. */
+  what: string;
+  /** The worker's group, the parent of its machines'. */
+  parent: string;
+  /** The files of a machine's group, and what to write to each. */
+  settings(limits: Limits): [file: string, value: string][];
+}
+
+/** @param name The worker's group, unique to it on the host. */
+export function createCgroups(
   name: string,
   enabled: boolean,
   logger: Logger,
@@ -52,24 +63,24 @@ export function openCgroups(
   const hierarchies = enabled ? findHierarchies(root, name) : [];
   const version = hierarchies.length === 0 ? null : existsSync(join(root, "cgroup.controllers")) ? 2 : 1;
   const remove = async (id: string) => {
-    for (const { ours } of hierarchies) await removeGroup(join(ours, id));
-    for (const { ours } of hierarchies) tryRemove(ours); // goes with the last machine
+    for (const { parent } of hierarchies) await removeGroup(join(parent, id));
+    for (const { parent } of hierarchies) tryRemove(parent); // Succeeds once no machine is left.
   };
   return {
     version,
     lacking: () =>
       version === null
         ? ["memory", "processor", "process"]
-        : hierarchies.flatMap(({ what, ours }) => (isWritable(dirname(ours), version) ? [] : [what])),
+        : hierarchies.flatMap(({ what, parent }) => (isWritable(dirname(parent), version) ? [] : [what])),
     make(id, limits) {
       const files: string[] = [];
       const missing =
         enabled && hierarchies.length === 0 ? ["memory, processor and process limits: no cgroups"] : [];
-      for (const { what, ours, settings } of hierarchies) {
-        const group = join(ours, id);
+      for (const { what, parent, settings } of hierarchies) {
+        const group = join(parent, id);
         try {
-          mkdirSync(ours, { recursive: true });
-          if (version === 2) delegate(root, ours);
+          mkdirSync(parent, { recursive: true });
+          if (version === 2) delegateControllers(root, parent);
           mkdirSync(group, { recursive: true });
           for (const [file, value] of settings(limits)) writeFileSync(join(group, file), value);
           files.push(join(group, "cgroup.procs"));
@@ -84,9 +95,9 @@ export function openCgroups(
     remove,
     async keepOnly(ids) {
       const kept = new Set(ids);
-      for (const { ours } of hierarchies) {
-        if (!existsSync(ours)) continue;
-        for (const entry of readdirSync(ours, { withFileTypes: true })) {
+      for (const { parent } of hierarchies) {
+        if (!existsSync(parent)) continue;
+        for (const entry of readdirSync(parent, { withFileTypes: true })) {
           if (entry.isDirectory() && !kept.has(entry.name)) await remove(entry.name);
         }
       }
@@ -95,24 +106,24 @@ export function openCgroups(
 }
 
 function findHierarchies(root: string, name: string): Hierarchy[] {
-  const memory = (mb: number) => String((mb + OVERHEAD_MB) * 1024 * 1024);
-  // Half a processor for the disk, the network and the display of a machine that computes.
-  const quota = (vcpus: number) => Math.round((vcpus + 0.5) * PERIOD_US);
-  const threads = (vcpus: number) => String(THREADS + vcpus);
+  const memory = (mb: number) => String((mb + QEMU_OVERHEAD_MB) * 1024 * 1024);
+  // Half a processor beside the guest's own, for QEMU's disk and network.
+  const quota = (vcpus: number) => Math.round((vcpus + 0.5) * CPU_PERIOD_US);
+  const threads = (vcpus: number) => String(MAX_QEMU_THREADS + vcpus);
   if (existsSync(join(root, "cgroup.controllers"))) {
-    const settings = (limits: { memory_mb: number; vcpus: number }): [string, string][] => [
+    const settings = (limits: Limits): [string, string][] => [
       ["memory.max", memory(limits.memory_mb)],
-      ["cpu.max", `${quota(limits.vcpus)} ${PERIOD_US}`],
+      ["cpu.max", `${quota(limits.vcpus)} ${CPU_PERIOD_US}`],
       ["pids.max", threads(limits.vcpus)],
     ];
-    return [{ what: "memory, processor and process", ours: join(root, name), settings }];
+    return [{ what: "memory, processor and process", parent: join(root, name), settings }];
   }
   const version1: [string, Hierarchy["settings"]][] = [
     ["memory", (limits) => [["memory.limit_in_bytes", memory(limits.memory_mb)]]],
     [
       "cpu",
       (limits) => [
-        ["cpu.cfs_period_us", String(PERIOD_US)],
+        ["cpu.cfs_period_us", String(CPU_PERIOD_US)],
         ["cpu.cfs_quota_us", String(quota(limits.vcpus))],
       ],
     ],
@@ -122,31 +133,33 @@ function findHierarchies(root: string, name: string): Hierarchy[] {
     .filter(([controller]) => existsSync(join(root, controller, "cgroup.procs")))
     .map(([controller, settings]) => ({
       what: controller === "cpu" ? "processor" : controller === "pids" ? "process" : controller,
-      ours: join(root, controller, name),
+      parent: join(root, controller, name),
       settings,
     }));
 }
 
-/** Whether groups can be made there. In a version 2 group with processes of its own, controllers can't be handed on. */
-function isWritable(parent: string, version: 1 | 2): boolean {
+/**
+ * Whether limited groups can be made in it. A version 2 group that has processes cannot delegate controllers.
+ */
+function isWritable(directory: string, version: 1 | 2): boolean {
   try {
-    accessSync(parent, constants.W_OK);
-    if (version === 1 || !existsSync(join(parent, "cgroup.type"))) return true;
-    const handedOn = readFileSync(join(parent, "cgroup.subtree_control"), "utf8").split(/\s/);
-    return ["memory", "cpu", "pids"].every((controller) => handedOn.includes(controller));
+    accessSync(directory, constants.W_OK);
+    if (version === 1 || !existsSync(join(directory, "cgroup.type"))) return true;
+    const delegated = readFileSync(join(directory, "cgroup.subtree_control"), "utf8").split(/\s/);
+    return ["memory", "cpu", "pids"].every((controller) => delegated.includes(controller));
   } catch {
     return false;
   }
 }
 
-function delegate(root: string, ours: string): void {
-  for (const group of [root, ours])
+function delegateControllers(root: string, parent: string): void {
+  for (const group of [root, parent])
     writeFileSync(join(group, "cgroup.subtree_control"), "+memory +cpu +pids");
 }
 
 async function removeGroup(path: string): Promise<void> {
   if (!existsSync(path)) return;
-  // A group stays busy for a moment after its last process is gone.
+  // The kernel keeps a group busy for a moment after its last process ended.
   await waitFor(() => tryRemove(path), {
     timeoutMs: 5000,
     everyMs: 20,

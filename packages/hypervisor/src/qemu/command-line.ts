@@ -1,43 +1,47 @@
-// The one place that knows how QEMU is called. All paths are relative to the machine's own directory, where QEMU is
-// started: nothing of the host's layout, and nothing that a user wrote, stands on the line.
+// QEMU's command line and the guest kernel's. All paths are relative to the run directory, where QEMU is
+// started: the line contains no path of the host and no text of a user. See qemu-system-x86_64(1).
 
 import { MACHINE_FILES } from "../machine/files.ts";
 
-export interface QemuSettings {
-  /** What identifies the process: letters, digits, `.`, `_`, `-`. */
+export interface CommandLineOptions {
+  /** The name of the process: letters, digits, `.`, `_`, `-`. */
   name: string;
   accelerator: "kvm" | "tcg";
   vcpus: number;
   memory_mb: number;
-  /** Where the forwarded ports are bound on the host. */
+  /** The host address that forwarded ports are bound to. */
   bindAddress: string;
   forwards: readonly { guest_port: number; port: number }[];
-  /** Lets the guest open connections; without it only answers leave. */
+  /** Whether the guest may open connections; otherwise it can only answer. */
   egress: boolean;
 }
 
 /** The program that runs machines. */
 export const QEMU = "qemu-system-x86_64";
 
-const COMMON_COMMAND_LINE =
+const COMMON_KERNEL_OPTIONS =
   "console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests audit=0 8250.nr_uarts=1 i8042.noaux i8042.nokbd " +
   "random.trust_cpu=on initcall_blacklist=load_system_certificate_list,init_kprobe_trace,snapshot_device_init,crypto_kdf108_init";
-/** Emulated processors have none of the flaws that the mitigations are for; real ones do. */
-const EMULATED_COMMAND_LINE = "mitigations=off init_on_alloc=0 tsc=reliable no_timer_check lsm=";
+/** An emulated processor lacks the flaws that the mitigations are for. */
+const EMULATED_KERNEL_OPTIONS = "mitigations=off init_on_alloc=0 tsc=reliable no_timer_check lsm=";
 
-export function kernelCommandLine(settings: Pick<QemuSettings, "accelerator" | "vcpus">): string {
+/**
+ * The guest kernel's parameters. Pure. See Documentation/admin-guide/kernel-parameters in the kernel's
+ * sources.
+ */
+export function kernelCommandLine(options: Pick<CommandLineOptions, "accelerator" | "vcpus">): string {
   return [
-    COMMON_COMMAND_LINE,
-    ...(settings.accelerator === "tcg" ? [EMULATED_COMMAND_LINE] : []),
-    `nr_cpus=${settings.vcpus}`,
-    ...(settings.vcpus === 1 ? ["noreplace-smp"] : []),
+    COMMON_KERNEL_OPTIONS,
+    ...(options.accelerator === "tcg" ? [EMULATED_KERNEL_OPTIONS] : []),
+    `nr_cpus=${options.vcpus}`,
+    ...(options.vcpus === 1 ? ["noreplace-smp"] : []),
   ].join(" ");
 }
 
 /** QEMU's arguments for a machine. Pure. */
-export function qemuArguments(settings: QemuSettings): string[] {
-  const forward = settings.forwards.map(
-    ({ guest_port, port }) => `,hostfwd=tcp:${bracketed(settings.bindAddress)}:${port}-:${guest_port}`,
+export function qemuArguments(options: CommandLineOptions): string[] {
+  const forward = options.forwards.map(
+    ({ guest_port, port }) => `,hostfwd=tcp:${bracketed(options.bindAddress)}:${port}-:${guest_port}`,
   );
   const channel = (id: string, file: string, name: string) => [
     ...["-chardev", `file,id=${id},path=${file},append=on`],
@@ -45,20 +49,20 @@ export function qemuArguments(settings: QemuSettings): string[] {
   ];
   const files = MACHINE_FILES;
   return [
-    ...["-name", settings.name],
+    ...["-name", options.name],
     ...["-M", "q35,vmport=off,smm=off,usb=off,graphics=off,smbus=off,sata=off,hpet=off"],
-    ...accelerated(settings.accelerator),
-    ...["-smp", String(settings.vcpus), "-m", String(settings.memory_mb)],
+    ...acceleratorArguments(options.accelerator),
+    ...["-smp", String(options.vcpus), "-m", String(options.memory_mb)],
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
-    ...["-kernel", files.kernel, "-initrd", files.initrd, "-append", kernelCommandLine(settings)],
+    ...["-kernel", files.kernel, "-initrd", files.initrd, "-append", kernelCommandLine(options)],
     ...["-chardev", `file,id=con,path=${files.console},append=on`, "-serial", "chardev:con"],
     ...[
       "-blockdev",
       `driver=qcow2,node-name=disk0,discard=unmap,file.driver=file,file.filename=${files.disk}`,
     ],
     ...["-device", "virtio-blk-pci,drive=disk0"],
-    ...["-netdev", `user,id=n0,ipv6=off,restrict=${settings.egress ? "off" : "on"}${forward.join("")}`],
+    ...["-netdev", `user,id=n0,ipv6=off,restrict=${options.egress ? "off" : "on"}${forward.join("")}`],
     ...["-device", "virtio-net-pci,netdev=n0,romfile="],
     ...["-device", "virtio-serial-pci"],
     ...channel("out", files.out, "fm.out"),
@@ -68,8 +72,9 @@ export function qemuArguments(settings: QemuSettings): string[] {
   ];
 }
 
-// Emulated: x86-64-v2, which newer distributions ask for; with RDRAND, or /dev/random would block for a second.
-function accelerated(accelerator: "kvm" | "tcg"): string[] {
+// Emulated: Nehalem is x86-64-v2, which newer distributions require. Without RDRAND /dev/random would block
+// for a second.
+function acceleratorArguments(accelerator: "kvm" | "tcg"): string[] {
   return accelerator === "kvm"
     ? ["-accel", "kvm", "-cpu", "host"]
     : ["-accel", "tcg,tb-size=64", "-cpu", "Nehalem,+rdrand"];

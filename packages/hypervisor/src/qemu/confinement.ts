@@ -1,15 +1,19 @@
-// How a process is deprived before it becomes QEMU: first it enters its cgroups, then it gives up its account and every
-// privilege, for good.
+// How a process gives up its privileges before it becomes QEMU: it enters its cgroups, then changes to its
+// account and drops all capabilities. See setpriv(1).
 
-const ENTER =
+/** Writes the shell's pid into the first $1 files that follow, then runs the rest. */
+const ENTER_CGROUPS =
   'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 97; shift; n=$((n-1)); done; exec "$@"';
 
 /**
- * What stands before QEMU on the line. `groups` are files that take the process's pid; `gid` is the one group that it
- * keeps, or null. With `uid` null the process stays what we are, but can never become more.
+ * Arguments to put before QEMU's own.
+ * @param uid The account to run as; null: the worker's own, without a way to gain privileges.
+ * @param groups The `cgroup.procs` files of its cgroups.
+ * @param gid The one supplementary group that it keeps; null: none.
  */
 export function confinement(uid: number | null, groups: readonly string[], gid: number | null): string[] {
-  const enter = groups.length === 0 ? [] : ["/bin/sh", "-c", ENTER, "sh", String(groups.length), ...groups];
+  const enter =
+    groups.length === 0 ? [] : ["/bin/sh", "-c", ENTER_CGROUPS, "sh", String(groups.length), ...groups];
   if (uid === null) return [...enter, "setpriv", "--no-new-privs", "--"];
   const account = ["--reuid", String(uid), "--regid", String(uid)];
   const others = gid === null || gid === 0 ? ["--clear-groups"] : ["--groups", String(gid)];
