@@ -4,6 +4,7 @@
 import { closeSync, fstatSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
 import { mkdir, open, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { createKeyedLock } from "@formation-mcp/base";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import {
   checkLogName,
@@ -18,7 +19,6 @@ import {
 import { backwards } from "./log-lines.ts";
 import type { LogLine } from "./port.ts";
 import { errnoOf } from "./streams.ts";
-import { createTurns } from "./turns.ts";
 
 const STREAMS_PER_LOG = 16;
 const KNOWN_LOGS = 1_000;
@@ -40,7 +40,7 @@ const CHANGED = Symbol("changed");
 export class LogWriter {
   readonly #directoryOf: (name: string) => string;
   readonly #ends = new Map<string, LogEnd>();
-  readonly #turns = createTurns();
+  readonly #locks = createKeyedLock();
 
   constructor(directoryOf: (name: string) => string) {
     this.#directoryOf = directoryOf;
@@ -50,7 +50,7 @@ export class LogWriter {
     checkLogName(name);
     for (const line of lines) checkStream(line.stream);
     if (lines.length === 0) return;
-    await this.#turns.run(name, async () => {
+    await this.#locks.run(name, async () => {
       let written = 0;
       for (let tries = 0; written < lines.length; tries++) {
         try {
@@ -72,14 +72,14 @@ export class LogWriter {
 
   async remove(name: string): Promise<void> {
     checkLogName(name);
-    await this.#turns.run(name, async () => {
+    await this.#locks.run(name, async () => {
       this.#ends.delete(name);
       await rm(this.#directoryOf(name), { recursive: true, force: true });
     });
   }
 
   async idle(): Promise<void> {
-    await this.#turns.idle();
+    await this.#locks.idle();
   }
 
   /** Writes the lines of one stream that follow each other; returns how many. */

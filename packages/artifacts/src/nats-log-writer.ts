@@ -2,6 +2,7 @@
 // says after which one it belongs, so that a second writer is noticed. Lines that were stored before an append failed are
 // not stored again when the caller tries again with the same objects.
 
+import { createKeyedLock } from "@formation-mcp/base";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { nuid } from "@nats-io/transport-node";
 import { checkLogName, checkStream } from "./log-files.ts";
@@ -18,7 +19,6 @@ import {
 } from "./nats-log-message.ts";
 import { type NatsStream, OVERTAKEN } from "./nats-stream.ts";
 import type { LogLine } from "./port.ts";
-import { createTurns } from "./turns.ts";
 
 const KNOWN_LOGS = 1_000;
 const TRIES = 5;
@@ -55,7 +55,7 @@ export class NatsLogWriter {
   readonly #stream: NatsStream;
   readonly #ends = new Map<string, LogEnd>();
   readonly #unsure = new Map<string, Unsure[]>();
-  readonly #turns = createTurns();
+  readonly #locks = createKeyedLock();
   /** Lines of an append that failed: which of them are stored, and which numbers were meant for the others. */
   readonly #stored = new WeakSet<LogLine>();
   readonly #meant = new WeakMap<LogLine, number>();
@@ -68,7 +68,7 @@ export class NatsLogWriter {
     checkLogName(name);
     for (const line of lines) checkStream(line.stream);
     if (lines.length === 0) return;
-    await this.#turns.run(name, async () => {
+    await this.#locks.run(name, async () => {
       let end = await this.#current(name);
       let left = lines.filter((line) => !this.#stored.delete(line));
       for (let tries = 0; left.length > 0; ) {
@@ -94,7 +94,7 @@ export class NatsLogWriter {
   }
 
   idle(): Promise<void> {
-    return this.#turns.idle();
+    return this.#locks.idle();
   }
 
   /** Stores some lines, one message for each stream; only the last says that all are there. */

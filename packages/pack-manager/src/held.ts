@@ -1,9 +1,9 @@
 // Images between the builds that make them and the sweep that removes what no record names. A record names an image only
 // when its operation ends, and a build may end in an image that was about to go: until then its attempt holds it.
 
+import type { KeyedLock } from "@formation-mcp/base";
 import type { Builder } from "@formation-mcp/builder";
 import { FormationError } from "@formation-mcp/contract";
-import type { KeyedLock } from "./keyed-lock.ts";
 
 export interface HeldImages {
   /**

@@ -1,6 +1,7 @@
 // What the parts of one worker share: the ports, this node, its clocks, and the few things that hold them together.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
+import type { KeyedLock } from "@formation-mcp/base";
 import type { Builder } from "@formation-mcp/builder";
 import type { Clock, Logger, NodeRecord } from "@formation-mcp/contract";
 import { FormationError } from "@formation-mcp/contract";
@@ -9,7 +10,6 @@ import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import type { Announcer } from "./announce.ts";
 import type { HeldImages } from "./held.ts";
-import type { KeyedLock } from "./keyed-lock.ts";
 import type { LogWriter } from "./logs.ts";
 import type { WorkerSettings } from "./settings.ts";
 

@@ -3,6 +3,7 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { uptime } from "node:os";
 import { join } from "node:path";
+import { createKeyedLock } from "@formation-mcp/base";
 import { type Clock, LIMITS, type Logger, silentLogger } from "@formation-mcp/contract";
 import { lookForSilent } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
@@ -10,7 +11,6 @@ import { createAnnouncer } from "./announce.ts";
 import { createClaims } from "./claims.ts";
 import { createFollowers } from "./follow.ts";
 import { createHeldImages } from "./held.ts";
-import { createKeyedLock } from "./keyed-lock.ts";
 import { createLogWriter } from "./logs.ts";
 import { createReconciler, instancesHere } from "./reconcile.ts";
 import { everyItem, type NodeIdentity, type Ports, quietly, type Room } from "./room.ts";

@@ -25,18 +25,3 @@ export interface HypervisorDeps extends MachineDeps {
   /** Runs the action after every earlier one on the same machine. */
   serial<T>(id: string, action: () => Promise<T>): Promise<T>;
 }
-
-/** A queue per key; a failure of one action does not hold the next. */
-export function serialiser(): <T>(key: string, action: () => Promise<T>) => Promise<T> {
-  const tails = new Map<string, Promise<unknown>>();
-  return (key, action) => {
-    const before = tails.get(key) ?? Promise.resolve();
-    const result = before.then(action, action);
-    const tail = result.catch(() => {});
-    tails.set(key, tail);
-    void tail.then(() => {
-      if (tails.get(key) === tail) tails.delete(key);
-    });
-    return result;
-  };
-}

@@ -3,11 +3,12 @@
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { createKeyedLock } from "@formation-mcp/base";
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import { followLogs, type OnLine } from "../logs/follow.ts";
 import type { Hypervisor, LeashHooks, MachineStatus, StartHooks } from "../port.ts";
 import { createMachine } from "./create.ts";
-import { type HypervisorDeps, type HypervisorSettings, serialiser } from "./deps.ts";
+import type { HypervisorDeps, HypervisorSettings } from "./deps.ts";
 import type { MachineDriver } from "./driver.ts";
 import { createJournals } from "./journal.ts";
 import { createLeashes } from "./leash.ts";
@@ -48,7 +49,7 @@ export function openHypervisor(
     machineEnded: (id) => {
       if (!closed) void deps.serial(id, () => releaseEnded(deps, id)).catch(() => {});
     },
-    serial: serialiser(),
+    serial: createKeyedLock().run,
   };
   const endMaintenance = startMaintenance(deps);
   return {
