@@ -1,16 +1,16 @@
 // The HTTP door.
 
-export { addressKey, plainAddress, trustProxies } from "./http/address.ts";
-export type { Env, GatewayDeps } from "./http/deps.ts";
 export {
   type Admitted,
   createHttpGateway,
   type HttpGateway,
   type HttpGatewayOptions,
   type RequestInfo,
-} from "./http/gateway.ts";
-export { bearer } from "./http/guard.ts";
-export { DEFAULT_RATES, type Limits, type Rates } from "./http/limits.ts";
+} from "./gateway.ts";
+export { bearer } from "./http/bearer-auth.ts";
+export { addressKey, plainAddress, trustProxies } from "./http/client-address.ts";
+export type { Env, GatewayDeps } from "./http/deps.ts";
+export { DEFAULT_RATES, type Limits, type Rates } from "./http/rate-limits.ts";
 export type { GatewaySettings } from "./http/settings.ts";
+export type { Access, RestRoute } from "./rest/route.ts";
 export { REST_ROUTES, restRoutes } from "./rest/routes.ts";
-export type { Access, RestRoute } from "./rest/table.ts";

@@ -1,4 +1,4 @@
 // The OAuth 2.1 authorization server on the same origin: how MCP hosts, agents and people get tokens.
 
-export { createOAuth, isOAuthPath, type OAuth, type OAuthDeps } from "./oauth/door.ts";
-export type { OutsideOptions } from "./oauth/fetch.ts";
+export { createOAuth, isOAuthPath, type OAuth, type OAuthDeps } from "./oauth/oauth-server.ts";
+export type { OutsideOptions } from "./oauth/provider/safe-fetch.ts";

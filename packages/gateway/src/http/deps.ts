@@ -6,7 +6,7 @@ import type { Clock, Counters, Documents, Logger, Usage } from "@formation-mcp/c
 import type { Audit, Control, Nodes, Quotas } from "@formation-mcp/control";
 import type { AuditStore } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
-import type { Limits } from "./limits.ts";
+import type { Limits } from "./rate-limits.ts";
 
 export interface GatewayDeps {
   control: Control;

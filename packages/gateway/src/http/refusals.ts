@@ -4,7 +4,7 @@
 import type { ErrorCode } from "@formation-mcp/contract";
 import type { Context } from "hono";
 import { matchedRoutes } from "hono/route";
-import { addressKey } from "./address.ts";
+import { addressKey } from "./client-address.ts";
 import type { GatewayDeps } from "./deps.ts";
 
 export interface Refusal {

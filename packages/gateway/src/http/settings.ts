@@ -1,6 +1,6 @@
 // What an operator may say about the HTTP door.
 
-import type { Rates } from "./limits.ts";
+import type { Rates } from "./rate-limits.ts";
 
 export interface GatewaySettings {
   /** Names that the Host header may hold beside the public URL's own. */

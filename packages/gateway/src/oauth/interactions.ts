@@ -5,17 +5,17 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Authority } from "@formation-mcp/auth/authority";
 import { type Clock, FormationError } from "@formation-mcp/contract";
 import { errors, type Interaction, type Provider } from "oidc-provider";
-import { type ClientFace, findFace } from "./clients.ts";
-import type { Codes, Signer } from "./codes.ts";
-import type { Journal } from "./journal.ts";
-import { consentPage, loginPage, type Page } from "./pages.ts";
-import { grantable } from "./policy.ts";
-import { jsonObject, nothingHere, send, sendJson } from "./request.ts";
-import { formOf } from "./rewriting.ts";
+import type { Codes, Signer } from "./login-codes.ts";
+import { jsonObject, nothingHere, send, sendJson } from "./node-http.ts";
+import { consentPage, loginPage, type Page } from "./pages/pages.ts";
+import type { Journal } from "./provider/audit.ts";
+import { type ClientFace, findFace } from "./provider/clients.ts";
+import { grantable } from "./provider/interaction-policy.ts";
+import { knownScopes, scopesOf } from "./provider/scopes.ts";
+import { lastRevoked } from "./provider/tokens.ts";
+import { formOf } from "./request-rewriting.ts";
 import type { Secrets } from "./secrets.ts";
 import type { SignIn } from "./sign-in.ts";
-import { lastRevoked } from "./tokens.ts";
-import { knownScopes, scopesOf } from "./words.ts";
 
 /** One request to a page. */
 interface Visit {

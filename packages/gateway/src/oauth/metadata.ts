@@ -1,8 +1,8 @@
 // What clients learn about the OAuth server before they talk to it (RFC 8414 §2). Every address in it is made from the
 // issuer as it is configured, never from what a request says.
 
-import { CHALLENGE_GRANT } from "./clients.ts";
-import { DEFAULT_SCOPES } from "./words.ts";
+import { CHALLENGE_GRANT } from "./provider/clients.ts";
+import { DEFAULT_SCOPES } from "./provider/scopes.ts";
 
 /** The document at `/.well-known/oauth-authorization-server`, and at `openid-configuration` for clients that look there. */
 export function serverMetadata(issuer: string): Record<string, unknown> {

@@ -4,8 +4,8 @@
 import { SCOPES, type Scope } from "@formation-mcp/auth";
 import type { Authority, SignedMessage } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
-import type { ClientFace } from "./clients.ts";
-import type { Signer } from "./codes.ts";
+import type { Signer } from "./login-codes.ts";
+import type { ClientFace } from "./provider/clients.ts";
 import type { Secrets } from "./secrets.ts";
 
 export interface SignIn {

@@ -6,7 +6,7 @@ import type { Account, ApiToken } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
 import { z } from "zod";
 import { asSignedIn, scopeSet, signed, signedIn, signedMessage } from "./auth-routes.ts";
-import { type Exchange, type Route, route } from "./table.ts";
+import { type Exchange, type Route, route } from "./route.ts";
 
 /** A token that a signature gave: neither an OAuth client's, nor an API token, nor made with another token. */
 const SIGNED_IN = /^ses_[^~]*$/;

@@ -4,7 +4,7 @@ import { SCOPES } from "@formation-mcp/auth";
 import { ERROR_CODES, LIMITS, type Quota } from "@formation-mcp/contract";
 import { z } from "zod";
 import { account, accountView, iso, keyOf, newKey, noSuch, scope } from "./account-routes.ts";
-import { type Exchange, type Route, route } from "./table.ts";
+import { type Exchange, type Route, route } from "./route.ts";
 
 const scopes = z.array(scope).max(SCOPES.length);
 const cursor = z.string().min(1).max(500).optional();

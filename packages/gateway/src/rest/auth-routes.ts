@@ -4,7 +4,7 @@ import { parseScopes, type Scope } from "@formation-mcp/auth";
 import type { SignedMessage, TokenPair } from "@formation-mcp/auth/authority";
 import { type Clock, FormationError } from "@formation-mcp/contract";
 import { z } from "zod";
-import { type Route, route } from "./table.ts";
+import { type Route, route } from "./route.ts";
 
 const address = z
   .string()

@@ -6,11 +6,11 @@ import { repackContext } from "@formation-mcp/artifacts/context";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
 import type { GatewayDeps } from "../http/deps.ts";
-import { BODY_FIELD } from "../http/errors.ts";
+import { BODY_FIELD } from "../http/error-response.ts";
 import { iso } from "./account-routes.ts";
-import { tooLarge } from "./body.ts";
-import { createPlaces } from "./places.ts";
-import { type Route, route } from "./table.ts";
+import { createPlaces } from "./concurrency-limit.ts";
+import { tooLarge } from "./request-body.ts";
+import { type Route, route } from "./route.ts";
 
 /** The kind of the documents that name uploaded contexts, as control looks for them. */
 const KIND = "context";

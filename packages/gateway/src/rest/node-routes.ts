@@ -2,7 +2,7 @@
 
 import { DRAINS, LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
-import { type Route, route } from "./table.ts";
+import { type Route, route } from "./route.ts";
 
 const amounts = z.object({ vcpus: z.number(), memory_mb: z.number(), disk_gb: z.number() });
 const node = z.object({

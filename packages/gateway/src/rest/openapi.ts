@@ -5,7 +5,7 @@ import { ERROR_CODES } from "@formation-mcp/contract";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { z } from "zod";
 import { ALIASES } from "./aliases.ts";
-import type { Route } from "./table.ts";
+import type { Route } from "./route.ts";
 
 type Json = Record<string, unknown>;
 

@@ -9,7 +9,7 @@ import {
 } from "@formation-mcp/contract";
 import { z } from "zod";
 import { asListedOperation, asOperation } from "./alias-results.ts";
-import { type Exchange, type Route, route } from "./table.ts";
+import { type Exchange, type Route, route } from "./route.ts";
 import { themselves } from "./tool-routes.ts";
 
 const operation = z.object({

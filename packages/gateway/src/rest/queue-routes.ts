@@ -2,7 +2,7 @@
 
 import { listDeadLetters } from "@formation-mcp/control";
 import { z } from "zod";
-import { type Route, route } from "./table.ts";
+import { type Route, route } from "./route.ts";
 
 const MOST = 100;
 const text = z.string().describe("A stranger's text, cleaned and cut");

@@ -2,21 +2,21 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import { Hono, type MiddlewareHandler } from "hono";
+import { bearer } from "../http/bearer-auth.ts";
 import type { Env, GatewayDeps } from "../http/deps.ts";
-import { bearer } from "../http/guard.ts";
 import { ACCOUNT_ROUTES } from "./account-routes.ts";
 import { ADMIN_ROUTES } from "./admin-routes.ts";
 import { AUTH_ROUTES } from "./auth-routes.ts";
 import { CONTEXT_ROUTES } from "./context-routes.ts";
+import { failure, json } from "./envelope.ts";
 import { NODE_ROUTES } from "./node-routes.ts";
 import { openApi } from "./openapi.ts";
 import { OPERATION_ROUTES } from "./operation-routes.ts";
-import { REFERENCE_POLICY, referencePage } from "./page.ts";
 import { QUEUE_ROUTES } from "./queue-routes.ts";
-import { failure, json } from "./replies.ts";
-import { serve } from "./serve.ts";
+import { REFERENCE_POLICY, referencePage } from "./reference-page.ts";
+import { type RestRoute, type Route, route } from "./route.ts";
+import { serve } from "./route-handler.ts";
 import { STREAM_ROUTES } from "./stream-routes.ts";
-import { type RestRoute, type Route, route } from "./table.ts";
 import { TOOL_ROUTES } from "./tool-routes.ts";
 
 const ABOUT_ROUTES: readonly Route[] = [

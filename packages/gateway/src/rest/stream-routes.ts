@@ -4,9 +4,9 @@
 import type { LogPage } from "@formation-mcp/artifacts";
 import { LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
-import { type EventSink, eventStream } from "./events.ts";
+import { type EventSink, eventStream } from "./event-stream.ts";
 import { knownId } from "./operation-routes.ts";
-import { type Exchange, type Route, route } from "./table.ts";
+import { type Exchange, type Route, route } from "./route.ts";
 
 /** How long an unheard event can delay a line. */
 const LOOK_AGAIN_MS = 1000;

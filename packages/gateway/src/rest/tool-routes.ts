@@ -8,7 +8,7 @@ import { LISTING, type ListedTool } from "@formation-mcp/tools/listing";
 import { z } from "zod";
 import { asAncestor } from "./alias-results.ts";
 import { ALIASES, type Alias, findAlias, type Translated } from "./aliases.ts";
-import { type Exchange, type Route, route } from "./table.ts";
+import { type Exchange, type Route, route } from "./route.ts";
 
 type Json = Record<string, unknown>;
 

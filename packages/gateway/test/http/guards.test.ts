@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bearing, type Door, openDoor, rpc } from "./door.ts";
+import { bearing, type Door, openDoor, rpc } from "./server.ts";
 
 const NAMES: readonly [what: string, host: string, allowed: boolean][] = [
   ["the public name", "vm.example.org", true],

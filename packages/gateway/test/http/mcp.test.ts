@@ -2,7 +2,7 @@ import { allScopes, SCOPES } from "@formation-mcp/auth";
 import { TOOLS } from "@formation-mcp/tools";
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { expect, test } from "vitest";
-import { type Door, type Json, message, openDoor, rpc } from "./door.ts";
+import { type Door, type Json, message, openDoor, rpc } from "./server.ts";
 
 const BASIC = "pack:read vm:read operation:read";
 const METADATA = 'resource_metadata="https://vm.example.org/.well-known/oauth-protected-resource/mcp"';

@@ -1,7 +1,7 @@
 import { SCOPES } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
-import { bearing, message, openDoor, rpc } from "./door.ts";
+import { bearing, message, openDoor, rpc } from "./server.ts";
 
 test("the resource's metadata names the resource, its authorization server and what to ask for first (RFC 9728)", async () => {
   await using door = await openDoor();

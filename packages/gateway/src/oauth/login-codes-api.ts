@@ -3,11 +3,11 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Clock, FormationError } from "@formation-mcp/contract";
 import type { Provider } from "oidc-provider";
-import { findFace } from "./clients.ts";
-import type { Codes } from "./codes.ts";
-import { jsonObject, nothingHere, sendJson } from "./request.ts";
+import type { Codes } from "./login-codes.ts";
+import { jsonObject, nothingHere, sendJson } from "./node-http.ts";
+import { findFace } from "./provider/clients.ts";
+import { knownScopes, SCOPE_WORDS } from "./provider/scopes.ts";
 import { type SignIn, statementFor } from "./sign-in.ts";
-import { knownScopes, SCOPE_WORDS } from "./words.ts";
 
 /** One request for a code. */
 export interface CodeRequest {

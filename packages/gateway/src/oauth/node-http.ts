@@ -3,7 +3,7 @@
 
 import { IncomingMessage, type ServerResponse } from "node:http";
 import { FormationError } from "@formation-mcp/contract";
-import { BODY_FIELD, errorBody, statusOf } from "../http/errors.ts";
+import { BODY_FIELD, errorBody, statusOf } from "../http/error-response.ts";
 
 const BODY_BYTES = 48 * 1024;
 

@@ -4,12 +4,12 @@
 import type { Authenticated } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
 import type { Context, MiddlewareHandler } from "hono";
-import { addressKey } from "./address.ts";
-import { BASIC_SCOPES, type Challenge, challengeHeader, firstScopes } from "./challenge.ts";
+import { addressKey } from "./client-address.ts";
 import type { Env, GatewayDeps } from "./deps.ts";
-import { fail } from "./errors.ts";
-import { retryAfter } from "./limits.ts";
+import { fail } from "./error-response.ts";
+import { retryAfter } from "./rate-limits.ts";
 import { actionOf, type Refusal, recordRefusal } from "./refusals.ts";
+import { BASIC_SCOPES, type Challenge, challengeHeader, firstScopes } from "./www-authenticate.ts";
 
 /** RFC 6750 §2.1: `b64token`. A token is never read from a query or a body. */
 const BEARER = /^Bearer +([A-Za-z0-9\-._~+/]{1,8192}=*)$/i;

@@ -3,7 +3,7 @@
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { z } from "zod";
-import { BODY_FIELD, CONTENT_TYPE_FIELD } from "../http/errors.ts";
+import { BODY_FIELD, CONTENT_TYPE_FIELD } from "../http/error-response.ts";
 
 const DEPTH = 64;
 const MOST_PROBLEMS = 20;

@@ -2,16 +2,16 @@
 // headers, one line in the log and one count in the metrics, whoever made it.
 
 import { getPath } from "hono/utils/url";
-import { guard, turnAway } from "./admission.ts";
-import type { GatewayDeps } from "./deps.ts";
-import { corsHeaders, createFront, NO_PAGE, securityHeaders } from "./front.ts";
-import { createLimits, DEFAULT_RATES } from "./limits.ts";
-import { createMcpDoor } from "./mcp-door.ts";
-import { createMetrics } from "./metrics.ts";
-import { routes } from "./routes.ts";
-import type { GatewaySettings } from "./settings.ts";
-import { traceIds } from "./trace.ts";
-import { type Asked, accessLog, failed, pathOf, type Visit } from "./visit.ts";
+import { routes } from "./app.ts";
+import type { GatewayDeps } from "./http/deps.ts";
+import { guard, turnAway } from "./http/guards.ts";
+import { createMcpDoor } from "./http/mcp-endpoint.ts";
+import { createMetrics } from "./http/metrics.ts";
+import { createLimits, DEFAULT_RATES } from "./http/rate-limits.ts";
+import { type Asked, accessLog, failed, pathOf, type Visit } from "./http/request-context.ts";
+import { corsHeaders, createFront, NO_PAGE, securityHeaders } from "./http/request-policy.ts";
+import type { GatewaySettings } from "./http/settings.ts";
+import { traceIds } from "./http/trace-id.ts";
 
 export interface HttpGatewayOptions extends GatewayDeps {
   settings?: GatewaySettings;

@@ -6,13 +6,13 @@ import type { Scope } from "@formation-mcp/auth";
 import type { Authority } from "@formation-mcp/auth/authority";
 import { type Clock, type Documents, LIMITS, type Logger } from "@formation-mcp/contract";
 import { type Configuration, errors, Provider } from "oidc-provider";
+import { errorPage } from "../pages/pages.ts";
 import { createAdapter, keepClient } from "./adapter.ts";
+import type { Journal } from "./audit.ts";
+import { registerChallengeGrant } from "./challenge-grant.ts";
 import { agentClient, tidyDocument } from "./clients.ts";
-import type { Fetch } from "./fetch.ts";
-import { registerChallengeGrant } from "./grants.ts";
-import type { Journal } from "./journal.ts";
-import { errorPage } from "./pages.ts";
-import { createPolicy } from "./policy.ts";
+import { createPolicy } from "./interaction-policy.ts";
+import type { Fetch } from "./safe-fetch.ts";
 import { ALGORITHM, heldScopes, resourceServer, tokenRules } from "./tokens.ts";
 
 export interface ProviderOptions {

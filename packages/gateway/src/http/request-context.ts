@@ -1,8 +1,8 @@
 // One request on its way through the door: what the guards learnt of it, and the one line that the log has of it.
 
 import { FormationError, type Logger } from "@formation-mcp/contract";
-import { fail } from "./errors.ts";
-import type { Arrival } from "./front.ts";
+import { fail } from "./error-response.ts";
+import type { Arrival } from "./request-policy.ts";
 
 /** What of a request the guards look at. */
 export type Asked = Pick<Request, "method" | "url" | "headers">;

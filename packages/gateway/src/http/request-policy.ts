@@ -2,7 +2,7 @@
 // pages out (MCP, "Security Warning" of the Streamable HTTP transport), and says what browsers may do with an answer.
 
 import { isIP } from "node:net";
-import { type Proxies, plainAddress, trustProxies } from "./address.ts";
+import { type Proxies, plainAddress, trustProxies } from "./client-address.ts";
 import type { GatewayDeps } from "./deps.ts";
 import type { GatewaySettings } from "./settings.ts";
 

@@ -8,9 +8,9 @@ import { LISTING } from "@formation-mcp/tools/listing";
 import type { Context, Handler } from "hono";
 import type { Env, GatewayDeps } from "../http/deps.ts";
 import { recordRefusal } from "../http/refusals.ts";
-import { checked, readJson } from "./body.ts";
-import { failure, success } from "./replies.ts";
-import type { Exchange, Route } from "./table.ts";
+import { failure, success } from "./envelope.ts";
+import { checked, readJson } from "./request-body.ts";
+import type { Exchange, Route } from "./route.ts";
 
 const SCOPES = new Map(LISTING.map(({ name, scope }) => [name, scope]));
 

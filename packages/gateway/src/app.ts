@@ -2,19 +2,19 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import { type Context, Hono } from "hono";
-import { UNAVAILABLE_SECONDS } from "../rest/replies.ts";
-import { restRoutes } from "../rest/routes.ts";
-import { BASIC_SCOPES } from "./challenge.ts";
-import type { Env, GatewayDeps } from "./deps.ts";
-import { fail } from "./errors.ts";
-import type { Arrival } from "./front.ts";
-import { identify } from "./guard.ts";
-import { createReadiness } from "./health.ts";
-import type { McpDoor } from "./mcp-door.ts";
-import type { Metrics } from "./metrics.ts";
-import { frontPage, PAGE_POLICY } from "./page.ts";
-import { actionOf, recordRefusal } from "./refusals.ts";
-import { failed, type Visit } from "./visit.ts";
+import { identify } from "./http/bearer-auth.ts";
+import type { Env, GatewayDeps } from "./http/deps.ts";
+import { fail } from "./http/error-response.ts";
+import { createReadiness } from "./http/health.ts";
+import { frontPage, PAGE_POLICY } from "./http/home-page.ts";
+import type { McpDoor } from "./http/mcp-endpoint.ts";
+import type { Metrics } from "./http/metrics.ts";
+import { actionOf, recordRefusal } from "./http/refusals.ts";
+import { failed, type Visit } from "./http/request-context.ts";
+import type { Arrival } from "./http/request-policy.ts";
+import { BASIC_SCOPES } from "./http/www-authenticate.ts";
+import { UNAVAILABLE_SECONDS } from "./rest/envelope.ts";
+import { restRoutes } from "./rest/routes.ts";
 
 type Bound = Env & { Bindings: { visit: Visit } };
 

@@ -2,8 +2,8 @@
 // the token it was opened with, that a slow reader can't make grow, and of which one owner has only so many.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
-import { createPlaces } from "./places.ts";
-import type { Exchange } from "./table.ts";
+import { createPlaces } from "./concurrency-limit.ts";
+import type { Exchange } from "./route.ts";
 
 export interface EventSink {
   /** Sends an event; resolves once the reader has room for more. */

@@ -1,13 +1,13 @@
 // The guards that need no token, in their order: the host that was meant, the origin that asks, how often an address may.
 
 import { FormationError } from "@formation-mcp/contract";
-import { addressKey } from "./address.ts";
+import { tooOften } from "./bearer-auth.ts";
+import { addressKey } from "./client-address.ts";
 import type { GatewayDeps } from "./deps.ts";
-import { fail } from "./errors.ts";
-import { preflight } from "./front.ts";
-import { tooOften } from "./guard.ts";
+import { fail } from "./error-response.ts";
 import { recordRefusal } from "./refusals.ts";
-import type { Visit } from "./visit.ts";
+import type { Visit } from "./request-context.ts";
+import { preflight } from "./request-policy.ts";
 
 /** What makes tokens, and what could be tried until it fits. */
 const SIGN_IN = /^\/api\/auth\/(?!validate$)/;

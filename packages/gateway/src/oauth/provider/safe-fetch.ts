@@ -6,7 +6,7 @@ import { lookup as systemLookup } from "node:dns/promises";
 import { request } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
 import type { Clock } from "@formation-mcp/contract";
-import { isPublicAddress } from "./addresses.ts";
+import { isPublicAddress } from "./public-addresses.ts";
 
 /** What may be read beside the public internet. */
 export interface OutsideOptions {

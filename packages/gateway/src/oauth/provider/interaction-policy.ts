@@ -3,7 +3,7 @@
 
 import type { Scope } from "@formation-mcp/auth";
 import { interactionPolicy, type KoaContextWithOIDC, type interactionPolicy as Policy } from "oidc-provider";
-import { knownScopes } from "./words.ts";
+import { knownScopes } from "./scopes.ts";
 
 const { Check, Prompt } = interactionPolicy;
 

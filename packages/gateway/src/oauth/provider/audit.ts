@@ -3,8 +3,8 @@
 
 import { randomBytes } from "node:crypto";
 import type { ErrorCode } from "@formation-mcp/contract";
-import type { GatewayDeps } from "../http/deps.ts";
-import { recordRefusal } from "../http/refusals.ts";
+import type { GatewayDeps } from "../../http/deps.ts";
+import { recordRefusal } from "../../http/refusals.ts";
 
 /** Something that a person or an agent did. */
 interface Deed {

@@ -3,20 +3,14 @@
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { FormationError } from "@formation-mcp/contract";
-import { addressKey, plainAddress } from "../http/address.ts";
+import { addressKey, plainAddress } from "../http/client-address.ts";
 import type { GatewayDeps } from "../http/deps.ts";
-import { BODY_FIELD, statusOf } from "../http/errors.ts";
-import { createLimits, DEFAULT_RATES, type Rates, retryAfter } from "../http/limits.ts";
-import { assetOf } from "./assets.ts";
-import { normalizeClient, RedirectError } from "./clients.ts";
-import { createCodes } from "./codes.ts";
-import { createCodesRoom, isGuess } from "./codes-room.ts";
-import { createSafeFetch, type OutsideOptions, rememberingFailures } from "./fetch.ts";
+import { BODY_FIELD, statusOf } from "../http/error-response.ts";
+import { createLimits, DEFAULT_RATES, type Rates, retryAfter } from "../http/rate-limits.ts";
 import { createInteractions } from "./interactions.ts";
-import { createJournal } from "./journal.ts";
+import { createCodes } from "./login-codes.ts";
+import { createCodesRoom, isGuess } from "./login-codes-api.ts";
 import { serverMetadata } from "./metadata.ts";
-import { errorPage } from "./pages.ts";
-import { createProviders } from "./provider.ts";
 import {
   jsonObject,
   nothingHere,
@@ -26,8 +20,14 @@ import {
   send,
   sendError,
   sendJson,
-} from "./request.ts";
-import { authorizeQuery, formOf, tokenBody } from "./rewriting.ts";
+} from "./node-http.ts";
+import { assetOf } from "./pages/assets.ts";
+import { errorPage } from "./pages/pages.ts";
+import { createJournal } from "./provider/audit.ts";
+import { normalizeClient, RedirectError } from "./provider/clients.ts";
+import { createProviders } from "./provider/provider.ts";
+import { createSafeFetch, type OutsideOptions, rememberingFailures } from "./provider/safe-fetch.ts";
+import { authorizeQuery, formOf, tokenBody } from "./request-rewriting.ts";
 import { deriveSecrets } from "./secrets.ts";
 import { createSignIn } from "./sign-in.ts";
 

@@ -12,10 +12,10 @@ import {
   type KoaContextWithOIDC,
   type ResourceServer,
 } from "oidc-provider";
-import { SIGNER } from "./grants.ts";
-import type { Journal } from "./journal.ts";
-import { accountScopes } from "./policy.ts";
-import { scopesOf } from "./words.ts";
+import type { Journal } from "./audit.ts";
+import { SIGNER } from "./challenge-grant.ts";
+import { accountScopes } from "./interaction-policy.ts";
+import { scopesOf } from "./scopes.ts";
 
 /** The algorithm of every token, by its name of RFC 8037. */
 export const ALGORITHM = "EdDSA";

@@ -2,9 +2,9 @@
 // act on.
 
 import { FormationError } from "@formation-mcp/contract";
-import { BASIC_SCOPES, challengeHeader } from "../http/challenge.ts";
 import type { GatewayDeps } from "../http/deps.ts";
-import { statusOf } from "../http/errors.ts";
+import { statusOf } from "../http/error-response.ts";
+import { BASIC_SCOPES, challengeHeader } from "../http/www-authenticate.ts";
 
 export const UNAVAILABLE_SECONDS = 5;
 

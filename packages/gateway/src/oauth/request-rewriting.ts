@@ -1,8 +1,8 @@
 // Requests for the provider, put right before it sees them: what real clients leave out, and what nobody is to ask for.
 
 import type { IncomingMessage } from "node:http";
-import { CHALLENGE_GRANT, OWN_CLIENT } from "./clients.ts";
-import { DEFAULT_SCOPES, knownScopes } from "./words.ts";
+import { CHALLENGE_GRANT, OWN_CLIENT } from "./provider/clients.ts";
+import { DEFAULT_SCOPES, knownScopes } from "./provider/scopes.ts";
 
 /** Of a request for access: only scopes that exist, all but `admin` if none is named, and one way to answer. */
 export function authorizeQuery(query: string): string {

@@ -2,12 +2,12 @@
 // whatever a client calls itself is text in them.
 
 import type { Scope } from "@formation-mcp/auth";
+import { SAFE_HEADERS } from "../node-http.ts";
+import { type ClientFace, plainText } from "../provider/clients.ts";
+import { SCOPE_WORDS } from "../provider/scopes.ts";
+import { showCode } from "../secrets.ts";
 import { assetUrl } from "./assets.ts";
-import { type ClientFace, plainText } from "./clients.ts";
 import { html, Markup } from "./html.ts";
-import { SAFE_HEADERS } from "./request.ts";
-import { showCode } from "./secrets.ts";
-import { SCOPE_WORDS } from "./words.ts";
 
 export interface Page {
   body: string;

@@ -6,7 +6,7 @@ import type { Authority } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
 import { errors, type Provider, type ResourceServer, type TokenEndpointGrantContext } from "oidc-provider";
 import { CHALLENGE_GRANT } from "./clients.ts";
-import { knownScopes, scopesOf } from "./words.ts";
+import { knownScopes, scopesOf } from "./scopes.ts";
 
 const PARAMETERS = ["message", "signature", "public_jwk", "scope", "resource"] as const;
 

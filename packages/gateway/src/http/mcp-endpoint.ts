@@ -13,9 +13,9 @@ import {
   readRequestBody,
 } from "@modelcontextprotocol/server";
 import type { Context } from "hono";
-import { resourceMetadataUrl } from "./challenge.ts";
+import { refuseScope } from "./bearer-auth.ts";
 import type { Env, GatewayDeps } from "./deps.ts";
-import { refuseScope } from "./guard.ts";
+import { resourceMetadataUrl } from "./www-authenticate.ts";
 
 const SCOPES = new Map(LISTING.map(({ name, scope }) => [name, scope]));
 const EVERY_SCOPE = new Set([...SCOPES.values()]);
