@@ -9,4 +9,4 @@ export {
   requireScope,
   SCOPES,
   type Scope,
-} from "./principal.ts";
+} from "./principals/principal.ts";

@@ -6,8 +6,8 @@ import { checksumAddress } from "../keys/ethereum.ts";
 import { keyId, verifyMessage } from "../keys/identity.ts";
 import type { PublicJwk } from "../keys/jwk.ts";
 import { formatSignInMessage, parseSignInMessage } from "../keys/sign-in-message.ts";
-import { type KeyKnown, knownKey } from "./accounts.ts";
-import type { Secrets } from "./secrets.ts";
+import { type KeyKnown, knownKey } from "./accounts/accounts.ts";
+import type { Secrets } from "./storage/secrets.ts";
 import type { Challenge, SignedMessage } from "./types.ts";
 
 const KIND = "challenge";

@@ -1,7 +1,7 @@
 // What an authority takes, gives and promises.
 
 import type { Clock, Documents, Logger } from "@formation-mcp/contract";
-import type { Bounds, Principal, Scope } from "../principal.ts";
+import type { Bounds, Principal, Scope } from "../principals/principal.ts";
 
 export interface AuthorityOptions {
   documents: Documents;

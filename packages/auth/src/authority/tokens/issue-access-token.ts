@@ -2,12 +2,12 @@
 // `ses_F.a~b` was made with it, so whoever reads the id knows every name under which it may have been revoked.
 
 import { LIMITS } from "@formation-mcp/contract";
-import type { Bounds, Scope } from "../principal.ts";
+import type { Bounds, Scope } from "../../principals/principal.ts";
 import type { AccessTokens } from "./access-tokens.ts";
-import { inOrder } from "./accounts.ts";
-import { lastRevoked } from "./revocations.ts";
-import type { Secrets } from "./secrets.ts";
-import type { Account, TokenPair } from "./types.ts";
+import { inOrder } from "../accounts/accounts.ts";
+import { lastRevoked } from "./revocation-list.ts";
+import type { Secrets } from "../storage/secrets.ts";
+import type { Account, TokenPair } from "../types.ts";
 
 /** The client of a token that no OAuth client asked for. */
 export const OWN_CLIENT = "formation";

@@ -1,19 +1,19 @@
 // The authority, put together: who may ask for what. How each part is kept is the parts' business.
 
 import { FormationError, LIMITS, silentLogger, systemClock } from "@formation-mcp/contract";
-import { allScopes, SCOPES, type Scope } from "../principal.ts";
-import { accessTokens } from "./access-tokens.ts";
-import { accountsIn, checkLabel, grantable, type KeyKnown, knownKey } from "./accounts.ts";
-import { apiTokensIn, checkLife, isApiToken } from "./api-tokens.ts";
-import { bearersOf } from "./bearers.ts";
-import { bootstrapIn, notOpen } from "./bootstrap.ts";
-import { shrinkBounds, shrinkScopes } from "./bounds.ts";
+import { allScopes, SCOPES, type Scope } from "../principals/principal.ts";
+import { accessTokens } from "./tokens/access-tokens.ts";
+import { accountsIn, checkLabel, grantable, type KeyKnown, knownKey } from "./accounts/accounts.ts";
+import { apiTokensIn, checkLife, isApiToken } from "./tokens/api-tokens.ts";
+import { bearersOf } from "./tokens/bearer-authenticator.ts";
+import { bootstrapIn, notOpen } from "./accounts/bootstrap.ts";
+import { shrinkBounds, shrinkScopes } from "./tokens/bounds.ts";
 import { challengesIn } from "./challenges.ts";
-import { childId, depthOf, lineage, minting, OWN_CLIENT } from "./minting.ts";
-import { lastRevoked, revocationsIn, standsBehind } from "./revocations.ts";
-import { refused, secretsOf } from "./secrets.ts";
-import { sessionsIn } from "./sessions.ts";
-import { signingKeys } from "./signing-keys.ts";
+import { childId, depthOf, lineage, minting, OWN_CLIENT } from "./tokens/issue-access-token.ts";
+import { lastRevoked, revocationsIn, standsBehind } from "./tokens/revocation-list.ts";
+import { refused, secretsOf } from "./storage/secrets.ts";
+import { sessionsIn } from "./tokens/sessions.ts";
+import { signingKeys } from "./tokens/signing-keys.ts";
 import type {
   Account,
   AccountKey,

@@ -3,15 +3,15 @@
 // seconds for which an account is remembered, a change made by any process is effective after four (LIMITS.revocationMs).
 
 import type { Clock, Logger } from "@formation-mcp/contract";
-import { type Bounds, parseScopes, SCOPES, type Scope } from "../principal.ts";
+import { type Bounds, parseScopes, SCOPES, type Scope } from "../../principals/principal.ts";
 import { type AccessClaims, type AccessTokens, MAX_TOKEN_BYTES } from "./access-tokens.ts";
-import { type Accounts, grantable } from "./accounts.ts";
+import { type Accounts, grantable } from "../accounts/accounts.ts";
 import { type ApiTokenFound, type ApiTokens, isApiToken } from "./api-tokens.ts";
-import { Recent } from "./lru.ts";
-import { lineage, OWN_CLIENT } from "./minting.ts";
-import { type Revocations, standsBehind } from "./revocations.ts";
-import { hashOf, refused } from "./secrets.ts";
-import type { Account, Authenticated } from "./types.ts";
+import { Recent } from "./lru-cache.ts";
+import { lineage, OWN_CLIENT } from "./issue-access-token.ts";
+import { type Revocations, standsBehind } from "./revocation-list.ts";
+import { hashOf, refused } from "../storage/secrets.ts";
+import type { Account, Authenticated } from "../types.ts";
 
 const RECHECK_MS = 2_000;
 const REMEMBERED = 10_000;

@@ -8,13 +8,13 @@ import {
   LIMITS,
   type StoredDocument,
 } from "@formation-mcp/contract";
-import { fromBase64Url } from "../keys/bytes.ts";
-import { checksumAddress } from "../keys/ethereum.ts";
-import { keyId as idOf } from "../keys/identity.ts";
-import type { PublicJwk } from "../keys/jwk.ts";
-import { isEd25519Key } from "../keys/pair.ts";
-import { SCOPES, type Scope } from "../principal.ts";
-import type { Account, AccountKey } from "./types.ts";
+import { fromBase64Url } from "../../keys/bytes.ts";
+import { checksumAddress } from "../../keys/ethereum.ts";
+import { keyId as idOf } from "../../keys/identity.ts";
+import type { PublicJwk } from "../../keys/jwk.ts";
+import { isEd25519Key } from "../../keys/pair.ts";
+import { SCOPES, type Scope } from "../../principals/principal.ts";
+import type { Account, AccountKey } from "../types.ts";
 
 /** A key as it is told to the authority. */
 export interface KeyGiven {

@@ -3,7 +3,7 @@
 
 import { type Clock, type Documents, FormationError } from "@formation-mcp/contract";
 import { isConflict } from "./accounts.ts";
-import { hashOf, type Secrets, sameSecret } from "./secrets.ts";
+import { hashOf, type Secrets, sameSecret } from "../storage/secrets.ts";
 
 const KIND = "bootstrap";
 const GATE = "admin";

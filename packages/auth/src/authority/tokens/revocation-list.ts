@@ -2,7 +2,7 @@
 // it may concern has expired. It names the owner too, so that nobody can end another's token by knowing its id.
 
 import { type Clock, type Documents, LIMITS } from "@formation-mcp/contract";
-import type { Account } from "./types.ts";
+import type { Account } from "../types.ts";
 
 const KIND = "revocation";
 

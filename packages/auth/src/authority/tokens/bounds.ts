@@ -2,7 +2,7 @@
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import * as z from "zod";
-import { type Bounds, type Principal, parseScopes, SCOPES, type Scope } from "../principal.ts";
+import { type Bounds, type Principal, parseScopes, SCOPES, type Scope } from "../../principals/principal.ts";
 
 const MAX_INSTANCES = 64;
 /** A token has to fit into a header. */

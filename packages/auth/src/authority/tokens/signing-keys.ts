@@ -17,7 +17,7 @@ import {
   importJWK,
   type JWK,
 } from "jose";
-import type { Sealed, Secrets } from "./secrets.ts";
+import type { Sealed, Secrets } from "../storage/secrets.ts";
 
 const KIND = "signing-key";
 /** A key signs for so long. */

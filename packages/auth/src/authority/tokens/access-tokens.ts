@@ -4,9 +4,9 @@
 import { type Clock, LIMITS } from "@formation-mcp/contract";
 import { compactVerify, SignJWT } from "jose";
 import * as z from "zod";
-import type { Bounds } from "../principal.ts";
+import type { Bounds } from "../../principals/principal.ts";
 import { boundsShape } from "./bounds.ts";
-import { refused } from "./secrets.ts";
+import { refused } from "../storage/secrets.ts";
 import type { SigningKey, SigningKeys } from "./signing-keys.ts";
 
 /** A longer one is not even looked at. */

@@ -2,12 +2,12 @@
 // somebody who signed in with a key, have an end, and say when they were last used.
 
 import { type Clock, type Documents, FormationError, type StoredDocument } from "@formation-mcp/contract";
-import type { Bounds, Scope } from "../principal.ts";
-import { inOrder } from "./accounts.ts";
-import { everyOf } from "./pages.ts";
-import type { Revocations } from "./revocations.ts";
-import { hashOf, type Secrets, sameSecret } from "./secrets.ts";
-import type { ApiToken } from "./types.ts";
+import type { Bounds, Scope } from "../../principals/principal.ts";
+import { inOrder } from "../accounts/accounts.ts";
+import { everyOf } from "../storage/list-all.ts";
+import type { Revocations } from "./revocation-list.ts";
+import { hashOf, type Secrets, sameSecret } from "../storage/secrets.ts";
+import type { ApiToken } from "../types.ts";
 
 const KIND = "api-token";
 const TOKEN = /^fmt_([0-9a-f]{32})_([A-Za-z0-9_-]{43})$/;

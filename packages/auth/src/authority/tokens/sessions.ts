@@ -8,13 +8,13 @@
 // whoever of the two comes later than that ends the session for both.
 
 import { type Clock, type Documents, LIMITS, type Logger } from "@formation-mcp/contract";
-import type { Scope } from "../principal.ts";
-import { type Accounts, grantable, inOrder, isConflict } from "./accounts.ts";
-import type { Mint } from "./minting.ts";
-import { everyOf } from "./pages.ts";
-import { lastRevoked, type Revocations, standsBehind } from "./revocations.ts";
-import { refused, type Secrets, sameSecret } from "./secrets.ts";
-import type { Account, TokenPair } from "./types.ts";
+import type { Scope } from "../../principals/principal.ts";
+import { type Accounts, grantable, inOrder, isConflict } from "../accounts/accounts.ts";
+import type { Mint } from "./issue-access-token.ts";
+import { everyOf } from "../storage/list-all.ts";
+import { lastRevoked, type Revocations, standsBehind } from "./revocation-list.ts";
+import { refused, type Secrets, sameSecret } from "../storage/secrets.ts";
+import type { Account, TokenPair } from "../types.ts";
 
 const KIND = "refresh";
 const GRACE_MS = 10_000;
