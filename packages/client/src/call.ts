@@ -3,7 +3,7 @@
 
 import { LIMITS } from "@formation-mcp/contract";
 import type { ToolName } from "@formation-mcp/tools";
-import type { Asker, Waiting } from "./asker.ts";
+import type { Asker, Waiting } from "./authorized-wire.ts";
 import { isObject } from "./errors.ts";
 import { watchOperation } from "./watch.ts";
 

@@ -1,7 +1,7 @@
 // Sending a build's files, whole or as they are read. What can't be read twice is sent once.
 
 import { FormationError } from "@formation-mcp/contract";
-import type { Asker } from "./asker.ts";
+import type { Asker } from "./authorized-wire.ts";
 import { isObject } from "./errors.ts";
 
 /** A tar or tar.gz. */

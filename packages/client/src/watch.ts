@@ -2,9 +2,9 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import type { ToolOutput } from "@formation-mcp/tools";
-import type { Asker, Waiting } from "./asker.ts";
+import type { Asker, Waiting } from "./authorized-wire.ts";
 import { isObject } from "./errors.ts";
-import { follow, type Open } from "./follow.ts";
+import { follow, type Open } from "./follow-events.ts";
 
 /** An operation as `operation_get` tells it; the last one has `done: true`, with `error` if it failed. */
 export type Watched = ToolOutput<"operation_get">;

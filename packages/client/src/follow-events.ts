@@ -2,7 +2,7 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import { errorOf, isObject } from "./errors.ts";
-import { readEvents } from "./events.ts";
+import { readEvents } from "./server-sent-events.ts";
 import { type Ask, rest } from "./wire.ts";
 
 /** Opens a stream with a token that is good. */

@@ -1,7 +1,7 @@
 // API tokens: for machines that can't sign in, with less than their owner may do.
 
 import { FormationError } from "@formation-mcp/contract";
-import type { Asker, Waiting } from "./asker.ts";
+import type { Asker, Waiting } from "./authorized-wire.ts";
 import { isObject } from "./errors.ts";
 import { scopesOf } from "./session.ts";
 

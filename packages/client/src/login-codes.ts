@@ -2,7 +2,7 @@
 // sentence that was shown, or nothing is signed.
 
 import { FormationError } from "@formation-mcp/contract";
-import type { Waiting } from "./asker.ts";
+import type { Waiting } from "./authorized-wire.ts";
 import { isObject } from "./errors.ts";
 import { signFor } from "./session.ts";
 import { type KeySource, signerFor } from "./signer.ts";
