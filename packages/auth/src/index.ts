@@ -1,12 +1,4 @@
-// Who is calling, and what the call may do.
+// Who is calling, and what the call may do: principals and scopes.
 
-export {
-  allScopes,
-  type Bounds,
-  localPrincipal,
-  type Principal,
-  parseScopes,
-  requireScope,
-  SCOPES,
-  type Scope,
-} from "./principals/principal.ts";
+export { type Bounds, localPrincipal, type Principal, requireScope } from "./principals/principal.ts";
+export { allScopes, parseScopes, SCOPES, type Scope } from "./principals/scopes.ts";

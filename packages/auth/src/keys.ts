@@ -1,4 +1,4 @@
-// Keys and signatures, for Node and browsers alike: nothing here needs more than bytes and the curves' library.
+// Keys and signatures, for Node and browsers. Nothing here uses a module of Node.
 
 export { checksumAddress, recoverAddress, verifyPersonal } from "./keys/ethereum.ts";
 export { keyId, type SignedText, signMessage, verifyMessage } from "./keys/identity.ts";

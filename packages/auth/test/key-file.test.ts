@@ -33,6 +33,8 @@ const code = async (action: Promise<unknown>): Promise<unknown> => {
   }
   return "ok";
 };
+/** The least cost of scrypt that a key file may have. */
+const TEST_COST = { scryptN: 2 ** 14 };
 const mode = (path: string) => (statSync(path).mode & 0o777).toString(8);
 
 describe.each(KEY_KINDS)("a %s key", (kind) => {
@@ -51,7 +53,7 @@ describe.each(KEY_KINDS)("a %s key", (kind) => {
   it("sealed with a passphrase comes back with it alone, and its file does not hold it", async () => {
     const key = generateKey(kind);
     const path = join(directory, "key.json");
-    await saveKeyFile(path, key, { passphrase: "correct horse" });
+    await saveKeyFile(path, key, { passphrase: "correct horse", ...TEST_COST });
     const text = readFileSync(path, "utf8");
     expect(text).not.toContain(key.revealPrivate());
     expect(text).toContain(keyId(key));
@@ -66,8 +68,22 @@ describe.each(KEY_KINDS)("a %s key", (kind) => {
 it("a passphrase is the same word however its letters are composed", async () => {
   const path = join(directory, "key.json");
   const key = generateKey("ed25519");
-  await saveKeyFile(path, key, { passphrase: "caf\u00e9" });
+  await saveKeyFile(path, key, { passphrase: "caf\u00e9", ...TEST_COST });
   expect(keyId(await loadKeyFile(path, { passphrase: "cafe\u0301" }))).toBe(keyId(key));
+});
+
+it("a key is sealed at the cost that OWASP asks for, unless another one in range is asked for", async () => {
+  const path = join(directory, "key.json");
+  const key = generateKey("ed25519");
+  await saveKeyFile(path, key, { passphrase: "correct horse" });
+  const { sealed } = JSON.parse(readFileSync(path, "utf8")) as { sealed: object };
+  expect(sealed).toMatchObject({ kdf: "scrypt", n: 2 ** 17, r: 8, p: 1 });
+  expect(keyId(await loadKeyFile(path, { passphrase: "correct horse" }))).toBe(keyId(key));
+  for (const scryptN of [0, 2 ** 13, 2 ** 14 + 1, 2 ** 19, Number.NaN]) {
+    const other = join(directory, "other.json");
+    expect(await code(saveKeyFile(other, key, { passphrase: "correct horse", scryptN }))).toBe("invalid");
+  }
+  expect(readdirSync(directory)).toEqual(["key.json"]);
 });
 
 it("a file that is there is overwritten only if that is asked for, and then whole", async () => {
@@ -106,7 +122,7 @@ describe("a file that others may use", () => {
 
   it("is taken if it is sealed", async () => {
     const path = join(directory, "key.json");
-    await saveKeyFile(path, generateKey("ed25519"), { passphrase: "x y z" });
+    await saveKeyFile(path, generateKey("ed25519"), { passphrase: "x y z", ...TEST_COST });
     chmodSync(path, 0o644);
     expect(await code(loadKeyFile(path, { passphrase: "x y z" }))).toBe("ok");
   });
@@ -122,7 +138,11 @@ it("a file with a key as people have it is read too", async () => {
 describe("a damaged file", () => {
   const changed = async (alter: (file: Record<string, unknown>) => void, passphrase?: string) => {
     const path = join(directory, "key.json");
-    await saveKeyFile(path, generateKey("ed25519"), passphrase === undefined ? {} : { passphrase });
+    await saveKeyFile(
+      path,
+      generateKey("ed25519"),
+      passphrase === undefined ? {} : { passphrase, ...TEST_COST },
+    );
     const file = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
     alter(file);
     writeFileSync(path, JSON.stringify(file));

@@ -5,7 +5,9 @@ import { type Documents, LIMITS } from "@formation-mcp/contract";
 import { describe, expect, it } from "vitest";
 import { MINUTE, outcome, SECOND, signed, told, type World, world } from "./support/world.ts";
 
-/** Two servers over one database, an account with two keys, and a token of each that both servers have seen. */
+/**
+ * Two servers over one database, an account with two keys, and a token of each that both servers have seen.
+ */
 async function scene() {
   const here = await world();
   const { authority: one } = await here.founded();
@@ -30,7 +32,9 @@ async function scene() {
 const takes = async (authority: Authority, token: string) =>
   (await outcome(authority.authenticate(token))) === "ok";
 
-/** Whether a token is refused by another process within the time promised, while it is being used all along. */
+/**
+ * Whether a token is refused by another process within the time promised, while it is being used all along.
+ */
 async function endsElsewhere({ clock }: World, other: Authority, token: string): Promise<boolean> {
   const until = clock.time + LIMITS.revocationMs;
   for (; clock.time < until; clock.time += SECOND / 2) if (!(await takes(other, token))) return true;

@@ -20,7 +20,10 @@ const encode = (value: unknown) =>
 
 type Json = Record<string, unknown>;
 
-/** All that an attacker may know, and in this test even the private signing key: so only what is tested can refuse. */
+/**
+ * All that an attacker may know, and in this test even the private signing key: so only what is tested can
+ * refuse.
+ */
 interface Forge {
   world: World;
   authority: Authority;

@@ -1,51 +1,62 @@
-// Challenges: messages that this authority wrote, each to be signed once. What comes back must be a stored one byte for
-// byte, and taking it from the store is what uses it up, whichever server process it comes back to.
+// Challenges: messages that this authority wrote, each to be signed once. A signed message must equal the
+// stored one byte for byte, and is taken from the store, so it can be used once only, whichever server
+// process receives it.
 
 import { type Clock, type Documents, FormationError, LIMITS } from "@formation-mcp/contract";
 import { checksumAddress } from "../keys/ethereum.ts";
 import { keyId, verifyMessage } from "../keys/identity.ts";
 import type { PublicJwk } from "../keys/jwk.ts";
 import { formatSignInMessage, parseSignInMessage } from "../keys/sign-in-message.ts";
-import { type KeyKnown, knownKey } from "./accounts/accounts.ts";
+import { type CheckedKey, checkKey } from "./accounts/account-key.ts";
 import type { Secrets } from "./storage/secrets.ts";
 import type { Challenge, SignedMessage } from "./types.ts";
 
 const KIND = "challenge";
-const MAX_STATEMENT = 1000;
+const MAX_STATEMENT_CHARS = 1000;
 const MAX_RESOURCES = 16;
-const MAX_RESOURCE = 512;
+const MAX_RESOURCE_CHARS = 512;
+const MAX_SIGNATURE_CHARS = 200;
 const KEY_ID = /^key:[A-Za-z0-9_-]{43}$/;
 
+/** The stored document. Its id is the nonce. */
 interface Stored {
   message: string;
 }
 
 export interface Challenges {
+  /** @throws FormationError `invalid` for the address or the resources */
   issue(request: { address: string; statement?: string; resources?: readonly string[] }): Promise<Challenge>;
-  /** The key that signed; the challenge is used up, also by a signature that does not fit. */
-  redeem(signed: SignedMessage): Promise<KeyKnown>;
+  /**
+   * The key that signed. The challenge is used up, even if the signature is wrong.
+   * @throws FormationError `invalid` for the wrong shape; `unauthenticated`
+   */
+  redeem(signed: SignedMessage): Promise<CheckedKey>;
 }
 
-export function challengesIn(
-  documents: Documents,
-  issuer: string,
-  secrets: Secrets,
-  clock: Clock,
-  jwkOf: (keyId: string) => Promise<PublicJwk | null>,
-): Challenges {
+export interface ChallengeDeps {
+  documents: Documents;
+  /** The server's origin. */
+  issuer: string;
+  secrets: Secrets;
+  clock: Clock;
+  /** The stored public half of an Ed25519 key, for signatures that come without it. */
+  jwkOf: (keyId: string) => Promise<PublicJwk | null>;
+}
+
+export function createChallenges({ documents, issuer, secrets, clock, jwkOf }: ChallengeDeps): Challenges {
   const domain = new URL(issuer).host;
   return {
     issue: async ({ address, statement, resources }) => {
-      const id = signer(address);
+      const id = canonicalId(address);
       const now = clock.now();
       const expires_at = now + LIMITS.challengeMs;
       const nonce = Buffer.from(secrets.random(16)).toString("hex");
       if (
         resources &&
-        (resources.length > MAX_RESOURCES || resources.some((uri) => uri.length > MAX_RESOURCE))
+        (resources.length > MAX_RESOURCES || resources.some((uri) => uri.length > MAX_RESOURCE_CHARS))
       ) {
         throw new FormationError("invalid", "There are too many resources, or one is too long.", {
-          remedy: `At most ${MAX_RESOURCES} of ${MAX_RESOURCE} characters.`,
+          remedy: `At most ${MAX_RESOURCES} of ${MAX_RESOURCE_CHARS} characters.`,
           field: "resources",
         });
       }
@@ -53,7 +64,7 @@ export function challengesIn(
         kind: id.startsWith("0x") ? "secp256k1" : "ed25519",
         domain,
         address: id,
-        ...(statement === undefined ? {} : { statement: plain(statement) }),
+        ...(statement === undefined ? {} : { statement: allowedCharacters(statement) }),
         uri: issuer,
         chainId: "1",
         nonce,
@@ -65,29 +76,32 @@ export function challengesIn(
       return { message, nonce, expires_at };
     },
     redeem: async (signed) => {
-      const { message, signature, publicKey } = shaped(signed);
-      const { nonce, address } = parsed(message);
+      const { message, signature, publicKey } = checkShape(signed);
+      const { nonce, address } = parse(message);
       const stored = await documents.take<Stored>(KIND, nonce);
       if (!stored || stored.doc.message !== message || (stored.expires_at ?? 0) <= clock.now()) {
-        throw notSigned("This challenge was not issued here, has expired, or was used before.");
+        throw notAccepted("This challenge was not issued here, has expired, or was used before.");
       }
       const jwk = address.startsWith("0x") ? null : (publicKey ?? (await jwkOf(address)));
       if (!address.startsWith("0x") && publicKey === null) {
-        // Whether the key is known here is for its holder to learn: one answer for a stranger's signature either way.
-        if (jwk === null || !holds(() => verifyMessage(address, jwk, message, signature))) throw notShown();
+        // A caller without the key must not learn whether the key is known here: one error for both cases.
+        if (jwk === null || !isTrue(() => verifyMessage(address, jwk, message, signature)))
+          throw unknownKey();
       } else {
-        if (jwk !== null && keyId(jwk) !== address) throw notSigned("The public key is not the challenge's.");
+        if (jwk !== null && keyId(jwk) !== address) {
+          throw notAccepted("The public key is not the challenge's.");
+        }
         if (!verifyMessage(address, jwk, message, signature)) {
-          throw notSigned("The signature is not the challenge's key's.");
+          throw notAccepted("The signature is not the challenge's key's.");
         }
       }
-      return knownKey(jwk === null ? { id: address } : { publicKey: jwk });
+      return checkKey(jwk === null ? { id: address } : { publicKey: jwk });
     },
   };
 }
 
-/** A signer's id in its one spelling. */
-function signer(address: string): string {
+/** A key's id in its canonical spelling. */
+function canonicalId(address: string): string {
   if (typeof address === "string") {
     if (address.startsWith("0x")) return checksumAddress(address);
     if (KEY_ID.test(address)) return address;
@@ -99,14 +113,24 @@ function signer(address: string): string {
   });
 }
 
-/** What EIP-4361 has no place for becomes a question mark: a statement may hold a stranger's words. */
-function plain(statement: string): string {
-  return statement.slice(0, MAX_STATEMENT).replaceAll(/[^A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;= ]/gu, "?");
+/**
+ * Replaces what EIP-4361 does not allow in a statement by question marks: parts of it may come from a client.
+ */
+function allowedCharacters(statement: string): string {
+  return statement.slice(0, MAX_STATEMENT_CHARS).replaceAll(/[^A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;= ]/gu, "?");
 }
 
-function shaped(signed: SignedMessage): { message: string; signature: string; publicKey: PublicJwk | null } {
+function checkShape(signed: SignedMessage): {
+  message: string;
+  signature: string;
+  publicKey: PublicJwk | null;
+} {
   const { message, signature, publicKey } = (signed ?? {}) as Partial<SignedMessage>;
-  if (typeof message !== "string" || typeof signature !== "string" || signature.length > 200) {
+  if (
+    typeof message !== "string" ||
+    typeof signature !== "string" ||
+    signature.length > MAX_SIGNATURE_CHARS
+  ) {
     throw new FormationError("invalid", "A signed challenge is a message and its signature.", {
       remedy: "Send both as texts.",
       field: typeof message === "string" ? "signature" : "message",
@@ -115,7 +139,7 @@ function shaped(signed: SignedMessage): { message: string; signature: string; pu
   return { message, signature, publicKey: (publicKey ?? null) as PublicJwk | null };
 }
 
-function parsed(message: string): { nonce: string; address: string } {
+function parse(message: string): { nonce: string; address: string } {
   try {
     return parseSignInMessage(message);
   } catch (cause) {
@@ -126,7 +150,8 @@ function parsed(message: string): { nonce: string; address: string } {
   }
 }
 
-function holds(check: () => boolean): boolean {
+/** Whether a check returns true; what it throws counts as false. */
+function isTrue(check: () => boolean): boolean {
   try {
     return check();
   } catch {
@@ -134,14 +159,14 @@ function holds(check: () => boolean): boolean {
   }
 }
 
-function notShown(): FormationError {
+function unknownKey(): FormationError {
   return new FormationError("unauthenticated", "The signature is not that of a key known here.", {
     remedy: "Ask for a new challenge, sign it, and send the Ed25519 key's public JWK as publicKey with it.",
     field: "publicKey",
   });
 }
 
-function notSigned(message: string): FormationError {
+function notAccepted(message: string): FormationError {
   return new FormationError("unauthenticated", message, {
     remedy: "Ask for a new challenge, sign exactly what was sent, and send it once.",
   });

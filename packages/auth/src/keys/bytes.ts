@@ -1,4 +1,5 @@
-// How text becomes bytes and back. What is wrong with a text is said by naming its field, never by repeating it.
+// Converts text to bytes and back. This folder knows keys and signatures, for Node and browsers. An error names
+// the field that is wrong and never repeats its text, because the text may be a private key.
 
 import { FormationError } from "@formation-mcp/contract";
 import { bytesToHex, hexToBytes, isBytes } from "@noble/hashes/utils.js";
@@ -7,7 +8,7 @@ export { bytesToHex as toHex };
 
 /**
  * Reads exactly `length` bytes of hexadecimal digits, with or without `0x`.
- * @throws FormationError `invalid`, which does not hold the text: it may be a private key.
+ * @throws FormationError `invalid`, without the text.
  */
 export function fromHex(text: string, length: number, field: string): Uint8Array {
   const digits = typeof text === "string" && text.startsWith("0x") ? text.slice(2) : text;
@@ -21,7 +22,7 @@ export function fromHex(text: string, length: number, field: string): Uint8Array
 }
 
 /**
- * Lets bytes through, of a given length if one is given.
+ * Checks that a value is a byte array, of the given length if one is given, and returns it.
  * @throws FormationError `invalid` for anything else.
  */
 export function asBytes(value: Uint8Array, field: string, length?: number): Uint8Array {
@@ -32,7 +33,7 @@ export function asBytes(value: Uint8Array, field: string, length?: number): Uint
   });
 }
 
-/** Base 64 in the URL alphabet without padding (RFC 4648 §5). */
+/** Bytes as base64url without padding (RFC 4648 §5). */
 export function toBase64Url(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes))
     .replaceAll("+", "-")
@@ -41,8 +42,8 @@ export function toBase64Url(bytes: Uint8Array): string {
 }
 
 /**
- * Reads base 64 in the URL alphabet without padding (RFC 4648 §5), in its one canonical spelling.
- * @throws FormationError `invalid`, which does not hold the text.
+ * Reads base64url without padding (RFC 4648 §5). Only the canonical spelling is accepted.
+ * @throws FormationError `invalid`, without the text.
  */
 export function fromBase64Url(text: string, field: string): Uint8Array {
   if (typeof text === "string" && /^[A-Za-z0-9_-]*$/.test(text) && text.length % 4 !== 1) {

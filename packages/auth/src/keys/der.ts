@@ -1,14 +1,15 @@
-// As much of DER (X.690) as private keys need: single-byte tags, definite lengths in their shortest form, nothing left over.
+// Reads the part of DER (X.690) that private keys need: single-byte tags, definite lengths in their shortest
+// form, no trailing bytes.
 
 import { FormationError } from "@formation-mcp/contract";
 import { toHex } from "./bytes.ts";
 
-/** One value. Every reader throws FormationError `invalid` if the value is not what it asks for. */
+/** One value. Every method throws FormationError `invalid` if the value is of another type than asked for. */
 export interface DerValue {
   readonly tag: number;
-  /** What a SEQUENCE holds. */
+  /** The values of a SEQUENCE. */
   sequence(): DerValue[];
-  /** The one value that an explicit tag wraps. */
+  /** The one value inside an explicit tag. */
   inner(): DerValue;
   bytes(tag: number): Uint8Array;
   hex(tag: number): string;
@@ -35,7 +36,7 @@ function valuesOf(bytes: Uint8Array): DerValue[] {
   return values;
 }
 
-/** A length, and where what it measures begins. */
+/** Reads a length. `start` is where the content begins. */
 function lengthAt(bytes: Uint8Array, at: number): [length: number, start: number] {
   const first = bytes[at];
   if (first === undefined) throw malformed();

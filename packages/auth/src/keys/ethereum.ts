@@ -1,4 +1,4 @@
-// Ethereum's way of naming a key and signing a text: addresses (EIP-55) and personal_sign (EIP-191, version 0x45).
+// How Ethereum names a key and signs a text: addresses (EIP-55) and personal_sign (EIP-191, version 0x45).
 
 import { FormationError } from "@formation-mcp/contract";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
@@ -6,11 +6,11 @@ import { keccak_256 } from "@noble/hashes/sha3.js";
 import { concatBytes, utf8ToBytes } from "@noble/hashes/utils.js";
 import { asBytes, fromHex, toHex } from "./bytes.ts";
 
-/** What v is added to in the last byte of a signature: 27 or 28 (yellow paper, appendix F). */
-const V_BASE = 27;
+/** The last byte of a signature, v, is the recovery bit plus 27 (yellow paper, appendix F). */
+const V_OFFSET = 27;
 
 /**
- * Spells an address with its checksum (https://eips.ethereum.org/EIPS/eip-55).
+ * Writes an address with its checksum (https://eips.ethereum.org/EIPS/eip-55).
  * @param address 20 bytes in hexadecimal: all in one case, or in mixed case with a right checksum.
  * @throws FormationError `invalid` for anything else.
  */
@@ -38,25 +38,29 @@ export function addressOf(publicKey: Uint8Array): string {
   return checksumAddress(toHex(keccak_256(coordinates).slice(-20)));
 }
 
-/** Signs as wallets' personal_sign does: 65 bytes, r ‖ s ‖ v with s low and v 27 or 28; the same every time (RFC 6979). */
+/**
+ * Signs as wallets' personal_sign does: 65 bytes, r ‖ s ‖ v with low s and v 27 or 28. Deterministic (RFC
+ * 6979).
+ */
 export function signPersonal(privateKey: Uint8Array, message: Uint8Array): Uint8Array {
   const signature = secp256k1.sign(personalDigest(message), privateKey, {
     prehash: false,
     lowS: true,
     format: "recovered",
   });
-  return concatBytes(signature.slice(1), Uint8Array.of(V_BASE + (signature[0] ?? 0)));
+  return concatBytes(signature.slice(1), Uint8Array.of(V_OFFSET + (signature[0] ?? 0)));
 }
 
 /**
- * The address whose key signed a message with personal_sign. Only the one spelling of a signature is taken: s in the
- * lower half of the order (EIP-2) and v 27 or 28, so that no second valid signature can be made from a first.
+ * The address whose key signed a message with personal_sign. Only the canonical form of a signature is
+ * accepted, s in the lower half of the order (EIP-2) and v 27 or 28, so a valid signature cannot be changed
+ * into another valid one.
  * @throws FormationError `invalid` if it is not 65 bytes, or no key can have made it.
  */
 export function recoverAddress(message: Uint8Array, signature: Uint8Array): string {
   const digest = personalDigest(asBytes(message, "message"));
   const bytes = asBytes(signature, "signature", 65);
-  const recovery = (bytes[64] ?? 0) - V_BASE;
+  const recovery = (bytes[64] ?? 0) - V_OFFSET;
   try {
     if (recovery !== 0 && recovery !== 1) throw new RangeError("v is neither 27 nor 28");
     const compact = bytes.slice(0, 64);
@@ -74,8 +78,8 @@ export function recoverAddress(message: Uint8Array, signature: Uint8Array): stri
 
 /**
  * Whether the key of an address signed a message with personal_sign.
- * @throws FormationError `invalid` if the address, the message or the signature has the wrong shape; a signature of the
- *   right length that nobody made is just `false`.
+ * @returns false also for a signature of the right length that no key can have made.
+ * @throws FormationError `invalid` if the address, the message or the signature has the wrong shape.
  */
 export function verifyPersonal(address: string, message: Uint8Array, signature: Uint8Array): boolean {
   const expected = checksumAddress(address);

@@ -1,4 +1,4 @@
-// What a key is called in this system, and how it signs a text: the same for clients that sign and servers that check.
+// The id of a key, and how a key signs a text. Clients that sign and servers that verify share this code.
 
 import { FormationError } from "@formation-mcp/contract";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
@@ -8,18 +8,18 @@ import { addressOf, recoverAddress } from "./ethereum.ts";
 import { jwkThumbprint, type PublicJwk } from "./jwk.ts";
 import { type KeyPair, type PublicKey, verifyEd25519 } from "./pair.ts";
 
-/** A signature over a challenge's message, as servers take it. */
+/** A signature over a challenge's message, as servers accept it. */
 export interface SignedText {
   message: string;
   /** secp256k1: 65 bytes in hex with 0x (EIP-191). Ed25519: 64 bytes in base64url. */
   signature: string;
-  /** For Ed25519, whose id does not give the key away. */
+  /** Present for Ed25519, because the key cannot be recovered from the id or the signature. */
   publicKey?: PublicJwk;
 }
 
 /**
- * A key's id: the EIP-55 address of a secp256k1 key, `key:<RFC 7638 thumbprint>` of an Ed25519 one. It is always computed
- * from the key's own bytes: what an object says that its address or thumbprint were is not looked at.
+ * A key's id: the EIP-55 address of a secp256k1 key, `key:<RFC 7638 thumbprint>` of an Ed25519 key. It is
+ * always computed from the key's own bytes; the object's `address` and `thumbprint` are ignored.
  * @throws FormationError `invalid` if it is no such public key, or no point of the curve.
  */
 export function keyId(key: PublicKey | PublicJwk): string {
@@ -58,7 +58,7 @@ function pointOf(bytes: Uint8Array) {
   }
 }
 
-/** Signs a text's UTF-8: EIP-191 for secp256k1, plain RFC 8032 for Ed25519. */
+/** Signs the UTF-8 of a text: EIP-191 for secp256k1, plain RFC 8032 for Ed25519. */
 export function signMessage(key: KeyPair, message: string): SignedText {
   const signature = key.sign(utf8ToBytes(message));
   return key.kind === "secp256k1"
@@ -68,7 +68,7 @@ export function signMessage(key: KeyPair, message: string): SignedText {
 
 /**
  * Whether a key signed a text.
- * @param jwk the public key: needed for Ed25519.
+ * @param jwk the public key. Needed for Ed25519.
  * @param signature 65 bytes in hex (secp256k1); 64 bytes in hex or base64url (Ed25519).
  * @throws FormationError `invalid` for input of the wrong shape.
  */

@@ -1,5 +1,5 @@
-// Private keys as people have them: hexadecimal digits, PEM and JSON. Each is read strictly, a public half that comes along
-// must belong to the private one, and what is wrong is said without repeating any of it.
+// Reads private keys in the usual formats: hexadecimal digits, PEM and JWK. Parsing is strict: a public half
+// in the file must belong to the private one. No error repeats any of the text.
 
 import { FormationError } from "@formation-mcp/contract";
 import { fromBase64Url, toHex } from "./bytes.ts";
@@ -8,15 +8,15 @@ import { type KeyKind, type KeyPair, keyFromPrivate } from "./pair.ts";
 
 const MAX_TEXT = 16 * 1024;
 
-// Object identifiers as DER has their contents: RFC 8410 §3, RFC 5480 §2.1.1, SEC 2 §A.2.1.
+// The DER contents of object identifiers: RFC 8410 §3, RFC 5480 §2.1.1, SEC 2 §A.2.1.
 const ED25519 = "2b6570";
 const EC_PUBLIC_KEY = "2a8648ce3d0201";
 const SECP256K1 = "2b8104000a";
 
 /**
- * The key pair of a private key as text: 64 hexadecimal digits (secp256k1, unless a kind is given), PEM (PKCS#8 of either
- * kind, RFC 5958; SEC 1 for secp256k1, RFC 5915), or a JWK (RFC 8037, RFC 8812).
- * @param kind what it must be; for hexadecimal digits, what it is.
+ * The key pair of a private key as text: 64 hexadecimal digits (secp256k1, unless a kind is given), PEM
+ * (PKCS#8 of either kind, RFC 5958; SEC 1 for secp256k1, RFC 5915), or a JWK (RFC 8037, RFC 8812).
+ * @param kind the kind that the key must have. Hexadecimal digits are read as a key of this kind.
  * @throws FormationError `invalid` for anything else; the error does not hold the text.
  */
 export function importKey(text: string, kind?: KeyKind): KeyPair {
@@ -85,7 +85,7 @@ function fromPkcs8(der: DerValue): KeyPair {
     throw unreadable("This PEM holds a key of another kind than Ed25519 and secp256k1.");
   }
   const key = keyFromPrivate("ed25519", toHex(readDer(octets.bytes(0x04)).bytes(0x04)));
-  // [1] is the public key; [0] are attributes, which say nothing about the key itself.
+  // [1] is the public key. [0] are attributes, which do not concern the key itself.
   const bits = rest.find((part) => part.tag === 0x81);
   if (bits && bits.hex(0x81) !== `00${key.public_key}`) throw halves();
   return key;

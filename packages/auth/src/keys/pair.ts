@@ -1,5 +1,5 @@
-// Key pairs that sign. The private half lives in a private field: no printing, inspecting, spreading, cloning or JSON
-// ever shows it, only `revealPrivate()` does.
+// Key pairs that sign. The private half is in a private field: printing, inspecting, spreading, cloning and
+// JSON never show it. Only `revealPrivate()` does.
 
 import { FormationError } from "@formation-mcp/contract";
 import { ed25519 } from "@noble/curves/ed25519.js";
@@ -11,10 +11,10 @@ import { jwkThumbprint, type PublicJwk } from "./jwk.ts";
 export const KEY_KINDS = ["ed25519", "secp256k1"] as const;
 export type KeyKind = (typeof KEY_KINDS)[number];
 
-/** A source of randomness: returns so many bytes. */
+/** A source of randomness: returns the given number of bytes. */
 export type RandomBytes = (bytes: number) => Uint8Array;
 
-/** What may be known of a key pair, and what its JSON holds. */
+/** The public half of a key pair. A key pair becomes this as JSON. */
 export interface PublicKey {
   readonly kind: KeyKind;
   /** In hexadecimal: 32 bytes for Ed25519 (RFC 8032), 33 for secp256k1 (SEC 1, compressed). */
@@ -28,25 +28,25 @@ export interface PublicKey {
 export interface KeyPair extends PublicKey {
   /**
    * Signs bytes: 64 bytes of Ed25519 (RFC 8032 §5.1.6), or 65 of personal_sign (EIP-191) for secp256k1.
-   * @throws FormationError `invalid` if the message is no byte array.
+   * @throws FormationError `invalid` if the message is no byte array
    */
   sign(message: Uint8Array): Uint8Array;
   publicJwk(): PublicJwk;
-  /** The private key as 64 hexadecimal digits: for writing it to its file, and for nothing else. */
+  /** The private key as 64 hexadecimal digits. Use it only to write the key to its file. */
   revealPrivate(): string;
   toJSON(): PublicKey;
 }
 
 /**
  * Makes a new key pair.
- * @param random where its 32 bytes come from; by default the platform's own cryptographic source.
+ * @param random the source of its 32 bytes. Default: the platform's cryptographic source.
  * @throws FormationError `invalid` if the source gives no usable bytes in eight tries.
  */
 export function generateKey(kind: KeyKind, random: RandomBytes = platformRandom): KeyPair {
   const { isPrivate } = curveOf(kind);
   for (let tries = 0; tries < 8; tries++) {
     const candidate = asBytes(random(32), "random", 32);
-    // One candidate in 2^128 is no secp256k1 key; a source that fails eight times is broken.
+    // One candidate in 2^128 is no valid secp256k1 key. A source that fails eight times is broken.
     if (isPrivate(candidate)) return new Pair(kind, Uint8Array.from(candidate));
   }
   throw new FormationError("invalid", `The source of randomness gives no ${kind} key.`, { field: "random" });
@@ -54,7 +54,7 @@ export function generateKey(kind: KeyKind, random: RandomBytes = platformRandom)
 
 /**
  * The key pair of a private key: an Ed25519 seed (RFC 8032 §5.1.5) or a secp256k1 scalar.
- * @throws FormationError `invalid` if it is no such key; the error does not hold the text.
+ * @throws FormationError `invalid` if it is no such key, without the text.
  */
 export function keyFromPrivate(kind: KeyKind, hex: string): KeyPair {
   const { isPrivate } = curveOf(kind);
@@ -64,7 +64,7 @@ export function keyFromPrivate(kind: KeyKind, hex: string): KeyPair {
 }
 
 /**
- * Whether a key signed a message (RFC 8032 §5.1.7, strictly: no small-order key, one spelling of each signature).
+ * Whether a key signed a message: RFC 8032 §5.1.7, strictly (no small-order key, canonical signatures only).
  * @param publicKey 32 bytes.
  * @param signature 64 bytes.
  * @throws FormationError `invalid` if one of them is no byte array of that length.
@@ -80,7 +80,7 @@ export function verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signat
   }
 }
 
-/** Whether 32 bytes are a public key: a point of the curve, and none of the few with which any signature fits. */
+/** Whether 32 bytes are a public key: a point of the curve, but not of small order (those verify anything). */
 export function isEd25519Key(bytes: Uint8Array): boolean {
   try {
     return !ed25519.Point.fromBytes(bytes).isSmallOrder();

@@ -1,23 +1,25 @@
-// The text that a key signs to sign in: an EIP-4361 message, and for Ed25519 keys the same layout (CAIP-122). There is one
-// spelling of each message: what parses is what formatting its fields gives, byte for byte.
+// The text that a key signs to sign in: an EIP-4361 message, and for Ed25519 keys the same layout (CAIP-122).
+// A message has one spelling only: formatting the fields of a parsed message gives the same bytes again.
 
 import { FormationError } from "@formation-mcp/contract";
 import { utf8ToBytes } from "@noble/hashes/utils.js";
 import { checksumAddress } from "./ethereum.ts";
 import type { KeyKind } from "./pair.ts";
 
-/** The fields of a message (https://eips.ethereum.org/EIPS/eip-4361). Times are RFC 3339, texts as they stand in it. */
+/**
+ * The fields of a message (https://eips.ethereum.org/EIPS/eip-4361), as texts. Times are RFC 3339.
+ */
 export interface SignInMessage {
-  /** Which key is to sign: an Ethereum account's or an Ed25519 one. */
+  /** The kind of the key that signs. */
   kind: KeyKind;
-  /** Who asks: host, and port if it is not the scheme's own. */
+  /** The server that asks: its host, and its port unless it is the scheme's default. */
   domain: string;
   /** The key's id: an EIP-55 address, or `key:<RFC 7638 thumbprint>`. */
   address: string;
   statement?: string;
-  /** What the signature is for. */
+  /** The resource that the signature is for. */
   uri: string;
-  /** The EIP-155 chain; Ed25519 keys have none and say 1. */
+  /** The EIP-155 chain. 1 for Ed25519 keys, which have no chain. */
   chainId: string;
   nonce: string;
   issuedAt: string;
@@ -30,7 +32,7 @@ export interface SignInMessage {
 const MAX_BYTES = 8192;
 const ACCOUNTS: Readonly<Record<KeyKind, string>> = { secp256k1: "Ethereum", ed25519: "Ed25519" };
 
-// RFC 3986: pchar, reserved and unreserved, without the characters that no URI has.
+// RFC 3986: pchar, reserved and unreserved.
 const URI_CHARS = "[A-Za-z0-9\\-._~:/?#[\\]@!$&'()*+,;=%]";
 const PATTERNS = {
   domain: /^[A-Za-z0-9\-._~%!$&'()*+,;=:@[\]]{1,255}$/,
@@ -44,7 +46,7 @@ const PATTERNS = {
 } as const;
 
 /**
- * Spells a message.
+ * Writes a message.
  * @throws FormationError `invalid` for a field that the grammar does not allow.
  */
 export function formatSignInMessage(fields: SignInMessage): string {
@@ -73,7 +75,7 @@ export function formatSignInMessage(fields: SignInMessage): string {
 
 /**
  * Reads a message.
- * @throws FormationError `invalid` if it does not follow the grammar to the letter; the error does not hold the text.
+ * @throws FormationError `invalid`, without the text, if it does not follow the grammar to the letter.
  */
 export function parseSignInMessage(text: string): SignInMessage {
   if (typeof text !== "string" || text.length > MAX_BYTES) throw wrong("message", "is no sign-in message");
@@ -83,7 +85,7 @@ export function parseSignInMessage(text: string): SignInMessage {
   if (head === null) throw wrong("message", "does not begin as a sign-in message does");
   const address = next();
   if (next() !== "") throw wrong("message", "has no empty line after the address");
-  // Without a statement two empty lines follow each other; an empty statement would be a third.
+  // Without a statement there are two empty lines in a row; an empty statement adds a third.
   const first = next();
   const stated = first !== "" || lines[0] === "";
   if (stated && next() !== "") throw wrong("message", "has no empty line after the statement");
@@ -125,9 +127,10 @@ export function parseSignInMessage(text: string): SignInMessage {
 }
 
 /**
- * Reads a challenge as its signer must before signing it: a server that hands on another's challenge would sign in there
- * with the signature.
- * @param expected the server's origin as the signer knows it, the signing key's id, and the time in milliseconds.
+ * Checks a challenge before it is signed. Without this check, a server could hand out the challenge of another
+ * server and sign in there with the signature.
+ * @param expected the server's origin as the signer knows it, the signing key's id, and the time in
+ *   milliseconds.
  * @throws FormationError `invalid` if it is no message, or is for another server or key, or has expired.
  */
 export function readChallenge(

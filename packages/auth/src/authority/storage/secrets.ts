@@ -1,10 +1,10 @@
-// What the master key is used for, and how secrets are made, hashed and compared. Each use has a key of its own (HKDF,
-// RFC 5869), so that nothing made for one of them means anything to another.
+// What the master key is used for, and how secrets are generated, hashed and compared. Each use of the master
+// key has its own derived key (HKDF, RFC 5869), so output for one use is meaningless for another.
 
 import { createCipheriv, createDecipheriv, createHmac, hash, hkdfSync, timingSafeEqual } from "node:crypto";
 import { FormationError } from "@formation-mcp/contract";
 
-/** A text sealed with AES-256-GCM; all parts in base64url. */
+/** A text sealed with AES-256-GCM. All parts are base64url. */
 export interface Sealed {
   iv: string;
   tag: string;
@@ -13,34 +13,39 @@ export interface Sealed {
 
 export interface Secrets {
   random(bytes: number): Uint8Array;
-  /** @param context what the text is; opening needs the same. */
+  /** Encrypts and authenticates a text. @param context what the text is; `open` needs the same context. */
   seal(text: string, context: string): Sealed;
-  /** @throws FormationError `unavailable` if it was sealed with another master key, for another context, or was changed. */
+  /**
+   * @throws FormationError `unavailable` if the master key or the context is another one, or the data was
+   *   changed.
+   */
   open(sealed: Sealed, context: string): string;
-  /** 32 bytes in base64url that nobody can make without the master key. */
+  /**
+   * HMAC-SHA-256 over a list of texts: 32 bytes in base64url that only the holder of the master key can make.
+   */
   mac(...parts: string[]): string;
 }
 
 /** @throws FormationError `invalid` if the master key is not 32 bytes. */
-export function secretsOf(masterKey: Uint8Array, random: (bytes: number) => Uint8Array): Secrets {
+export function createSecrets(masterKey: Uint8Array, random: (bytes: number) => Uint8Array): Secrets {
   if (!(masterKey instanceof Uint8Array) || masterKey.length !== 32) {
     throw new FormationError("invalid", "The master key is not 32 bytes.", { field: "masterKey" });
   }
-  const keyFor = (use: string) =>
+  const deriveKey = (use: string) =>
     Buffer.from(hkdfSync("sha256", masterKey, new Uint8Array(), `formation-mcp ${use}`, 32));
-  const sealing = keyFor("seal v1");
-  const macing = keyFor("mac v1");
+  const sealKey = deriveKey("seal v1");
+  const macKey = deriveKey("mac v1");
   return {
     random,
     seal: (text, context) => {
       const iv = random(12);
-      const cipher = createCipheriv("aes-256-gcm", sealing, iv).setAAD(Buffer.from(context));
+      const cipher = createCipheriv("aes-256-gcm", sealKey, iv).setAAD(Buffer.from(context));
       const data = Buffer.concat([cipher.update(text, "utf8"), cipher.final()]);
       return { iv: encode(iv), tag: encode(cipher.getAuthTag()), data: encode(data) };
     },
     open: ({ iv, tag, data }, context) => {
       try {
-        const decipher = createDecipheriv("aes-256-gcm", sealing, decode(iv), { authTagLength: 16 })
+        const decipher = createDecipheriv("aes-256-gcm", sealKey, decode(iv), { authTagLength: 16 })
           .setAAD(Buffer.from(context))
           .setAuthTag(decode(tag));
         return Buffer.concat([decipher.update(decode(data)), decipher.final()]).toString("utf8");
@@ -51,9 +56,9 @@ export function secretsOf(masterKey: Uint8Array, random: (bytes: number) => Uint
         });
       }
     },
-    // Lengths stand before the parts, so that no two lists of parts are the same bytes.
+    // Each part is preceded by its length, so that no two lists of parts give the same bytes.
     mac: (...parts) => {
-      const hmac = createHmac("sha256", macing);
+      const hmac = createHmac("sha256", macKey);
       for (const part of parts) hmac.update(`${Buffer.byteLength(part)}:`).update(part);
       return hmac.digest("base64url");
     },
@@ -65,14 +70,14 @@ export function hashOf(text: string): string {
   return hash("sha256", text, "base64url");
 }
 
-/** Whether two texts are the same, in a time that says nothing about where they differ. */
+/** Whether two texts are equal. The time taken does not depend on where they differ. */
 export function sameSecret(one: string, other: string): boolean {
   const [a, b] = [Buffer.from(one), Buffer.from(other)];
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** What is said of every token that is not taken, whatever is wrong with it. */
-export function refused(): FormationError {
+/** The one error for every token that is not accepted, whatever the reason. */
+export function invalidToken(): FormationError {
   return new FormationError("unauthenticated", "The token is not valid.", {
     remedy: "Sign in again, or show a token that has neither expired nor been revoked.",
   });

@@ -1,18 +1,20 @@
-// Access tokens as text (RFC 9068): how they are signed, and the one narrow form in which they are read. A header may
-// hold alg, typ and kid and nothing else, so no token brings its own key, and one message answers whatever is wrong.
+// Access tokens as text (RFC 9068): how they are signed, and the one strict form in which they are accepted.
+// A header may hold alg, typ and kid only, so no token brings its own key, and every fault gets the same
+// error. This folder knows tokens: access, refresh and API tokens, the signing keys, what revokes a token,
+// and how a bearer is authenticated.
 
 import { type Clock, LIMITS } from "@formation-mcp/contract";
 import { compactVerify, SignJWT } from "jose";
 import * as z from "zod";
 import type { Bounds } from "../../principals/principal.ts";
+import { invalidToken } from "../storage/secrets.ts";
 import { boundsShape } from "./bounds.ts";
-import { refused } from "../storage/secrets.ts";
 import type { SigningKey, SigningKeys } from "./signing-keys.ts";
 
-/** A longer one is not even looked at. */
+/** Longer tokens are refused without parsing. */
 export const MAX_TOKEN_BYTES = 8 * 1024;
 
-/** What a token says that was signed here. Times are seconds since the epoch. */
+/** The claims of an access token. Times are seconds since the epoch. */
 export interface AccessClaims {
   sub: string;
   jti: string;
@@ -54,34 +56,34 @@ const claimsShape = z.object({
 
 export interface AccessTokens {
   sign(claims: AccessClaims): Promise<string>;
-  /** @throws FormationError `unauthenticated`, with the same words for everything. */
-  read(token: string): Promise<AccessClaims>;
+  /** @throws FormationError `unauthenticated`, with the same words for every fault. */
+  verify(token: string): Promise<AccessClaims>;
 }
 
-export function accessTokens(
+export function createAccessTokens(
   keys: SigningKeys,
   { issuer, audience }: { issuer: string; audience: string },
   clock: Clock,
 ): AccessTokens {
-  const read = async (token: string): Promise<AccessClaims> => {
-    if (token.length > MAX_TOKEN_BYTES || !COMPACT.test(token)) throw refused();
+  const verify = async (token: string): Promise<AccessClaims> => {
+    if (token.length > MAX_TOKEN_BYTES || !COMPACT.test(token)) throw invalidToken();
     const header = headerShape.safeParse(json(token.slice(0, token.indexOf("."))));
     const key = header.success ? await keys.find(header.data.kid) : null;
-    if (!key) throw refused();
-    const payload = await signedBy(key, token);
+    if (!key) throw invalidToken();
+    const payload = await verifiedPayload(key, token);
     const claims = claimsShape.safeParse(payload);
-    if (!claims.success) throw refused();
+    if (!claims.success) throw invalidToken();
     const { iss, aud, nbf, ...rest } = claims.data;
     const now = clock.now() / 1000;
-    const latest = now + LIMITS.clockSkewMs / 1000;
-    const timely = rest.exp > now && rest.iat <= latest && (nbf ?? 0) <= latest;
-    const brief = rest.exp > rest.iat && rest.exp - rest.iat <= LIMITS.accessTokenMs / 1000;
-    if (iss !== issuer || aud !== audience || !timely || !brief) throw refused();
+    const latestStart = now + LIMITS.clockSkewMs / 1000;
+    const isCurrent = rest.exp > now && rest.iat <= latestStart && (nbf ?? 0) <= latestStart;
+    const isShort = rest.exp > rest.iat && rest.exp - rest.iat <= LIMITS.accessTokenMs / 1000;
+    if (iss !== issuer || aud !== audience || !isCurrent || !isShort) throw invalidToken();
     return rest;
   };
 
   return {
-    read,
+    verify,
     sign: async ({ iat, exp, sub, jti, ...claims }) => {
       const { sign, kid } = await keys.current();
       return new SignJWT({ ...claims })
@@ -97,23 +99,23 @@ export function accessTokens(
   };
 }
 
-/** The payload, if the key signed it and every part is in its one spelling. */
-async function signedBy(key: SigningKey, token: string): Promise<unknown> {
+/** The payload, if the key signed it and every part is canonical base64url. */
+async function verifiedPayload(key: SigningKey, token: string): Promise<unknown> {
   try {
     const { payload } = await compactVerify(token, key.verify, { algorithms: [...ALGORITHMS] });
-    return token.split(".").every(canonical) ? JSON.parse(new TextDecoder().decode(payload)) : null;
+    return token.split(".").every(isCanonical) ? JSON.parse(new TextDecoder().decode(payload)) : null;
   } catch {
-    throw refused();
+    throw invalidToken();
   }
 }
 
-function canonical(part: string): boolean {
+function isCanonical(part: string): boolean {
   return Buffer.from(part, "base64url").toString("base64url") === part;
 }
 
 function json(part: string): unknown {
   try {
-    return canonical(part) ? JSON.parse(Buffer.from(part, "base64url").toString("utf8")) : null;
+    return isCanonical(part) ? JSON.parse(Buffer.from(part, "base64url").toString("utf8")) : null;
   } catch {
     return null;
   }

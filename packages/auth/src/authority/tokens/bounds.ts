@@ -1,11 +1,12 @@
-// Shrinking: what a token made by another may do is never more than what that one may.
+// Narrowing: a token that is made with another token never has more rights than that one.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import * as z from "zod";
-import { type Bounds, type Principal, parseScopes, SCOPES, type Scope } from "../../principals/principal.ts";
+import type { Bounds, Principal } from "../../principals/principal.ts";
+import { parseScopes, SCOPES, type Scope } from "../../principals/scopes.ts";
 
 const MAX_INSTANCES = 64;
-/** A token has to fit into a header. */
+/** Bounds as JSON: a token has to fit into an HTTP header. */
 const MAX_BYTES = 3 * 1024;
 
 const label = z.string().min(1).max(LIMITS.metadataBytes);
@@ -20,10 +21,13 @@ export const boundsShape = z.strictObject({
 }) as z.ZodType<Bounds>;
 
 /**
- * The scopes asked for, or all that the maker has.
- * @throws FormationError `forbidden` for one that the maker has not; `invalid` for one that does not exist.
+ * The scopes of a token that is made with another one.
+ * @param by the principal of the other token.
+ * @param asked the scopes asked for. Undefined: all that the other token has.
+ * @throws FormationError `forbidden` for a scope that the other token does not have; `invalid` for an unknown
+ *   scope.
  */
-export function shrinkScopes(by: Principal, asked: ReadonlySet<Scope> | undefined): ReadonlySet<Scope> {
+export function narrowScopes(by: Principal, asked: ReadonlySet<Scope> | undefined): ReadonlySet<Scope> {
   const has = (scope: Scope) => by.scopes.has(scope) || by.scopes.has("admin");
   const scopes = asked === undefined ? by.scopes : parseScopes([...asked].join(" "));
   for (const scope of scopes) {
@@ -41,20 +45,22 @@ export function shrinkScopes(by: Principal, asked: ReadonlySet<Scope> | undefine
 }
 
 /**
- * Bounds within which both hold, or undefined if neither is bound.
- * @throws FormationError `forbidden` if nothing would be left; `invalid` for bounds of the wrong shape or too long.
+ * The intersection of two bounds. Undefined if neither is bound.
+ * @throws FormationError `forbidden` if the intersection is empty; `invalid` for bounds of the wrong shape or
+ *   too long.
  */
-export function shrinkBounds(by: Bounds | undefined, asked: Bounds | undefined): Bounds | undefined {
-  const wanted = asked === undefined ? undefined : boundsShape.safeParse(asked);
-  // A pair that parsing leaves out (`__proto__`) would be a fence less than was asked for.
-  const kept = countOf(wanted?.data?.metadata) === countOf(asked?.metadata);
-  if (wanted && !(wanted.success && kept)) {
+export function narrowBounds(by: Bounds | undefined, asked: Bounds | undefined): Bounds | undefined {
+  const parsed = asked === undefined ? undefined : boundsShape.safeParse(asked);
+  // Parsing drops a pair with the key `__proto__`. Without this check the bounds would be wider than asked
+  // for.
+  const isComplete = countOf(parsed?.data?.metadata) === countOf(asked?.metadata);
+  if (parsed && !(parsed.success && isComplete)) {
     throw new FormationError("invalid", "The bounds are not of the right shape.", {
       remedy: `Give instances (1 to ${MAX_INSTANCES} names), metadata (pairs of text), or both.`,
       field: "bounds",
     });
   }
-  const bounds = meet(by ?? {}, wanted?.data ?? {});
+  const bounds = intersect(by ?? {}, parsed?.data ?? {});
   if (JSON.stringify(bounds).length > MAX_BYTES) {
     throw new FormationError("invalid", "The bounds are too long for a token.", {
       remedy: `Keep them below ${MAX_BYTES} bytes; bind by a pair of metadata instead of by many names.`,
@@ -68,21 +74,21 @@ function countOf(pairs: unknown): number {
   return typeof pairs === "object" && pairs !== null ? Object.keys(pairs).length : 0;
 }
 
-function meet(one: Bounds, other: Bounds): Bounds {
+function intersect(one: Bounds, other: Bounds): Bounds {
   const both = one.instances && other.instances;
   const instances = both
     ? [...new Set(other.instances)].filter((name) => one.instances?.includes(name))
     : (other.instances ?? one.instances);
-  if (both && instances?.length === 0) throw outside("bounds.instances");
+  if (both && instances?.length === 0) throw emptyIntersection("bounds.instances");
   for (const [key, value] of Object.entries(other.metadata ?? {})) {
     const fixed = one.metadata && Object.hasOwn(one.metadata, key) ? one.metadata[key] : value;
-    if (fixed !== value) throw outside("bounds.metadata");
+    if (fixed !== value) throw emptyIntersection("bounds.metadata");
   }
   const metadata = one.metadata || other.metadata ? { ...other.metadata, ...one.metadata } : undefined;
   return { ...(instances ? { instances } : {}), ...(metadata ? { metadata } : {}) };
 }
 
-function outside(field: string): FormationError {
+function emptyIntersection(field: string): FormationError {
   return new FormationError("forbidden", "These bounds have nothing in common with the token's own.", {
     remedy: "Ask for a part of what the token itself may touch.",
     field,

@@ -1,41 +1,45 @@
-// How our own access tokens are made and named. A token's id tells its descent: `ses_F.a` belongs to session F, and
-// `ses_F.a~b` was made with it, so whoever reads the id knows every name under which it may have been revoked.
+// How access tokens of this authority are issued: which claims they get, when they expire, and how they are
+// dated after a revocation.
 
 import { LIMITS } from "@formation-mcp/contract";
-import type { Bounds, Scope } from "../../principals/principal.ts";
+import type { Bounds } from "../../principals/principal.ts";
+import { type Scope, sortScopes } from "../../principals/scopes.ts";
+import { lastRevoked } from "../accounts/grants.ts";
+import type { Account } from "../accounts/types.ts";
 import type { AccessTokens } from "./access-tokens.ts";
-import { inOrder } from "../accounts/accounts.ts";
-import { lastRevoked } from "./revocation-list.ts";
-import type { Secrets } from "../storage/secrets.ts";
-import type { Account, TokenPair } from "../types.ts";
+import { OWN_CLIENT } from "./token-ids.ts";
+import type { TokenPair } from "./types.ts";
 
-/** The client of a token that no OAuth client asked for. */
-export const OWN_CLIENT = "formation";
-
-interface Grant {
+/** What a new access token says. */
+interface AccessTokenRequest {
   account: Account;
   jti: string;
   scopes: ReadonlySet<Scope>;
+  /** Default: {@link OWN_CLIENT}. */
   clientId?: string;
   keyId?: string | undefined;
   family?: string | undefined;
   bounds?: Bounds | undefined;
-  /** Milliseconds, read before the account was: a revocation that comes in between must find the token older. */
+  /**
+   * Milliseconds, read before the account was read: a revocation in between must find the token older than
+   * itself.
+   */
   now: number;
-  /** Seconds since the epoch; by default and at most 15 minutes from now. */
+  /** Seconds since the epoch. Default and maximum: 15 minutes from now. */
   expiresAt?: number;
 }
 
-export type Mint = (grant: Grant) => Promise<TokenPair>;
+/** Signs an access token. The result has no refresh token. */
+export type IssueAccessToken = (request: AccessTokenRequest) => Promise<TokenPair>;
 
-export function minting(tokens: AccessTokens): Mint {
+export function createAccessTokenIssuer(tokens: AccessTokens): IssueAccessToken {
   return async ({ account, jti, scopes, clientId = OWN_CLIENT, keyId, family, bounds, now, expiresAt }) => {
     const second = Math.floor(now / 1000);
     const longest = second + LIMITS.accessTokenMs / 1000;
     const exp = Math.min(expiresAt ?? longest, longest);
-    // What was revoked within this second must not void what is made after it.
+    // A revocation within this second must not void a token that is made after it.
     const iat = Math.max(second, Math.floor(lastRevoked(account, keyId) / 1000) + 1);
-    const scope = inOrder(scopes).join(" ");
+    const scope = sortScopes(scopes).join(" ");
     const access_token = await tokens.sign({
       sub: account.owner,
       jti,
@@ -49,21 +53,4 @@ export function minting(tokens: AccessTokens): Mint {
     });
     return { access_token, token_type: "Bearer", expires_in: exp - second, scope, owner: account.owner };
   };
-}
-
-/** Every name under which a token can be revoked: its own, its makers', its family's. */
-export function lineage(jti: string, family: string | undefined): Set<string> {
-  const names = new Set<string>(family === undefined ? [] : [family]);
-  const parts = jti.split("~");
-  for (let length = 1; length <= parts.length; length++) names.add(parts.slice(0, length).join("~"));
-  return names;
-}
-
-/** How often a token was narrowed. */
-export function depthOf(jti: string): number {
-  return jti.split("~").length - 1;
-}
-
-export function childId(jti: string, secrets: Secrets): string {
-  return `${jti}~${Buffer.from(secrets.random(12)).toString("base64url")}`;
 }

@@ -1,17 +1,17 @@
-// A bounded memory that forgets what was not used for longest.
+// A bounded cache that drops the entry that was not used for the longest time.
 
-export class Recent<V> {
+export class LruCache<V> {
   readonly #values = new Map<string, V>();
-  readonly #limit: number;
+  readonly #maxEntries: number;
 
-  constructor(limit: number) {
-    this.#limit = limit;
+  constructor(maxEntries: number) {
+    this.#maxEntries = maxEntries;
   }
 
   get(key: string): V | undefined {
     const value = this.#values.get(key);
     if (value === undefined) return undefined;
-    // A map keeps the order of insertion: the first is the oldest.
+    // A map keeps the order of insertion: the first entry is the least recently used.
     this.#values.delete(key);
     this.#values.set(key, value);
     return value;
@@ -20,7 +20,7 @@ export class Recent<V> {
   set(key: string, value: V): void {
     this.#values.delete(key);
     this.#values.set(key, value);
-    if (this.#values.size <= this.#limit) return;
+    if (this.#values.size <= this.#maxEntries) return;
     for (const oldest of this.#values.keys()) {
       this.#values.delete(oldest);
       break;

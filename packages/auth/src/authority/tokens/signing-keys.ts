@@ -1,124 +1,40 @@
-// The keys that sign access tokens. Each generation is one document, named by its number, so that of two processes that
-// make the next one at once a single one does. The private half is sealed, and the public one is always derived from
-// what was sealed: who can write the database but has no master key cannot plant a key.
+// The keys that sign access tokens, as one process uses them: cached, read again every minute, and rotated
+// every 30 days.
 
-import {
-  type Clock,
-  type Documents,
-  FormationError,
-  LIMITS,
-  type StoredDocument,
-} from "@formation-mcp/contract";
-import {
-  type CryptoKey,
-  calculateJwkThumbprint,
-  exportJWK,
-  generateKeyPair,
-  importJWK,
-  type JWK,
-} from "jose";
-import type { Sealed, Secrets } from "../storage/secrets.ts";
+import { type Clock, type Documents, FormationError } from "@formation-mcp/contract";
+import type { Secrets } from "../storage/secrets.ts";
+import { createSigningKeyStore, RELOAD_MS, type SigningKey } from "./signing-key-store.ts";
 
-const KIND = "signing-key";
-/** A key signs for so long. */
-const SIGNS_MS = 30 * 24 * 60 * 60_000;
-/** How long another process may not know yet that there is a newer key. */
-const RELOAD_MS = 60_000;
-/** After its successor was made, a key verifies for so long: until the last token that it may have signed has expired. */
-const VERIFIES_ON_MS = LIMITS.accessTokenMs + RELOAD_MS + 2 * LIMITS.clockSkewMs;
+export type { SigningKey };
 
-export interface SigningKey {
-  generation: number;
-  kid: string;
-  createdAt: number;
-  publicJwk: JWK;
-  privateJwk: JWK;
-  sign: CryptoKey;
-  verify: CryptoKey;
-}
-
-interface Stored {
-  kid: string;
-  created_at: number;
-  sealed: Sealed;
-}
+/** A key signs for this long. */
+const SIGNING_PERIOD_MS = 30 * 24 * 60 * 60_000;
 
 export interface SigningKeys {
-  /** The key to sign with. */
+  /** The key to sign with. Makes one if there is none, or if the newest is too old. */
   current(): Promise<SigningKey>;
-  /** The key of this name, if it is one that still verifies. */
+  /** The key of this name, if it still verifies. */
   find(kid: string): Promise<SigningKey | null>;
-  /** Newest first. */
+  /** The keys that verify, newest first. */
   all(): Promise<SigningKey[]>;
   rotate(): Promise<void>;
+  /** @throws FormationError `unavailable` if the key to sign with is gone from the store. */
+  ready(): Promise<void>;
 }
 
-export function signingKeys(documents: Documents, secrets: Secrets, clock: Clock): SigningKeys {
-  const opened = new Map<string, SigningKey>();
+export function createSigningKeys(documents: Documents, secrets: Secrets, clock: Clock): SigningKeys {
+  const store = createSigningKeyStore(documents, secrets, clock);
   let loaded: { keys: SigningKey[]; at: number } | null = null;
   let loading: Promise<SigningKey[]> | null = null;
 
-  const open = async (stored: StoredDocument<Stored>): Promise<SigningKey> => {
-    const { kid, created_at, sealed } = stored.doc;
-    const known = opened.get(kid);
-    if (known) return known;
-    const privateJwk = JSON.parse(secrets.open(sealed, `${KIND} ${stored.id} ${kid}`)) as JWK;
-    const { d: _, ...publicJwk } = privateJwk;
-    const [sign, verify] = await Promise.all([importJWK(privateJwk, "EdDSA"), importJWK(publicJwk, "EdDSA")]);
-    const key: SigningKey = {
-      generation: Number(stored.id),
-      kid,
-      createdAt: created_at,
-      publicJwk,
-      privateJwk,
-      sign: sign as CryptoKey,
-      verify: verify as CryptoKey,
-    };
-    opened.set(kid, key);
-    return key;
-  };
-
-  /** Makes a generation, unless another process has just made it. */
-  const make = async (generation: number): Promise<void> => {
-    const pair = await generateKeyPair("EdDSA", { crv: "Ed25519", extractable: true });
-    const { kty, crv, x, d } = await exportJWK(pair.privateKey);
-    const kid = await calculateJwkThumbprint({ kty, crv, x } as JWK);
-    const jwk = { kty, crv, x, d, kid, use: "sig" };
-    const sealed = secrets.seal(JSON.stringify(jwk), `${KIND} ${generation} ${kid}`);
-    const doc: Stored = { kid, created_at: clock.now(), sealed };
-    try {
-      await documents.put<Stored>({ kind: KIND, id: String(generation), alias: kid, doc }, 0);
-    } catch (error) {
-      if (!(error instanceof FormationError && error.code === "conflict")) throw error;
-    }
-  };
-
-  const read = async (): Promise<SigningKey[]> => {
-    const { items } = await documents.list<Stored>({ kind: KIND, limit: 50 });
-    const keys = await Promise.all(items.map(open));
-    return keys.sort((a, b) => b.generation - a.generation);
-  };
-
-  /** Those whose last token may still be good. */
-  const verifying = (all: readonly SigningKey[]): SigningKey[] =>
-    all.filter((_, index) => {
-      const successor = all[index - 1];
-      return !successor || clock.now() < successor.createdAt + VERIFIES_ON_MS;
-    });
-
-  const prune = async (all: readonly SigningKey[]): Promise<void> => {
-    const alive = new Set(verifying(all));
-    for (const key of all) if (!alive.has(key)) await documents.remove(KIND, String(key.generation));
-  };
-
   const load = async (): Promise<SigningKey[]> => {
     const at = clock.now();
-    let keys = await read();
+    let keys = await store.read();
     const newest = keys[0];
-    if (!newest || at - newest.createdAt >= SIGNS_MS) {
-      await make((newest?.generation ?? 0) + 1);
-      keys = await read();
-      await prune(keys);
+    if (!newest || at - newest.createdAt >= SIGNING_PERIOD_MS) {
+      await store.make((newest?.generation ?? 0) + 1);
+      keys = await store.read();
+      await store.prune(keys);
     }
     loaded = { keys, at };
     return keys;
@@ -131,35 +47,41 @@ export function signingKeys(documents: Documents, secrets: Secrets, clock: Clock
     return loading;
   };
 
-  /** As they are now: a reading that began before the question may have missed the answer. */
+  /**
+   * The keys as they are now. A read that began earlier may have missed the newest key, so a new read follows
+   * it.
+   */
   const reread = async (): Promise<SigningKey[]> => {
     await loading?.catch(() => undefined);
     return await reload();
   };
 
-  const keys = async (): Promise<SigningKey[]> => {
+  const cached = async (): Promise<SigningKey[]> => {
     const fresh = loaded && Math.abs(clock.now() - loaded.at) < RELOAD_MS ? loaded.keys : null;
     return fresh ?? (await reload());
   };
 
+  const current = async (): Promise<SigningKey> => {
+    const [newest] = await cached();
+    if (newest) return newest;
+    throw new FormationError("unavailable", "There is no signing key.", { remedy: "Try again." });
+  };
+
   return {
-    current: async () => {
-      const [newest] = await keys();
-      if (newest) return newest;
-      throw new FormationError("unavailable", "There is no signing key.", { remedy: "Try again." });
-    },
+    current,
     find: async (kid) => {
-      const known = verifying(await keys()).find((key) => key.kid === kid);
+      const known = store.verifying(await cached()).find((key) => key.kid === kid);
       if (known) return known;
-      // Another process may have made it a moment ago. One look at an index, so that made-up names cost no more.
-      if (!(await documents.byAlias(KIND, kid))) return null;
-      return verifying(await reread()).find((key) => key.kid === kid) ?? null;
+      // Another process may have made it a moment ago.
+      if (!(await store.has(kid))) return null;
+      return store.verifying(await reread()).find((key) => key.kid === kid) ?? null;
     },
-    all: async () => verifying(await keys()),
+    all: async () => store.verifying(await cached()),
     rotate: async () => {
-      const before = await read();
-      await make((before[0]?.generation ?? 0) + 1);
-      await prune(await reread());
+      const before = await store.read();
+      await store.make((before[0]?.generation ?? 0) + 1);
+      await store.prune(await reread());
     },
+    ready: async () => store.checkStored(await current()),
   };
 }
