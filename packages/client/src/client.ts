@@ -2,13 +2,13 @@
 // no more is renewed once before anybody hears of it.
 
 import type { ToolArguments, ToolName, ToolOutput } from "@formation-mcp/tools";
+import { type Tokens, tokensOf } from "./api-tokens.ts";
 import { askerOf, fixedToken, type Waiting } from "./authorized-wire.ts";
 import { type CallOptions, callTool } from "./call.ts";
-import { type LoginCode, loginCode } from "./login-codes.ts";
 import { isObject } from "./errors.ts";
+import { type LoginCode, loginCode } from "./login-codes.ts";
 import { createSessions, type SessionStorage, scopesOf, signIn } from "./session.ts";
 import { keySource, type Signer, signerFor } from "./signer.ts";
-import { type Tokens, tokensOf } from "./api-tokens.ts";
 import { type Content, type UploadedContext, upload } from "./upload.ts";
 import { type LogLine, type LogOptions, readLogs, type Watched, watchOperation } from "./watch.ts";
 import { createWire, type Fetch, originOf } from "./wire.ts";
