@@ -20,7 +20,7 @@ interface KeyOf {
 }
 
 /** A page of accounts, newest first. */
-export interface AccountPage {
+interface AccountPage {
   items: Account[];
   cursor: string | null;
 }

@@ -5,7 +5,7 @@ import { SCOPES, type Scope } from "../../principals/scopes.ts";
 import type { Account } from "./types.ts";
 
 /** The scopes that tokens of an account may carry. `admin` includes every other scope. */
-export function grantableScopes(account: Account): ReadonlySet<Scope> {
+function grantableScopes(account: Account): ReadonlySet<Scope> {
   return new Set(account.scopes.includes("admin") ? SCOPES : account.scopes);
 }
 
