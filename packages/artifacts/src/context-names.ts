@@ -1,5 +1,6 @@
 // What a path inside a context may be called, and which of them are likely to be secrets.
 
+import { editDistance } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
 
 const NAME_BYTES = 255;
@@ -74,17 +75,7 @@ function nearest(path: string, candidates: Iterable<string>): string[] {
     .map(({ name }) => name);
 }
 
-/** How many single edits lie between two texts, counted to 64 characters. */
+/** Edits between the last 64 characters of two paths: paths may be long. */
 function distance(a: string, b: string): number {
-  const [x, y] = [a.slice(-64), b.slice(-64)];
-  let row = Array.from({ length: y.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= x.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= y.length; j++) {
-      const change = (row[j - 1] ?? 0) + (x[i - 1] === y[j - 1] ? 0 : 1);
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[y.length] ?? 0;
+  return editDistance(a.slice(-64), b.slice(-64));
 }

@@ -1,5 +1,6 @@
 // Which known key somebody meant: by spelling, by the word that other formats use, or by the level it belongs to.
-import { show } from "./text.ts";
+
+import { nearestName } from "@formation-mcp/base";
 
 export const KEYS = {
   "": ["from", "name", "run", "include", "env", "expose", "entrypoint", "resources", "network", "metadata"],
@@ -57,8 +58,8 @@ export function keyRemedy(key: string, level: Level): string {
       ? `Write "${first}", at the top level.`
       : `Write "${second}", under "${first}".`;
   }
-  const [nearest = "", steps] = closest(word, known);
-  if (steps <= Math.max(1, Math.floor(nearest.length / 3))) return `Did you mean "${nearest}"?`;
+  const { name: nearest = "", distance = Number.POSITIVE_INFINITY } = nearestName(word, known) ?? {};
+  if (distance <= Math.max(1, Math.floor(nearest.length / 3))) return `Did you mean "${nearest}"?`;
   return `Remove it, or write a known key (the nearest is "${nearest}"): ${known.join(", ")}.`;
 }
 
@@ -66,32 +67,4 @@ function homeOf(word: string): string | undefined {
   for (const [level, keys] of Object.entries(KEYS))
     if ((keys as readonly string[]).includes(word)) return level === "" ? word : `${level}.${word}`;
   return undefined;
-}
-
-function closest(word: string, known: readonly string[]): [key: string, steps: number] {
-  let best: [string, number] = [show(word), Number.POSITIVE_INFINITY];
-  for (const key of known) {
-    const steps = distance(word, key);
-    if (steps < best[1]) best = [key, steps];
-  }
-  return best;
-}
-
-/** Edits between two words, a swap of neighbours counting as one (optimal string alignment). */
-function distance(a: string, b: string): number {
-  let before: number[] = [];
-  let last = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i += 1) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j += 1) {
-      const same = a[i - 1] === b[j - 1] ? 0 : 1;
-      let steps = Math.min((last[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, (last[j - 1] ?? 0) + same);
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
-        steps = Math.min(steps, (before[j - 2] ?? 0) + 1);
-      row.push(steps);
-    }
-    before = last;
-    last = row;
-  }
-  return last[b.length] ?? 0;
 }

@@ -1,6 +1,8 @@
 // Every setting that there is: a variable and, in a line, what it sets, as `--help` shows it. What is called almost like one of them
 // is a mistake, whichever program reads it.
 
+import { nearestName } from "@formation-mcp/base";
+
 /** Of every program that works on this machine. */
 export const VARIABLES = {
   FORMATION_STATE_DIR: "where everything is kept (default: $XDG_STATE_HOME/formation-mcp)",
@@ -123,8 +125,8 @@ const KNOWN: readonly string[] = [
   WORKER_VARIABLES,
   REMOTE_VARIABLES,
 ].flatMap((table) => Object.keys(table));
-/** So many letters that are wrong, missing, too many or in the wrong order are a slip. */
-const SLIP = 2;
+/** A name with at most so many edits from a known one is that one, misspelt. */
+const MAX_EDITS = 2;
 
 /**
  * The variables that begin as ours do and are none: `misspelt` is one problem a line for those that are nearly one of ours,
@@ -138,9 +140,9 @@ export function unknownVariables(environment: Record<string, string | undefined>
     (name) => name.startsWith("FORMATION_") && !KNOWN.includes(name) && !OURS.test(name),
   );
   const meant = unknown.map((name) => {
-    const byDistance = KNOWN.map((known) => [distance(name, known), known] as const);
-    const [far = SLIP + 1, known] = byDistance.sort(([a], [b]) => a - b)[0] ?? [];
-    return [name, far <= SLIP ? known : undefined] as const;
+    const similar = KNOWN.filter((known) => Math.abs(known.length - name.length) <= MAX_EDITS);
+    const nearest = nearestName(name, similar);
+    return [name, nearest && nearest.distance <= MAX_EDITS ? nearest.name : undefined] as const;
   });
   return {
     misspelt: meant.flatMap(([name, known]) =>
@@ -148,26 +150,4 @@ export function unknownVariables(environment: Record<string, string | undefined>
     ),
     strange: meant.flatMap(([name, known]) => (known === undefined ? [name] : [])),
   };
-}
-
-/** Letters to change, to add, to leave out, or neighbours to swap (optimal string alignment). */
-function distance(a: string, b: string): number {
-  if (Math.abs(a.length - b.length) > SLIP) return SLIP + 1;
-  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, column) => column)];
-  const at = (row: number, column: number) => rows[row]?.[column] ?? 0;
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    rows.push(row);
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1] ? 0 : 1;
-      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
-      row[j] = Math.min(
-        at(i - 1, j) + 1,
-        at(i, j - 1) + 1,
-        at(i - 1, j - 1) + same,
-        swapped ? at(i - 2, j - 2) + 1 : Number.POSITIVE_INFINITY,
-      );
-    }
-  }
-  return at(a.length, b.length);
 }
