@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Artifacts, Digest } from "@formation-mcp/artifacts";
 import { openNatsArtifacts } from "@formation-mcp/artifacts/nats";
 import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";
-import { startNats } from "@formation-mcp/os/testing";
+import { startNats } from "@formation-mcp/os/testing/nats-server";
 import { type ObjectStore, Objm } from "@nats-io/obj";
 import { type Busy, watchCores } from "./busy.ts";
 import { print, progress } from "./report.ts";

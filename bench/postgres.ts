@@ -4,7 +4,7 @@
 import { newId, SUBJECTS } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
-import { startPostgres } from "@formation-mcp/operations/testing";
+import { startPostgres } from "@formation-mcp/operations/testing/postgres-server";
 import { Client } from "pg";
 import { fillPostgres } from "./postgres-fill.ts";
 import { print, progress, say } from "./report.ts";

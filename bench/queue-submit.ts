@@ -2,7 +2,7 @@
 
 import type { Id } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
-import { buildRequest } from "@formation-mcp/operations/testing";
+import { buildRequest } from "@formation-mcp/operations/testing/build-request";
 
 const NEEDS = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 

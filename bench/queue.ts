@@ -4,8 +4,8 @@
 import { newId, SUBJECTS } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
-import { startPostgres } from "@formation-mcp/operations/testing";
-import { startNats } from "@formation-mcp/os/testing";
+import { startPostgres } from "@formation-mcp/operations/testing/postgres-server";
+import { startNats } from "@formation-mcp/os/testing/nats-server";
 import type { Queue } from "@formation-mcp/queue";
 import { openNatsQueue } from "@formation-mcp/queue/nats";
 import { benchJobs } from "./queue-jobs.ts";

@@ -7,7 +7,7 @@ import type { DatabaseSync } from "node:sqlite";
 import type { Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { buildRequest } from "@formation-mcp/operations/testing";
+import { buildRequest } from "@formation-mcp/operations/testing/build-request";
 import { print, progress, say } from "./report.ts";
 import type { Scope } from "./scope.ts";
 import { pairs, ratioOfMedians, timed } from "./statistics.ts";

@@ -1,9 +1,3 @@
 import { library } from "../../tsup.base.ts";
 
-export default library([
-  "src/index.ts",
-  "src/directory.ts",
-  "src/nats.ts",
-  "src/context.ts",
-  "src/conformance.ts",
-]);
+export default library(["src/index.ts", "src/directory.ts", "src/nats.ts", "src/context.ts"]);

@@ -1,3 +1,3 @@
 import { library } from "../../tsup.base.ts";
 
-export default library(["src/index.ts", "src/qemu.ts", "src/fake.ts", "src/guest.ts", "src/conformance.ts"]);
+export default library(["src/index.ts", "src/qemu.ts", "src/fake.ts"]);

@@ -1,9 +1,3 @@
 import { library } from "../../tsup.base.ts";
 
-export default library([
-  "src/index.ts",
-  "src/sqlite.ts",
-  "src/postgres.ts",
-  "src/conformance.ts",
-  "src/testing.ts",
-]);
+export default library(["src/index.ts", "src/sqlite.ts", "src/postgres.ts"]);

@@ -1,3 +1,3 @@
 import { library } from "../../tsup.base.ts";
 
-export default library(["src/index.ts", "src/nats.ts", "src/sqlite.ts", "src/testing.ts"]);
+export default library(["src/index.ts", "src/nats.ts", "src/sqlite.ts"]);

@@ -8,7 +8,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { debianBase } from "@formation-mcp/builder/testing";
+import { debianBase } from "@formation-mcp/builder/testing/debian";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ROOT } from "../support/server.ts";

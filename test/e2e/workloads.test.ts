@@ -1,6 +1,7 @@
 // Not only busybox: Debian from a registry, packages installed by RUN, a non-root USER and a WORKDIR, a real database.
 
-import { debianBase, type Registry, startRegistry } from "@formation-mcp/builder/testing";
+import { debianBase } from "@formation-mcp/builder/testing/debian";
+import { type Registry, startRegistry } from "@formation-mcp/builder/testing/registry";
 import { waitFor } from "@formation-mcp/os";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

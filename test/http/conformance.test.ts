@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { waitFor } from "@formation-mcp/os";
-import { freePort } from "@formation-mcp/os/testing";
+import { freePort } from "@formation-mcp/os/testing/free-port";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openChromium } from "../support/http/browser.ts";

@@ -1,8 +1,8 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describeArtifacts } from "@formation-mcp/artifacts/conformance";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
+import { describeArtifacts } from "@formation-mcp/artifacts/testing/conformance";
 
 describeArtifacts("a directory", async () => {
   const path = await mkdtemp(join(tmpdir(), "artifacts-"));

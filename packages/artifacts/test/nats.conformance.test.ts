@@ -1,5 +1,5 @@
-import { describeArtifacts } from "@formation-mcp/artifacts/conformance";
-import { type NatsServer, startNats } from "@formation-mcp/os/testing";
+import { describeArtifacts } from "@formation-mcp/artifacts/testing/conformance";
+import { type NatsServer, startNats } from "@formation-mcp/os/testing/nats-server";
 import { afterAll, beforeAll } from "vitest";
 import { NatsWorld } from "./support/nats.ts";
 

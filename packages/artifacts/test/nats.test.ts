@@ -5,7 +5,7 @@ import type { Artifacts, Digest, LogLine } from "@formation-mcp/artifacts";
 import { openNatsArtifacts } from "@formation-mcp/artifacts/nats";
 import { LIMITS } from "@formation-mcp/contract";
 import { connectNats } from "@formation-mcp/os/nats";
-import { type NatsServer, startNats } from "@formation-mcp/os/testing";
+import { type NatsServer, startNats } from "@formation-mcp/os/testing/nats-server";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { Objm } from "@nats-io/obj";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";

@@ -9,7 +9,7 @@ import {
   readHttpConfiguration,
 } from "@formation-mcp/assembly/http";
 import { FormationError, silentLogger } from "@formation-mcp/contract";
-import { startNats } from "@formation-mcp/os/testing";
+import { startNats } from "@formation-mcp/os/testing/nats-server";
 import { afterAll, expect, test } from "vitest";
 
 const dir = mkdtempSync(join(tmpdir(), "formation-reaching-"));

@@ -1,4 +1,4 @@
-import { describeBuilder } from "@formation-mcp/builder/conformance";
+import { describeBuilder } from "@formation-mcp/builder/testing/conformance";
 import { open } from "./support/open-buildah.ts";
 import { leftoversOf, readDisk } from "./support/real-disk.ts";
 

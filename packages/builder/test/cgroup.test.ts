@@ -2,9 +2,9 @@
 
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { BuildCgroup, describeCgroups } from "@formation-mcp/builder/internal";
 import { FormationError } from "@formation-mcp/contract";
 import { describe, expect, it } from "vitest";
+import { BuildCgroup, describeCgroups } from "../src/cgroup.ts";
 import { temporary } from "./support/build.ts";
 
 const LIMITS = { memory_mb: 100, vcpus: 2, pids: 50, disk_bytes: 1, timeout_ms: 1 };

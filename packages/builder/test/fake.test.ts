@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describeBuilder } from "@formation-mcp/builder/conformance";
+import { describeBuilder } from "@formation-mcp/builder/testing/conformance";
 import { open } from "./support/open-fake.ts";
 
 describeBuilder("fake", {

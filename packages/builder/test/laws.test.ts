@@ -1,21 +1,13 @@
 // Laws of the parts that read what others wrote.
 
 import { parseReference } from "@formation-mcp/builder";
-import {
-  BuildOutput,
-  closedRanges,
-  EMPTY_CONFIG,
-  isReachable,
-  portsOf,
-  processOf,
-  readFailure,
-  renderContainerfile,
-  safeWorkdir,
-  shellWord,
-} from "@formation-mcp/builder/internal";
 import { FormationError } from "@formation-mcp/contract";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { closedRanges, isReachable } from "../src/addresses.ts";
+import { renderContainerfile, safeWorkdir, shellWord } from "../src/containerfile.ts";
+import { BuildOutput, readFailure } from "../src/output.ts";
+import { EMPTY_CONFIG, portsOf, processOf } from "../src/process.ts";
 
 const text = fc.string({ unit: "binary", maxLength: 60 });
 const recipe = fc.record({

@@ -8,7 +8,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
-import { type Registry, startRegistry } from "@formation-mcp/builder/testing";
+import { type Registry, startRegistry } from "@formation-mcp/builder/testing/registry";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { build, buildWell, temporary } from "./support/build.ts";
 import { busyboxTar, emptyTar } from "./support/busybox-tar.ts";

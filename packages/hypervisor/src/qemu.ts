@@ -7,9 +7,7 @@ import { openHypervisor } from "./machine/hypervisor.ts";
 import type { Hypervisor } from "./port.ts";
 import { createQemuDriver } from "./qemu/driver.ts";
 
-export { fetchKernel, type Kernel, type KernelOverride } from "./guest/kernel.ts";
-export { type CommandLineOptions, kernelCommandLine, qemuArguments } from "./qemu/command-line.ts";
-export { chainRules } from "./qemu/firewall-rules.ts";
+export type { KernelOverride } from "./guest/kernel.ts";
 
 export interface QemuOptions {
   /** Only this driver writes here; made with mode 0700. */
@@ -23,7 +21,7 @@ export interface QemuOptions {
   profile?: "root" | "user";
   /** The host address that forwarded ports are bound to. Default 127.0.0.1. */
   bindAddress?: string;
-  /** The guest's kernel. Default: Debian's cloud kernel, which is downloaded once; see `fetchKernel`. */
+  /** The guest's kernel. Default: Debian's cloud kernel, which is downloaded once. */
   kernel?: KernelOverride;
   /** Default `auto`: KVM if a guest boots with it, else emulation (TCG). */
   accelerator?: "auto" | "kvm" | "tcg";

@@ -1,9 +1,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describeHypervisor } from "@formation-mcp/hypervisor/conformance";
 import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
-import { freePort } from "@formation-mcp/os/testing";
+import { describeHypervisor } from "@formation-mcp/hypervisor/testing/conformance";
+import { freePort } from "@formation-mcp/os/testing/free-port";
 import { afterAll } from "vitest";
 import { makeRootfs } from "./support/rootfs.ts";
 

@@ -4,13 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LIMITS } from "@formation-mcp/contract";
 import type { MachineSpec } from "@formation-mcp/hypervisor";
-import { serving } from "@formation-mcp/hypervisor/conformance";
 import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
-import { emptyReport, LineSplitter, parseStatus } from "@formation-mcp/hypervisor/guest";
+import { serving } from "@formation-mcp/hypervisor/testing/conformance";
 import { waitFor } from "@formation-mcp/os";
-import { freePort } from "@formation-mcp/os/testing";
+import { freePort } from "@formation-mcp/os/testing/free-port";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { LineSplitter } from "../src/logs/lines.ts";
+import { emptyReport, parseStatus } from "../src/guest/status-report.ts";
 import { makeRootfs } from "./support/rootfs.ts";
 
 const MB = 1024 * 1024;

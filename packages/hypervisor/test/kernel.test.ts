@@ -9,9 +9,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { serving } from "@formation-mcp/hypervisor/conformance";
-import { fetchKernel, openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
+import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
+import { serving } from "@formation-mcp/hypervisor/testing/conformance";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fetchKernel } from "../src/guest/kernel.ts";
 import { fetchInProcess } from "./support/fetch-kernel.ts";
 
 describe("the guest's kernel", { timeout: 120_000 }, () => {

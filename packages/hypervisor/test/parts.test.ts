@@ -3,22 +3,16 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LIMITS } from "@formation-mcp/contract";
-import {
-  cpio,
-  LineRate,
-  LineSplitter,
-  parseStatus,
-  quote,
-  withoutControls,
-} from "@formation-mcp/hypervisor/guest";
-import {
-  chainRules,
-  kernelCommandLine,
-  openQemuHypervisor,
-  qemuArguments,
-} from "@formation-mcp/hypervisor/qemu";
+import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { kernelCommandLine, qemuArguments } from "../src/qemu/command-line.ts";
+import { cpio } from "../src/guest/cpio.ts";
+import { chainRules } from "../src/qemu/firewall-rules.ts";
+import { quote } from "../src/guest/config.ts";
+import { LineRate, LineSplitter } from "../src/logs/lines.ts";
+import { parseStatus } from "../src/guest/status-report.ts";
+import { withoutControls } from "../src/logs/tail.ts";
 
 const settings = {
   name: "formation-x.1",

@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describeHypervisor } from "@formation-mcp/hypervisor/conformance";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
+import { describeHypervisor } from "@formation-mcp/hypervisor/testing/conformance";
 import { afterAll } from "vitest";
 import { sharedKernel } from "./support/kernel.ts";
 import { leftovers } from "./support/leftovers.ts";

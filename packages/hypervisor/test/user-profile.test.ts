@@ -10,7 +10,7 @@ import {
   processesIn,
   serving,
   type WorkerOrders,
-} from "@formation-mcp/hypervisor/conformance";
+} from "@formation-mcp/hypervisor/testing/conformance";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeDisk } from "./support/rootfs.ts";

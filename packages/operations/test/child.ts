@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { NO_QUOTA, newId } from "@formation-mcp/contract";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { buildRequest } from "@formation-mcp/operations/testing";
+import { buildRequest } from "@formation-mcp/operations/testing/build-request";
 
 const [role, path = ""] = process.argv.slice(2);
 const say = (line: string) => writeSync(1, `${line}\n`);

@@ -1,6 +1,5 @@
 import type { Clock } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
-import { anySteps, playHistory, testClock, world } from "@formation-mcp/operations/conformance";
 import {
   exportStore,
   importStore,
@@ -8,7 +7,9 @@ import {
   openPostgresStore,
 } from "@formation-mcp/operations/postgres";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { buildRequest, startPostgres, type TestPostgres } from "@formation-mcp/operations/testing";
+import { buildRequest } from "@formation-mcp/operations/testing/build-request";
+import { anySteps, playHistory, testClock, world } from "@formation-mcp/operations/testing/conformance";
+import { startPostgres, type TestPostgres } from "@formation-mcp/operations/testing/postgres-server";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
 

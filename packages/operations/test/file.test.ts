@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { buildRequest } from "@formation-mcp/operations/testing";
+import { buildRequest } from "@formation-mcp/operations/testing/build-request";
 import { afterEach, beforeEach, expect, it } from "vitest";
 
 let directory: string;

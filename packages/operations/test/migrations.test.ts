@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { buildRequest } from "@formation-mcp/operations/testing";
+import { buildRequest } from "@formation-mcp/operations/testing/build-request";
 import { afterEach, beforeEach, expect, it } from "vitest";
 
 /** A database as that version left it: a build, an instance that runs, a build that waits under an idempotency key. */

@@ -4,9 +4,10 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { newId } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
-import { world } from "@formation-mcp/operations/conformance";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
-import { buildRequest, startPostgres, type TestPostgres } from "@formation-mcp/operations/testing";
+import { buildRequest } from "@formation-mcp/operations/testing/build-request";
+import { world } from "@formation-mcp/operations/testing/conformance";
+import { startPostgres, type TestPostgres } from "@formation-mcp/operations/testing/postgres-server";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 
 const CHILD = fileURLToPath(new URL("./child.ts", import.meta.url));

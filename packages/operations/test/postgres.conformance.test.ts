@@ -1,7 +1,7 @@
 import type { Store } from "@formation-mcp/operations";
-import { describeStore } from "@formation-mcp/operations/conformance";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
-import { startPostgres, type TestPostgres } from "@formation-mcp/operations/testing";
+import { describeStore } from "@formation-mcp/operations/testing/conformance";
+import { startPostgres, type TestPostgres } from "@formation-mcp/operations/testing/postgres-server";
 import { afterAll, beforeAll } from "vitest";
 
 let postgres: TestPostgres;

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
-import { buildRequest } from "@formation-mcp/operations/testing";
+import { buildRequest } from "@formation-mcp/operations/testing/build-request";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 const CHILD = fileURLToPath(new URL("./child.ts", import.meta.url));

@@ -2,8 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Store } from "@formation-mcp/operations";
-import { describeStore } from "@formation-mcp/operations/conformance";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { describeStore } from "@formation-mcp/operations/testing/conformance";
 
 describeStore("SQLite", async (clock) => {
   const directory = await mkdtemp(join(tmpdir(), "operations-"));

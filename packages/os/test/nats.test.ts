@@ -9,7 +9,7 @@ import {
   createNatsKey,
   type NatsConnection,
 } from "@formation-mcp/os/nats";
-import { type NatsServer, startNats } from "@formation-mcp/os/testing";
+import { type NatsServer, startNats } from "@formation-mcp/os/testing/nats-server";
 import { createAccount, createOperator, createUser, type KeyPair } from "@nats-io/nkeys";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 

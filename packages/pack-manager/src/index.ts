@@ -1,7 +1,5 @@
 // What a worker does: claim, build, ship, control, report, reconcile.
 
-export { type Decision, decide, type Facts } from "./decide.ts";
 export type { NodeIdentity } from "./room.ts";
-export { route } from "./route.ts";
 export { DEFAULT_SETTINGS, type WorkerSettings } from "./settings.ts";
 export { createWorker, type Worker, type WorkerOptions } from "./worker.ts";

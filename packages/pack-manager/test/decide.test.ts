@@ -6,9 +6,10 @@ import {
   type InstanceState,
 } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
-import { decide, type Facts, route } from "@formation-mcp/pack-manager";
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { decide, type Facts } from "../src/decide.ts";
+import { route } from "../src/route.ts";
 
 const STATES = Object.keys(INSTANCE_STATES) as InstanceState[];
 const MACHINES = ["absent", "created", "running", "paused", "stopped", "broken"] as const;

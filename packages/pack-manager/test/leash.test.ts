@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { isFinal, newId, OPERATION_STATES } from "@formation-mcp/contract";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { waitFor } from "@formation-mcp/os";
-import { freePort } from "@formation-mcp/os/testing";
+import { freePort } from "@formation-mcp/os/testing/free-port";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { describe, expect, test } from "vitest";
 import { clearSite, machinesRunning } from "./support/reality.ts";

@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describeQueue } from "@formation-mcp/queue/conformance";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
+import { describeQueue } from "@formation-mcp/queue/testing/conformance";
 
 // pollMs 0: what arrives in another process arrives because the watch woke it.
 describeQueue("the embedded queue, never polling", async () => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { newId } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import { connectNats } from "@formation-mcp/os/nats";
-import { type NatsServer, startNats } from "@formation-mcp/os/testing";
+import { type NatsServer, startNats } from "@formation-mcp/os/testing/nats-server";
 import { inboxPrefixOf, openNatsQueue } from "@formation-mcp/queue/nats";
 import { expect, it } from "vitest";
 import { certify, deploy, keyOf } from "./nats-deploy.ts";

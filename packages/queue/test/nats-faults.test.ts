@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { newId } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";
-import { type NatsServer, startNats } from "@formation-mcp/os/testing";
+import { type NatsServer, startNats } from "@formation-mcp/os/testing/nats-server";
 import type { Queue } from "@formation-mcp/queue";
 import { openNatsQueue } from "@formation-mcp/queue/nats";
 import { expect, it } from "vitest";

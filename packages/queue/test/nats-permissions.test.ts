@@ -9,7 +9,7 @@ import {
   createNatsKey,
   type NatsConnection,
 } from "@formation-mcp/os/nats";
-import { type NatsServer, startNats } from "@formation-mcp/os/testing";
+import { type NatsServer, startNats } from "@formation-mcp/os/testing/nats-server";
 import type { Queue } from "@formation-mcp/queue";
 import { inboxPrefixOf, natsUser, openNatsQueue, permissionsOf } from "@formation-mcp/queue/nats";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";

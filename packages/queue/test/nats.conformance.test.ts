@@ -1,5 +1,5 @@
-import { startNats } from "@formation-mcp/os/testing";
-import { describeQueue } from "@formation-mcp/queue/conformance";
+import { startNats } from "@formation-mcp/os/testing/nats-server";
+import { describeQueue } from "@formation-mcp/queue/testing/conformance";
 import { type OpenOptions, openOwn } from "./nats-child.ts";
 
 describeQueue("the NATS queue", async () => {

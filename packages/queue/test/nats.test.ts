@@ -1,7 +1,7 @@
 import { type Id, type Logger, newId, type WakeMessage } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";
-import { type NatsServer, startNats } from "@formation-mcp/os/testing";
+import { type NatsServer, startNats } from "@formation-mcp/os/testing/nats-server";
 import type { Queue } from "@formation-mcp/queue";
 import { type NatsQueueOptions, openNatsQueue } from "@formation-mcp/queue/nats";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";

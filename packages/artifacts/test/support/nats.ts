@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { Artifacts, Digest } from "@formation-mcp/artifacts";
 import { type NatsArtifactsOptions, openNatsArtifacts } from "@formation-mcp/artifacts/nats";
 import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";
-import type { NatsServer } from "@formation-mcp/os/testing";
+import type { NatsServer } from "@formation-mcp/os/testing/nats-server";
 import { jetstreamManager } from "@nats-io/jetstream";
 
 const BLOBS = "OBJ_formation-blobs";

@@ -4,7 +4,7 @@
 import { LIMITS } from "@formation-mcp/contract";
 
 /** Lines a second per machine; beyond that they are dropped. */
-export const LINES_PER_SECOND = 2000;
+const LINES_PER_SECOND = 2000;
 
 /** Splits a growing byte stream at newlines. A line longer than the limit is cut and its rest passed over. */
 export class LineSplitter {

@@ -3,7 +3,7 @@
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { fetchKernel } from "@formation-mcp/hypervisor/qemu";
+import { fetchKernel } from "../../src/guest/kernel.ts";
 
 /** The digest of the kernel that the process found in the end. */
 export async function fetchInProcess(stateDir: string): Promise<string> {

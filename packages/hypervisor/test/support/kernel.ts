@@ -2,7 +2,7 @@
 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fetchKernel } from "@formation-mcp/hypervisor/qemu";
+import { fetchKernel } from "../../src/guest/kernel.ts";
 
 const stateDir = join(tmpdir(), `formation-test-kernel3-${process.getuid?.() ?? 0}`);
 

@@ -1,8 +1,8 @@
 // A worker process for the conformance suite: opens a driver, does what it is ordered, says so, and waits to be killed.
 
-import type { WorkerOrders } from "@formation-mcp/hypervisor/conformance";
 import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
+import type { WorkerOrders } from "@formation-mcp/hypervisor/testing/conformance";
 import { sharedKernel } from "./kernel.ts";
 
 const [driver, text = ""] = process.argv.slice(2);

@@ -1,0 +1,239 @@
+// What the conformance suite stands on: a state directory, a context, builds whose lines are kept, and a look at the
+// machine's processes.
+
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import type { Builder, BuildLimits, BuildRequest } from "@formation-mcp/builder";
+import { FormationError, type Image } from "@formation-mcp/contract";
+import type { Formfile } from "@formation-mcp/formfile";
+import { waitFor } from "@formation-mcp/os";
+
+/** How the suite meets a driver. */
+export interface BuilderUnderTest {
+  open(stateDir: string): Promise<Builder>;
+  /** The URL of a module that exports the same `open`, for a process of its own. */
+  opener: string;
+  /** A file's text on a disk that the driver made; null if it is not there. */
+  read(disk: string, path: string): Promise<string | null>;
+  /** What is left of builds below a state directory and in the system: mounts, cgroups, processes, temporary files. */
+  leftovers(stateDir: string): Promise<string[]>;
+  /** Which kernel bounds the driver has. The real one has all. */
+  bounds: readonly ("pids" | "memory")[];
+}
+
+export interface Built {
+  image: Image;
+  lines: string[];
+  steps: string[];
+}
+
+interface More extends Partial<BuildLimits> {
+  owner?: string;
+  noCache?: boolean;
+}
+
+const LIMITS: BuildLimits = {
+  memory_mb: 256,
+  vcpus: 1,
+  pids: 100,
+  disk_bytes: 200_000_000,
+  timeout_ms: 60_000,
+};
+
+export class Fixture {
+  readonly #driver: BuilderUnderTest;
+  readonly #root = mkdtempSync(join(tmpdir(), "fb-"));
+  #builder: Builder | null = null;
+  #built = 0;
+
+  constructor(driver: BuilderUnderTest) {
+    this.#driver = driver;
+  }
+
+  get builder(): Builder {
+    if (!this.#builder) throw new Error("not open");
+    return this.#builder;
+  }
+
+  async open(): Promise<void> {
+    this.#builder = await this.#driver.open(this.directory("s"));
+    await this.#builder.recover();
+  }
+
+  async close(): Promise<void> {
+    await this.#builder?.recover();
+    rmSync(this.#root, { recursive: true, force: true });
+  }
+
+  directory(name: string): string {
+    const path = join(this.#root, name);
+    mkdirSync(path, { recursive: true });
+    return path;
+  }
+
+  unique(): string {
+    return `9${BigInt(`0x${randomBytes(6).toString("hex")}`)}`;
+  }
+
+  /** Makes the context hold exactly these files. */
+  context(files: Record<string, string>, modes: Record<string, number> = {}): void {
+    rmSync(join(this.#root, "ctx"), { recursive: true, force: true });
+    for (const [name, content] of Object.entries(files)) {
+      const path = join(this.#root, "ctx", name);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, content);
+      chmodSync(path, modes[name] ?? 0o600);
+    }
+  }
+
+  link(name: string, target: string): void {
+    symlinkSync(target, join(this.directory("ctx"), name));
+  }
+
+  async build(formfile: Partial<Formfile>, more: More = {}): Promise<Built> {
+    return await this.buildOn(this.builder, formfile, more);
+  }
+
+  async buildOn(builder: Builder, formfile: Partial<Formfile>, more: More = {}): Promise<Built> {
+    const lines: string[] = [];
+    const steps: string[] = [];
+    const image = await builder.build(this.request(formfile, more), {
+      signal: new AbortController().signal,
+      onLine: (_, line) => lines.push(line),
+      onStep: (step) => steps.push(step),
+    });
+    return { image, lines, steps };
+  }
+
+  async fails(formfile: Partial<Formfile>, more: More = {}): Promise<FormationError> {
+    return await this.start(formfile, more, new AbortController()).error;
+  }
+
+  /** Begins a build that is expected to fail. */
+  start(formfile: Partial<Formfile>, more: More, stop: AbortController) {
+    const lines: string[] = [];
+    const building = this.builder.build(this.request(formfile, more), {
+      signal: stop.signal,
+      onLine: (_, line) => lines.push(line),
+      onStep: () => {},
+    });
+    const error = building.then(
+      () => {
+        throw new Error("The build succeeded.");
+      },
+      (thrown: unknown) => {
+        if (thrown instanceof FormationError) return thrown;
+        throw thrown;
+      },
+    );
+    error.catch(() => {});
+    const saw = (line: string) =>
+      waitFor(() => lines.includes(line), { timeoutMs: 30_000, everyMs: 10, what: `the line ${line}` });
+    return { error, lines, saw };
+  }
+
+  /** A process of its own that opens the driver and builds. */
+  child(stateDir: string, formfile: Partial<Formfile>) {
+    const script = `const { open } = await import(process.argv[1]);
+      const builder = await open(process.argv[2]);
+      await builder.recover();
+      await builder.build(JSON.parse(process.argv[3]), { signal: new AbortController().signal, onStep() {},
+        onLine(_, line) { console.log(line); } });`;
+    const child = spawn(
+      process.execPath,
+      [
+        ...[
+          "--conditions=formation-source",
+          "--input-type=module",
+          "-e",
+          script,
+          this.#driver.opener,
+          stateDir,
+        ],
+        JSON.stringify(this.request(formfile, {})),
+      ],
+      { stdio: ["ignore", "pipe", "inherit"] },
+    );
+    let text = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+    const saw = (line: string) =>
+      waitFor(() => text.split("\n").includes(line) || child.exitCode !== null, {
+        timeoutMs: 30_000,
+        what: `the child's line ${line}`,
+      });
+    return { saw, ended, kill: () => child.kill("SIGKILL") };
+  }
+
+  async read(image: Image, path: string, builder = this.builder): Promise<string | null> {
+    return await this.#driver.read(await builder.disk(image.digest, 1, AbortSignal.timeout(60_000)), path);
+  }
+
+  /** Another node: a driver with a state directory of its own. */
+  async another(name: string): Promise<{ builder: Builder; leftovers: () => Promise<string[]> }> {
+    const stateDir = this.directory(name);
+    const builder = await this.#driver.open(stateDir);
+    return { builder, leftovers: () => this.#driver.leftovers(stateDir) };
+  }
+
+  async leftovers(): Promise<string[]> {
+    return await this.#driver.leftovers(join(this.#root, "s"));
+  }
+
+  request(formfile: Partial<Formfile>, { noCache = false, owner = "one", ...limits }: More): BuildRequest {
+    this.#built += 1;
+    return {
+      id: `bld_test.${this.#built}`,
+      owner,
+      formfile: {
+        from: "busybox",
+        name: "test",
+        run: [],
+        include: [],
+        env: {},
+        expose: [],
+        entrypoint: "true",
+        resources: { vcpus: 1, memory_mb: 64, disk_gb: 1 },
+        network: { join_formnet: false, external_networks: [] },
+        metadata: {},
+        ...formfile,
+      },
+      contextDir: this.directory("ctx"),
+      noCache,
+      limits: { ...LIMITS, ...limits },
+    };
+  }
+}
+
+/** The pids of processes that have a word in their command line. */
+export function processesWith(word: string): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(word);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+
+/** Waits until nothing of something is left. */
+export async function ended(look: () => unknown[]): Promise<void> {
+  await waitFor(() => look().length === 0, { timeoutMs: 15_000, what: "processes to end" });
+}
