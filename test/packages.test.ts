@@ -9,6 +9,7 @@ import { publint } from "publint";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openGround } from "./support/http/ground.ts";
 import { filesIn, installPacked, type Packed, PROGRAMS, runWith, unpacked } from "./support/packed.ts";
+import { publishedOf, readPublished, SIZE_TOLERANCE, writePublished } from "./support/published.ts";
 
 const ROOT = dirname(import.meta.dirname);
 const LIBRARIES = readdirSync(join(ROOT, "packages")).map((name) => `@formation-mcp/${name}`);
@@ -26,13 +27,28 @@ describe("a package as it is published", () => {
 
   it.each([...LIBRARIES, ...PROGRAMS])("%s has its license and its build, and no source", async (name) => {
     const tarball = packed.tarballs.get(name) ?? "";
-    const files = await filesIn(tarball);
+    const files = [...(await filesIn(tarball)).keys()];
     expect(files).toContain("LICENSE");
     expect(files.filter((file) => !file.startsWith("dist/")).sort()).toEqual(
       ["LICENSE", "README.md", "package.json"].filter((file) => files.includes(file)),
     );
     const manifest = await unpacked(tarball, "package.json");
     expect(manifest).not.toMatch(/formation-source|workspace:|catalog:|\.\/src/);
+  });
+
+  it("test/snapshots/published.json lists its files, and its bytes to within a twentieth", async () => {
+    const listed = readPublished();
+    const published = await publishedOf(packed.tarballs);
+    if (process.env["UPDATE_PUBLISHED"]) writePublished(published);
+    else {
+      const filesOf = (all: typeof listed) => Object.entries(all).map(([name, { files }]) => [name, files]);
+      const advice = "If this is meant, run this test once more with UPDATE_PUBLISHED=1.";
+      expect(filesOf(published), advice).toEqual(filesOf(listed));
+      for (const [name, { bytes }] of Object.entries(listed)) {
+        const change = Math.abs((published[name]?.bytes ?? 0) - bytes) / bytes;
+        expect(change, `${name}: ${bytes} bytes listed. ${advice}`).toBeLessThan(SIZE_TOLERANCE);
+      }
+    }
   });
 
   it.each(LIBRARIES)("publint has nothing to say about %s", async (name) => {

@@ -106,12 +106,17 @@ export async function unpacked(tarball: string, path: string): Promise<string> {
   return (await run("tar", ["-xzOf", tarball, `package/${path}`], { maxBuffer: 64 << 20 })).stdout;
 }
 
-export async function filesIn(tarball: string): Promise<string[]> {
-  const { stdout } = await run("tar", ["-tzf", tarball]);
-  return stdout
-    .trim()
-    .split("\n")
-    .map((line) => line.replace(/^package\//, ""));
+/** The files inside a tarball, with their sizes in bytes. */
+export async function filesIn(tarball: string): Promise<Map<string, number>> {
+  const { stdout } = await run("tar", ["-tvzf", tarball]);
+  // -rw-r--r-- 0/0 3106 1985-10-26 08:15 package/dist/index.js
+  const lines = stdout.trim().split("\n");
+  return new Map(
+    lines.map((line) => {
+      const [, size, path = ""] = /^\S+ +\S+ +(\d+) \S+ \S+ package\/(.*)$/.exec(line) ?? [];
+      return [path, Number(size)];
+    }),
+  );
 }
 
 async function pack(directory: string): Promise<Map<string, string>> {
@@ -152,13 +157,11 @@ async function install(directory: string, dependencies: Record<string, string>):
   await run("npm", ["install", ...flags], { cwd: directory });
 }
 
-/** What the consumer has besides: the libraries that the conformance suites and the declarations want as peers. */
+/** What the consumer has besides: the types of Node, which the declarations name, and the example program. */
 function lend(project: string): void {
-  mkdirSync(join(project, "node_modules/@types"), { recursive: true });
-  for (const name of ["vitest", "fast-check", "@types/node"]) {
-    const place = join(project, "node_modules", name);
-    if (!existsSync(place)) symlinkSync(realpathSync(join(ROOT, "node_modules", name)), place);
-  }
+  const types = join(project, "node_modules/@types/node");
+  mkdirSync(dirname(types), { recursive: true });
+  if (!existsSync(types)) symlinkSync(realpathSync(join(ROOT, "node_modules/@types/node")), types);
   cpSync(join(ROOT, "examples/embed.ts"), join(project, "embed.ts"));
 }
 
