@@ -17,7 +17,9 @@ export function floors({ files, rooms }: Tree): Offence[] {
       advice:
         "This room stands on no floor: give it one in test/support/tidy/house.ts and in ARCHITECTURE.md.",
     }));
-  const upward = eachImport(files, ({ room, part }, name) => upwardFrom(room, roomOf(name), part === "test"));
+  const upward = eachImport(files, ({ room, part }, name) =>
+    upwardFrom(room, roomOf(name), part.startsWith("test")),
+  );
   const declared = files
     .filter((file) => file.room !== "" && file.path === `${file.room}/package.json`)
     .flatMap(({ path, room, text }) => {
@@ -60,10 +62,7 @@ export function homes({ files }: Tree): Offence[] {
     const manifest = declared.get(file.room);
     const known = { ...manifest?.["dependencies"], ...manifest?.["devDependencies"] };
     const own = dependency.startsWith("@formation-mcp/");
-    if (!isBuiltin(name) && !own && TEST_LIBRARIES.includes(dependency)) {
-      const suite = /^src\/conformance(?:\.ts$|[/-])/.test(file.path.slice(file.room.length + 1));
-      return suite ? undefined : `${dependency} is for tests and conformance suites only.`;
-    }
+    if (TEST_LIBRARIES.includes(dependency)) return `${dependency} is for test/ and testing/ only.`;
     if (!own && !HOMES[dependency]?.includes(file.room)) {
       const home = HOMES[dependency]?.join(", ") ?? "nowhere yet: give it one in test/support/tidy/house.ts";
       return `${dependency} lives in ${home}: use that room's port instead.`;
@@ -76,10 +75,17 @@ export function homes({ files }: Tree): Offence[] {
   });
 }
 
-/** A room is entered by its door: no path leads into it from outside, and its tests use its name. */
+/**
+ * A room is entered by its door: no path leads into it from outside. Its own tests may import its sources by path; its
+ * sources import neither its tests nor any `testing/` folder, because those are not published.
+ */
 export function doors({ files }: Tree): Offence[] {
   return eachImport(files, (file, name) => {
-    if (!isRelative(name) || /\.config\.ts$/.test(file.path)) return undefined;
+    if (/\.config\.ts$/.test(file.path)) return undefined;
+    const isSource = file.part === "src" && file.room !== "";
+    if (isSource && TESTING_DOOR.test(name))
+      return "Sources import nothing from testing/: it is not published.";
+    if (!isRelative(name)) return undefined;
     const target = posix.normalize(posix.join(posix.dirname(file.path), name));
     const room = /^(?:packages|apps)\/[^/]+/.exec(target)?.[0] ?? "";
     if (room !== file.room) {
@@ -87,17 +93,13 @@ export function doors({ files }: Tree): Offence[] {
         ? "A room does not reach out of its directory."
         : `Import ${room} by its name, not by a path.`;
     }
-    if (
-      file.part === "test" &&
-      room !== "" &&
-      target.startsWith(`${room}/src/`) &&
-      room.startsWith("packages/")
-    ) {
-      return "A test enters by the front door: import what index.ts (or a subpath) exports.";
-    }
-    return undefined;
+    const leaves = isSource && !target.startsWith(`${room}/src/`) && target !== `${room}/package.json`;
+    return leaves ? "Sources import only from src/: the rest of the room is not published." : undefined;
   });
 }
+
+/** A door that leads into the folder `testing/` of a package. */
+const TESTING_DOOR = /^@formation-mcp\/[\w-]+\/testing\//;
 
 /** Only assembly reads the environment: what a room needs, its constructor gets. */
 export function environment({ files }: Tree): Offence[] {

@@ -56,7 +56,7 @@ export const HOMES: Readonly<Record<string, readonly string[]>> = {
   "node:sqlite": ["packages/os", "packages/operations", "packages/queue"],
 };
 
-/** What only tests, and the conformance suites that are tests for drivers, may import. */
+/** What only `test/` and `testing/` folders may import. */
 export const TEST_LIBRARIES: readonly string[] = ["vitest", "fast-check", "@modelcontextprotocol/client"];
 
 /** The only room that reads `process.env`. */

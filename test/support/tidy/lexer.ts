@@ -1,23 +1,42 @@
-// TypeScript reduced to its code: comments, strings and regular expressions become spaces, so that no rule mistakes a
-// word in a text for code. Every character keeps its place.
+// TypeScript split into its code and its comments. Each keeps every character at its place and has spaces elsewhere, so that
+// no rule takes a word in a text for code. The rules about imports and functions read the code.
 
 /** Words after which a slash begins a regular expression and does not divide. */
 const BEFORE_REGEX =
   /(?:^|[-+*%=<>!&|^~?:;,([{}]|\b(?:return|typeof|case|in|of|do|else|void|throw|await|yield))$/;
 
+/** A source in two layers of the same length: code with empty texts and patterns, and comments alone. */
+export interface Layers {
+  /** Strings, templates and regular expressions are blank between their quotes; comments are blank. */
+  code: string;
+  /** Everything but comments is blank. */
+  comments: string;
+}
+
 /** The source with everything but code blanked; quotes stay. */
 export function codeOf(source: string): string {
-  const out: string[] = [];
+  return layersOf(source).code;
+}
+
+/** Splits a source. */
+export function layersOf(source: string): Layers {
+  const code: string[] = [];
+  const comments: string[] = [];
   /** For each template literal we are inside of, how many braces its current `${` has open. */
   const templates: number[] = [];
   let at = 0;
 
   const copy = (length = 1) => {
-    out.push(source.slice(at, at + length));
+    const text = source.slice(at, at + length);
+    code.push(text);
+    comments.push(text.replace(/[^\n]/g, " "));
     at += length;
   };
-  const blankTo = (end: number) => {
-    out.push(source.slice(at, end).replace(/[^\n]/g, " "));
+  const blankTo = (end: number, isComment = false) => {
+    const text = source.slice(at, end);
+    const blank = text.replace(/[^\n]/g, " ");
+    code.push(blank);
+    comments.push(isComment ? text : blank);
     at = end;
   };
   const skipWhile = (stop: (index: number) => boolean) => {
@@ -36,8 +55,8 @@ export function codeOf(source: string): string {
   while (at < source.length) {
     const two = source.slice(at, at + 2);
     const one = source[at] ?? "";
-    if (two === "//" || two === "#!") blankTo(endOr(source.indexOf("\n", at), source));
-    else if (two === "/*") blankTo(endOr(source.indexOf("*/", at + 2) + 2, source));
+    if (two === "//" || two === "#!") blankTo(endOr(source.indexOf("\n", at), source), true);
+    else if (two === "/*") blankTo(endOr(source.indexOf("*/", at + 2) + 2, source), true);
     else if (one === '"' || one === "'") {
       copy();
       skipWhile((i) => source[i] === one || source[i] === "\n");
@@ -45,7 +64,7 @@ export function codeOf(source: string): string {
     } else if (one === "`") {
       copy();
       template();
-    } else if (one === "/" && BEFORE_REGEX.test(out.slice(-40).join("").trimEnd())) {
+    } else if (one === "/" && BEFORE_REGEX.test(code.slice(-40).join("").trimEnd())) {
       let inClass = false;
       copy();
       skipWhile((i) => {
@@ -61,7 +80,7 @@ export function codeOf(source: string): string {
       else templates.push(open);
     } else copy();
   }
-  return out.join("");
+  return { code: code.join(""), comments: comments.join("") };
 }
 
 function endOr(index: number, source: string): number {

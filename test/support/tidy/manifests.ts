@@ -1,10 +1,10 @@
 // The rules about what a room says of itself: its package.json, its README's length, its row in ARCHITECTURE.md.
 
-import { FLOORS, levelOf } from "./house.ts";
+import { FLOORS, levelOf, TEST_LIBRARIES } from "./house.ts";
 import type { Offence } from "./offence.ts";
 import type { SourceFile, Tree } from "./tree.ts";
 
-const README_LINES = 40;
+const README_LINES = 80;
 const NODE = ">=22.18";
 /** The program that also serves a remote server's tools, for which an older Node will do. */
 const REMOTE = "apps/stdio";
@@ -92,6 +92,10 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
     manifest.name === `@formation-mcp/${room.split("/")[1]}`,
     '"name" is the scope and the directory\'s name.',
   );
+  for (const library of TEST_LIBRARIES) {
+    const shipped = { ...manifest.dependencies, ...manifest.peerDependencies };
+    say(!(library in shipped), `"${library}" is for tests: it goes into "devDependencies".`);
+  }
   say(manifest.sideEffects === false, '"sideEffects" is false.');
   say(JSON.stringify(manifest.files) === '["dist"]', '"files" is ["dist"].');
   const config = files.find((file) => file.path === `${room}/tsup.config.ts`)?.text ?? "";
@@ -101,6 +105,18 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
     if (subpath === "./package.json") {
       published[subpath] = entry;
       say(entry === "./package.json", '"./package.json" exports itself.');
+      continue;
+    }
+    if (subpath.startsWith("./testing/")) {
+      const right = { [condition]: `${subpath}.ts` };
+      say(
+        JSON.stringify(entry) === JSON.stringify(right),
+        `"exports" of "${subpath}" is ${JSON.stringify(right)}.`,
+      );
+      say(
+        files.some((file) => file.path === `${room}/${subpath.slice(2)}.ts`),
+        `${subpath.slice(2)}.ts is exported, so it is there.`,
+      );
       continue;
     }
     const base = subpath === "." ? "index" : subpath.slice(2);
@@ -120,10 +136,11 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
     );
     published[subpath] = { types: right.types, default: right.default };
   }
-  say("." in published && "./package.json" in published, '"exports" has "." and "./package.json".');
+  say(Object.keys(published).length > 1, '"exports" has at least one door.');
+  say("./package.json" in published, '"exports" has "./package.json".');
   say(
     JSON.stringify(manifest.publishConfig?.exports) === JSON.stringify(published),
-    '"publishConfig.exports" is "exports" without the sources.',
+    '"publishConfig.exports" is "exports" without the sources and without testing/.',
   );
   return wrong;
 }
@@ -135,7 +152,7 @@ function sourceCondition(files: readonly SourceFile[]): string {
   return compilerOptions?.customConditions?.[0] ?? "formation-source";
 }
 
-/** Every package has a README of at most 40 lines with an example. */
+/** Every package has a README of at most 80 lines with an example. */
 export function readmes({ files, rooms }: Tree): Offence[] {
   return rooms.flatMap((room) => {
     const path = `${room}/README.md`;

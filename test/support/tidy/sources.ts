@@ -9,9 +9,10 @@ const MAX_LINES = 400;
 
 const isTypeScript = (file: SourceFile) => file.path.endsWith(".ts");
 const isModule = (file: SourceFile) => isTypeScript(file) && file.part === "src" && file.room !== "";
+const isTestSupport = (file: SourceFile) => isTypeScript(file) && file.part === "testing";
 const isPackage = (file: SourceFile) => file.room.startsWith("packages/");
 const isTest = (file: SourceFile) =>
-  isTypeScript(file) && (file.path.endsWith(".test.ts") || file.part === "test");
+  isTypeScript(file) && (file.path.endsWith(".test.ts") || file.part.startsWith("test"));
 const isConfig = (file: SourceFile) => /\.config\.ts$/.test(file.path);
 
 /** What no code says, where, and what to write instead. */
@@ -80,22 +81,23 @@ export const FORBIDDEN_RULES = FORBIDDEN.map(({ rule, where, pattern, advice }) 
 /** Files stay short enough to be read at once. */
 export function lengths({ files }: Tree): Offence[] {
   return files
-    .filter((file) => isModule(file) && linesOf(file.text) > MAX_LINES)
+    .filter((file) => (isModule(file) || isTestSupport(file)) && linesOf(file.text) > MAX_LINES)
     .map((file) => ({
       path: file.path,
       line: MAX_LINES + 1,
-      advice: `${linesOf(file.text)} lines, ${MAX_LINES} at most: find the second secret and give it its own module.`,
+      advice: `${linesOf(file.text)} lines, ${MAX_LINES} at most: find a second responsibility and give it a module of its own.`,
     }));
 }
 
-/** Every module says first which secret it keeps. */
+/** Every module says first what it is responsible for. */
 export function openings({ files }: Tree): Offence[] {
   return files
-    .filter((file) => isModule(file) && !/^(?:#!.*\n)?\s*(?:\/\/\s*\S|\/\*\*?\s*\S)/.test(file.text))
+    .filter((file) => isModule(file) || isTestSupport(file))
+    .filter((file) => !/^(?:#!.*\n)?\s*(?:\/\/\s*\S|\/\*\*?\s*\S)/.test(file.text))
     .map((file) => ({
       path: file.path,
       line: 1,
-      advice: "Open with one to four sentences of comment: which secret does this module keep?",
+      advice: "Open with a comment of one to four sentences: what is this module responsible for?",
     }));
 }
 

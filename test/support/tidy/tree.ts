@@ -2,7 +2,7 @@
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { codeOf, type ImportedModule, importsOf } from "./lexer.ts";
+import { type ImportedModule, importsOf, layersOf } from "./lexer.ts";
 
 export const ROOT = resolve(import.meta.dirname, "../../..");
 
@@ -12,10 +12,11 @@ export interface SourceFile {
   text: string;
   /** The room it belongs to, `packages/x` or `apps/x`; empty outside. */
   room: string;
-  /** Where in its room (or in the repository) it lies: `src`, `test`, or empty. */
+  /** Where in its room (or in the repository) it lies: `src`, `testing`, `test`, or empty. */
   part: string;
-  /** For TypeScript: its code without texts and comments, and what it imports. */
+  /** For TypeScript: its code without texts and comments, its comments alone, and what it imports. */
   code: string;
+  comments: string;
   imports: ImportedModule[];
 }
 
@@ -43,9 +44,9 @@ export function readTree(root = ROOT): Tree {
 /** One file, as the rules see it. */
 export function sourceFile(path: string, text: string): SourceFile {
   const [, room = "", inRoom] = /^((?:packages|apps)\/[^/]+)\/(.*)$/.exec(path) ?? [];
-  const part = /^(src|test)\//.exec(inRoom ?? path)?.[1] ?? "";
-  const code = path.endsWith(".ts") ? codeOf(text) : "";
-  return { path, text, room, part, code, imports: code === "" ? [] : importsOf(text, code) };
+  const part = /^(src|testing|test)\//.exec(inRoom ?? path)?.[1] ?? "";
+  const { code, comments } = path.endsWith(".ts") ? layersOf(text) : { code: "", comments: "" };
+  return { path, text, room, part, code, comments, imports: code === "" ? [] : importsOf(text, code) };
 }
 
 function* walk(root: string, directory: string): Generator<string> {
