@@ -1,4 +1,4 @@
-import { freePort } from "@formation-mcp/os/testing";
+import { freePort } from "@formation-mcp/os/testing/free-port";
 import { TOOLS } from "@formation-mcp/tools";
 import { expect, test } from "vitest";
 import { ALICE, connect, ERAS, type Json } from "./client.ts";

@@ -1,5 +1,5 @@
 import { newId } from "@formation-mcp/contract";
-import { freePort } from "@formation-mcp/os/testing";
+import { freePort } from "@formation-mcp/os/testing/free-port";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { EVERYTHING, type Json, openWorld, PUBLIC_URL, type Someone, until, type World } from "./world.ts";
 
