@@ -10,8 +10,8 @@ import { waitFor } from "@formation-mcp/os";
 import { freePort } from "@formation-mcp/os/testing/free-port";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { LineSplitter } from "../src/logs/lines.ts";
 import { emptyReport, parseStatus } from "../src/guest/status-report.ts";
+import { LineSplitter } from "../src/logs/lines.ts";
 import { makeRootfs } from "./support/rootfs.ts";
 
 const MB = 1024 * 1024;

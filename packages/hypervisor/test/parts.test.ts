@@ -6,13 +6,13 @@ import { LIMITS } from "@formation-mcp/contract";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { kernelCommandLine, qemuArguments } from "../src/qemu/command-line.ts";
-import { cpio } from "../src/guest/cpio.ts";
-import { chainRules } from "../src/qemu/firewall-rules.ts";
 import { quote } from "../src/guest/config.ts";
-import { LineRate, LineSplitter } from "../src/logs/lines.ts";
+import { cpio } from "../src/guest/cpio.ts";
 import { parseStatus } from "../src/guest/status-report.ts";
+import { LineRate, LineSplitter } from "../src/logs/lines.ts";
 import { withoutControls } from "../src/logs/tail.ts";
+import { kernelCommandLine, qemuArguments } from "../src/qemu/command-line.ts";
+import { chainRules } from "../src/qemu/firewall-rules.ts";
 
 const settings = {
   name: "formation-x.1",
