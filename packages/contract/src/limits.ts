@@ -59,6 +59,8 @@ export const LIMITS = {
   diskGb: { min: 1, max: 2048 },
   logBytesPerStream: 8 * MiB,
   logLineBytes: 16 * KiB,
+  /** Of one address, one account, sign-ins of one address, and refused tokens of one address. */
+  requestsPerMinute: { address: 3000, owner: 1800, signIn: 60, failure: 60 },
   buildPids: 1024,
   buildMemoryMb: 2048,
   /** What RUN lines and included files may add to a build's image. */

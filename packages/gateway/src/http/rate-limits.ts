@@ -1,7 +1,7 @@
 // How often a caller may ask, counted over all server processes. A process takes permits from the shared count in blocks
 // and remembers who has none left, so that neither a busy caller nor a flood costs a write for every request.
 
-import { type Clock, type Counters, FormationError } from "@formation-mcp/contract";
+import { type Clock, type Counters, FormationError, LIMITS } from "@formation-mcp/contract";
 
 /** Requests a minute; 0 is no limit. */
 export interface Rates {
@@ -15,7 +15,7 @@ export interface Rates {
   failure: number;
 }
 
-export const DEFAULT_RATES: Rates = { address: 3000, owner: 1800, signIn: 60, failure: 60 };
+export const DEFAULT_RATES: Rates = LIMITS.requestsPerMinute;
 
 export interface Limits {
   /**
