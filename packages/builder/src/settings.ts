@@ -4,7 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
-import { plainEnvironment, readIfThere } from "@formation-mcp/os";
+import { ownProfile, plainEnvironment, readIfThere } from "@formation-mcp/os";
 
 export interface BuildahOptions {
   /** Everything the driver keeps; made with mode 0700. Keep the path short: container mounts are named below it. */
@@ -77,7 +77,7 @@ export function settle(options: BuildahOptions): Settings {
     scriptKey: keptKey(join(etc, "script.key")),
     clock: options.clock ?? systemClock,
     logger: options.logger ?? silentLogger,
-    profile: options.profile ?? (process.getuid?.() === 0 ? "root" : "user"),
+    profile: options.profile ?? ownProfile(),
     network: options.network ?? "internet",
     allowCidrs: options.allowCidrs ?? [],
     denyCidrs: options.denyCidrs ?? [],

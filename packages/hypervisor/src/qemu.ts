@@ -2,6 +2,7 @@
 
 import { mkdirSync } from "node:fs";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
+import { ownProfile } from "@formation-mcp/os";
 import type { KernelOverride } from "./guest/kernel.ts";
 import { openHypervisor } from "./machine/hypervisor.ts";
 import type { Hypervisor } from "./port.ts";
@@ -50,7 +51,7 @@ export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervis
   mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
   const runner = createQemuDriver({
     ...settings,
-    profile: options.profile ?? (process.getuid?.() === 0 ? "root" : "user"),
+    profile: options.profile ?? ownProfile(),
     kernel: options.kernel,
     accelerator: options.accelerator ?? "auto",
     egress: options.egress ?? "internet",

@@ -2,6 +2,7 @@
 
 export { readIfThere, removeTemporaries, syncDirectory, writeFileAtomic } from "./files.ts";
 export { groupMembers, identify, isAlive, type ProcessIdentity, sendSignal, waitGone } from "./processes.ts";
+export { ownProfile, type Profile } from "./profile.ts";
 export {
   type DetachedOptions,
   plainEnvironment,

@@ -3,16 +3,17 @@
 import { statfsSync } from "node:fs";
 import { freemem, totalmem } from "node:os";
 import { FormationError, silentLogger } from "@formation-mcp/contract";
+import { ownProfile, type Profile } from "@formation-mcp/os";
 import { hasSqlite } from "@formation-mcp/os/sqlite";
-import { openEngines } from "../open/drivers.ts";
 import { openLayout } from "../open/layout.ts";
 import { nodeCapacity } from "../open/node.ts";
+import { openNodeDrivers } from "../open/node-drivers.ts";
 import { findWorker } from "../process/background-worker.ts";
 import type { Configuration } from "../settings/configuration.ts";
 
 export interface DoctorReport {
   ready: boolean;
-  profile: "root" | "user";
+  profile: Profile;
   has: { what: string; value: string }[];
   problems: { problem: string; remedy: string }[];
   enforced: { what: string; enforced: boolean; how: string }[];
@@ -20,7 +21,7 @@ export interface DoctorReport {
 
 /** Examines this machine. Never throws for what it finds: that is a problem with a remedy. */
 export async function examine(configuration: Configuration): Promise<DoctorReport> {
-  const profile = process.getuid?.() === 0 ? "root" : "user";
+  const profile = ownProfile();
   const report: DoctorReport = { ready: true, profile, has: [], problems: [], enforced: [] };
   const has = (what: string, value: string) => report.has.push({ what, value });
   has("platform", `${process.platform} ${process.arch}`);
@@ -37,12 +38,12 @@ export async function examine(configuration: Configuration): Promise<DoctorRepor
       remedy: "Use Node 22.18 or later.",
     });
   }
-  if (report.problems.length === 0) await examineEngines(configuration, report, has);
+  if (report.problems.length === 0) await examineDrivers(configuration, report, has);
   report.ready = report.problems.length === 0;
   return report;
 }
 
-async function examineEngines(
+async function examineDrivers(
   configuration: Configuration,
   report: DoctorReport,
   has: (what: string, value: string) => void,
@@ -65,7 +66,7 @@ async function examineEngines(
         ? `${worker.state}, pid ${worker.pid}, version ${worker.version}`
         : "not running (starts when needed)",
     );
-    const { builder, hypervisor } = await openEngines(layout, configuration, silentLogger);
+    const { builder, hypervisor } = await openNodeDrivers(layout, configuration, silentLogger);
     try {
       const reports = [await builder.probe(), await hypervisor.probe()] as const;
       has("accelerator", reports[1].accelerator);
