@@ -1,12 +1,6 @@
 // What `--help` says.
 
-import { VARIABLES } from "@formation-mcp/assembly/configuration";
-import { HTTP_VARIABLES, SHARED_VARIABLES } from "@formation-mcp/assembly/http";
-
-const table = (variables: Record<string, string>) =>
-  Object.entries(variables)
-    .map(([name, text]) => `  ${name.padEnd(39)} ${text}`)
-    .join("\n");
+import { settingsHelp } from "@formation-mcp/assembly/settings";
 
 export const HELP = `formation-mcp-http: Formation for a team: MCP, REST, sign-in and OAuth at one address.
 
@@ -32,12 +26,5 @@ Signals
   SIGTERM, SIGINT      take no more requests, finish those that run (at most 25 s), leave; again: leave at once
   SIGHUP               read the certificate and its key again
 
-Settings of this server
-${table(HTTP_VARIABLES)}
-
-Settings of what several machines share
-${table(SHARED_VARIABLES)}
-
-Settings of the machine, as for formation-mcp
-${table(VARIABLES)}
+${settingsHelp("formation-mcp-http")}
 `;

@@ -1,6 +1,6 @@
 // `formation-mcp-http`: without a subcommand it serves; the others are loaded when named.
 
-import { explained } from "@formation-mcp/assembly";
+import { terminalError } from "@formation-mcp/assembly";
 import { HELP } from "./help.ts";
 import { VERSION } from "./version.ts";
 
@@ -42,7 +42,7 @@ main(process.argv.slice(2)).then(
     process.exitCode = code;
   },
   (error: unknown) => {
-    const { text, code } = explained("formation-mcp-http", error);
+    const { text, code } = terminalError("formation-mcp-http", error);
     process.stderr.write(text);
     process.exitCode = code;
   },

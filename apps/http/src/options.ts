@@ -1,7 +1,7 @@
 // The options that every command of this program takes, and those of one command beside them.
 
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
-import { type HttpConfiguration, readHttpConfiguration, whereKept } from "@formation-mcp/assembly/http";
+import { describeTarget, type HttpConfiguration, readHttpConfiguration } from "@formation-mcp/assembly/http";
 
 /** @throws FormationError `invalid` for settings that make no sense. */
 export function settingsFrom(args: string[]): HttpConfiguration {
@@ -17,8 +17,8 @@ export function settingsAnd<T extends ParseArgsOptionsConfig>(args: string[], mo
 }
 
 /** Tells the operator which records a command works on, before it does: a shell's settings are not a unit's. */
-export function tellWhere(configuration: HttpConfiguration): void {
-  process.stderr.write(`formation-mcp-http: works on ${whereKept(configuration)}.\n`);
+export function announceTarget(configuration: HttpConfiguration): void {
+  process.stderr.write(`formation-mcp-http: works on ${describeTarget(configuration)}.\n`);
 }
 
 /** Where the server is for those who are told no public URL. */

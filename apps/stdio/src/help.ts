@@ -1,12 +1,6 @@
 // What `--help` says.
 
-import { VARIABLES } from "@formation-mcp/assembly/configuration";
-import { REMOTE_VARIABLES } from "@formation-mcp/assembly/remote";
-
-const listed = (variables: Record<string, string>) =>
-  Object.entries(variables)
-    .map(([name, text]) => `  ${name.padEnd(34)} ${text}`)
-    .join("\n");
+import { settingsHelp } from "@formation-mcp/assembly/settings";
 
 export const HELP = `formation-mcp: a Formfile becomes a running, reachable, verified VM on a machine you own.
 
@@ -32,14 +26,10 @@ Options of the server
                        operation:read operation:write
   --state-dir DIR      where everything is kept
 
-Environment
-${listed(VARIABLES)}
+The environment sets the rest. With PostgreSQL and NATS (FORMATION_DATABASE_URL, FORMATION_NATS_URL) the records are
+there, and workers elsewhere do what is asked for, unless FORMATION_WORKER=auto.
 
-Environment, with a server
-${listed(REMOTE_VARIABLES)}
-
-With PostgreSQL and NATS (FORMATION_DATABASE_URL, FORMATION_NATS_URL; formation-mcp-http --help lists their settings) the
-records are there, and workers elsewhere do what is asked for, unless FORMATION_WORKER=auto.
+${settingsHelp("formation-mcp")}
 
 To use it in a desktop host, add this to its configuration of MCP servers:
   { "mcpServers": { "formation": { "command": "npx", "args": ["-y", "formation-mcp"] } } }

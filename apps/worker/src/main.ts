@@ -1,22 +1,16 @@
 // `formation-mcp-worker`: the worker of one machine as a daemon, until it is told to stop.
 
 import { parseArgs } from "node:util";
-import { explained, VARIABLES } from "@formation-mcp/assembly";
+import { terminalError } from "@formation-mcp/assembly";
 import {
   drainWorker,
   readWorkerConfiguration,
-  SHARED_VARIABLES,
-  WORKER_VARIABLES,
   workerDaemon,
   workerNatsUser,
   workerStatus,
 } from "@formation-mcp/assembly/daemon";
+import { settingsHelp } from "@formation-mcp/assembly/settings";
 import manifest from "../package.json" with { type: "json" };
-
-const table = (variables: Record<string, string>) =>
-  Object.entries(variables)
-    .map(([name, text]) => `  ${name.padEnd(34)} ${text}`)
-    .join("\n");
 
 const HELP = `formation-mcp-worker: builds images and runs VMs on this machine.
 
@@ -41,14 +35,7 @@ Signals
 Logs are JSON lines on standard error. Under systemd (Type=notify, NotifyAccess=all) it says when it is ready, that it
 leaves, and, with WatchdogSec, that it lives.
 
-Settings of this node
-${table(WORKER_VARIABLES)}
-
-Settings of what machines share; the servers have the same
-${table(Object.fromEntries(Object.entries(SHARED_VARIABLES).filter(([name]) => name !== "FORMATION_MASTER_KEY_FILE")))}
-
-Settings of the machine, as for formation-mcp
-${table(VARIABLES)}
+${settingsHelp("formation-mcp-worker")}
 `;
 
 async function main(): Promise<number> {
@@ -97,7 +84,7 @@ async function main(): Promise<number> {
 }
 
 process.exitCode = await main().catch((error: unknown) => {
-  const { text, code } = explained("formation-mcp-worker", error);
+  const { text, code } = terminalError("formation-mcp-worker", error);
   process.stderr.write(text);
   return code;
 });

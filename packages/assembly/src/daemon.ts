@@ -1,11 +1,6 @@
-// The worker as a daemon: its settings, its run, and the operator's commands beside it.
+// The worker as a daemon: its settings, its run, and the commands of a node's operator.
 
-export {
-  drainWorker,
-  readWorkerConfiguration,
-  type WorkerConfiguration,
-  workerDaemon,
-  workerNatsUser,
-  workerStatus,
-} from "./process/daemon.ts";
-export { SHARED_VARIABLES, WORKER_VARIABLES } from "./settings/variables.ts";
+export { workerNatsUser } from "./commands/nats-user.ts";
+export { drainWorker, workerStatus } from "./commands/worker-admin.ts";
+export { workerDaemon } from "./process/worker-daemon.ts";
+export { readWorkerConfiguration, type WorkerConfiguration } from "./settings/configuration.ts";

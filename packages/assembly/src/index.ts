@@ -3,6 +3,5 @@
 export { jsonLogger } from "./process/logging.ts";
 export type { Program } from "./process/program.ts";
 export { lazySystem, openSystem, type System, type SystemOptions } from "./process/system.ts";
-export { explained } from "./process/terminal-errors.ts";
-export { type Configuration, readConfiguration, tellStrangers } from "./settings/configuration.ts";
-export { VARIABLES } from "./settings/variables.ts";
+export { terminalError } from "./process/terminal-errors.ts";
+export { type Configuration, readConfiguration, warnUnknownVariables } from "./settings/configuration.ts";

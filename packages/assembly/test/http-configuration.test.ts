@@ -2,8 +2,8 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { VARIABLES } from "@formation-mcp/assembly/configuration";
-import { HTTP_VARIABLES, readHttpConfiguration } from "@formation-mcp/assembly/http";
+import { readHttpConfiguration } from "@formation-mcp/assembly/http";
+import { SETTINGS } from "@formation-mcp/assembly/settings";
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
 
@@ -42,9 +42,9 @@ test("with nothing said it serves this machine alone, and nobody registers by hi
     corsOrigins: [],
     openRegistration: false,
     readOnly: false,
-    allowTools: null,
+    allowTools: [],
     denyTools: [],
-    startsWorker: true,
+    shared: { database: null, nats: null },
   });
   for (const limit of Object.values(configuration.quota)) expect(limit).toBeGreaterThan(0);
   for (const rate of Object.values(configuration.rates)) expect(rate).toBeGreaterThan(0);
@@ -192,11 +192,12 @@ test("a certificate that fits its key is taken", () => {
 });
 
 test("each setting is named once, and no two programs mean different things by a name", () => {
-  for (const name of Object.keys(HTTP_VARIABLES)) expect(Object.keys(VARIABLES)).not.toContain(name);
+  const names = SETTINGS.map(({ name }) => name);
+  expect(new Set(names).size).toBe(names.length);
 });
 
 test("no file and no environment makes it throw anything but the list of problems", () => {
-  const names = [...Object.keys(HTTP_VARIABLES), ...Object.keys(VARIABLES)];
+  const names = SETTINGS.map(({ name }) => name);
   fc.assert(
     fc.property(
       fc.dictionary(

@@ -1,11 +1,10 @@
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openSystem, readConfiguration, tellStrangers } from "@formation-mcp/assembly";
-import { unknownVariables, VARIABLES } from "@formation-mcp/assembly/configuration";
-import { readWorkerConfiguration, SHARED_VARIABLES, WORKER_VARIABLES } from "@formation-mcp/assembly/daemon";
-import { HTTP_VARIABLES, readHttpConfiguration } from "@formation-mcp/assembly/http";
-import { REMOTE_VARIABLES } from "@formation-mcp/assembly/remote";
+import { openSystem, readConfiguration, warnUnknownVariables } from "@formation-mcp/assembly";
+import { readWorkerConfiguration } from "@formation-mcp/assembly/daemon";
+import { readHttpConfiguration } from "@formation-mcp/assembly/http";
+import { SETTINGS, startsWorker, unknownVariables } from "@formation-mcp/assembly/settings";
 import { identify } from "@formation-mcp/os";
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
@@ -38,18 +37,18 @@ const ofWorker = (env: Record<string, string>) =>
   problems(() => readWorkerConfiguration({}, { HOME: dir, ...env }));
 
 test("without a word everything stays in the state directory, and a server starts its worker", () => {
-  const { shared, startsWorker } = readHttpConfiguration({}, { HOME: dir });
-  expect(shared).toEqual({ database: null, nats: null, masterKeyFile: null });
-  expect(startsWorker).toBe(true);
+  const configuration = readHttpConfiguration({}, { HOME: dir });
+  expect(configuration.shared).toEqual({ database: null, nats: null });
+  expect(configuration.masterKeyFile).toBeNull();
+  expect(startsWorker(configuration)).toBe(true);
 });
 
 test("whoever shares a database or NATS starts no worker unless told to", () => {
   const env = { HOME: dir, ...DATABASE, FORMATION_MASTER_KEY_FILE: secret("master") };
-  expect(readHttpConfiguration({}, env).startsWorker).toBe(false);
-  expect(readHttpConfiguration({}, { HOME: dir, FORMATION_NATS_URL: "nats://n:4222" }).startsWorker).toBe(
-    false,
-  );
-  expect(readHttpConfiguration({}, { ...env, FORMATION_WORKER: "auto" }).startsWorker).toBe(true);
+  const starts = (settings: Record<string, string>) => startsWorker(readHttpConfiguration({}, settings));
+  expect(starts(env)).toBe(false);
+  expect(starts({ HOME: dir, FORMATION_NATS_URL: "nats://n:4222" })).toBe(false);
+  expect(starts({ ...env, FORMATION_WORKER: "auto" })).toBe(true);
 });
 
 test("servers of one database share the key that seals what is in it; workers need none", () => {
@@ -76,8 +75,7 @@ test("all that is wrong is told at once, and nothing of a secret", () => {
   expect(told.join()).not.toContain("hunter2");
 });
 
-const TABLES = [VARIABLES, SHARED_VARIABLES, HTTP_VARIABLES, WORKER_VARIABLES, REMOTE_VARIABLES];
-const EVERY = TABLES.flatMap((table) => Object.keys(table));
+const EVERY = SETTINGS.map(({ name }) => name);
 
 test("whatever is written wrongly, the line says what to write instead", () => {
   const told = EVERY.flatMap((name) =>
@@ -139,16 +137,17 @@ test("a misspelt setting is refused by every program, and the right one named; a
   }
   expect(unknownVariables(Object.fromEntries(EVERY.map((name) => [name, "x"])))).toEqual({
     misspelt: [],
-    strange: [],
+    unknown: [],
   });
 });
 
 test("a stranger's variable that begins as ours do is told, for it may be a setting under a wrong name", () => {
   const said: unknown[] = [];
   const logger = { log: (level: string, _: string, fields?: object) => said.push({ level, ...fields }) };
-  tellStrangers(logger, { FORMATION_DB_URL: "postgres://secret", FORMATION_URL: "x", FORMATION_STATE: "x" });
+  const warn = (env: Record<string, string>) => warnUnknownVariables(logger, readConfiguration({}, env));
+  warn({ FORMATION_DB_URL: "postgres://secret", FORMATION_URL: "x", FORMATION_STATE: "x" });
   expect(said).toEqual([{ level: "warn", variables: ["FORMATION_DB_URL"] }]);
-  tellStrangers(logger, { HOME: dir });
+  warn({ HOME: dir });
   expect(said).toHaveLength(1);
 });
 
@@ -197,7 +196,7 @@ test("a node among many has an address of its own for its VMs", () => {
 });
 
 test("the program of one person opens what is set for several, or says why not", async () => {
-  const opened = (env: Record<string, string>) =>
+  const opened = async (env: Record<string, string>) =>
     openSystem({ configuration: readConfiguration({ stateDir: join(dir, "state") }, { HOME: dir, ...env }) });
   await expect(opened({ FORMATION_NATS_CREDS: "/nowhere" })).rejects.toMatchObject({
     code: "invalid",
@@ -238,9 +237,7 @@ test("no text makes settings of labels that break their rules", () => {
 });
 
 test("what deploy/ sets are settings that there are", () => {
-  const known = [VARIABLES, SHARED_VARIABLES, HTTP_VARIABLES, WORKER_VARIABLES].flatMap((each) =>
-    Object.keys(each),
-  );
+  const known = [...EVERY];
   // The roles' passwords are for psql.
   known.push("FORMATION_SERVER_PASSWORD", "FORMATION_WORKER_PASSWORD");
   // Streams at NATS.

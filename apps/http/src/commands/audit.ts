@@ -2,7 +2,7 @@
 
 import { jsonLogger } from "@formation-mcp/assembly";
 import { auditVerdict } from "@formation-mcp/assembly/http";
-import { settingsFrom, tellWhere } from "../options.ts";
+import { announceTarget, settingsFrom } from "../options.ts";
 
 export async function audit([verb, ...args]: string[]): Promise<number> {
   if (verb !== "verify") {
@@ -10,7 +10,7 @@ export async function audit([verb, ...args]: string[]): Promise<number> {
     return 2;
   }
   const configuration = settingsFrom(args);
-  tellWhere(configuration);
+  announceTarget(configuration);
   const { chains, lines, problems } = await auditVerdict(configuration, jsonLogger("warn"));
   for (const { chain, seq, what } of problems) process.stdout.write(`${chain} ${seq}: ${what}\n`);
   process.stdout.write(

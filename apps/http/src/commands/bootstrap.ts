@@ -2,11 +2,11 @@
 
 import { jsonLogger } from "@formation-mcp/assembly";
 import { hasStore, newBootstrapToken } from "@formation-mcp/assembly/http";
-import { settingsFrom, tellWhere, usualUrl } from "../options.ts";
+import { announceTarget, settingsFrom, usualUrl } from "../options.ts";
 
 export async function bootstrap(args: string[]): Promise<number> {
   const configuration = settingsFrom(args);
-  tellWhere(configuration);
+  announceTarget(configuration);
   if (!hasStore(configuration)) {
     process.stderr.write("formation-mcp-http: there was nothing yet; new records are made there now.\n");
   }

@@ -3,19 +3,19 @@
 
 import { jsonLogger } from "@formation-mcp/assembly";
 import { exportAll, importAll, type Moved } from "@formation-mcp/assembly/http";
-import { settingsAnd, tellWhere } from "../options.ts";
+import { announceTarget, settingsAnd } from "../options.ts";
 
 export async function exportTo(args: string[]): Promise<number> {
   const { configuration, values } = settingsAnd(args, { to: { type: "string" } });
   if (values.to === undefined) return lacking("export --to DIR");
-  tellWhere(configuration);
+  announceTarget(configuration);
   return tell("wrote", await exportAll(configuration, values.to, jsonLogger("warn")));
 }
 
 export async function importFrom(args: string[]): Promise<number> {
   const { configuration, values } = settingsAnd(args, { from: { type: "string" } });
   if (values.from === undefined) return lacking("import --from DIR");
-  tellWhere(configuration);
+  announceTarget(configuration);
   return tell("read", await importAll(configuration, values.from, jsonLogger("warn")));
 }
 

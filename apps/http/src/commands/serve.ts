@@ -10,7 +10,7 @@ import {
 } from "node:http";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { jsonLogger, tellStrangers } from "@formation-mcp/assembly";
+import { jsonLogger, warnUnknownVariables } from "@formation-mcp/assembly";
 import {
   type HttpConfiguration,
   type HttpServer,
@@ -42,7 +42,7 @@ const SHARE = 0.5;
 export async function serve(args: string[]): Promise<number> {
   const configuration = settingsFrom(args);
   const logger = jsonLogger(configuration.logLevel, gatheredLines());
-  tellStrangers(logger);
+  warnUnknownVariables(logger, configuration);
   let listener: RequestListener = (_, response) => {
     response
       .writeHead(503, { "retry-after": "1", "content-type": "application/json" })
@@ -91,14 +91,14 @@ export async function serve(args: string[]): Promise<number> {
 }
 
 function createServer(
-  { tls, connections, trustedProxies, patienceMs }: HttpConfiguration,
+  { tls, connections, trustedProxies, headTimeoutMs }: HttpConfiguration,
   listener: RequestListener,
 ): Server {
   const limits: ServerOptions = {
     ...LIMITS,
-    headersTimeout: patienceMs,
-    keepAliveTimeout: 2 * patienceMs,
-    connectionsCheckingInterval: Math.min(1000, patienceMs / 2),
+    headersTimeout: headTimeoutMs,
+    keepAliveTimeout: 2 * headTimeoutMs,
+    connectionsCheckingInterval: Math.min(1000, headTimeoutMs / 2),
   };
   const server = tls
     ? createTlsServer(
@@ -113,7 +113,7 @@ function createServer(
   shareConnections(server, Math.ceil(connections * SHARE), (peer) =>
     proxies.trusted(plainAddress(peer)) ? null : addressKey(plainAddress(peer)),
   );
-  watchBodies(server, { bodyMs: 2 * patienceMs, uploadMs: patienceMs });
+  watchBodies(server, { bodyMs: 2 * headTimeoutMs, uploadMs: headTimeoutMs });
   return server;
 }
 

@@ -1,7 +1,7 @@
 // Makes a key that signs in to servers, and says its id and nothing else.
 
 import { parseArgs } from "node:util";
-import { readRemoteConfiguration } from "@formation-mcp/assembly/remote";
+import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { KEY_KINDS, type KeyKind } from "@formation-mcp/auth/keys";
 import { FormationError } from "@formation-mcp/contract";
 import type { Command } from "../command.ts";

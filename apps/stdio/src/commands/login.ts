@@ -1,7 +1,7 @@
 // Signs in: to a server, or for a browser that shows a code.
 
 import { parseArgs } from "node:util";
-import { readRemoteConfiguration } from "@formation-mcp/assembly/remote";
+import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { FormationError } from "@formation-mcp/contract";
 import type { Command } from "../command.ts";
 import { printable } from "../printable.ts";

@@ -1,7 +1,7 @@
 // Ends the session with a server, there and here.
 
 import { parseArgs } from "node:util";
-import { readRemoteConfiguration } from "@formation-mcp/assembly/remote";
+import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { createClient } from "@formation-mcp/client";
 import type { Command } from "../command.ts";
 import { whereTo } from "../remote/connect.ts";

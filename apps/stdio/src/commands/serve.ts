@@ -2,8 +2,8 @@
 // signs in there. What only the server needs is not loaded here, and the other way round.
 
 import { parseArgs } from "node:util";
-import { jsonLogger, lazySystem, readConfiguration, tellStrangers } from "@formation-mcp/assembly";
-import { readRemoteConfiguration } from "@formation-mcp/assembly/remote";
+import { jsonLogger, lazySystem, readConfiguration, warnUnknownVariables } from "@formation-mcp/assembly";
+import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { allScopes, localPrincipal, parseScopes, type Scope } from "@formation-mcp/auth";
 import { createMcpServerFactory } from "@formation-mcp/mcp";
 import { createStdioTransport } from "@formation-mcp/mcp/stdio";
@@ -22,7 +22,7 @@ export async function serve(args: string[]): Promise<number> {
   });
   const configuration = readConfiguration({ stateDir: values["state-dir"], allowDirs: values["allow-dir"] });
   const logger = jsonLogger(configuration.logLevel);
-  tellStrangers(logger);
+  warnUnknownVariables(logger, configuration);
   const scopes = narrow(
     values.scopes === undefined ? allScopes() : parseScopes(values.scopes),
     values["read-only"],

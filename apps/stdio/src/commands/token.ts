@@ -1,7 +1,7 @@
 // API tokens for machines that can't sign in. A new one is shown once, alone on standard output.
 
 import { parseArgs } from "node:util";
-import { readRemoteConfiguration } from "@formation-mcp/assembly/remote";
+import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { parseScopes } from "@formation-mcp/auth";
 import type { Client, TokenRequest } from "@formation-mcp/client";
 import { FormationError } from "@formation-mcp/contract";

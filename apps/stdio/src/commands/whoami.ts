@@ -1,7 +1,7 @@
 // Says who the server takes this user for.
 
 import { parseArgs } from "node:util";
-import { readRemoteConfiguration } from "@formation-mcp/assembly/remote";
+import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
 import type { Command } from "../command.ts";
 import { connect } from "../remote/connect.ts";
 

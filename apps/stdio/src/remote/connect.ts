@@ -1,7 +1,7 @@
 // How this user gets to a server: with a token, with a key, or with the session that `login` left. Everything here runs
 // on Node 20, and nothing of it is loaded where this machine itself does the work.
 
-import type { RemoteConfiguration } from "@formation-mcp/assembly/remote";
+import type { RemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { type Client, createClient } from "@formation-mcp/client";
 import { FormationError } from "@formation-mcp/contract";
 import { openCredentials } from "./credentials.ts";

@@ -2,7 +2,7 @@
 // Never from the command line, which everybody on a machine can read.
 
 import { existsSync } from "node:fs";
-import type { RemoteConfiguration } from "@formation-mcp/assembly/remote";
+import type { RemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { loadKeyFile, saveKeyFile } from "@formation-mcp/auth/key-file";
 import { generateKey, type KeyKind, keyId } from "@formation-mcp/auth/keys";
 import { keySigner, type Signer } from "@formation-mcp/client";

@@ -1,7 +1,7 @@
 // The system where a server does the work: the same control, and nothing of this machine but the directories it may read.
 
 import type { Configuration, System } from "@formation-mcp/assembly";
-import type { RemoteConfiguration } from "@formation-mcp/assembly/remote";
+import type { RemoteConfiguration } from "@formation-mcp/assembly/settings";
 import type { Scope } from "@formation-mcp/auth";
 import type { Logger } from "@formation-mcp/contract";
 import { connectQuietly } from "./connect.ts";

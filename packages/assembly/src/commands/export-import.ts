@@ -9,10 +9,10 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Artifacts, Digest, LogLine } from "@formation-mcp/artifacts";
 import { FormationError, LIMITS, type Logger } from "@formation-mcp/contract";
+import { openBackends, serverBackends } from "../open/backends.ts";
 import { openLayout } from "../open/layout.ts";
-import { openRecords, serverRecords } from "../open/records.ts";
 import { requireStore } from "../open/target.ts";
-import type { HttpConfiguration } from "../settings/http-configuration.ts";
+import type { HttpConfiguration } from "../settings/configuration.ts";
 
 export interface Moved {
   records: number;
@@ -36,30 +36,32 @@ export async function exportAll(
   logger: Logger,
 ): Promise<Moved> {
   requireStore(configuration);
-  const records = await openRecords(serverRecords(configuration, openLayout(configuration.stateDir), logger));
+  const backends = await openBackends(
+    serverBackends(configuration, openLayout(configuration.stateDir), logger),
+  );
   try {
     await newDirectory(to);
     const { exportStore } = await import("@formation-mcp/operations/postgres");
     const moved: Moved = { records: 0, blobs: 0, logs: 0 };
-    await writeLines(join(to, "records.ndjson"), counted(exportStore(records.store), moved));
+    await writeLines(join(to, "records.ndjson"), counted(exportStore(backends.store), moved));
     await mkdir(join(to, "blobs"), { mode: 0o700 });
-    for (const digest of await records.store.artifactRoots()) {
-      if ((await records.artifacts.stat(digest as Digest)) === null) {
+    for (const digest of await backends.store.artifactRoots()) {
+      if ((await backends.artifacts.stat(digest as Digest)) === null) {
         logger.log("warn", "A record names an artifact that is no more.", { digest });
         continue;
       }
-      const content = Readable.from(await records.artifacts.get(digest as Digest));
+      const content = Readable.from(await backends.artifacts.get(digest as Digest));
       await pipeline(content, newFile(join(to, "blobs", digest.slice("sha256:".length))));
       moved.blobs++;
     }
     await mkdir(join(to, "logs"), { mode: 0o700 });
-    for (const name of await records.artifacts.logNames()) {
-      await writeLines(join(to, "logs", `${name}.ndjson`), logLines(records.artifacts, name));
+    for (const name of await backends.artifacts.logNames()) {
+      await writeLines(join(to, "logs", `${name}.ndjson`), logLines(backends.artifacts, name));
       moved.logs++;
     }
     return moved;
   } finally {
-    await records.close();
+    await backends.close();
   }
 }
 
@@ -74,8 +76,8 @@ export async function importAll(
   logger: Logger,
 ): Promise<Moved> {
   await checkExport(from);
-  const records = await openRecords({
-    ...serverRecords(configuration, openLayout(configuration.stateDir), logger),
+  const backends = await openBackends({
+    ...serverBackends(configuration, openLayout(configuration.stateDir), logger),
     imports: true,
   });
   try {
@@ -83,10 +85,10 @@ export async function importAll(
     const moved: Moved = { records: 0, blobs: 0, logs: 0 };
     const lines = counted(readLines(join(from, "records.ndjson")), moved);
     // Records last: none ever names what is not there.
-    await importStore(records.store, lines, () => importArtifacts(records.artifacts, from, moved));
+    await importStore(backends.store, lines, () => importArtifacts(backends.artifacts, from, moved));
     return moved;
   } finally {
-    await records.close();
+    await backends.close();
   }
 }
 

@@ -4,8 +4,8 @@ import { rmSync, statSync } from "node:fs";
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import { isAlive, sendSignal, waitFor } from "@formation-mcp/os";
 import { tryLock } from "@formation-mcp/os/sqlite";
-import { openEngines } from "../open/drivers.ts";
 import { openLayout } from "../open/layout.ts";
+import { openNodeDrivers } from "../open/node-drivers.ts";
 import { findWorker } from "../process/background-worker.ts";
 import type { Configuration } from "../settings/configuration.ts";
 
@@ -32,7 +32,7 @@ export async function purge(configuration: Configuration, logger: Logger): Promi
         remedy: "End the servers that use it, then purge again.",
       });
     }
-    const { builder, hypervisor } = await openEngines(layout, configuration, logger);
+    const { builder, hypervisor } = await openNodeDrivers(layout, configuration, logger);
     try {
       await hypervisor.recover();
       for (const { id } of await hypervisor.list()) {

@@ -1,31 +1,25 @@
-// What is said where a database or NATS that is shared can't be opened: which one, and what a setting has to do with it. The
-// drivers' own messages, which callers of a server see too, name neither.
+// Errors of opening a shared database or NATS, with the place and the setting that matters. The drivers' own messages name
+// neither, because callers of a server see them too.
 
 import { FormationError } from "@formation-mcp/contract";
-import { databaseUrl, type SharedConfiguration } from "../settings/shared-configuration.ts";
-import { placeOf } from "./target.ts";
+import { type Database, databaseUrl, type Nats } from "../settings/shared.ts";
+import { databaseAddress } from "./target.ts";
 
-/** Does something at the database, with its password; what fails there names the place. */
-export async function atDatabase<T>(
-  database: NonNullable<SharedConfiguration["database"]>,
-  act: (url: string) => Promise<T>,
-): Promise<T> {
+/** Calls `act` with the database's URL, its password included. The error of a failure names the place. */
+export async function atDatabase<T>(database: Database, act: (url: string) => Promise<T>): Promise<T> {
   const url = databaseUrl(database);
   try {
     return await act(url);
   } catch (error) {
     if (!(error instanceof FormationError)) throw error;
     const { code, message, cause, details } = error;
-    const where = `${message.replace(/\.$/, "")} (PostgreSQL at ${placeOf(url)}).`;
+    const where = `${message.replace(/\.$/, "")} (PostgreSQL at ${databaseAddress(url)}).`;
     throw new FormationError(code, where, { ...details, cause });
   }
 }
 
-/** Makes or opens what NATS keeps; what fails there is no matter of waiting where copies are asked for that nobody can keep. */
-export async function atNats<T>(
-  { servers, replicas }: NonNullable<SharedConfiguration["nats"]>,
-  act: () => Promise<T>,
-): Promise<T> {
+/** Calls `act`, which opens or creates streams at NATS. The error of a failure names the servers and the number of copies. */
+export async function atNats<T>({ servers, replicas }: Nats, act: () => Promise<T>): Promise<T> {
   try {
     return await act();
   } catch (error) {

@@ -1,50 +1,50 @@
-// What an operator's command works on: it is told, and where there is nothing yet a command that only looks makes nothing
-// and says so. Its settings are easily another's than the server's: a unit's stand in files that a shell does not read.
+// Which records and which node an operator's command works on. Commands print it first, because a shell easily has other
+// settings than the server's unit. A command that only reads creates nothing where there is nothing, and says so.
 
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import type { SharedConfiguration } from "../settings/shared-configuration.ts";
+import type { Database, Nats } from "../settings/shared.ts";
 import { type Layout, layoutOf } from "./layout.ts";
 
-interface Where {
+interface Target {
   stateDir: string;
-  shared: Pick<SharedConfiguration, "database" | "nats">;
+  shared: { database: Pick<Database, "url"> | null; nats: Pick<Nats, "servers"> | null };
 }
 
-/** For a person: which database, and which NATS if there is one. Never a password. */
-export function whereKept({ stateDir, shared: { database, nats } }: Where): string {
+/** Names the database, and NATS if it is used, for a person. Never includes a password. */
+export function describeTarget({ stateDir, shared: { database, nats } }: Target): string {
   const records = database
-    ? `PostgreSQL at ${placeOf(database.url)}`
+    ? `PostgreSQL at ${databaseAddress(database.url)}`
     : `SQLite in ${layoutOf(stateDir).store}`;
   return nats ? `${records}, and NATS at ${nats.servers.join(", ")}` : records;
 }
 
-/** Whether there are records to look at. What PostgreSQL holds is found out by asking it. */
-export function hasStore({ stateDir, shared }: Where): boolean {
-  return shared.database !== null || isThere(layoutOf(stateDir), "store");
+/** Whether records may exist: always with PostgreSQL, which must be asked; else if the state directory has a database. */
+export function hasStore({ stateDir, shared }: Target): boolean {
+  return shared.database !== null || exists(layoutOf(stateDir), "store");
 }
 
-/** @throws FormationError `not_found` if the records are to be in a state directory that has none. */
-export function requireStore(where: Where): void {
-  if (hasStore(where)) return;
-  throw nothingIn(where.stateDir, "no records, and FORMATION_DATABASE_URL is not set");
+/** @throws FormationError `not_found` if the records would be in a state directory that has none. */
+export function requireStore(target: Target): void {
+  if (hasStore(target)) return;
+  throw nothingIn(target.stateDir, "no records, and FORMATION_DATABASE_URL is not set");
 }
 
-/** @throws FormationError `not_found` if no worker ever had the state directory, nor got an entry for NATS. */
+/** @throws FormationError `not_found` if no worker ever used the state directory, nor got an entry for NATS there. */
 export function requireNode(stateDir: string): void {
-  if (!isThere(layoutOf(stateDir), "nodeFile")) throw nothingIn(stateDir, "no node");
+  if (!exists(layoutOf(stateDir), "nodeFile")) throw nothingIn(stateDir, "no node");
 }
 
 /** `db.example.org:5432, database formation`. */
-export function placeOf(databaseUrl: string): string {
+export function databaseAddress(databaseUrl: string): string {
   const url = new URL(databaseUrl);
   const socket = url.searchParams.get("host");
   const host = socket ?? (url.hostname === "" ? "localhost" : url.hostname);
   return `${host}:${url.port === "" ? "5432" : url.port}, database ${decodeURIComponent(url.pathname.slice(1))}`;
 }
 
-function isThere(layout: Layout, part: "store" | "nodeFile"): boolean {
+function exists(layout: Layout, part: "store" | "nodeFile"): boolean {
   try {
     statSync(layout[part]);
     return true;

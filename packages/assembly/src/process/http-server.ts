@@ -1,6 +1,7 @@
-// The HTTP server's system: store, queue and artifacts opened, authority, control and doors wired over them.
+// The HTTP server's system: store, queue and artifacts, and over them the authority, the control, MCP, REST and OAuth.
 
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createAuthority } from "@formation-mcp/auth/authority";
 import type { Logger } from "@formation-mcp/contract";
@@ -14,11 +15,12 @@ import {
 } from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway";
 import { createOAuth } from "@formation-mcp/gateway/oauth";
+import { type Backends, openBackends, serverBackends } from "../open/backends.ts";
 import { openLayout } from "../open/layout.ts";
-import { openRecords, serverRecords } from "../open/records.ts";
 import { masterKeyOf } from "../open/secret-file.ts";
-import type { HttpConfiguration } from "../settings/http-configuration.ts";
-import { settleVersions, workerProcess } from "./background-worker.ts";
+import type { HttpConfiguration } from "../settings/configuration.ts";
+import { startsWorker } from "../settings/shared.ts";
+import { type BackgroundWorker, createBackgroundWorker, retireOlderWorker } from "./background-worker.ts";
 import type { Program } from "./program.ts";
 
 export interface HttpServerOptions {
@@ -30,15 +32,15 @@ export interface HttpServerOptions {
 }
 
 export interface HttpServer {
-  /** Answers web-standard requests, and guards what `oauth` answers. */
+  /** Answers web-standard requests, and checks those that `oauth` answers. */
   gateway: HttpGateway;
   /** The OAuth server on the same origin, for requests that {@link isOAuthPath}. It never rejects. */
   oauth(request: IncomingMessage, response: ServerResponse, address: string): Promise<boolean>;
-  /** While there is no account: the one-time token that makes the next key admin, new at each call. Else null. */
+  /** A new one-time token that makes the next key admin, or null if there is an account. */
   bootstrapToken(): Promise<string | null>;
-  /** Ends streams and waiting, so that what runs can finish: the first half of leaving. */
+  /** Ends streams and waiting calls, so that running requests can finish. Call it before `close`. */
   drain(): void;
-  /** Stores what is gathered and closes everything. */
+  /** Writes the end of the audit log and closes everything. */
   close(): Promise<void>;
 }
 
@@ -47,12 +49,56 @@ export interface HttpServer {
  * @throws FormationError `unavailable` if the state directory can't be used or a newer program works on it.
  */
 export async function openHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { configuration, publicUrl, program, logger } = options;
+  const { configuration, program, logger } = options;
   const layout = openLayout(configuration.stateDir);
-  const masterKey = masterKeyOf(layout, configuration.shared.masterKeyFile);
-  await settleVersions(configuration, layout, program);
-  const records = await openRecords(serverRecords(configuration, layout, logger));
-  const { store, queue, artifacts } = records;
+  const masterKey = masterKeyOf(layout, configuration.masterKeyFile);
+  await retireOlderWorker(configuration, layout, program);
+  const backends = await openBackends(serverBackends(configuration, layout, logger));
+  const worker = startsWorker(configuration) ? createBackgroundWorker(configuration, layout, program) : null;
+  const closing = new AbortController();
+  const deps = createDeps(options, backends, masterKey, worker, closing.signal);
+  const maintenance = startMaintenance(configuration, backends, worker !== null, logger);
+  const gateway = createHttpGateway({
+    ...deps,
+    settings: {
+      allowedHosts: configuration.allowedHosts,
+      corsOrigins: configuration.corsOrigins,
+      trustedProxies: configuration.trustedProxies,
+      metricsFrom: configuration.metricsFrom,
+      rates: configuration.rates,
+    },
+  });
+  const { privateHosts, caFile } = configuration.oauthClients;
+  const oauth = createOAuth({
+    ...deps,
+    secret: masterKey,
+    rates: configuration.rates,
+    outside: { privateHosts, ...(caFile ? { ca: readFileSync(caFile, "utf8") } : {}) },
+  });
+  return {
+    gateway,
+    oauth: (request, response, address) => oauth.handle(request, response, address),
+    bootstrapToken: () => deps.authority.bootstrapToken(),
+    drain: () => closing.abort(),
+    async close() {
+      closing.abort();
+      await gateway.close();
+      await maintenance.close();
+      await deps.audit.close();
+      await backends.close();
+    },
+  };
+}
+
+/** What MCP, REST and OAuth work with. */
+function createDeps(
+  { configuration, publicUrl, program, logger }: HttpServerOptions,
+  backends: Backends,
+  masterKey: Uint8Array,
+  worker: BackgroundWorker | null,
+  closing: AbortSignal,
+) {
+  const { store, queue, artifacts } = backends;
   const { documents, counters } = store;
   const common = { clock: store.clock, random: randomBytes, logger };
   const authority = createAuthority({
@@ -65,39 +111,19 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   });
   const audit = createAudit({ ...common, store: store.audit });
   const quotas = createQuotas({ documents, defaults: configuration.quota, clock: store.clock });
-  const worker = configuration.startsWorker
-    ? workerProcess(configuration, layout, program, configuration.environment)
-    : null;
   const control = createControl({
-    ...records,
+    ...backends,
     ...common,
     audit,
     quotas,
     readOnly: configuration.readOnly,
     denyTools: configuration.denyTools,
-    ...(configuration.allowTools ? { allowTools: configuration.allowTools } : {}),
+    ...(configuration.allowTools.length > 0 ? { allowTools: configuration.allowTools } : {}),
     buildNeeds: { vcpus: 1, memory_mb: configuration.build.memoryMb, disk_gb: 1 },
     knownAs: hostOf(publicUrl),
     ...(worker ? { ensureWorker: () => worker.ensure() } : {}),
   });
-  // Where nothing is shared a worker of this server's own does the same.
-  const keeper =
-    worker && !artifacts.shared
-      ? null
-      : startKeeper({
-          store,
-          queue,
-          artifacts,
-          logger,
-          operationKeptMs: configuration.operationKeptMs,
-          unusedBuildKeptMs: configuration.unusedBuildKeptMs,
-          everyMs: configuration.sweepEveryMs,
-          // Where there is one machine, its worker leaves when there is nothing to do.
-          ...(artifacts.shared ? {} : { nodeSilentMs: null }),
-        });
-  const drainer = startDrainer({ store, queue, artifacts, logger });
-  const closing = new AbortController();
-  const deps: GatewayDeps = {
+  return {
     ...common,
     control,
     authority,
@@ -112,35 +138,35 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     queue,
     publicUrl,
     version: program.version,
-    closing: closing.signal,
-  };
-  const gateway = createHttpGateway({
-    ...deps,
-    settings: {
-      allowedHosts: configuration.allowedHosts,
-      corsOrigins: configuration.corsOrigins,
-      trustedProxies: configuration.trustedProxies,
-      metricsFrom: configuration.metricsFrom,
-      rates: configuration.rates,
-    },
-  });
-  const oauth = createOAuth({
-    ...deps,
-    secret: masterKey,
-    rates: configuration.rates,
-    outside: configuration.outside,
-  });
+    closing,
+  } satisfies GatewayDeps;
+}
+
+/** Sweeps what has expired and drains nodes, unless a background worker of this server sweeps. */
+function startMaintenance(
+  configuration: HttpConfiguration,
+  { store, queue, artifacts }: Backends,
+  hasWorker: boolean,
+  logger: Logger,
+): { close(): Promise<void> } {
+  const keeper =
+    hasWorker && !artifacts.shared
+      ? null
+      : startKeeper({
+          store,
+          queue,
+          artifacts,
+          logger,
+          operationKeptMs: configuration.operationKeptMs,
+          unusedBuildKeptMs: configuration.unusedBuildKeptMs,
+          everyMs: configuration.sweepEveryMs,
+          // The worker of a single machine leaves when idle, so its silence means nothing.
+          ...(artifacts.shared ? {} : { nodeSilentMs: null }),
+        });
+  const drainer = startDrainer({ store, queue, artifacts, logger });
   return {
-    gateway,
-    oauth: (request, response, address) => oauth.handle(request, response, address),
-    bootstrapToken: () => authority.bootstrapToken(),
-    drain: () => closing.abort(),
     async close() {
-      closing.abort();
-      await gateway.close();
       await Promise.all([keeper?.close(), drainer.close()]);
-      await audit.close();
-      await records.close();
     },
   };
 }

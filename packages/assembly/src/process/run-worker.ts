@@ -1,24 +1,25 @@
-// The worker process: one per state directory, from taking the lock to leaving when nothing is left to do.
+// The worker in this process: one for each state directory, from taking the lock to leaving when nothing is left to do.
 
 import { mkdirSync } from "node:fs";
+import { hostname } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
 import type { Store } from "@formation-mcp/operations";
-import { identify, writeFileAtomic } from "@formation-mcp/os";
+import { identify, ownProfile, writeFileAtomic } from "@formation-mcp/os";
 import { tryLock } from "@formation-mcp/os/sqlite";
 import { createWorker, type NodeIdentity, type Worker } from "@formation-mcp/pack-manager";
-import { type Engines, openEngines } from "../open/drivers.ts";
+import { type Backends, type OpenWorkerBackends, workerBackends } from "../open/backends.ts";
 import { type Layout, openLayout } from "../open/layout.ts";
-import { nodeCapacity, nodeId, nodeName } from "../open/node.ts";
-import { type OpenWorkerRecords, openOwnWorkerRecords, type Records } from "../open/records.ts";
+import { nodeCapacity, nodeId } from "../open/node.ts";
+import { type NodeDrivers, openNodeDrivers } from "../open/node-drivers.ts";
 import { type Configuration, readConfiguration } from "../settings/configuration.ts";
-import { keptIn, type WorkerFile } from "./background-worker.ts";
+import { recordsPlace, type WorkerFile } from "./background-worker.ts";
 import { jsonLogger } from "./logging.ts";
 
-/** What the worker works with, as soon as it is open. */
-export interface WorkerParts extends Records {
+/** What a running worker uses. */
+export interface WorkerParts extends Backends {
   hypervisor: Hypervisor;
   node: NodeIdentity;
 }
@@ -28,23 +29,24 @@ export interface RunWorkerOptions {
   logger: Logger;
   /** The program's version, for the node record and for newer programs. */
   version: string;
-  /** Aborting drains: what runs is finished or given back, VMs run on. */
+  /** Aborting it drains: running operations are finished or given back, VMs run on. */
   signal: AbortSignal;
-  /** Aborting gives back at once what still runs while the worker drains. */
-  hurry?: AbortSignal;
-  /** How long what runs may go on while the worker drains. */
+  /** Aborting it while the worker drains gives back at once what still runs. */
+  giveBack?: AbortSignal;
+  /** How long running operations may go on while the worker drains. */
   drainMs?: number;
   /** Leave when idle; a daemon does not. */
   leaveWhenIdle: boolean;
-  /** What the node is called, and what placement may ask for. Default: the host's name, no labels. */
-  node?: { name: string | null; labels: Record<string, string> };
-  /** Opens records, queue and artifacts for the node. */
-  open: OpenWorkerRecords;
-  /** Sees what the worker works with, and may put its own store before it. */
-  attend?: (parts: WorkerParts) => Store;
-  /** Called when it works, and when it begins to leave. */
-  said?: (state: "ready" | "leaving") => void;
+  /** The node's name, and the labels that placement may ask for. Default: the host's name, no labels. */
+  node?: { name: string; labels: Record<string, string> };
+  openBackends: OpenWorkerBackends;
+  /** Is given what the worker uses, once it is open, and returns the store that the worker is to use. */
+  observe?: (parts: WorkerParts) => Store;
+  /** Called when the worker is ready, and when it begins to leave. */
+  onState?: (state: "ready" | "leaving") => void;
 }
+
+type WriteState = (state: WorkerFile["state"], error?: FormationError) => void;
 
 /**
  * Runs the worker until the signal aborts or it is idle for `configuration.idleMs`.
@@ -55,8 +57,8 @@ export async function runWorker(options: RunWorkerOptions): Promise<boolean> {
   const layout = openLayout(configuration.stateDir);
   using lock = await tryLock(layout.lock);
   if (!lock) return false;
-  const keeps = keptIn(configuration);
-  const say = (state: WorkerFile["state"], error?: FormationError) => {
+  const keeps = recordsPlace(configuration);
+  const writeState: WriteState = (state, error) => {
     const self = identify(process.pid) ?? { pid: process.pid, start_ticks: "" };
     const file: WorkerFile = {
       ...self,
@@ -66,24 +68,25 @@ export async function runWorker(options: RunWorkerOptions): Promise<boolean> {
       ...(error ? { error: error.toRecord() } : {}),
     };
     writeFileAtomic(layout.workerFile, JSON.stringify(file));
-    if (state === "ready" || state === "leaving") options.said?.(state);
+    if (state === "ready" || state === "leaving") options.onState?.(state);
   };
-  say("starting");
+  writeState("starting");
   try {
-    await work(options, layout, say);
+    await openAndWork(options, layout, writeState);
     return true;
   } catch (thrown) {
     const error = FormationError.from(thrown, "The worker failed.");
     logger.log("error", error.message, { code: error.code, cause: error.cause });
-    say("failed", error);
+    writeState("failed", error);
     throw error;
   }
 }
 
 /**
- * The command `worker` of a program that starts its own worker: runs it until SIGINT or SIGTERM, and outlives its terminal.
- * @param args `--state-dir DIR`; `--background`: leave when idle, and be silent if another works already.
- * @param program as its user calls it.
+ * The command `worker` of a program that starts its own worker: runs it until SIGINT or SIGTERM. SIGHUP is ignored, so that the
+ * worker outlives its terminal.
+ * @param args `--state-dir DIR`; `--background`: leave when idle, and exit silently if another worker runs.
+ * @param program the name is the command that the user typed.
  * @returns the exit code.
  */
 export async function workerCommand(
@@ -95,7 +98,6 @@ export async function workerCommand(
     options: { background: { type: "boolean", default: false }, "state-dir": { type: "string" } },
   });
   const configuration = readConfiguration({ stateDir: values["state-dir"] });
-  const open = openOwnWorkerRecords();
   const leave = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => leave.abort());
   process.on("SIGHUP", () => {});
@@ -105,65 +107,75 @@ export async function workerCommand(
     version: program.version,
     signal: leave.signal,
     leaveWhenIdle: values.background,
-    open,
+    openBackends: workerBackends(configuration),
   });
   if (ran || values.background) return 0;
   process.stderr.write(`${program.name}: a worker already runs on ${configuration.stateDir}.\n`);
   return 1;
 }
 
-async function work(
-  options: RunWorkerOptions,
-  layout: Layout,
-  say: (state: WorkerFile["state"]) => void,
-): Promise<void> {
-  const { name, labels = {} } = options.node ?? {};
-  const identity = { id: nodeId(layout), name: name ?? nodeName(), labels };
-  const records = await options.open(layout, options.logger, identity);
+async function openAndWork(options: RunWorkerOptions, layout: Layout, writeState: WriteState): Promise<void> {
+  const { configuration, logger, node = { name: hostname(), labels: {} } } = options;
+  const identity = { id: nodeId(layout), ...node };
+  const backends = await options.openBackends(layout, logger, identity);
   try {
-    const { builder, hypervisor } = await openEngines(layout, options.configuration, options.logger);
+    const drivers = await openNodeDrivers(layout, configuration, logger);
     try {
-      await workWith(options, layout, say, { ...records, builder, hypervisor, node: identity });
+      const engine = await probe(drivers);
+      mkdirSync(layout.scratch, { recursive: true, mode: 0o700 });
+      const parts: WorkerParts = {
+        ...backends,
+        hypervisor: drivers.hypervisor,
+        node: {
+          ...identity,
+          capacity: nodeCapacity(configuration, layout),
+          engine,
+          pid: process.pid,
+          program: options.version,
+        },
+      };
+      await work(options, layout, writeState, parts, drivers);
     } finally {
-      await hypervisor.close();
+      await drivers.hypervisor.close();
     }
   } finally {
-    await records.close();
+    await backends.close();
   }
 }
 
-async function workWith(
-  options: RunWorkerOptions,
-  layout: Layout,
-  say: (state: WorkerFile["state"]) => void,
-  opened: Records & Engines & { node: Pick<NodeIdentity, "id" | "name" | "labels"> },
-): Promise<void> {
-  const { configuration, logger, version, signal } = options;
-  const { builder, hypervisor, queue, artifacts } = opened;
-  const [builderReport, hypervisorReport] = [await builder.probe(), await hypervisor.probe()];
-  const lacking = [...builderReport.problems, ...hypervisorReport.problems];
-  if (!builderReport.ready || !hypervisorReport.ready) {
+/**
+ * Names the drivers and their versions.
+ * @throws FormationError `unavailable`, with what is missing and how to get it, if this machine cannot build or run.
+ */
+async function probe({ builder, hypervisor }: NodeDrivers): Promise<NodeIdentity["engine"]> {
+  const [builds, runs] = [await builder.probe(), await hypervisor.probe()];
+  if (!builds.ready || !runs.ready) {
+    const problems = [...builds.problems, ...runs.problems];
     throw new FormationError(
       "unavailable",
-      `This machine cannot build images and run VMs yet: ${lacking.map((each) => each.problem).join(" ")}`,
-      { remedy: lacking.map((each) => each.remedy).join(" ") },
+      `This machine cannot build images and run VMs yet: ${problems.map((each) => each.problem).join(" ")}`,
+      { remedy: problems.map((each) => each.remedy).join(" ") },
     );
   }
-  mkdirSync(layout.scratch, { recursive: true, mode: 0o700 });
-  const node: NodeIdentity = {
-    ...opened.node,
-    capacity: nodeCapacity(configuration, layout),
-    engine: {
-      builder: `${builderReport.driver} ${builderReport.version}`,
-      hypervisor: `${hypervisorReport.driver} ${hypervisorReport.version}`,
-      accelerator: hypervisorReport.accelerator,
-      profile: process.getuid?.() === 0 ? "root" : "user",
-    },
-    pid: process.pid,
-    program: version,
+  return {
+    builder: `${builds.driver} ${builds.version}`,
+    hypervisor: `${runs.driver} ${runs.version}`,
+    accelerator: runs.accelerator,
+    profile: ownProfile(),
   };
+}
+
+async function work(
+  options: RunWorkerOptions,
+  layout: Layout,
+  writeState: WriteState,
+  parts: WorkerParts,
+  { builder, hypervisor }: NodeDrivers,
+): Promise<void> {
+  const { configuration, logger, signal } = options;
+  const { queue, artifacts, node } = parts;
   const worker = createWorker({
-    store: options.attend?.({ ...opened, node }) ?? opened.store,
+    store: options.observe?.(parts) ?? parts.store,
     queue,
     artifacts,
     builder,
@@ -171,63 +183,68 @@ async function workWith(
     logger,
     scratchDir: layout.scratch,
     node,
-    settings: {
-      leaseMs: configuration.leaseMs,
-      heartbeatEveryMs: configuration.leaseMs / 3,
-      nodeSilentMs: configuration.leaseMs * 3,
-      pollEveryMs: configuration.pollEveryMs,
-      operationKeptMs: configuration.operationKeptMs,
-      sweepEveryMs: configuration.sweepEveryMs,
-      unusedBuildKeptMs: configuration.unusedBuildKeptMs,
-      cacheBudgetBytes: configuration.cacheBytes,
-      buildMs: configuration.build.timeoutMs,
-      buildDiskBytes: configuration.build.diskBytes,
-      bootMs: configuration.bootMs,
-    },
+    settings: workerSettings(configuration),
   });
   try {
     await worker.start();
-    say("ready");
+    writeState("ready");
     logger.log("info", "The worker is ready.", {
       state_dir: layout.root,
       accelerator: node.engine.accelerator,
       node_id: node.id,
       name: node.name,
     });
-    if (options.leaveWhenIdle) await untilIdle(worker, configuration.idleMs, signal, say);
+    if (options.leaveWhenIdle) await untilIdle(worker, configuration.idleMs, signal, writeState);
     else {
       await aborted(signal);
-      say("leaving");
+      writeState("leaving");
     }
-    const hurry = options.hurry ?? new AbortController().signal;
-    await Promise.race([worker.drain(options.drainMs), aborted(hurry)]);
+    const giveBack = options.giveBack ?? new AbortController().signal;
+    await Promise.race([worker.drain(options.drainMs), aborted(giveBack)]);
   } finally {
     await worker.stop();
   }
 }
 
+function workerSettings({ build, leaseMs, cacheBytes, ...settings }: Configuration) {
+  const { pollEveryMs, operationKeptMs, sweepEveryMs, unusedBuildKeptMs, bootMs } = settings;
+  return {
+    leaseMs,
+    heartbeatEveryMs: leaseMs / 3,
+    nodeSilentMs: leaseMs * 3,
+    pollEveryMs,
+    operationKeptMs,
+    sweepEveryMs,
+    unusedBuildKeptMs,
+    cacheBudgetBytes: cacheBytes,
+    buildMs: build.timeoutMs,
+    buildDiskBytes: build.diskBytes,
+    bootMs,
+  };
+}
+
 /**
- * Returns when there has been nothing to do for `idleMs`. `leaving` is written before the last look: a caller that
- * queues something reads the file after its commit, so either this look sees the work or the caller sees `leaving`.
+ * Returns when there has been nothing to do for `idleMs`. `leaving` is written before the last look for work. A program that
+ * queues something reads the file after its commit. So either this look sees the work, or the program sees `leaving`.
  */
 async function untilIdle(
   worker: Worker,
   idleMs: number,
   signal: AbortSignal,
-  say: (state: WorkerFile["state"]) => void,
+  writeState: WriteState,
 ): Promise<void> {
   let idleSince = performance.now();
   while (!signal.aborted) {
     if (!(await worker.idle())) idleSince = performance.now();
     else if (performance.now() - idleSince >= idleMs) {
-      say("leaving");
+      writeState("leaving");
       if (await worker.idle()) return;
-      say("ready");
+      writeState("ready");
       idleSince = performance.now();
     }
     await delay(Math.min(1000, Math.max(50, idleMs / 4)), undefined, { signal }).catch(() => {});
   }
-  say("leaving");
+  writeState("leaving");
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,5 +1,5 @@
-// The system as a local caller's process sees it: store, queue, artifacts and the one call over them, opened when first
-// needed, wherever the configuration has them.
+// The system as a local caller's process sees it: the store, the queue and the artifacts that are configured, and the control
+// over them. They are opened at the first call.
 
 import type { Principal } from "@formation-mcp/auth";
 import { type Logger, silentLogger } from "@formation-mcp/contract";
@@ -7,6 +7,7 @@ import type { CallHooks, Control } from "@formation-mcp/control";
 import { toolGate } from "@formation-mcp/control/authorize";
 import { openLayout } from "../open/layout.ts";
 import type { Configuration } from "../settings/configuration.ts";
+import { startsWorker } from "../settings/shared.ts";
 import type { Program } from "./program.ts";
 
 export interface System {
@@ -16,39 +17,36 @@ export interface System {
 
 export interface SystemOptions {
   configuration: Configuration;
-  /** The program that can run the background worker; without it nobody is started, and somebody else must work. */
+  /** The program that can run the background worker. Without it no worker is started, and another process must work. */
   program?: Program;
   logger?: Logger;
 }
 
 /**
- * Opens the drivers that the configuration names and wires the control over them. Over a database that is shared, what is
- * done stands in its audit log, as what is done through the HTTP servers.
- * @throws FormationError `invalid` if the settings of what is shared are wrong.
+ * Opens the drivers that the configuration names and wires the control over them. With a shared database every write is in its
+ * audit log, as with the HTTP servers.
  */
 export async function openSystem(options: SystemOptions): Promise<System> {
   const { configuration, program, logger = silentLogger } = options;
-  const [control, workers, kept, settings] = await Promise.all([
-    import("@formation-mcp/control"),
-    import("./background-worker.ts"),
-    import("../open/records.ts"),
-    import("../settings/shared-configuration.ts"),
-  ]);
-  const shared = settings.requireShared(configuration.sharedSettings);
+  const [{ createAudit, createControl }, { createBackgroundWorker, retireOlderWorker }, backends] =
+    await Promise.all([
+      import("@formation-mcp/control"),
+      import("./background-worker.ts"),
+      import("../open/backends.ts"),
+    ]);
+  const { shared } = configuration;
   const layout = openLayout(configuration.stateDir);
-  if (program) await workers.settleVersions(configuration, layout, program);
-  const records = await kept.openRecords({
-    ...kept.serverRecords({ ...configuration, shared }, layout, logger),
+  if (program) await retireOlderWorker(configuration, layout, program);
+  const opened = await backends.openBackends({
+    ...backends.serverBackends(configuration, layout, logger),
     name: "formation-mcp",
   });
-  const audit = shared.database ? control.createAudit({ store: records.store.audit, logger }) : null;
+  const audit = shared.database ? createAudit({ store: opened.store.audit, logger }) : null;
   const worker =
-    program && settings.startsWorker(configuration, shared)
-      ? workers.workerProcess(configuration, layout, program)
-      : null;
+    program && startsWorker(configuration) ? createBackgroundWorker(configuration, layout, program) : null;
   return {
-    control: control.createControl({
-      ...records,
+    control: createControl({
+      ...opened,
       logger,
       contextDirs: configuration.allowDirs,
       ownDirs: [layout.root],
@@ -58,20 +56,20 @@ export async function openSystem(options: SystemOptions): Promise<System> {
     }),
     async close() {
       await audit?.close();
-      await records.close();
+      await opened.close();
     },
   };
 }
 
 /** A system that opens itself at the first call, so that listing tools costs nothing. */
 export function lazySystem(options: SystemOptions): System {
-  let opened: Promise<System> | null = null;
+  let opening: Promise<System> | null = null;
   const open = () => {
-    opened ??= openSystem(options).catch((error) => {
-      opened = null; // the next call tries again
+    opening ??= openSystem(options).catch((error) => {
+      opening = null; // the next call tries again
       throw error;
     });
-    return opened;
+    return opening;
   };
   return {
     control: {
@@ -81,7 +79,7 @@ export function lazySystem(options: SystemOptions): System {
       },
     },
     async close() {
-      const system = await opened?.catch(() => null);
+      const system = await opening?.catch(() => null);
       await system?.close();
     },
   };

@@ -5,7 +5,7 @@ import { FormationError } from "@formation-mcp/contract";
 const LONGEST = 400;
 
 /** What a program writes when it ends with this error, and its exit code: 2 where the command line itself is wrong. */
-export function explained(program: string, error: unknown): { text: string; code: 1 | 2 } {
+export function terminalError(program: string, error: unknown): { text: string; code: 1 | 2 } {
   if (isUsage(error)) {
     return { text: `${program}: ${error.message.split(". ", 1)[0]}.\n  See: ${program} --help\n`, code: 2 };
   }

@@ -1,25 +1,25 @@
-// A file of settings: JSON with the names of the environment variables in lower case, whole or in groups, without the
-// prefix: `{"http": {"port": 3010}, "log_level": "warn"}`. It becomes what the environment would say.
+// A settings file: JSON with the names of the environment variables in lower case and without the prefix, whole or in groups:
+// `{"http": {"port": 3010}, "log_level": "warn"}`. It is read into variables, as if they were in the environment.
 
 import { readFileSync } from "node:fs";
+import { fileKey, type Setting } from "./setting.ts";
 
-/** Lists that the environment separates by something else than a comma. */
-const SEPARATORS: Readonly<Record<string, string>> = { FORMATION_ALLOW_DIR: ":" };
-const FILE_BYTES = 1024 * 1024;
+const MAX_FILE_BYTES = 1024 * 1024;
 
 /**
- * Reads settings.
- * @param known the variables that there are.
- * @returns what is set, and every problem of the file, one line each.
+ * Reads a settings file.
+ * @param known the settings that it may hold.
+ * @returns the variables that it sets, and every problem of the file, one line each.
  */
 export function readSettingsFile(
   path: string,
-  known: readonly string[],
+  known: readonly Setting[],
 ): { given: Record<string, string>; problems: string[] } {
   let value: unknown;
   try {
     const text = readFileSync(path, "utf8");
-    if (text.length > FILE_BYTES) return { given: {}, problems: [`${path}: the file is larger than 1 MiB`] };
+    if (text.length > MAX_FILE_BYTES)
+      return { given: {}, problems: [`${path}: the file is larger than 1 MiB`] };
     value = JSON.parse(text);
   } catch (error) {
     const why = error instanceof SyntaxError ? "it is not JSON" : (error as Error).message;
@@ -29,10 +29,11 @@ export function readSettingsFile(
   const problems: string[] = [];
   const walk = (at: unknown, names: readonly string[]) => {
     const written = names.join(".");
-    const name = variableOf(names, known);
-    if (name !== undefined && (!isGroup(at) || at === null)) {
+    const setting = settingOf(names, known);
+    if (setting && !isGroup(at)) {
+      const { name, separator = "," } = setting;
       if (name in given) problems.push(`${path}: ${written}: ${name} is set twice`);
-      const text = textOf(at, SEPARATORS[name] ?? ",");
+      const text = textOf(at, separator);
       if (text === null)
         problems.push(`${path}: ${written}: write a text, a number, true, false or a list of texts`);
       else given[name] = text;
@@ -52,12 +53,13 @@ function isGroup(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function variableOf(names: readonly string[], known: readonly string[]): string | undefined {
-  const name = names.join("_").toUpperCase();
-  return known.find((each) => each === name || each === `FORMATION_${name}`);
+/** The setting of a key, which may have the prefix, in any case. */
+function settingOf(names: readonly string[], known: readonly Setting[]): Setting | undefined {
+  const key = names.join("_").toLowerCase();
+  return known.find((each) => key === fileKey(each) || key === each.name.toLowerCase());
 }
 
-/** The text that the environment would have; null for what it can't say. An absent setting is an empty text. */
+/** The text that the variable would have, or null for a value that no variable can have. JSON's null is an empty text: not set. */
 function textOf(value: unknown, separator: string): string | null {
   if (value === null) return "";
   if (Array.isArray(value)) {

@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
   auditVerdict,
+  describeTarget,
   exportAll,
   hasStore,
   importAll,
   newBootstrapToken,
   readHttpConfiguration,
-  whereKept,
 } from "@formation-mcp/assembly/http";
 import { silentLogger } from "@formation-mcp/contract";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -60,11 +60,11 @@ test("what is no export is named before anything is made", async () => {
 });
 
 test("a person is told which database and which NATS, and no password", () => {
-  expect(whereKept(at(dir))).toBe(`SQLite in ${dir}/formation.db`);
+  expect(describeTarget(at(dir))).toBe(`SQLite in ${dir}/formation.db`);
   const shared = { masterKeyFile: null, nats: null };
   const url = "postgres://formation_server:hunter2@db.example.org/formation?sslmode=verify-full";
   const database = { url, passwordFile: null, poolSize: 1 };
-  expect(whereKept({ stateDir: dir, shared: { ...shared, database } })).toBe(
+  expect(describeTarget({ stateDir: dir, shared: { ...shared, database } })).toBe(
     "PostgreSQL at db.example.org:5432, database formation",
   );
   const nats = {
@@ -73,7 +73,7 @@ test("a person is told which database and which NATS, and no password", () => {
     tls: null,
     replicas: 1 as const,
   };
-  expect(whereKept({ stateDir: dir, shared: { ...shared, database, nats } })).toMatch(
+  expect(describeTarget({ stateDir: dir, shared: { ...shared, database, nats } })).toMatch(
     /^PostgreSQL at .*, and NATS at tls:\/\/a:4222, tls:\/\/b:4222$/,
   );
 });

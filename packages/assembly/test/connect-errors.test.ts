@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { explained, jsonLogger } from "@formation-mcp/assembly";
+import { jsonLogger, terminalError } from "@formation-mcp/assembly";
 import {
   auditVerdict,
   migrate,
@@ -25,7 +25,7 @@ test("a database that does not answer is named, with what the system said, and w
     },
   );
   for (const act of [migrate, auditVerdict]) {
-    const { text, code } = explained(
+    const { text, code } = terminalError(
       "program",
       await act(configuration, silentLogger).catch((error: unknown) => error),
     );
@@ -42,7 +42,7 @@ test("one NATS that is to keep three copies is told to be too few: no waiting he
   try {
     const settings = { FORMATION_NATS_URL: nats.url, FORMATION_NATS_REPLICAS: "3" };
     const configuration = readHttpConfiguration({ stateDir: join(dir, "copies") }, settings);
-    const { text } = explained(
+    const { text } = terminalError(
       "p",
       await newBootstrapToken(configuration, "http://127.0.0.1:3010", silentLogger).catch(
         (error: unknown) => error,
@@ -72,11 +72,14 @@ test("each address of a host says why, once, and a wrong command line has a code
     new Error("::1 refused"),
     new Error("v4 refused"),
   ]);
-  expect(explained("p", new FormationError("unavailable", "Away.", { cause })).text).toBe(
+  expect(terminalError("p", new FormationError("unavailable", "Away.", { cause })).text).toBe(
     "p: Away.\n  ::1 refused; v4 refused\n",
   );
   const usage = Object.assign(new Error("Unknown option '--bogus'. To specify a positional …"), {
     code: "ERR_PARSE_ARGS_UNKNOWN_OPTION",
   });
-  expect(explained("p", usage)).toEqual({ text: "p: Unknown option '--bogus'.\n  See: p --help\n", code: 2 });
+  expect(terminalError("p", usage)).toEqual({
+    text: "p: Unknown option '--bogus'.\n  See: p --help\n",
+    code: 2,
+  });
 });
