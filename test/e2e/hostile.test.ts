@@ -248,7 +248,6 @@ describe("With records of its own and of another owner,", () => {
           input: { kind: "ship", deployment_id: other.dep, instance_id: other.vm, build_id: other.bld },
           target_id: other.vm,
           node_id,
-          needs: config.resources,
           deadline_at: Date.now() + 3_600_000,
         },
         build: {

@@ -4,7 +4,14 @@ import type { Formfile, Resources } from "@formation-mcp/formfile";
 import type { ErrorRecord } from "./errors.ts";
 import type { Id } from "./ids.ts";
 import type { Drain } from "./nodes.ts";
-import type { BuildState, DeploymentState, InstanceDesire, InstanceState, OperationState } from "./states.ts";
+import type {
+  BuildState,
+  ControlAction,
+  DeploymentState,
+  InstanceDesire,
+  InstanceState,
+  OperationState,
+} from "./states.ts";
 
 /** What every record has. `version` rises with each change; a change names the version it read (compare-and-set). */
 interface RecordBase {
@@ -157,9 +164,6 @@ export type OperationInput =
   | { kind: "control"; instance_id: Id<"vm">; action: ControlAction }
   | { kind: "delete"; instance_id: Id<"vm"> };
 
-export const CONTROL_ACTIONS = ["start", "stop", "restart", "pause", "resume"] as const;
-export type ControlAction = (typeof CONTROL_ACTIONS)[number];
-
 /** Where a running operation is. */
 export interface Progress {
   /** `queued`, `pull`, `run 2/3`, `disk`, `boot`, … */
@@ -184,7 +188,7 @@ export interface Operation extends RecordBase {
   node_id: Id<"node"> | null;
   /** Labels that the node must have. */
   labels: Record<string, string>;
-  /** What the node must have free. A build's memory and vcpus are its limits while it runs. */
+  /** What the node must have free, as the store computes it. A build's memory and vcpus are its limits while it runs. */
   needs: Resources;
   /** Rises with each claim: the fencing token. 0 before the first. */
   attempt: number;

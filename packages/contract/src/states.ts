@@ -43,14 +43,86 @@ export const INSTANCE_STATES = {
   deleted: [],
 } as const satisfies Record<string, readonly string[]>;
 
-/** States in which an instance's record says that nothing of it runs: another node may begin it anew. What is `lost` may run. */
-export const RESTING_STATES: readonly (keyof typeof INSTANCE_STATES)[] = ["stopped", "failed"];
+/** What an owner may have done to an instance. */
+export const CONTROL_ACTIONS = ["start", "stop", "restart", "pause", "resume"] as const;
+
+interface Holding {
+  /** Whether its machine holds its vCPUs and its memory. */
+  compute: boolean;
+  /** Whether its machine holds its disk. */
+  disk: boolean;
+  /**
+   * What is known of its machine on its node. `up`: it has a process, or is on the way from or to one. `resting`: it has none.
+   * `unknown`: it may have one, because its node is silent or is just removing it. `none`: there is no machine.
+   */
+  machine: "none" | "up" | "resting" | "unknown";
+}
+
+/**
+ * What an instance in each state holds on its node if its record names a machine (`machine_id` is not null); without a
+ * machine it holds nothing. A node adds what it sees itself: a machine that has a process holds compute in every state.
+ */
+export const INSTANCE_HOLDINGS = {
+  creating: { compute: false, disk: false, machine: "none" },
+  starting: { compute: true, disk: true, machine: "up" },
+  running: { compute: true, disk: true, machine: "up" },
+  pausing: { compute: true, disk: true, machine: "up" },
+  paused: { compute: true, disk: true, machine: "up" },
+  stopping: { compute: true, disk: true, machine: "up" },
+  stopped: { compute: false, disk: true, machine: "resting" },
+  failed: { compute: false, disk: true, machine: "resting" },
+  lost: { compute: true, disk: true, machine: "unknown" },
+  deleting: { compute: true, disk: true, machine: "unknown" },
+  deleted: { compute: false, disk: false, machine: "none" },
+} as const satisfies Record<keyof typeof INSTANCE_STATES, Holding>;
+
+function statesWith(machine: Holding["machine"]): InstanceState[] {
+  const states = Object.keys(INSTANCE_HOLDINGS) as InstanceState[];
+  return states.filter((state) => INSTANCE_HOLDINGS[state].machine === machine);
+}
+
+/** States in which an instance's machine has a process, or is on the way from or to one. */
+export const UP_STATES: readonly InstanceState[] = statesWith("up");
+/** States in which nothing of an instance runs: another node may begin it anew. An instance that is `lost` may run. */
+export const RESTING_STATES: readonly InstanceState[] = statesWith("resting");
+/** States that only its node can vouch for: when that is silent the instance is `lost`. A `failed` one keeps its error. */
+export const LOSABLE_STATES: readonly InstanceState[] = [...UP_STATES, "stopped"];
+
+interface Needs {
+  /**
+   * `given`: as the submission says. `missing`: what the instance is to have beyond what its machine holds there. For a ship
+   * only a machine that is `up` counts as there, because a ship may go to another node than a `lost` or `deleting` one is on.
+   */
+  compute: "given" | "missing" | "none";
+  /** `whole`: the new machine's disk, because the old one's is kept until the new machine is live. */
+  disk: "given" | "whole" | "none";
+}
+
+/** What an operation must find free on its node to be claimed, by its kind or its action. The store alone computes it. */
+export const OPERATION_NEEDS = {
+  build: { compute: "given", disk: "given" },
+  ship: { compute: "missing", disk: "whole" },
+  start: { compute: "missing", disk: "none" },
+  restart: { compute: "missing", disk: "none" },
+  resume: { compute: "missing", disk: "none" },
+  stop: { compute: "none", disk: "none" },
+  pause: { compute: "none", disk: "none" },
+  delete: { compute: "none", disk: "none" },
+} as const satisfies Record<"build" | "ship" | "delete" | ControlAction, Needs>;
+
+/** The row of {@link OPERATION_NEEDS} for what an operation does. */
+export function needsOf(
+  input: { kind: "build" | "ship" | "delete" } | { kind: "control"; action: ControlAction },
+): Needs {
+  return OPERATION_NEEDS[input.kind === "control" ? input.action : input.kind];
+}
 
 export type OperationState = keyof typeof OPERATION_STATES;
 export type BuildState = keyof typeof BUILD_STATES;
 export type DeploymentState = keyof typeof DEPLOYMENT_STATES;
 export type InstanceState = keyof typeof INSTANCE_STATES;
 export type InstanceDesire = (typeof INSTANCE_DESIRES)[number];
+export type ControlAction = (typeof CONTROL_ACTIONS)[number];
 
 /** Whether a table allows a move. Staying where one is, is always allowed. */
 export function canMove<S extends string>(table: Record<S, readonly string[]>, from: S, to: S): boolean {
@@ -60,4 +132,9 @@ export function canMove<S extends string>(table: Record<S, readonly string[]>, f
 /** Whether nothing leaves a state. */
 export function isFinal<S extends string>(table: Record<S, readonly string[]>, state: S): boolean {
   return table[state].length === 0;
+}
+
+/** Whether an operation is over. */
+export function hasEnded({ state }: { state: OperationState }): boolean {
+  return isFinal(OPERATION_STATES, state);
 }

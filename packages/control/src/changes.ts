@@ -4,6 +4,7 @@ import {
   type ControlAction,
   controlSubject,
   FormationError,
+  hasEnded,
   type Id,
   type Instance,
   type InstanceDesire,
@@ -19,11 +20,9 @@ import type { Submission } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
 import { findInstance, ownerOfInstance } from "./access.ts";
 import type { Deps, Handler } from "./deps.ts";
-import { controlNeeds } from "./needs.ts";
 import { afterChange } from "./next-steps.ts";
 import { deadline, start } from "./submitting.ts";
 import { progressView, urlsOf } from "./views.ts";
-import { hasEnded } from "./waiting.ts";
 
 /** A change that its node does not take up for so long is given up. */
 const QUEUED_MS = 3_600_000;
@@ -169,7 +168,6 @@ function submission(
       // An instance that no node took yet is nobody's: any worker may end it.
       subject: node === null ? SUBJECTS.ship : controlSubject(node),
       node_id: node,
-      needs: controlNeeds(instance, desired === "running"),
       deadline_at: deadline(deps, LIMITS.bootMs, queuedMs),
     },
     desire: { instance_id: instance.id, version: instance.version, desired },

@@ -1,7 +1,7 @@
 // vm_list and vm_status: an instance as its node last saw it, with the age of what is seen.
 
 import type { Principal } from "@formation-mcp/auth";
-import { type Instance, isFinal, isHeard, type NodeRecord, OPERATION_STATES } from "@formation-mcp/contract";
+import { hasEnded, type Instance, isHeard, type NodeRecord } from "@formation-mcp/contract";
 import type { ToolInput } from "@formation-mcp/tools";
 import { admits, findInstance, ofInstance, reader, whose } from "./access.ts";
 import type { Deps, Handler } from "./deps.ts";
@@ -70,7 +70,7 @@ export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input })
     instance.node_id === null ? null : deps.store.node(instance.node_id),
   ]);
   const { observed, config, error } = instance;
-  const running = operation && !isFinal(OPERATION_STATES, operation.state) ? operation : null;
+  const running = operation && !hasEnded(operation) ? operation : null;
   return {
     instance_id: instance.id,
     name: instance.name,

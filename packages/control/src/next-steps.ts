@@ -1,7 +1,12 @@
 // What a caller should do next, in words: which tool, with which id.
 
-import type { Build, DeploymentState, Instance, Operation } from "@formation-mcp/contract";
-import { hasEnded } from "./waiting.ts";
+import {
+  type Build,
+  type DeploymentState,
+  hasEnded,
+  type Instance,
+  type Operation,
+} from "@formation-mcp/contract";
 
 export function followUp(operation: Operation): string {
   return `Still ${operation.state}: call operation_get with id ${operation.id} until done is true.`;

@@ -6,6 +6,7 @@ import {
   type Deployment,
   type ErrorRecord,
   FormationError,
+  hasEnded,
   type Id,
   type Instance,
   idKind,
@@ -29,7 +30,7 @@ import { page } from "./pages.ts";
 import { progressOf } from "./progress.ts";
 import { announce } from "./submitting.ts";
 import { iso, isoOrNull, urlsOf } from "./views.ts";
-import { hasEnded, waitForEnd } from "./waiting.ts";
+import { waitForEnd } from "./waiting.ts";
 
 type Told = ToolOutput<"operation_get">;
 

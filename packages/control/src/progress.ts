@@ -1,10 +1,9 @@
 // Where an unfinished operation is; and if it still waits, why.
 
-import type { Clock, NodeRecord, Operation } from "@formation-mcp/contract";
+import { type Clock, hasEnded, type NodeRecord, type Operation } from "@formation-mcp/contract";
 import { waitingFor } from "@formation-mcp/operations";
 import type { Deps } from "./deps.ts";
 import { progressView } from "./views.ts";
-import { hasEnded } from "./waiting.ts";
 
 interface Shown {
   progress?: { step: string; message: string; fraction: number | null };

@@ -18,7 +18,6 @@ import { admits, findBuild, ofInstance, ownerOfBuild, requireName, stamped } fro
 import { newBuild } from "./builds.ts";
 import type { Deps, Handler } from "./deps.ts";
 import { refuseFormfile } from "./formfiles.ts";
-import { shipNeeds } from "./needs.ts";
 import { afterBuild, afterShip } from "./next-steps.ts";
 import { placeShipment } from "./placing.ts";
 import { progressOf } from "./progress.ts";
@@ -132,7 +131,6 @@ async function shipment(
     ...placed,
     input: { kind: "ship", deployment_id: deployment.id, instance_id: instanceId, build_id: build.id },
     target_id: instanceId,
-    needs: shipNeeds(config.resources, existing),
     deadline_at: deadline(deps, LIMITS.bootMs + (build.state === "ready" ? 0 : LIMITS.buildMs)),
   } as const satisfies Submission["operation"];
   if (existing) {

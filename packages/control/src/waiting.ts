@@ -1,6 +1,6 @@
 // Waiting for the end of an operation: woken by events, and because events may be lost also by looking again, slowly.
 
-import { isFinal, OPERATION_STATES, type Operation } from "@formation-mcp/contract";
+import { hasEnded, type Operation } from "@formation-mcp/contract";
 import type { Deps } from "./deps.ts";
 import type { CallHooks } from "./port.ts";
 import { cleanText } from "./untrusted.ts";
@@ -9,10 +9,6 @@ import { cleanText } from "./untrusted.ts";
 const LOOK_AGAIN_MS = 500;
 /** How often somebody who waits makes sure that somebody works: the worker may have died meanwhile. */
 const ENSURE_WORKER_MS = 5000;
-
-export function hasEnded(operation: Operation): boolean {
-  return isFinal(OPERATION_STATES, operation.state);
-}
 
 /**
  * Returns the operation as it is once it ended, the seconds are over or the caller gave up, whichever comes first.

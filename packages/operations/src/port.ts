@@ -29,9 +29,12 @@ export type NewDeployment = Omit<Deployment, Filled>;
 export type NewInstance = Omit<Instance, Filled>;
 export type NewOperation = Pick<
   Operation,
-  "id" | "owner" | "tool" | "subject" | "input" | "target_id" | "node_id" | "needs" | "deadline_at"
+  "id" | "owner" | "tool" | "subject" | "input" | "target_id" | "node_id" | "deadline_at"
 > &
-  Partial<Pick<Operation, "labels">>;
+  Partial<Pick<Operation, "labels">> & {
+    /** What a build needs. Of every other kind the store computes it, from the instance (`OPERATION_NEEDS`). */
+    needs?: Operation["needs"];
+  };
 
 /** One request of a caller: an operation and the records it is about, written together or not at all. */
 export interface Submission {

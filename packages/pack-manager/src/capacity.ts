@@ -1,23 +1,19 @@
 // What this node has free: what its machines take, by the records and by what is really here where records are ahead of it,
 // and what running operations will need.
 
-import { FormationError, type Instance, type Operation } from "@formation-mcp/contract";
+import {
+  FormationError,
+  INSTANCE_HOLDINGS,
+  type Instance,
+  needsOf,
+  type Operation,
+} from "@formation-mcp/contract";
 import { deploymentOf, hasProcess, machineName } from "./machines.ts";
 import { instancesHere } from "./reconcile.ts";
 import type { Room } from "./room.ts";
 
 type Resources = Operation["needs"];
 
-/** States in which an instance's machine may have a process. */
-const RUNS: Instance["state"][] = [
-  "starting",
-  "running",
-  "pausing",
-  "paused",
-  "stopping",
-  "lost",
-  "deleting",
-];
 const NOTHING: Resources = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 
 /** What a machine takes: memory and CPUs while it may run, disk as long as it is there. */
@@ -47,8 +43,8 @@ export async function freeCapacity(
   );
   const starting = new Map<string, Resources>();
   for (const { input, needs, attempt } of operations) {
-    const starts = input.kind === "control" && input.action !== "stop" && input.action !== "pause";
-    if (starts) starting.set(input.instance_id, needs);
+    if (input.kind === "control" && needsOf(input).compute === "missing")
+      starting.set(input.instance_id, needs);
     else take(needs);
     if (input.kind === "ship") machines.delete(machineName(input.deployment_id, attempt));
   }
@@ -71,9 +67,10 @@ export async function freeCapacity(
 }
 
 function usedBy({ machine_id, state, config }: Instance, machines: ReadonlyMap<string, boolean>): Resources {
-  if (machine_id === null || state === "deleted") return NOTHING;
+  const holds = INSTANCE_HOLDINGS[state];
+  if (machine_id === null || !holds.disk) return NOTHING;
   // Who ends an operation whose worker fell silent writes `failed` without seeing the machine.
-  return taken(config.resources, RUNS.includes(state) || machines.get(machine_id) === true);
+  return taken(config.resources, holds.compute || machines.get(machine_id) === true);
 }
 
 async function leftOver({ store }: Pick<Room, "store">, machine: string, runs: boolean): Promise<Resources> {

@@ -1,12 +1,6 @@
 // Taking a shipment back: its machine goes, and what ran under the name before runs again.
 
-import {
-  type Build,
-  FormationError,
-  type Id,
-  type Instance,
-  type InstanceState,
-} from "@formation-mcp/contract";
+import { type Build, FormationError, type Id, type Instance, UP_STATES } from "@formation-mcp/contract";
 import type { Changes, InstancePatch } from "@formation-mcp/operations";
 import type { Attempt } from "./attempt.ts";
 import { boot } from "./boot.ts";
@@ -73,8 +67,6 @@ function isOurs(build: Build, attempt: Attempt): boolean {
   );
 }
 
-const RAN: InstanceState[] = ["running", "starting", "stopping", "pausing", "paused"];
-
 /** What the instance becomes: what ran before runs again, what was stopped stays so, a first shipment is `failed`. */
 async function putBack(
   room: Room,
@@ -89,7 +81,7 @@ async function putBack(
     if (ending.state === "queued") return {};
     return { state: "failed", error: ending.error, observed: null };
   }
-  if (isElsewhere(room, instance) || !RAN.includes(instance.state))
+  if (isElsewhere(room, instance) || !UP_STATES.includes(instance.state))
     return ending.state === "queued" ? {} : stayed(instance);
   const found = await room.hypervisor.inspect(machine_id);
   if (instance.desired === "deleted") return found.state === "running" ? {} : { state: "stopped" };

@@ -4,7 +4,7 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { uptime } from "node:os";
 import { join } from "node:path";
 import { createKeyedLock } from "@formation-mcp/base";
-import { type Clock, LIMITS, type Logger, silentLogger } from "@formation-mcp/contract";
+import { type Clock, LIMITS, type Logger, RESTING_STATES, silentLogger } from "@formation-mcp/contract";
 import { lookForSilent } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
 import { createAnnouncer } from "./announce.ts";
@@ -205,7 +205,7 @@ export function createWorker(options: WorkerOptions): Worker {
       }
       // What is stopped or failed is not started by itself, whatever is desired of it.
       for await (const { state } of instancesHere(room)) {
-        if (state !== "stopped" && state !== "failed") return false;
+        if (!RESTING_STATES.includes(state)) return false;
       }
       return claims.running() === 0;
     },

@@ -86,7 +86,8 @@ test("a full node takes no wake-up, and takes work again when something ends", a
 
 test("what a shipment replaced takes its disk until it is gone", async () => {
   await using fleet = await openFleet();
-  const { hypervisor } = await fleet.join({ capacity: { vcpus: 16, memory_mb: 65_536, disk_gb: 3 } });
+  const capacity = { vcpus: 16, memory_mb: 65_536, disk_gb: 3 };
+  const { hypervisor } = await fleet.join({ capacity }, { pollEveryMs: 50 });
   const first = await fleet.ask.create({ resources: { ...SMALL, disk_gb: 2 } }, "first");
   await fleet.ended(first.operation);
   const removal = Promise.withResolvers<void>();
@@ -389,7 +390,6 @@ test("what is done on an instance that moved away meanwhile is refused, and touc
       input: { kind: "control" as const, instance_id: vm, action: "stop" as const },
       target_id: vm,
       node_id: one.id,
-      needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 },
       deadline_at: Date.now() + 60_000,
     },
   };

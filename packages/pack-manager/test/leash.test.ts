@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { isFinal, newId, OPERATION_STATES } from "@formation-mcp/contract";
+import { hasEnded, newId } from "@formation-mcp/contract";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { waitFor } from "@formation-mcp/os";
 import { freePort } from "@formation-mcp/os/testing/free-port";
@@ -84,9 +84,7 @@ describe.concurrent("a worker amid a shipment", { timeout: 120_000 }, () => {
         expect(machinesRunning(one.site, "fake")).toHaveLength(1);
         one.child.kill(fate);
         writeFileSync(go, "");
-        await until("the shipment to end", async () =>
-          isFinal(OPERATION_STATES, (await store.operation(null, operation.id)).state),
-        );
+        await until("the shipment to end", async () => hasEnded(await store.operation(null, operation.id)));
         expect(await store.operation(null, operation.id)).toMatchObject({ state: "completed", attempt: 2 });
         const { machine_id } = await store.instance(null, instance);
         expect(running()).toEqual([machine_id]);

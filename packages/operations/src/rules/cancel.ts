@@ -2,7 +2,7 @@
 // desires of an instance takes that back, because an operation that never began must leave no trace; one that failed
 // does not, because the owner still wants it.
 
-import { type ErrorRecord, type Id, isFinal, OPERATION_STATES } from "@formation-mcp/contract";
+import { type ErrorRecord, hasEnded, type Id } from "@formation-mcp/contract";
 import { alone } from "../sql/locks.ts";
 import type { OperationRow } from "../sql/schema.ts";
 import { first, ONE, type Query, type Script } from "../sql/script.ts";
@@ -29,7 +29,7 @@ export function* requestCancel(q: Query, owner: string | null, id: Id<"op">): Sc
 
 /** Idempotent: an operation that ended, or was asked before, stays as it is. */
 export function* cancelOperation(q: Query, row: OperationRow): Script<OperationRow> {
-  if (isFinal(OPERATION_STATES, row.state)) return row;
+  if (hasEnded(row)) return row;
   if (row.state === "running") {
     if (row.cancel_requested_at !== null) return row;
     return yield* move(q, row, { cancel_requested_at: q.now });

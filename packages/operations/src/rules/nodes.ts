@@ -4,8 +4,10 @@ import {
   type ErrorRecord,
   FormationError,
   type Id,
+  INSTANCE_HOLDINGS,
   type Instance,
   LIMITS,
+  LOSABLE_STATES,
   type NodeRecord,
 } from "@formation-mcp/contract";
 import { sql } from "kysely";
@@ -85,9 +87,6 @@ export function* steerNode(
   return toNode(row);
 }
 
-/** States in which an instance's machine has no process. */
-const RESTS: readonly string[] = ["creating", "stopped", "failed"];
-
 export function* nodeUse(q: Query): Script<NodeUse[]> {
   const rows = yield* all(
     q.cached("nodes.use", {}, (db) =>
@@ -111,9 +110,10 @@ export function* nodeUse(q: Query): Script<NodeUse[]> {
   for (const { node_id, state, ...sum } of rows) {
     if (node_id === null) continue;
     const use = uses.get(node_id) ?? { node_id, instances: 0, vcpus: 0, memory_mb: 0, disk_gb: 0 };
+    const holds = INSTANCE_HOLDINGS[state];
     use.instances += Number(sum.instances);
-    use.disk_gb += Number(sum.disk_gb);
-    if (!RESTS.includes(state)) {
+    if (holds.disk) use.disk_gb += Number(sum.disk_gb);
+    if (holds.compute) {
       use.vcpus += Number(sum.vcpus);
       use.memory_mb += Number(sum.memory_mb);
     }
@@ -121,9 +121,6 @@ export function* nodeUse(q: Query): Script<NodeUse[]> {
   }
   return [...uses.values()];
 }
-
-/** States in which something of an instance is on its node that only the node can tell about. */
-const TOLD = ["starting", "running", "pausing", "paused", "stopping", "stopped"] as const;
 
 export function* markLost(q: Query, silentMs: number): Script<Instance[]> {
   const silent = yield* all(
@@ -157,7 +154,7 @@ function* tellable(q: Query, node: Id<"node">): Script<InstanceRow[]> {
           .where(
             "i.state",
             "in",
-            TOLD.map((state) => sql.lit(state)),
+            LOSABLE_STATES.map((state) => sql.lit(state)),
           )
           .where(({ not, exists, selectFrom }) =>
             not(

@@ -14,7 +14,7 @@ import type { BuildPatch, Changes, DeploymentPatch, InstancePatch } from "../por
 import { fromPatch, notFound } from "../sql/rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
 import { all, count, first, type Query, type Script } from "../sql/script.ts";
-import { holds, needAnew } from "./required-resources.ts";
+import { machineOf, needAnew } from "./required-resources.ts";
 
 /** Somebody else's record is not there. `owner: null` sees all. */
 function own<R extends { owner: string }>(
@@ -122,7 +122,7 @@ export function* patchInstance(q: Query, row: InstanceRow, patch: InstancePatch)
   const { vcpus, memory_mb } = patch.config?.resources ?? row;
   const { state = row.state, machine_id = row.machine_id } = patch;
   const now = { id: row.id, state, machine_id, vcpus, memory_mb };
-  if (patch.config || holds(now) !== holds(row)) yield* needAnew(q, now);
+  if (patch.config || machineOf(now) !== machineOf(row)) yield* needAnew(q, now);
 }
 
 export function* writeMetadata(

@@ -1,45 +1,71 @@
-// What a queued operation needs changes while it waits: what its instance held when it was asked for may be another's by
-// now, or more, or less. Capacity is promised by these numbers alone, so they follow the instance.
+// What an operation must find free on its node, by the contract's OPERATION_NEEDS. What a queued operation needs changes while
+// it waits, because its instance may come to hold less, or more. Claims go by these numbers alone, so they follow the instance.
 
-import type { Instance, OperationInput } from "@formation-mcp/contract";
+import {
+  INSTANCE_HOLDINGS,
+  type Instance,
+  needsOf,
+  type Operation,
+  type OperationInput,
+} from "@formation-mcp/contract";
 import type { InstanceRow, OperationRow } from "../sql/schema.ts";
 import { all, count, first, type Query, type Script } from "../sql/script.ts";
 
-type Taken = Pick<OperationRow, "vcpus" | "memory_mb">;
+type Resources = Operation["needs"];
 /** An instance as far as it matters here. */
 export type Holder = Pick<InstanceRow, "id" | "state" | "machine_id" | "vcpus" | "memory_mb">;
 
-/** States in which an instance's machine holds neither CPUs nor memory. */
-const HOLDS_NOTHING: readonly Instance["state"][] = ["creating", "stopped", "failed", "deleted"];
-
-export function holds({ state, machine_id }: Pick<Holder, "state" | "machine_id">): boolean {
-  return machine_id !== null && !HOLDS_NOTHING.includes(state);
-}
-
-/** What an operation needs beyond what its instance holds. */
-export function* needed(q: Query, row: OperationRow, instance: Holder): Script<Taken> {
-  const input = JSON.parse(row.input) as OperationInput;
-  // What is lost holds what it has on its own node; a shipment may go to another.
-  const there = holds(instance) && (input.kind === "control" || instance.state !== "lost");
-  const beyond = (wanted: Taken): Taken => ({
-    vcpus: Math.max(0, wanted.vcpus - (there ? instance.vcpus : 0)),
-    memory_mb: Math.max(0, wanted.memory_mb - (there ? instance.memory_mb : 0)),
-  });
-  if (input.kind === "control" && input.action !== "stop" && input.action !== "pause")
-    return beyond(instance);
-  if (input.kind !== "ship") return { vcpus: row.vcpus, memory_mb: row.memory_mb };
-  const deployment = yield* first(
-    q.cached("deployment.config", { id: input.deployment_id }, (db, p) =>
-      db.selectFrom("deployments").select("config").where("id", "=", p.id),
-    ),
-  );
-  if (!deployment) return { vcpus: row.vcpus, memory_mb: row.memory_mb };
-  return beyond((JSON.parse(deployment.config) as Instance["config"]).resources);
+/** What is known of an instance's machine: what operations need follows it. */
+export function machineOf({ state, machine_id }: Pick<Holder, "state" | "machine_id">) {
+  return machine_id === null ? "none" : INSTANCE_HOLDINGS[state].machine;
 }
 
 /**
- * The instance holds something else than before: what waits to bring it up needs what is missing now. What runs keeps what
- * it was promised; what it needs when it is given back is seen then.
+ * What an operation on an instance needs beyond what the instance's machine holds there.
+ * @param wanted what the instance is to have after the operation.
+ */
+export function requiredFor(
+  input: Exclude<OperationInput, { kind: "build" }>,
+  instance: Holder,
+  wanted: Resources,
+): Resources {
+  const { compute, disk } = needsOf(input);
+  const there =
+    input.kind === "ship"
+      ? machineOf(instance) === "up"
+      : instance.machine_id !== null && INSTANCE_HOLDINGS[instance.state].compute;
+  const missing = (what: "vcpus" | "memory_mb") =>
+    compute === "missing" ? Math.max(0, wanted[what] - (there ? instance[what] : 0)) : 0;
+  return {
+    vcpus: missing("vcpus"),
+    memory_mb: missing("memory_mb"),
+    disk_gb: disk === "whole" ? wanted.disk_gb : 0,
+  };
+}
+
+type Required = Pick<OperationRow, "vcpus" | "memory_mb">;
+
+/** What a stored operation needs now. Its disk stays what it was. */
+export function* requiredNow(q: Query, row: OperationRow, instance: Holder): Script<Required> {
+  const input = JSON.parse(row.input) as OperationInput;
+  if (input.kind === "build") return { vcpus: row.vcpus, memory_mb: row.memory_mb };
+  let wanted: Resources = { ...instance, disk_gb: row.disk_gb };
+  if (input.kind === "ship") {
+    const deployment = yield* first(
+      q.cached("deployment.config", { id: input.deployment_id }, (db, p) =>
+        db.selectFrom("deployments").select("config").where("id", "=", p.id),
+      ),
+    );
+    if (!deployment) return { vcpus: row.vcpus, memory_mb: row.memory_mb };
+    wanted = (JSON.parse(deployment.config) as Instance["config"]).resources;
+  }
+  const { vcpus, memory_mb } = requiredFor(input, instance, wanted);
+  return { vcpus, memory_mb };
+}
+
+/**
+ * The instance holds something else than before: what waits to bring it up needs what is missing now. An operation that runs
+ * keeps what it was promised; what it needs when it is given back is computed then.
  */
 export function* needAnew(q: Query, instance: Holder): Script<void> {
   const waiting = yield* all(
@@ -56,7 +82,7 @@ export function* needAnew(q: Query, instance: Holder): Script<void> {
     ),
   );
   for (const row of waiting) {
-    const { vcpus, memory_mb } = yield* needed(q, row, instance);
+    const { vcpus, memory_mb } = yield* requiredNow(q, row, instance);
     if (row.state !== "queued" || (vcpus === row.vcpus && memory_mb === row.memory_mb)) continue;
     yield* count(
       q.cached("operations.needs", { vcpus, memory_mb, _seq: row.seq }, (db, { _seq, ...p }) =>

@@ -11,6 +11,7 @@ import { all, count, first, type Query, type Script } from "../sql/script.ts";
 import { cancelOperation } from "./cancel.ts";
 import { within } from "./quota.ts";
 import { buildRow, instanceRow, patchInstance, useBuild, writeMetadata } from "./records.ts";
+import { requiredFor } from "./required-resources.ts";
 import { end } from "./transitions.ts";
 
 export function* submit(
@@ -55,7 +56,21 @@ function* writeAll(q: Query, submission: Submission): Script<OperationRow> {
     yield* count(q.cached("deployments.add", row, (db, p) => db.insertInto("deployments").values(p)));
     if (!submission.build) yield* useBuild(q, row.build_id);
   }
-  return yield* addOperation(q, submission, desire);
+  return yield* addOperation(q, submission, desire, yield* requiredBy(q, submission));
+}
+
+/** What a new operation needs, once all that its submission changes of the instance is written. */
+function* requiredBy(q: Query, submission: Submission): Script<Operation["needs"]> {
+  const { operation, deployment, instance } = submission;
+  const { input } = operation;
+  if (input.kind === "build") {
+    if (operation.needs) return operation.needs;
+    throw new FormationError("internal", "A build was submitted without what it needs.");
+  }
+  const row = instance
+    ? { ...instance, ...instance.config.resources }
+    : yield* instanceRow(q, operation.owner, input.instance_id);
+  return requiredFor(input, row, deployment?.config.resources ?? row);
 }
 
 /** What a key made before, or null. A key used with other input is `conflict`. */
@@ -213,8 +228,13 @@ function* unfinished(q: Query, { operation, instance, cancelOthers }: Submission
   );
 }
 
-function* addOperation(q: Query, { operation }: Submission, desire: Desire): Script<OperationRow> {
-  const { needs, input, ...given } = operation;
+function* addOperation(
+  q: Query,
+  { operation }: Submission,
+  desire: Desire,
+  needs: Operation["needs"],
+): Script<OperationRow> {
+  const { input, ...given } = operation;
   const values = {
     id: given.id,
     owner: given.owner,

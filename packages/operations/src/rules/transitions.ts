@@ -17,7 +17,7 @@ import { write } from "../sql/rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
 import { count, first, type Query, type Script } from "../sql/script.ts";
 import { patchBuild, patchDeployment, patchInstance } from "./records.ts";
-import { needed } from "./required-resources.ts";
+import { requiredNow } from "./required-resources.ts";
 
 /** How long an ended operation is shown to be kept; what really removes it is the sweep's option. */
 const KEPT_MS = LIMITS.operationKeptMs;
@@ -100,7 +100,7 @@ function* needsOf(q: Query, row: OperationRow): Script<Pick<OperationRow, "vcpus
       q.locks.wait(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
     ),
   );
-  return instance ? yield* needed(q, row, instance) : { vcpus, memory_mb };
+  return instance ? yield* requiredNow(q, row, instance) : { vcpus, memory_mb };
 }
 
 /** Ends an operation, and its records with it. */

@@ -1,6 +1,6 @@
 // Whatever is done in whatever order: the laws that hold at every moment, tried with random histories.
 
-import { canMove, isFinal, LIMITS, OPERATION_STATES, type Operation } from "@formation-mcp/contract";
+import { canMove, hasEnded, LIMITS, OPERATION_STATES, type Operation } from "@formation-mcp/contract";
 import type { Lease, Store } from "@formation-mcp/operations";
 import fc from "fast-check";
 import { expect, it } from "vitest";
@@ -74,8 +74,7 @@ class History {
       await store.sweep({ ...SWEEP, operationKeptMs: 1e12 });
       await this.#check();
     }
-    for (const operation of this.#seen.values())
-      expect(isFinal(OPERATION_STATES, operation.state)).toBe(true);
+    for (const operation of this.#seen.values()) expect(hasEnded(operation)).toBe(true);
     for (const { state } of (await store.builds({ owner: null, limit: 1000 })).items) {
       expect(["ready", "failed", "cancelled"]).toContain(state);
     }
@@ -106,8 +105,11 @@ class History {
     else if (step.do === "build") await store.submit(build({ needs }));
     else if (step.do === "ship")
       await tolerate(store.submit(ship(pick(builds) as never, { name: `n${step.n % 3}` })));
-    else if (step.do === "control") await store.submit(control(pick(vms) as never, { needs }));
-    else if (step.do === "sweep") await store.sweep({ ...SWEEP, operationKeptMs: 1e12 });
+    else if (step.do === "control") {
+      const instance_id = pick(vms) as never;
+      const action = step.size > 2 ? "start" : "stop";
+      await store.submit(control(instance_id, { input: { kind: "control", instance_id, action } }));
+    } else if (step.do === "sweep") await store.sweep({ ...SWEEP, operationKeptMs: 1e12 });
     else if (step.do === "cancel" && this.#seen.size > 0) {
       await store.requestCancel(null, pick([...this.#seen.values()]).id);
     } else if (step.do === "claim") await this.#claim(pick(this.#nodes));
@@ -178,7 +180,7 @@ class History {
         expect(canMove(OPERATION_STATES, before.state, operation.state)).toBe(true);
       }
       expect(operation.attempt).toBeLessThanOrEqual(LIMITS.attempts);
-      expect(operation.ended_at !== null).toBe(isFinal(OPERATION_STATES, operation.state));
+      expect(operation.ended_at !== null).toBe(hasEnded(operation));
       expect(operation.claimed_by !== null).toBe(operation.state === "running");
       if (operation.state === "failed" || operation.state === "cancelled")
         expect(operation.error).not.toBeNull();

@@ -4,6 +4,8 @@ import { LIMITS, type Operation } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import { FAILURE, FREE, LEASE, MINUTE, NEEDS, OWNER, refused, type World } from "./world.ts";
 
+const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
+
 export function leaseLaws(open: () => World): void {
   it("the oldest operation that fits is claimed, once", async () => {
     const { store, build, claim, node, clock } = open();
@@ -42,10 +44,11 @@ export function leaseLaws(open: () => World): void {
   it("operations on one instance run one after the other, oldest first", async () => {
     const { store, ready, live, control, claim, lease } = open();
     const vm = await live(await ready());
-    const [a, b] = [control(vm, { needs: FREE }), control(vm)];
+    const a = control(vm, { input: { kind: "control", instance_id: vm, action: "start" } });
+    const b = control(vm);
     await store.submit(a);
     await store.submit(b);
-    expect(await claim({ free: NEEDS })).toBeNull();
+    expect(await claim({ free: NOTHING })).toBeNull();
     const first = (await claim()) as Operation;
     expect(first.id).toBe(a.operation.id);
     expect(await claim()).toBeNull();
@@ -53,29 +56,63 @@ export function leaseLaws(open: () => World): void {
     expect((await claim())?.id).toBe(b.operation.id);
   });
 
+  it("an operation needs what its instance does not hold, whatever its submission says", async () => {
+    const { store, ready, live, control, ship, remove, node } = open();
+    const build = await ready();
+    const vm = await live(build);
+    const { version } = await store.instance(null, vm);
+    await store.observe(vm, version, { machine_id: "dep_x.1" });
+    const asked = async () => {
+      const actions = ["start", "restart", "resume", "stop", "pause"] as const;
+      const { version } = await store.instance(null, vm);
+      const requests = [
+        ship(build, { instance_id: vm }),
+        ...actions.map((action) =>
+          control(vm, { node_id: node, input: { kind: "control", instance_id: vm, action } }),
+        ),
+        remove(vm, version),
+      ];
+      const needs: Operation["needs"][] = [];
+      for (const request of requests) {
+        const operation = { ...request.operation, needs: FREE };
+        const { cancelOthers: _, desire: __, ...rest } = request;
+        const { operation: made } = await store.submit({ ...rest, operation });
+        needs.push(made.needs);
+        await store.requestCancel(null, made.id);
+      }
+      return needs;
+    };
+    const { vcpus, memory_mb, disk_gb } = NEEDS;
+    const compute = { vcpus, memory_mb, disk_gb: 0 };
+    const nothing = [NOTHING, NOTHING, NOTHING];
+    expect(await asked()).toEqual([{ ...NOTHING, disk_gb }, ...nothing, ...nothing]);
+    await store.observe(vm, (await store.instance(null, vm)).version, { state: "stopped" });
+    expect(await asked()).toEqual([NEEDS, compute, compute, compute, ...nothing]);
+    await store.observe(vm, (await store.instance(null, vm)).version, { state: "lost" });
+    // It holds what it has on its own node; a shipment may go to another.
+    expect(await asked()).toEqual([NEEDS, ...nothing, ...nothing]);
+  });
+
   it("what was asked for while its instance ran needs all of it again once that holds nothing", async () => {
     const { store, ready, live, control, claim, clock } = open();
     const vm = await live(await ready());
-    const nothing = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
     const restart = async () => {
       const { version } = await store.instance(null, vm);
       const desire = { instance_id: vm, version, desired: "running" as const };
-      const asked = control(vm, {
-        needs: nothing,
-        input: { kind: "control", instance_id: vm, action: "restart" },
-      });
+      const asked = control(vm, { input: { kind: "control", instance_id: vm, action: "restart" } });
       return (await store.submit({ ...asked, desire })).operation;
     };
-    const { id } = await restart();
-    const { version } = await store.observe(vm, (await store.instance(null, vm)).version, {
-      machine_id: "dep_x.1",
-    });
+    const before = await store.instance(null, vm);
+    await store.observe(vm, before.version, { machine_id: "dep_x.1" });
+    const { id, needs } = await restart();
+    expect(needs).toEqual(NOTHING);
+    const { version } = await store.instance(null, vm);
     await store.observe(vm, version, { state: "failed", error: FAILURE });
-    expect(await claim({ free: nothing })).toBeNull();
+    expect(await claim({ free: NOTHING })).toBeNull();
     const { vcpus, memory_mb } = NEEDS;
     expect(await claim({ free: { vcpus, memory_mb, disk_gb: 0 } })).toMatchObject({ id });
     clock.pass(LEASE);
-    expect(await claim({ free: nothing })).toBeNull();
+    expect(await claim({ free: NOTHING })).toBeNull();
   });
 
   it("what is to replace an instance needs what that has given up meanwhile", async () => {
@@ -85,23 +122,23 @@ export function leaseLaws(open: () => World): void {
     const { version: first } = await store.instance(null, vm);
     const before = await store.observe(vm, first, { machine_id: "dep_x.1" });
     const request = ship(build, { instance_id: vm });
-    const nothing = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
     await store.submit({
       ...request,
-      operation: { ...request.operation, node_id: node, needs: nothing },
+      operation: { ...request.operation, node_id: node },
       desire: { instance_id: vm, version: before.version, desired: "running" },
     });
     const { version, config } = await store.instance(null, vm);
     const resources = { ...config.resources, memory_mb: config.resources.memory_mb - 100 };
     await store.observe(vm, version, { config: { ...config, resources } });
-    expect(await claim({ free: nothing })).toBeNull();
-    expect((await claim({ free: { ...nothing, memory_mb: 100 } }))?.id).toBe(request.operation.id);
+    const { disk_gb } = NEEDS;
+    expect(await claim({ free: { ...NOTHING, disk_gb } })).toBeNull();
+    expect((await claim({ free: { ...NOTHING, memory_mb: 100, disk_gb } }))?.id).toBe(request.operation.id);
   });
 
   it("what is given back before its instance has a machine needs as much as before", async () => {
     const { store, ready, ship, claim, clock, lease } = open();
     const request = ship(await ready());
-    await store.submit({ ...request, operation: { ...request.operation, needs: NEEDS } });
+    await store.submit(request);
     const first = (await claim()) as Operation;
     await store.apply(lease(first), {
       instances: [{ id: request.deployment.instance_id, patch: { state: "starting" } }],

@@ -73,7 +73,6 @@ export function world(store: Store, clock: TestClock): World {
     id: id("op"),
     owner: OWNER,
     node_id: null,
-    needs: NEEDS,
     deadline_at: clock.now() + 24 * HOUR,
     ...over,
   });

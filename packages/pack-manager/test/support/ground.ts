@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
-import { type Id, type Instance, isFinal, OPERATION_STATES, type Operation } from "@formation-mcp/contract";
+import { hasEnded, type Id, type Instance, type Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { waitFor } from "@formation-mcp/os";
@@ -84,7 +84,7 @@ export async function openGround({ shared }: { shared: boolean }): Promise<Groun
       await worker.start();
       return worker;
     },
-    ended: (operation) => reaches(operation, ({ state }) => isFinal(OPERATION_STATES, state)),
+    ended: (operation) => reaches(operation, hasEnded),
     reaches,
     until: (id, what) => until(`instance ${id}`, () => store.instance(null, id), what),
     async [Symbol.asyncDispose]() {

@@ -14,7 +14,6 @@ import type { NewDeployment, Store, Submission } from "@formation-mcp/operations
 import type { Queue } from "@formation-mcp/queue";
 
 const OWNER = "local:1000";
-const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 
 export function formfile(patch: Partial<Formfile> = {}): Formfile {
   return {
@@ -90,7 +89,6 @@ export function requests(store: Store, queue: Queue | null, now: () => number = 
     id,
     owner: OWNER,
     node_id: null,
-    needs: NOTHING,
     deadline_at: now() + LIMITS.queuedMs,
     ...fields,
   });
@@ -144,7 +142,6 @@ export function requests(store: Store, queue: Queue | null, now: () => number = 
         node_id: pinned,
         input: { kind: "ship", deployment_id: deployment, instance_id: instance, build_id: buildId },
         target_id: deployment,
-        needs: existing ? NOTHING : config.resources,
       }),
       ...(build ? { build } : {}),
       deployment: {

@@ -9,11 +9,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import {
   CONTROL_ACTIONS,
+  hasEnded,
   type Id,
   type Instance,
-  isFinal,
   newId,
-  OPERATION_STATES,
   type Operation,
 } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
@@ -164,10 +163,10 @@ async function begin(
 }
 
 async function ended(play: Play, operation: Operation): Promise<void> {
-  await waitFor(
-    async () => isFinal(OPERATION_STATES, (await play.store.operation(null, operation.id)).state),
-    { timeoutMs: play.options.endMs, what: `${operation.tool} to end` },
-  );
+  await waitFor(async () => hasEnded(await play.store.operation(null, operation.id)), {
+    timeoutMs: play.options.endMs,
+    what: `${operation.tool} to end`,
+  });
 }
 
 async function everyOperation(play: Play): Promise<Operation[]> {
@@ -179,10 +178,10 @@ async function instances(play: Play): Promise<Instance[]> {
 }
 
 async function allEnded(play: Play): Promise<void> {
-  await waitFor(
-    async () => (await everyOperation(play)).every(({ state }) => isFinal(OPERATION_STATES, state)),
-    { timeoutMs: play.options.endMs, what: "every operation to end" },
-  ).catch(async (error: Error) => {
+  await waitFor(async () => (await everyOperation(play)).every(hasEnded), {
+    timeoutMs: play.options.endMs,
+    what: "every operation to end",
+  }).catch(async (error: Error) => {
     throw new Error(`${error.message} ${JSON.stringify(await everyOperation(play))}`);
   });
 }
