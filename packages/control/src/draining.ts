@@ -23,6 +23,7 @@ import {
 } from "@formation-mcp/contract";
 import type { Store, Submission } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
+import { submitAndWake } from "./submitting.ts";
 
 /** In the order in which they are looked at: what is half-way has the room elsewhere first. What is paused would run there. */
 const TOUCHED: Record<"stop" | "move", readonly Instance["state"][]> = {
@@ -123,13 +124,11 @@ async function unfinished({ store }: Drains, target: Id<"vm">): Promise<Operatio
   return (await store.operations({ owner: null, states, target, limit: LIMITS.pageSize })).items;
 }
 
-async function submit({ store, queue, logger }: Drains, submission: Submission): Promise<void> {
-  const { id, owner, subject, send, target_id } = (await store.submit(submission)).operation;
-  // One that is lost is sent again by the sweep.
-  await quietly(logger, "send a wake-up", () =>
-    queue.publish(subject, `${id}.${send}`, { v: 1, operation_id: id }),
-  );
-  for (const each of [id, target_id]) await queue.emit({ v: 1, id: each, owner }).catch(() => undefined);
+async function submit(drains: Drains, submission: Submission): Promise<void> {
+  const { operation } = await submitAndWake(drains, submission);
+  // Its owner did not ask for this: who watches the instance is told that something else is desired of it.
+  const { owner, target_id } = operation;
+  await drains.queue.emit({ v: 1, id: target_id, owner }).catch(() => undefined);
 }
 
 async function quietly(logger: Logger, what: string, action: () => Promise<unknown>): Promise<void> {
@@ -204,7 +203,6 @@ function stop(
       input: { kind: "control", instance_id: instance.id, action: "stop" },
       target_id: instance.id,
       node_id: node.id,
-      needs: NOTHING,
       deadline_at: clock.now() + LIMITS.attempts * LIMITS.bootMs,
     },
     desire: {
@@ -242,7 +240,8 @@ function shipment({ store: { clock } }: Drains, instance: Instance, build: Build
       subject: SUBJECTS.ship,
       input: { kind: "ship", deployment_id: deploymentId, instance_id: instance.id, build_id: build.id },
       target_id: instance.id,
-      ...placementOf(instance),
+      node_id: null,
+      labels: instance.config.labels ?? {},
       deadline_at: clock.now() + MOVE_QUEUED_MS + LIMITS.attempts * LIMITS.bootMs,
     },
     deployment: {

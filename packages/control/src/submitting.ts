@@ -76,7 +76,7 @@ async function submit(
     if ("joined" in submission) return submission.joined;
     try {
       const quota = await deps.quotas?.of(owner);
-      const { operation, replayed } = await deps.store.submit({
+      const { operation, replayed } = await submitAndWake(deps, {
         ...submission,
         // What an admin does to another owner's records is not among that owner's operations.
         ...(quota
@@ -84,7 +84,7 @@ async function submit(
           : {}),
         ...(idempotency ? { idempotency } : {}),
       });
-      if (!replayed) await wake(deps, operation);
+      if (!replayed) await requireWorker(deps, operation);
       return operation;
     } catch (error) {
       const raced = error instanceof FormationError && error.code === "conflict" && submission.desire;
@@ -93,18 +93,33 @@ async function submit(
   }
 }
 
-/** A wake-up that can't be sent is no error: the sweep sends it again. A worker that can't be started is one. */
-async function wake(deps: Deps, operation: Operation): Promise<void> {
-  const message = { v: 1, operation_id: operation.id } as const;
+/**
+ * Stores a submission, wakes a worker for it and tells whoever watches the operation. A replay wakes nobody. A wake-up that
+ * can't be sent is no error: the sweep sends it again. It starts no worker: drains of a server have none to start.
+ * @throws FormationError as `Store.submit`
+ */
+export async function submitAndWake(
+  { store, queue, logger }: Pick<Deps, "store" | "queue" | "logger">,
+  submission: Submission,
+): Promise<{ operation: Operation; replayed: boolean }> {
+  const submitted = await store.submit(submission);
+  const { operation, replayed } = submitted;
+  if (replayed) return submitted;
+  const { id, subject, send } = operation;
   try {
-    await deps.queue.publish(operation.subject, `${operation.id}.${operation.send}`, message);
+    await queue.publish(subject, `${id}.${send}`, { v: 1, operation_id: id });
   } catch (error) {
-    deps.logger.log("warn", "A wake-up could not be sent; the sweep will send it.", {
-      operation_id: operation.id,
+    logger.log("warn", "A wake-up could not be sent; the sweep will send it.", {
+      operation_id: id,
       error: error instanceof Error ? error.message : String(error),
     });
   }
-  await announce(deps, operation);
+  await announce({ queue }, operation);
+  return submitted;
+}
+
+/** Without a worker nothing would ever take the operation: then it is cancelled. */
+async function requireWorker(deps: Deps, operation: Operation): Promise<void> {
   try {
     await deps.ensureWorker();
   } catch (error) {
@@ -114,10 +129,10 @@ async function wake(deps: Deps, operation: Operation): Promise<void> {
 }
 
 /** Tells whoever waits, and the worker that runs it, that an operation changed; events may be lost without harm. */
-export async function announce(deps: Deps, operation: Operation): Promise<void> {
+export async function announce({ queue }: Pick<Deps, "queue">, operation: Operation): Promise<void> {
   const { id, owner, claimed_by } = operation;
   const node = claimed_by === null ? {} : { for: claimed_by };
-  await deps.queue.emit({ v: 1, id, owner, ...node }).catch(() => undefined);
+  await queue.emit({ v: 1, id, owner, ...node }).catch(() => undefined);
 }
 
 /** When an operation that runs for at most `ms` per attempt ends at the latest, its time in the queue included. */
