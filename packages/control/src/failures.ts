@@ -4,8 +4,8 @@ import { type ErrorRecord, FormationError, LIMITS, type Operation } from "@forma
 import { cleanLine, cleanText, fence, jsonBytes } from "./untrusted.ts";
 
 /**
- * What an operation that did not complete throws at whoever waited for it. Its `log_tail` is fenced already: the marks
- * are its first and its last line.
+ * The error of a call that waited for an operation which did not complete; `presentable` cleans its texts. Its `log_tail` is
+ * fenced already: the marks are its first and its last line.
  */
 export function operationError(operation: Operation, random: (bytes: number) => Uint8Array): FormationError {
   const record: ErrorRecord = operation.error ?? {
@@ -16,28 +16,34 @@ export function operationError(operation: Operation, random: (bytes: number) => 
   const said =
     record.remedy ?? (record.code === "cancelled" ? "Call the tool again if it is still wanted." : "");
   const { code, message, log_tail, ...rest } = record;
-  return new FormationError(code, cleanText(message), {
+  return new FormationError(code, message, {
     ...rest,
     operation_id: operation.id,
-    remedy: cleanText(`${said} ${where}`.trim()),
+    remedy: `${said} ${where}`.trim(),
     ...(log_tail?.length
       ? { log_tail: fence(cleanLines(log_tail), author(operation), random).split("\n") }
       : {}),
   });
 }
 
-/** What the message, the remedy and the field of an error may hold together with a log beside them, in bytes. */
-const MESSAGE = 9_000;
-const REMEDY = 2_000;
+/** How long the texts of an error may be, in bytes; the message is shorter where a log may be beside it. */
+const MESSAGE_BYTES = 9_000;
+const OPERATION_MESSAGE_BYTES = 2_000;
+const REMEDY_BYTES = 2_000;
+const FIELD_BYTES = 300;
 
-/** An error as it may leave: it may quote a stranger, or the caller, who may be talked into quoting one. */
+/**
+ * An error as it leaves control, its texts cleaned: they may quote a stranger, or the caller, whom a stranger may have talked
+ * into quoting. Cleaned here alone, whatever threw it.
+ */
 export function presentable(error: FormationError): FormationError {
   const { code, message, details, cause } = error;
   const { remedy, field } = details;
-  return new FormationError(code, cleanText(message, MESSAGE), {
+  const most = details.operation_id === undefined ? MESSAGE_BYTES : OPERATION_MESSAGE_BYTES;
+  return new FormationError(code, cleanText(message, most), {
     ...details,
-    ...(remedy === undefined ? {} : { remedy: cleanText(remedy, REMEDY) }),
-    ...(field === undefined ? {} : { field: cleanText(field, 300) }),
+    ...(remedy === undefined ? {} : { remedy: cleanText(remedy, REMEDY_BYTES) }),
+    ...(field === undefined ? {} : { field: cleanText(field, FIELD_BYTES) }),
     cause,
   });
 }
