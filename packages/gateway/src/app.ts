@@ -95,7 +95,7 @@ async function mayRead(deps: GatewayDeps, c: Context<Env>, arrival: Arrival): Pr
   if (arrival.scrapes) return null;
   const refused = await identify(deps, c);
   if (refused) return refused;
-  const { principal, tokenId } = c.get("caller");
+  const { principal } = c.get("caller");
   if (principal.scopes.has("admin")) return null;
   const { address, traceId, owner } = { ...arrival, traceId: c.get("traceId"), owner: principal.owner };
   await recordRefusal(deps, {
@@ -103,7 +103,7 @@ async function mayRead(deps: GatewayDeps, c: Context<Env>, arrival: Arrival): Pr
     address,
     traceId,
     owner,
-    credential: tokenId,
+    credential: principal.credential,
     outcome: "forbidden",
   });
   return fail(

@@ -43,7 +43,7 @@ export async function identify(deps: GatewayDeps, c: Context<Env>): Promise<Resp
   try {
     await deps.limits?.take("owner", caller.principal.owner);
   } catch (thrown) {
-    const { owner, credential = caller.tokenId } = caller.principal;
+    const { owner, credential } = caller.principal;
     return tooOften(deps, { ...origin(c), owner, credential }, thrown);
   }
   c.set("caller", caller);
@@ -101,7 +101,7 @@ export async function refuseScope(
   action?: string,
 ): Promise<Response> {
   const caller = c.get("caller");
-  const { owner, scopes, credential = caller.tokenId } = caller.principal;
+  const { owner, scopes, credential } = caller.principal;
   const from = { ...origin(c), ...(action ? { action } : {}) };
   await recordRefusal(deps, { ...from, outcome: "forbidden", owner, credential });
   const error = new FormationError("forbidden", `This needs the scope ${scope}.`, {

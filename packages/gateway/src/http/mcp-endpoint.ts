@@ -41,10 +41,7 @@ export function createMcpDoor(deps: GatewayDeps): McpDoor {
     createMcpServerFactory({
       control: deps.control,
       version: deps.version,
-      principalFor: (context) => {
-        const { tokenId, principal } = knownOf(context).caller;
-        return { credential: tokenId, ...principal };
-      },
+      principalFor: (context) => knownOf(context).caller.principal,
       hooksFor: (context) => {
         const { address, traceId } = knownOf(context);
         return { address, traceId };

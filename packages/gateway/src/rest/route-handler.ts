@@ -94,7 +94,7 @@ async function answer(deps: GatewayDeps, route: Route, c: Context<Env>, state: S
     },
     tool: async (name, input, { as, ...hooks } = {}) => {
       const caller = c.get("caller");
-      const principal = { credential: caller.tokenId, ...(as ?? caller.principal) };
+      const principal = as ?? caller.principal;
       const scope = SCOPES.get(name);
       if (scope !== undefined) lacks(principal, scope, state);
       state.byControl = true;
@@ -156,7 +156,7 @@ async function audit(
   await deps.audit.record(
     {
       owner: caller?.principal.owner ?? note.owner ?? null,
-      credential: caller ? (caller.principal.credential ?? caller.tokenId) : null,
+      credential: caller?.principal.credential ?? null,
       action,
       target: note.target ?? null,
       outcome,

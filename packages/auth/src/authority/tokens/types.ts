@@ -19,7 +19,8 @@ export interface TokenPair {
 
 /** What a valid bearer token says. */
 export interface Authenticated {
-  principal: Principal;
+  /** Its `credential` is the token's id. */
+  principal: Principal & { readonly credential: string };
   /** `jti` of an access token, `tok_…` of an API token. */
   tokenId: string;
   /** The OAuth client, or `formation` for a token of this authority. */
