@@ -2,7 +2,7 @@
 // left behind. A driver says only how it is opened and how a file is read from one of its disks.
 
 import { existsSync, rmSync } from "node:fs";
-import { FormationError } from "@formation-mcp/contract";
+import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { describeFaults } from "./conformance/faults.ts";
@@ -152,6 +152,8 @@ export function describeBuilder(name: string, driver: BuilderUnderTest): void {
       });
       expect(error).toMatchObject({ code: "invalid", details: { step: "run 2/3", exit_code: 7 } });
       expect(error.details.log_tail).toEqual(expect.arrayContaining(["fine", "on stdout", "on stderr"]));
+      expect(error.details.log_tail).toHaveLength(LIMITS.errorLogLines);
+      expect(error.details.log_tail).not.toContain("first");
       expect(error.details.log_tail).not.toContain("never");
       expect(error.details.remedy).toBeTruthy();
       expect(error.retryable).toBe(false);

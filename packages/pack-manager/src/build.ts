@@ -4,14 +4,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Digest } from "@formation-mcp/artifacts";
 import { unpackContext } from "@formation-mcp/artifacts/context";
-import {
-  type Build,
-  type ErrorRecord,
-  FormationError,
-  type Image,
-  LIMITS,
-  type OperationInput,
-} from "@formation-mcp/contract";
+import { type Build, FormationError, type Image, LIMITS, type OperationInput } from "@formation-mcp/contract";
 import type { BuildPatch } from "@formation-mcp/operations";
 import type { Attempt, Kind } from "./attempt.ts";
 import type { Ending } from "./endings.ts";
@@ -62,11 +55,10 @@ export async function makeImage(
   options: ImageOptions,
 ): Promise<BuildPatch> {
   const { builder, clock, logs, node, settings } = room;
-  const startedAt = clock.now();
   const share = options.whole ? 1 : 0.6;
   await attempt.apply({
     builds: [
-      { id: build.id, patch: { state: "building", started_at: startedAt, node_id: node.id, error: null } },
+      { id: build.id, patch: { state: "building", started_at: clock.now(), node_id: node.id, error: null } },
     ],
   });
   const id = `${build.id}.${attempt.number}`;
@@ -101,7 +93,7 @@ export async function makeImage(
     if (room.artifacts.shared) attempt.step("share", "Storing the image for other nodes.", 0.95 * share);
     image = await keepImage(room, attempt, image);
   } catch (thrown) {
-    throw await explained(room, build, thrown, startedAt);
+    throw withRemedy(thrown);
   } finally {
     await rm(scratch, { recursive: true, force: true });
     await logs.finish(build.id);
@@ -130,15 +122,16 @@ async function unpack(room: Room, attempt: Attempt, build: Build, scratch: strin
   return contextDir;
 }
 
-/** The same error with the last lines of the build's log and a remedy. */
-async function explained(room: Room, build: Build, thrown: unknown, since: number): Promise<FormationError> {
+/** The same error with a remedy. Its step and its last log lines are the builder's to say. */
+function withRemedy(thrown: unknown): FormationError {
   const error = FormationError.from(thrown, "The build failed inside the worker.");
   if (error.code === "cancelled") return error;
-  const tail = await room.logs.tail(build.id, since).catch(() => []);
-  const details: Omit<ErrorRecord, "code" | "message"> = { ...error.details };
-  if (tail.length > 0 && !details.log_tail) details.log_tail = tail.slice(-LIMITS.errorLogLines);
-  details.remedy ??= remedyFor(error);
-  return new FormationError(error.code, error.message, { ...details, cause: error.cause });
+  const { details, cause } = error;
+  return new FormationError(error.code, error.message, {
+    ...details,
+    remedy: details.remedy ?? remedyFor(error),
+    cause,
+  });
 }
 
 function remedyFor(error: FormationError): string {

@@ -1,7 +1,7 @@
 // A builder and a hypervisor in memory whose every step a test can hold up, let fail or watch.
 
 import type { Builder, BuildHooks, BuildRequest } from "@formation-mcp/builder";
-import { FormationError, type Image } from "@formation-mcp/contract";
+import { FormationError, type Image, LIMITS } from "@formation-mcp/contract";
 import type { Hypervisor, MachineSpec, MachineStatus } from "@formation-mcp/hypervisor";
 
 export function aborted(signal: AbortSignal): Promise<never> {
@@ -35,7 +35,7 @@ export function scriptedBuilder(): ScriptedBuilder {
     async build(request, hooks) {
       builder.requests.push(request);
       hooks.onStep("pull", "Pulling the base.", 0.1);
-      await builder.script.shift()?.(request, hooks);
+      await runScript(builder.script.shift(), request, hooks);
       if (hooks.signal.aborted) await aborted(hooks.signal);
       const digest = `sha256:${String(++made).padStart(64, "0")}`;
       builder.kept.set(digest, 100);
@@ -71,6 +71,30 @@ export function scriptedBuilder(): ScriptedBuilder {
     probe: async () => ({ driver: "scripted", version: "1", ready: true, problems: [], enforced: [] }),
   };
   return builder;
+}
+
+/** An error has the last lines with it, as the port promises. */
+async function runScript(
+  script: ScriptedBuilder["script"][number] | undefined,
+  request: BuildRequest,
+  hooks: BuildHooks,
+): Promise<void> {
+  const lines: string[] = [];
+  const onLine: BuildHooks["onLine"] = (stream, line) => {
+    lines.push(line);
+    hooks.onLine(stream, line);
+  };
+  try {
+    await script?.(request, { ...hooks, onLine });
+  } catch (thrown) {
+    if (!(thrown instanceof FormationError) || lines.length === 0) throw thrown;
+    const { code, message, details, cause } = thrown;
+    throw new FormationError(code, message, {
+      ...details,
+      log_tail: lines.slice(-LIMITS.errorLogLines),
+      cause,
+    });
+  }
 }
 
 type Verb = "create" | "start" | "waitLive" | "stop" | "pause" | "resume" | "remove";
