@@ -7,12 +7,12 @@ import type { Leash } from "./leash.ts";
 import type { Room } from "./room.ts";
 
 const GUEST_STREAMS = ["stdout", "stderr", "console"];
-/** How long the last lines of a guest may be on their way, and how often we look whether more have come. */
-const SETTLE_MS = 1500;
-const LOOK_MS = 100;
-/** So many looks without a new line are quiet; more where none came at all. */
-const QUIET = 3;
-const SILENT = 6;
+/** The last lines of a guest may be on their way for so long; so often we look whether more have come. */
+const LAST_LINES_MS = 1500;
+const LOOK_EVERY_MS = 100;
+/** After so many looks without a new line the guest is taken to be silent; after more where it never printed any. */
+const QUIET_LOOKS = 3;
+const QUIET_LOOKS_WITHOUT_LINES = 6;
 
 export interface BootOptions {
   instanceId: Id<"vm">;
@@ -45,25 +45,35 @@ export async function boot(room: Room, options: BootOptions): Promise<MachineSta
   } catch (thrown) {
     const error = FormationError.from(thrown, "The machine could not be started.");
     if (error.code === "cancelled") throw error;
-    const tail = ran ? await lastLines(room, instanceId, since, seen) : [];
     const details: Omit<ErrorRecord, "code" | "message"> = { step: "boot", ...error.details };
-    if (tail.length > 0 && !details.log_tail) details.log_tail = tail;
+    if (ran) {
+      await untilQuiet(room, instanceId, seen);
+      // The hypervisor knows the last lines of a machine that did not become live, but not of one that was killed.
+      details.log_tail ??= await lastLines(room, instanceId, since);
+      if (details.log_tail.length === 0) delete details.log_tail;
+    }
     details.remedy ??= "Read the last lines of the log; correct the formfile, build, and ship again.";
     throw new FormationError(error.code, error.message, { ...details, cause: error.cause });
   }
 }
 
-/** The guest's last lines since a time, once no more of them come. */
-async function lastLines(room: Room, instanceId: string, since: number, seen: number): Promise<string[]> {
-  const end = room.monotonic() + SETTLE_MS;
+/**
+ * Waits until no more lines of a guest come. Whoever handles the failure removes the machine, and with it all that its
+ * follower has not read yet: without this pause the instance's log would lack the lines that say why it failed.
+ */
+async function untilQuiet(room: Room, instanceId: string, seen: number): Promise<void> {
+  const end = room.monotonic() + LAST_LINES_MS;
   let count = seen;
   let quiet = 0;
-  while (room.monotonic() < end && quiet < (count > seen ? QUIET : SILENT)) {
-    await delay(LOOK_MS);
+  while (room.monotonic() < end && quiet < (count > seen ? QUIET_LOOKS : QUIET_LOOKS_WITHOUT_LINES)) {
+    await delay(LOOK_EVERY_MS);
     const now = room.logs.count(instanceId);
     quiet = now === count ? quiet + 1 : 0;
     count = now;
   }
+}
+
+async function lastLines(room: Room, instanceId: string, since: number): Promise<string[]> {
   const lines = await room.logs.tail(instanceId, since, GUEST_STREAMS).catch(() => []);
   return lines.slice(-LIMITS.errorLogLines);
 }
