@@ -15,7 +15,7 @@ export function endingOf(
   reason: EndReason | null,
   operation: Operation,
   step: string,
-  settings: Pick<WorkerSettings, "attempts" | "retryBaseMs">,
+  settings: Pick<WorkerSettings, "retryBaseMs">,
   now: number,
 ): Ending {
   const error = FormationError.from(thrown, "The worker failed inside.");
@@ -25,7 +25,7 @@ export function endingOf(
   const record = error.code === "cancelled" ? interrupted(error, step) : { step, ...error.toRecord() };
   if (record.code !== "unavailable" && record.code !== "internal") return { state: "failed", error: record };
   if (operation.cancel_requested_at !== null) return { state: "cancelled", error: cancelled(step) };
-  if (operation.attempt >= settings.attempts) return { state: "failed", error: exhausted(record, operation) };
+  if (operation.attempt >= LIMITS.attempts) return { state: "failed", error: exhausted(record, operation) };
   return {
     state: "queued",
     run_at: now + settings.retryBaseMs * 4 ** (operation.attempt - 1),

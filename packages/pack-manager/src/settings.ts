@@ -24,7 +24,6 @@ export interface WorkerSettings {
   buildSlots: number;
   /** How many operations run at a time, builds among them. */
   slots: number;
-  attempts: number;
   /** The pause before the second attempt; each further one is four times as long. */
   retryBaseMs: number;
   buildMs: number;
@@ -56,7 +55,6 @@ export const DEFAULT_SETTINGS: WorkerSettings = {
   cacheBudgetBytes: 20 * GiB,
   buildSlots: 2,
   slots: 16,
-  attempts: LIMITS.attempts,
   retryBaseMs: 2000,
   buildMs: LIMITS.buildMs,
   buildDiskBytes: LIMITS.buildDiskBytes,
