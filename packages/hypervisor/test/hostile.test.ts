@@ -11,7 +11,7 @@ import { freePort } from "@formation-mcp/os/testing/free-port";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { emptyReport, parseStatus } from "../src/guest/status-report.ts";
-import { LineSplitter } from "../src/logs/lines.ts";
+import { createLogSplitter } from "../src/logs/lines.ts";
 import { makeRootfs } from "./support/rootfs.ts";
 
 const MB = 1024 * 1024;
@@ -76,12 +76,12 @@ describe("whatever a guest prints", () => {
     );
     fc.assert(
       fc.property(fc.array(chunk), (chunks) => {
-        const splitter = new LineSplitter();
+        const splitter = createLogSplitter((each) => {
+          expect(each.length).toBeLessThanOrEqual(LIMITS.logLineBytes);
+          expect(each).not.toContain("\n");
+        });
         for (const bytes of chunks) {
-          splitter.push(Buffer.from(bytes), (each) => {
-            expect(each.length).toBeLessThanOrEqual(LIMITS.logLineBytes);
-            expect(each).not.toContain("\n");
-          });
+          splitter.push(Buffer.from(bytes));
           expect(splitter.pending).toBeLessThanOrEqual(LIMITS.logLineBytes);
         }
       }),

@@ -9,7 +9,7 @@ import { describe, expect, it } from "vitest";
 import { quote } from "../src/guest/config.ts";
 import { cpio } from "../src/guest/cpio.ts";
 import { parseStatus } from "../src/guest/status-report.ts";
-import { LineRate, LineSplitter } from "../src/logs/lines.ts";
+import { createLogSplitter, LineRate } from "../src/logs/lines.ts";
 import { withoutControls } from "../src/logs/tail.ts";
 import { kernelCommandLine, qemuArguments } from "../src/qemu/command-line.ts";
 import { chainRules } from "../src/qemu/firewall-rules.ts";
@@ -114,11 +114,11 @@ describe("log lines", () => {
       fc.property(fc.array(fc.string()), fc.array(fc.nat(40)), (texts, cuts) => {
         const lines = texts.map((text) => text.replace(/[\r\n]/g, ""));
         const bytes = Buffer.from(lines.map((text) => `${text}\n`).join(""));
-        const splitter = new LineSplitter();
         const seen: string[] = [];
+        const splitter = createLogSplitter((text) => seen.push(text));
         let at = 0;
         for (const cut of [...cuts, bytes.length]) {
-          splitter.push(bytes.subarray(at, at + cut), (text) => seen.push(text));
+          splitter.push(bytes.subarray(at, at + cut));
           at += cut;
         }
         expect(seen).toEqual(bytes.toString().split("\n").slice(0, -1));
@@ -127,13 +127,12 @@ describe("log lines", () => {
     );
   });
   it("that never end are cut, and hold nothing up", () => {
-    const splitter = new LineSplitter();
     const seen: string[] = [];
-    for (let at = 0; at < 10; at++)
-      splitter.push(Buffer.alloc(LIMITS.logLineBytes, 97), (text) => seen.push(text));
+    const splitter = createLogSplitter((text) => seen.push(text));
+    for (let at = 0; at < 10; at++) splitter.push(Buffer.alloc(LIMITS.logLineBytes, 97));
     expect(seen.map(({ length }) => length)).toEqual([LIMITS.logLineBytes]);
     expect(splitter.pending).toBe(0);
-    splitter.push(Buffer.from("rest\nnext\n"), (text) => seen.push(text));
+    splitter.push(Buffer.from("rest\nnext\n"));
     expect(seen.slice(1)).toEqual(["next"]);
   });
   it("beyond 2,000 in a second are dropped and counted", () => {

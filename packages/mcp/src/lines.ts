@@ -1,50 +1,29 @@
-// Cuts a stream of bytes into lines. It never holds more than one line of the maximum size: of a longer line it keeps the
-// two ends only.
+// The lines of a stream of bytes. Of a line that is longer than the maximum only the two ends are kept.
 
-const NEWLINE = 10;
+import { ByteLineSplitter } from "@formation-mcp/base";
+
 /** How many bytes of each end of a line that is too long are kept, to find its id in them. */
 const END_BYTES = 512;
 
-export type Line = { tooLong: false; bytes: Buffer } | { tooLong: true; begin: Buffer; end: Buffer };
+export type Line =
+  | { tooLong: false; bytes: Uint8Array }
+  | { tooLong: true; begin: Uint8Array; end: Uint8Array };
 
-export class LineReader {
-  readonly #maxBytes: number;
-  #parts: Buffer[] = [];
-  #bytes = 0;
-
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
-  }
-
-  /** The lines that end in this chunk, without their newline. */
-  *read(chunk: Buffer): Generator<Line> {
-    let from = 0;
-    for (let at = chunk.indexOf(NEWLINE); at !== -1; at = chunk.indexOf(NEWLINE, from)) {
-      this.#add(chunk.subarray(from, at));
-      from = at + 1;
-      yield this.#cut();
-    }
-    this.#add(chunk.subarray(from));
-  }
-
-  #add(part: Buffer): void {
-    this.#bytes += part.length;
-    this.#parts.push(part);
-    if (this.#bytes <= this.#maxBytes) return;
-    const all = Buffer.concat(this.#parts);
-    this.#parts = [
-      Buffer.from(all.subarray(0, END_BYTES)),
-      Buffer.from(all.subarray(Math.max(END_BYTES, all.length - END_BYTES))),
-    ];
-  }
-
-  #cut(): Line {
-    const tooLong = this.#bytes > this.#maxBytes;
-    const all = Buffer.concat(this.#parts);
-    this.#parts = [];
-    this.#bytes = 0;
-    if (!tooLong) return { tooLong, bytes: all };
-    const end = all.subarray(Math.max(0, all.length - END_BYTES));
-    return { tooLong, begin: all.subarray(0, END_BYTES), end };
-  }
+/** Calls `onLine` at the end of each line; holds no more than one line of the maximum size. */
+export function createLineReader(maxBytes: number, onLine: (line: Line) => void): ByteLineSplitter {
+  let begin = new Uint8Array(0);
+  let end = new Uint8Array(0);
+  return new ByteLineSplitter(
+    maxBytes,
+    (bytes, isCut) => {
+      if (!isCut) return onLine({ tooLong: false, bytes });
+      // Copies: the line itself is not to be kept.
+      begin = new Uint8Array(bytes.subarray(0, END_BYTES));
+      end = new Uint8Array(bytes.subarray(-END_BYTES));
+    },
+    (piece, isEnd) => {
+      end = Buffer.concat([end, piece.subarray(-END_BYTES)]).subarray(-END_BYTES);
+      if (isEnd) onLine({ tooLong: true, begin, end });
+    },
+  );
 }

@@ -15,6 +15,8 @@ const ID = String.raw`"id"\s*:\s*(-?\d{1,15}|"[^"\\]{1,200}")`;
 const FIRST_ID = new RegExp(String.raw`^\s*\{\s*(?:"(?:jsonrpc|method)"\s*:\s*"[^"\\]*"\s*,\s*)*${ID}`);
 const LAST_ID = new RegExp(String.raw`${ID}\s*\}\s*$`);
 
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
 /** @param maxBytes the size limit that {@link Line.tooLong} refers to, for the error's text. */
 export function parseLine(line: Line, maxBytes: number): ParsedLine {
   if (line.tooLong) {
@@ -22,7 +24,7 @@ export function parseLine(line: Line, maxBytes: number): ParsedLine {
     return { kind: "error", id: idOfEnds(line), code: ProtocolErrorCode.InvalidRequest, message };
   }
   if (!isUtf8(line.bytes)) return notJson("The message is not UTF-8.");
-  const text = line.bytes.toString();
+  const text = decoder.decode(line.bytes);
   if (text.trim() === "") return { kind: "blank" };
   let value: unknown;
   try {
@@ -49,7 +51,7 @@ function idOf(value: unknown): string | number | null {
   return typeof id === "string" || (typeof id === "number" && Number.isSafeInteger(id)) ? id : null;
 }
 
-function idOfEnds(line: { begin: Buffer; end: Buffer }): string | number | null {
-  const found = FIRST_ID.exec(line.begin.toString())?.[1] ?? LAST_ID.exec(line.end.toString())?.[1];
+function idOfEnds(line: { begin: Uint8Array; end: Uint8Array }): string | number | null {
+  const found = FIRST_ID.exec(decoder.decode(line.begin))?.[1] ?? LAST_ID.exec(decoder.decode(line.end))?.[1];
   return found === undefined ? null : (JSON.parse(found) as string | number);
 }

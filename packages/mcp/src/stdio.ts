@@ -1,9 +1,10 @@
 // The stdio transport: one JSON-RPC message per line, UTF-8, with a maximum size. A line that is none of that is answered
 // with a JSON-RPC error, and reading goes on with the next line; no text of the line gets into a log.
 
+import type { ByteLineSplitter } from "@formation-mcp/base";
 import { LIMITS } from "@formation-mcp/contract";
 import { type JSONRPCMessage, serializeMessage, type Transport } from "@modelcontextprotocol/server";
-import { type Line, LineReader } from "./lines.ts";
+import { createLineReader, type Line } from "./lines.ts";
 import { parseLine } from "./parse-line.ts";
 
 export interface StdioTransportOptions {
@@ -32,14 +33,16 @@ class LineTransport implements StdioTransport {
   onclose: Transport["onclose"];
   readonly #options: StdioTransportOptions;
   readonly #maxLineBytes: number;
-  readonly #lines: LineReader;
+  readonly #lines: ByteLineSplitter;
   #open = false;
   #resolveClosed = () => {};
 
   constructor(options: StdioTransportOptions) {
     this.#options = options;
     this.#maxLineBytes = options.maxLineBytes ?? LIMITS.mcpBodyBytes;
-    this.#lines = new LineReader(this.#maxLineBytes);
+    this.#lines = createLineReader(this.#maxLineBytes, (line) => {
+      if (this.#open) this.#take(line);
+    });
     // No Promise.withResolvers: a remote server's tools are served on Node 20 too.
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
@@ -70,9 +73,7 @@ class LineTransport implements StdioTransport {
   }
 
   readonly #onData = (chunk: Buffer | string): void => {
-    for (const line of this.#lines.read(typeof chunk === "string" ? Buffer.from(chunk) : chunk)) {
-      if (this.#open) this.#take(line);
-    }
+    this.#lines.push(typeof chunk === "string" ? Buffer.from(chunk) : chunk);
   };
 
   readonly #onEnd = () => void this.close();

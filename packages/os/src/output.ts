@@ -1,8 +1,10 @@
 // What a child prints: handed on line by line as it comes, and its end kept, both within bounds.
 
 import type { Readable } from "node:stream";
+import { TextLineSplitter } from "@formation-mcp/base";
 
-const LINE_BYTES = 64 * 1024;
+/** In characters: of a longer line only its beginning is handed on. */
+const MAX_LINE_LENGTH = 64 * 1024;
 
 export interface Output {
   /** The last `keepBytes` bytes as text; a character that was cut at the beginning is left out. */
@@ -20,8 +22,7 @@ export function collectOutput(
   const decoder = new TextDecoder();
   const kept: Uint8Array[] = [];
   let keptBytes = 0;
-  let partial = "";
-  let cutting = false;
+  const lines = new TextLineSplitter(MAX_LINE_LENGTH, (line) => onLine?.(line));
   let finished = false;
 
   const keep = (chunk: Uint8Array) => {
@@ -29,34 +30,17 @@ export function collectOutput(
     keptBytes += chunk.length;
     while (kept[0] && keptBytes - kept[0].length >= keepBytes) keptBytes -= kept.shift()?.length ?? 0;
   };
-  const hand = (line: string) => {
-    const cut = cutting;
-    cutting = false;
-    if (!cut) onLine?.((line.endsWith("\r") ? line.slice(0, -1) : line).slice(0, LINE_BYTES));
-  };
-  const split = (text: string) => {
-    const lines = (partial + text).split("\n");
-    partial = lines.pop() ?? "";
-    for (const line of lines) hand(line);
-    // Of an endless line the beginning is handed on once, and the rest up to its end dropped.
-    if (partial.length > LINE_BYTES) {
-      if (!cutting) onLine?.(partial.slice(0, LINE_BYTES));
-      cutting = true;
-    }
-    if (cutting) partial = "";
-  };
   const finish = () => {
     if (finished) return;
     finished = true;
-    split(decoder.decode());
-    if (partial !== "" && !cutting) hand(partial);
-    partial = "";
+    lines.push(decoder.decode());
+    lines.flush();
   };
 
   stream?.on("data", (chunk: Uint8Array) => {
     if (finished) return;
     keep(chunk);
-    if (onLine) split(decoder.decode(chunk, { stream: true }));
+    if (onLine) lines.push(decoder.decode(chunk, { stream: true }));
   });
   stream?.on("error", () => {});
   return { text: () => endOf(Buffer.concat(kept), keepBytes), finish };

@@ -5,7 +5,7 @@
 import { closeSync, fstatSync, openSync, readSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
 import { LIMITS } from "@formation-mcp/contract";
-import { LineRate, LineSplitter } from "./lines.ts";
+import { createLogSplitter, LineRate } from "./lines.ts";
 import {
   diskBytes,
   dropHead,
@@ -90,7 +90,6 @@ function reader(
   onLine: OnLine,
 ): () => boolean {
   const path = join(source.runDirectory, STREAMS[stream]);
-  let splitter = new LineSplitter();
   let at = offsets[stream];
   let epoch = source.epoch();
   const hand = (raw: string) => {
@@ -98,19 +97,20 @@ function reader(
     if (stream === "console" && (line === "" || FIRMWARE.test(line))) return;
     if (rate.admit()) onLine(stream, line);
   };
+  let splitter = createLogSplitter(hand);
   return () => {
     const writing = source.writing();
     if (source.epoch() !== epoch) {
       epoch = source.epoch();
       at = readOffsets(source.directory)[stream];
-      splitter = new LineSplitter();
+      splitter = createLogSplitter(hand);
     }
     const { chunk, size } = readFrom(path, at);
     if (size < at) at = 0;
-    splitter.push(chunk, hand);
+    splitter.push(chunk);
     at += chunk.length;
     const ended = !writing && chunk.length === 0;
-    if (ended) splitter.flush(hand);
+    if (ended) splitter.flush();
     offsets[stream] = at - splitter.pending;
     return chunk.length > 0 && at < size;
   };

@@ -3,6 +3,7 @@
 
 import { closeSync, openSync } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { TextLineSplitter } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
 
 interface QmpEvent {
@@ -66,7 +67,7 @@ export async function connectQmp(directory: string, name: string, handlers: QmpH
       pending.reject(new FormationError("unavailable", `QEMU refused: ${error.desc ?? "no reason"}.`));
     else pending.resolve(message["return"]);
   };
-  readLines(socket, onMessage);
+  readMessages(socket, onMessage);
   socket.on("close", end);
   const execute = (command: string, args?: Record<string, unknown>): Promise<unknown> => {
     if (closed) return Promise.reject(gone());
@@ -109,22 +110,17 @@ function connected(path: string): Promise<Socket> {
   });
 }
 
-function readLines(socket: Socket, onMessage: (message: Record<string, unknown>) => void): void {
-  let text = "";
-  socket.setEncoding("utf8");
-  socket.on("data", (chunk: string) => {
-    text += chunk;
-    for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n")) {
-      const line = text.slice(0, at);
-      text = text.slice(at + 1);
-      try {
-        onMessage(JSON.parse(line) as Record<string, unknown>);
-      } catch {
-        socket.destroy(); // This is not QMP, so it is not our QEMU.
-      }
+/** Destroys the socket at the first line that is no JSON: the other side is not our QEMU. */
+function readMessages(socket: Socket, onMessage: (message: Record<string, unknown>) => void): void {
+  const lines = new TextLineSplitter(MAX_LINE_LENGTH, (line) => {
+    try {
+      onMessage(JSON.parse(line) as Record<string, unknown>);
+    } catch {
+      socket.destroy();
     }
-    if (text.length > MAX_LINE_LENGTH) socket.destroy();
   });
+  socket.setEncoding("utf8");
+  socket.on("data", (chunk: string) => lines.push(chunk));
 }
 
 function gone(): FormationError {
