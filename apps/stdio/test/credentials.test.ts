@@ -75,17 +75,17 @@ it("lets one at a time at a session", async () => {
     await new Promise((resolve) => setImmediate(resolve));
     inside -= 1;
   };
-  const all = Array.from({ length: 8 }, () => openCredentials(path).of(A).alone?.(work));
+  const all = Array.from({ length: 8 }, () => openCredentials(path).of(A).withLock?.(work));
   await Promise.all(all);
   expect(most).toBe(1);
   expect(existsSync(`${path}.lock`)).toBe(false);
 });
 
 it("gives the place free when the work fails, and takes one that was left by the dead", async () => {
-  const { alone } = openCredentials(path).of(A);
-  await expect(alone?.(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
+  const { withLock } = openCredentials(path).of(A);
+  await expect(withLock?.(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
   writeFileSync(`${path}.lock`, "");
   const longAgo = new Date(Date.now() - 3_600_000);
   utimesSync(`${path}.lock`, longAgo, longAgo);
-  expect(await alone?.(async () => "in")).toBe("in");
+  expect(await withLock?.(async () => "in")).toBe("in");
 });

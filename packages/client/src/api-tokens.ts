@@ -1,21 +1,21 @@
-// API tokens: for machines that can't sign in, with less than their owner may do.
+// API tokens: for programs that cannot sign in, with fewer rights than their owner.
 
 import { FormationError } from "@formation-mcp/contract";
-import type { Asker, Waiting } from "./authorized-wire.ts";
+import type { AuthorizedWire, RequestOptions } from "./authorized-wire.ts";
 import { isObject } from "./errors.ts";
-import { scopesOf } from "./session.ts";
+import { scopesOf } from "./sign-in.ts";
 
 export interface TokenRequest {
   name: string;
-  /** All of the caller's by default. */
+  /** Default: all scopes of the caller. */
   scopes?: readonly string[];
-  /** Only these instances, and only those that have these pairs in their metadata. */
+  /** Restricts the token to these instances, and to instances with this metadata. */
   bounds?: { instances?: readonly string[]; metadata?: Readonly<Record<string, string>> };
-  /** For ever by default, where the server allows it. */
+  /** Default: the server decides. */
   expires_in_seconds?: number;
 }
 
-/** A token as the server remembers it: never the token itself. Times are milliseconds since the epoch. */
+/** The record of a token, without the token itself. Times are milliseconds since the epoch. */
 export interface TokenRecord {
   id: string;
   name: string;
@@ -27,35 +27,41 @@ export interface TokenRecord {
 }
 
 export interface Tokens {
-  /** Makes a token and returns it: this once, it is shown never again. */
-  create(request: TokenRequest, options?: Waiting): Promise<{ token: string; record: TokenRecord }>;
-  list(options?: Waiting): Promise<TokenRecord[]>;
+  /** Creates a token and returns it. The server never shows it again. */
+  create(request: TokenRequest, options?: RequestOptions): Promise<{ token: string; record: TokenRecord }>;
+  list(options?: RequestOptions): Promise<TokenRecord[]>;
   /** @throws FormationError `not_found` if there is no such token */
-  revoke(id: string, options?: Waiting): Promise<void>;
+  revoke(id: string, options?: RequestOptions): Promise<void>;
 }
 
 const PATH = "/api/tokens";
 
-export function tokensOf(asker: Asker): Tokens {
+export function createTokens(wire: AuthorizedWire): Tokens {
   return {
     async create(request, { signal } = {}) {
-      const said = await asker.send({ method: "POST", path: PATH, json: request, repeatable: false, signal });
-      const { token, record, ...rest } = isObject(said) ? said : {};
+      const response = await wire.send({
+        method: "POST",
+        path: PATH,
+        json: request,
+        repeatable: false,
+        signal,
+      });
+      const { token, record, ...rest } = isObject(response) ? response : {};
       if (typeof token !== "string") {
-        throw new FormationError("unavailable", `${asker.url} made a token and did not show it.`, {
+        throw new FormationError("unavailable", `${wire.url} made a token and did not show it.`, {
           remedy: "Revoke it and make another.",
         });
       }
       return { token, record: recordOf(isObject(record) ? record : rest) };
     },
     async list({ signal } = {}) {
-      const said = await asker.send({ method: "GET", path: PATH, repeatable: true, signal });
-      const list = isObject(said) ? said["tokens"] : said;
+      const response = await wire.send({ method: "GET", path: PATH, repeatable: true, signal });
+      const list = isObject(response) ? response["tokens"] : response;
       return Array.isArray(list) ? list.filter(isObject).map(recordOf) : [];
     },
     async revoke(id, { signal } = {}) {
       const path = `${PATH}/${encodeURIComponent(id)}`;
-      await asker.send({ method: "DELETE", path, repeatable: true, signal });
+      await wire.send({ method: "DELETE", path, repeatable: true, signal });
     },
   };
 }

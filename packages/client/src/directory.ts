@@ -1,5 +1,5 @@
-// A directory of this machine as a build's context on the server (Node alone): what is read here is decided by the same
-// rules as when the server itself reads it.
+// Uploads a directory of this machine as a build's context (Node only). The rules of which files are read are
+// the same as on the server.
 
 import { packDirectory } from "@formation-mcp/artifacts/context";
 import { LIMITS } from "@formation-mcp/contract";
@@ -8,24 +8,25 @@ import type { UploadedContext } from "./upload.ts";
 
 export interface UploadDirectoryOptions {
   dir: string;
-  /** Files and directories below `dir`; `.` is all of it. */
+  /** Files and directories below `dir`. `.` is the whole directory. */
   include: readonly string[];
-  /** The directories that may be read; `dir` must really lie in one of them. */
+  /** The directories that may be read. `dir` must be inside one of them, after resolving symbolic links. */
   allow: readonly string[];
-  /** Paths that never come along, whatever `include` says. */
+  /** Paths that are never included, whatever `include` says. */
   apart?: readonly string[];
   signal?: AbortSignal | undefined;
 }
 
 export interface UploadedDirectory extends UploadedContext {
-  /** What was left out because it looks like a secret and `include` does not name it; at most 100 paths. */
+  /** Files left out because they look like secrets and `include` does not name them: at most 100 paths. */
   left_out: string[];
 }
 
 /**
- * Packs what `include` names of a directory and uploads it. `.dockerignore` is honoured, and what looks like a secret is
- * left out unless `include` names that very path.
- * @throws FormationError `forbidden` outside of `allow`, `invalid` for what cannot be packed, `limit`, and what an upload throws
+ * Packs what `include` names of a directory and uploads it. `.dockerignore` applies, and files that look like
+ * secrets are left out unless `include` names exactly that path.
+ * @throws FormationError `forbidden` outside of `allow`, `invalid` for what cannot be packed, `limit`, and
+ *   the errors of an upload
  */
 export async function uploadDirectory(
   client: Pick<Client, "upload">,

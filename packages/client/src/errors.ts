@@ -1,8 +1,9 @@
-// How an answer of the server becomes an error of ours: what it says is taken over field by field, never as it came.
+// Turns error responses and network errors into FormationErrors. Known fields are copied one by one, nothing
+// else.
 
 import { ERROR_CODES, type ErrorCode, type ErrorDetails, FormationError } from "@formation-mcp/contract";
 
-const BY_STATUS: Record<number, ErrorCode> = {
+const CODE_BY_STATUS: Record<number, ErrorCode> = {
   400: "invalid",
   401: "unauthenticated",
   403: "forbidden",
@@ -17,9 +18,13 @@ const BY_STATUS: Record<number, ErrorCode> = {
   431: "limit",
 };
 
-/** The error that an answer carries; `said` is its JSON, or null if it had none. */
-export function errorOf(status: number, said: unknown, where: string): FormationError {
-  const body = isObject(said) ? said : {};
+/**
+ * The error of a response.
+ * @param json the body, or null if it is no JSON.
+ * @param where the server, for messages.
+ */
+export function errorOf(status: number, json: unknown, where: string): FormationError {
+  const body = isObject(json) ? json : {};
   const error = isObject(body["error"]) ? body["error"] : {};
   const known = (ERROR_CODES as readonly unknown[]).includes(error["code"]);
   const code = known ? (error["code"] as ErrorCode) : codeOf(status);
@@ -32,7 +37,7 @@ export function errorOf(status: number, said: unknown, where: string): Formation
   return new FormationError(code, message, { ...detailsOf(error), ...(remedy ? { remedy } : {}) });
 }
 
-/** Nothing answered, or nothing that speaks our language. */
+/** Nothing answered, or something that is no Formation server. */
 export function unreachable(where: string, why: string, cause?: unknown): FormationError {
   return new FormationError("unavailable", `Nothing answers at ${where}: ${why}.`, {
     cause,
@@ -40,11 +45,11 @@ export function unreachable(where: string, why: string, cause?: unknown): Format
   });
 }
 
-/** Why a fetch failed, in words; the runtimes hide it in the cause. */
+/** Why a fetch failed, in words. Runtimes put the reason into a chain of causes. */
 export function reasonOf(error: unknown): string {
   for (let at = error, depth = 0; at instanceof Error && depth < 4; at = at.cause, depth++) {
     const code = (at as { code?: unknown }).code;
-    if (typeof code === "string" && REASONS[code]) return REASONS[code];
+    if (typeof code === "string" && REASON_BY_CODE[code]) return REASON_BY_CODE[code];
     if (typeof code === "string" && /CERT|SIGNED|SSL|TLS/.test(code))
       return `its certificate is refused (${code})`;
     if (typeof code === "string" && at.cause === undefined) return code;
@@ -52,7 +57,7 @@ export function reasonOf(error: unknown): string {
   return "the connection failed";
 }
 
-const REASONS: Record<string, string> = {
+const REASON_BY_CODE: Record<string, string> = {
   ECONNREFUSED: "the connection was refused",
   ECONNRESET: "the connection was closed",
   UND_ERR_SOCKET: "the connection was closed",
@@ -70,7 +75,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 function codeOf(status: number): ErrorCode {
-  return BY_STATUS[status] ?? (status >= 502 && status <= 504 ? "unavailable" : "internal");
+  return CODE_BY_STATUS[status] ?? (status >= 502 && status <= 504 ? "unavailable" : "internal");
 }
 
 function usualRemedy(code: ErrorCode, known: boolean, where: string): string | undefined {

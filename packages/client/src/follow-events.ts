@@ -1,76 +1,95 @@
-// Following what happens on the server, through lost connections and tokens that expire meanwhile.
+// Follows the events of a path on the server across lost connections and expired tokens.
 
 import { FormationError } from "@formation-mcp/contract";
 import { errorOf, isObject } from "./errors.ts";
-import { readEvents } from "./server-sent-events.ts";
-import { type Ask, rest } from "./wire.ts";
+import type { RequestSpec } from "./http-request.ts";
+import { readServerSentEvents } from "./server-sent-events.ts";
+import { cancelled, sleep } from "./sleep.ts";
 
-/** Opens a stream with a token that is good. */
-export type Open = (ask: Where & { headers: Record<string, string> }) => Promise<Response>;
-
-export interface Where {
+/** Opens an event stream with a valid token. */
+export type OpenStream = (request: {
   path: string;
-  query?: Ask["query"] | undefined;
+  query?: RequestSpec["query"] | undefined;
   signal?: AbortSignal | undefined;
-  /** Whether a stream that the server ends is at its end; else there may be more later. */
+  headers: Record<string, string>;
+}) => Promise<Response>;
+
+export interface FollowOptions {
+  path: string;
+  query?: RequestSpec["query"] | undefined;
+  signal?: AbortSignal | undefined;
+  /** Whether the stream is complete when the server closes it. Default: false, the client connects again. */
   finite?: boolean;
+  /** Gives up after so many connections in a row without an event. */
+  maxEmptyStreams: number;
 }
 
-export interface Told {
+export interface FollowedEvent {
   event: string;
   data: Record<string, unknown>;
 }
 
-/** So long a stream may be silent: the server says something every 15 s. */
-const SILENT_MS = 45_000;
-const PAUSE_MS = 500;
-/** A connection that broke after this long was a good one. */
-const LIVED_MS = 5_000;
+/** The server sends at least a comment every 15 s. */
+const IDLE_TIMEOUT_MS = 45_000;
+const RECONNECT_DELAY_MS = 500;
+/** A connection that lasted this long does not count as empty. */
+const HEALTHY_CONNECTION_MS = 5_000;
 
 /**
- * The events of a path, over as many connections as it takes. Ends when `fruitless` connections in a row ended without
- * an event.
- * @throws FormationError what the server refuses with; `unavailable` where streams do not get through; `cancelled`
+ * The events of a path, over as many connections as needed. Ends after `maxEmptyStreams` connections in a row
+ * without an event.
+ * @throws FormationError the error that the server sends; `unavailable` if event streams do not get through;
+ *   `cancelled`
  */
-export async function* follow(open: Open, where: Where, fruitless: number): AsyncGenerator<Told, void, void> {
-  const { signal, finite = false, ...asked } = where;
+export async function* followEvents(
+  open: OpenStream,
+  options: FollowOptions,
+): AsyncGenerator<FollowedEvent, void, void> {
+  const { path, query, signal, finite = false, maxEmptyStreams } = options;
   let lastId = "";
-  for (let left = fruitless; left > 0; left--) {
-    const headers = {
-      accept: "text/event-stream",
-      ...(lastId === "" ? {} : { "last-event-id": lastId }),
-    };
-    const response = await open({ ...asked, signal, headers });
-    const { body } = response;
-    if (!body || !response.headers.get("content-type")?.startsWith("text/event-stream")) {
-      await body?.cancel();
-      throw new FormationError("unavailable", "Streams of events do not get through from the server.", {
-        remedy: "Look for a proxy in between.",
-      });
-    }
+  for (let left = maxEmptyStreams; left > 0; left--) {
+    const body = await openBody(open, { path, query, signal }, lastId);
     const began = performance.now();
     try {
-      for await (const { event, data, id } of readEvents(body, SILENT_MS, lastId)) {
+      for await (const { event, data, id } of readServerSentEvents(body, IDLE_TIMEOUT_MS, lastId)) {
         lastId = id;
-        const told: unknown = JSON.parse(data);
-        if (!isObject(told)) continue;
-        if (event === "error") throw new Said(errorOf(0, { error: told }, "The server"));
-        left = fruitless + 1;
-        yield { event, data: told };
+        const parsed: unknown = JSON.parse(data);
+        if (!isObject(parsed)) continue;
+        if (event === "error") throw new StreamError(errorOf(0, { error: parsed }, "The server"));
+        left = maxEmptyStreams + 1;
+        yield { event, data: parsed };
       }
       if (finite) return;
     } catch (error) {
-      if (signal?.aborted) throw new FormationError("cancelled", "The call was cancelled.", { cause: error });
-      // A connection that broke, a token that is void and a server that leaves are no reason to end.
-      if (error instanceof Said && !error.passing) throw error.error;
-      if (performance.now() - began > LIVED_MS) left = fruitless + 1;
+      if (signal?.aborted) throw cancelled(error);
+      // A broken connection, an expired token and a server that shuts down are no reason to end.
+      if (error instanceof StreamError && !error.isTemporary) throw error.error;
+      if (performance.now() - began > HEALTHY_CONNECTION_MS) left = maxEmptyStreams + 1;
     }
-    await rest(PAUSE_MS, signal);
+    await sleep(RECONNECT_DELAY_MS, signal);
   }
 }
 
-/** What the server said before it ended a stream. */
-class Said extends Error {
+async function openBody(
+  open: OpenStream,
+  request: Pick<FollowOptions, "path" | "query" | "signal">,
+  lastId: string,
+): Promise<ReadableStream<Uint8Array>> {
+  const headers = {
+    accept: "text/event-stream",
+    ...(lastId === "" ? {} : { "last-event-id": lastId }),
+  };
+  const response = await open({ ...request, headers });
+  const { body } = response;
+  if (body && response.headers.get("content-type")?.startsWith("text/event-stream")) return body;
+  await body?.cancel();
+  throw new FormationError("unavailable", "Streams of events do not get through from the server.", {
+    remedy: "Look for a proxy in between.",
+  });
+}
+
+/** The error that the server sent before it closed a stream. */
+class StreamError extends Error {
   readonly error: FormationError;
 
   constructor(error: FormationError) {
@@ -78,7 +97,7 @@ class Said extends Error {
     this.error = error;
   }
 
-  get passing(): boolean {
+  get isTemporary(): boolean {
     return this.error.retryable || ["unauthenticated", "cancelled"].includes(this.error.code);
   }
 }

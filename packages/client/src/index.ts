@@ -1,7 +1,7 @@
-// Talk to a Formation server from Node or a browser.
+// A client of a Formation server, for Node and browsers.
 
 export type { TokenRecord, TokenRequest, Tokens } from "./api-tokens.ts";
-export type { Waiting } from "./authorized-wire.ts";
+export type { RequestOptions } from "./authorized-wire.ts";
 export type { CallOptions, Progress } from "./call.ts";
 export {
   type Client,
@@ -11,8 +11,9 @@ export {
   type ListedTool,
 } from "./client.ts";
 export type { LoginCode } from "./login-codes.ts";
-export type { Session, SessionStorage } from "./session.ts";
+export type { SessionStorage } from "./session.ts";
+export type { Session } from "./sign-in.ts";
 export { keySigner, type Signature, type Signer, type Wallet, walletSigner } from "./signer.ts";
 export type { Content, UploadedContext } from "./upload.ts";
-export type { LogLine, LogOptions, Watched } from "./watch.ts";
+export type { LogLine, LogOptions, OperationUpdate } from "./watch.ts";
 export type { Fetch } from "./wire.ts";

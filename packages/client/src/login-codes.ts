@@ -1,49 +1,51 @@
-// Login codes: a browser without a key shows one, and whoever has the key signs it elsewhere. What is signed is the
-// sentence that was shown, or nothing is signed.
+// Login codes: a browser without a key shows a code, and the holder of a key signs it in another program. The
+// statement that is signed is exactly the statement that was shown.
 
 import { FormationError } from "@formation-mcp/contract";
-import type { Waiting } from "./authorized-wire.ts";
+import type { RequestOptions } from "./authorized-wire.ts";
 import { isObject } from "./errors.ts";
-import { signFor } from "./session.ts";
+import { signChallenge } from "./sign-in.ts";
 import { type KeySource, signerFor } from "./signer.ts";
 import type { Wire } from "./wire.ts";
 
-/** What signing a code allows, as the server tells it. A client's name is its own word. */
+/** What signing a login code allows, as the server describes it. The name of a client is not verified. */
 export interface LoginCode {
   client: {
     id: string;
     name: string | null;
-    /** The host that stands for it, if one does. */
+    /** The verified host of the client, if it has one. */
     verifiedHost: string | null;
-    /** Whether it runs on the machine of the browser. */
+    /** Whether it runs on the same machine as the browser. */
     local: boolean;
   };
-  /** Where the browser goes with what it gets. */
+  /** Where the browser is redirected with the result. */
   returnsTo: string;
   scopes: { scope: string; title: string; detail: string }[];
-  /** The sentence that is signed. */
+  /** The statement that is signed. */
   statement: string;
   expiresInSeconds: number;
-  /** Signs it: the browser goes on by itself. */
-  approve(options?: Waiting): Promise<void>;
+  /** Signs it. The browser continues by itself. */
+  approve(options?: RequestOptions): Promise<void>;
 }
 
-/** @throws FormationError `not_found` for a code that is wrong or expired, `conflict` for one that was signed */
-export async function loginCode(
+/**
+ * @throws FormationError `not_found` for a code that is wrong or expired, `conflict` for one that was signed
+ */
+export async function readLoginCode(
   wire: Wire,
   key: KeySource | undefined,
   code: string,
-  { signal }: Waiting,
+  { signal }: RequestOptions,
   now: () => number,
 ): Promise<LoginCode> {
   const path = `/auth/codes/${encodeURIComponent(code.trim())}`;
-  const said = await wire.send({ method: "GET", path, repeatable: true, signal });
-  if (!isObject(said) || !isObject(said["client"])) {
+  const response = await wire.send({ method: "GET", path, repeatable: true, signal });
+  if (!isObject(response) || !isObject(response["client"])) {
     throw new FormationError("unavailable", `${wire.url} says nothing about the code.`);
   }
-  const { client, scopes, statement, expires_in } = said;
+  const { client, scopes, expires_in } = response;
   const { id, name, verified_host, returns_to, local } = client as Record<string, unknown>;
-  const shown = text(statement);
+  const statement = text(response["statement"]);
   return {
     client: {
       id: text(id),
@@ -57,28 +59,31 @@ export async function loginCode(
       title: text(one["title"]),
       detail: text(one["detail"]),
     })),
-    statement: shown,
+    statement,
     expiresInSeconds: Number(expires_in),
-    async approve({ signal: until } = {}) {
-      const signer = await signerFor(wire.url, key);
-      const asked = await wire.send({
-        method: "POST",
-        path: `${path}/challenge`,
-        json: { address: signer.id },
-        repeatable: true,
-        signal: until,
-      });
-      const message = isObject(asked) ? asked["message"] : undefined;
-      const signed = await signFor(wire.url, signer, message, now, shown);
-      await wire.send({
-        method: "POST",
-        path,
-        json: { message, ...signed },
-        repeatable: false,
-        signal: until,
-      });
-    },
+    approve: (options = {}) => approve(wire, key, path, statement, options, now),
   };
+}
+
+async function approve(
+  wire: Wire,
+  key: KeySource | undefined,
+  path: string,
+  statement: string,
+  { signal }: RequestOptions,
+  now: () => number,
+): Promise<void> {
+  const signer = await signerFor(wire.url, key);
+  const challenge = await wire.send({
+    method: "POST",
+    path: `${path}/challenge`,
+    json: { address: signer.id },
+    repeatable: true,
+    signal,
+  });
+  const message = isObject(challenge) ? challenge["message"] : undefined;
+  const signed = await signChallenge(wire.url, signer, message, now, statement);
+  await wire.send({ method: "POST", path, json: { message, ...signed }, repeatable: false, signal });
 }
 
 function text(value: unknown): string {

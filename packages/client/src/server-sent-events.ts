@@ -1,27 +1,30 @@
-// Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream), read from an
-// answer's body: lines may be cut anywhere, and a stream that never ends a line is given up.
+// Reads server-sent events from the body of a response. Lines may be cut anywhere; a line without an end, and a
+// stream that falls silent, are errors.
+// Format: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 
 import { FormationError } from "@formation-mcp/contract";
 
-export interface ServerEvent {
-  /** `message` where the server names none. */
+export interface ServerSentEvent {
+  /** `message` if the server names none. */
   event: string;
   data: string;
-  /** The last id seen, for `Last-Event-ID`; empty if there was none. */
+  /** The last id seen, for `Last-Event-ID`. Empty if there was none. */
   id: string;
 }
 
-const LONGEST = 4 * 1024 * 1024;
+const MAX_LINE_CHARS = 4 * 1024 * 1024;
 
 /**
  * The events of a stream, in order.
- * @param silentMs how long it may say nothing, comments included; a dead connection looks like that.
+ * @param idleMs how long the stream may be silent, comments included, before the connection counts as dead.
+ * @param lastId the id of the last event of the connection before.
+ * @throws FormationError `unavailable`
  */
-export async function* readEvents(
+export async function* readServerSentEvents(
   body: ReadableStream<Uint8Array>,
-  silentMs: number,
+  idleMs: number,
   lastId = "",
-): AsyncGenerator<ServerEvent, void, void> {
+): AsyncGenerator<ServerSentEvent, void, void> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   let rest = "";
@@ -30,13 +33,13 @@ export async function* readEvents(
   let data: string[] = [];
   try {
     for (;;) {
-      const { done, value } = await soon(reader.read(), silentMs);
-      if (done) return; // an event without the empty line after it is none
+      const { done, value } = await within(idleMs, reader.read());
+      if (done) return; // An event without the empty line at its end is discarded.
       rest += decoder.decode(value, { stream: true });
-      // A lone \r at the end may be half of a \r\n.
+      // A single \r at the end may be the first half of a \r\n.
       const lines = rest.split(/\r\n|\n|\r(?!$)/);
       rest = lines.pop() ?? "";
-      if (rest.length > LONGEST) throw broken("a line of its events has no end");
+      if (rest.length > MAX_LINE_CHARS) throw brokenStream("a line of its events has no end");
       for (const line of lines) {
         if (line === "") {
           if (data.length > 0) yield { event: event || "message", data: data.join("\n"), id };
@@ -55,19 +58,19 @@ export async function* readEvents(
   }
 }
 
-async function soon<T>(work: Promise<T>, ms: number): Promise<T> {
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(broken("it fell silent")), ms);
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(brokenStream("it fell silent")), ms);
   });
   try {
-    return await Promise.race([work, late]);
+    return await Promise.race([work, timeout]);
   } finally {
     clearTimeout(timer);
   }
 }
 
-function broken(why: string): FormationError {
+function brokenStream(why: string): FormationError {
   return new FormationError("unavailable", `The server's stream of events broke: ${why}.`, {
     remedy: "Try again.",
   });

@@ -1,7 +1,8 @@
-// Sending a build's files, whole or as they are read. What can't be read twice is sent once.
+// Uploads a build's context, from memory or as a stream. A stream cannot be read twice, so it is never sent
+// again.
 
 import { FormationError } from "@formation-mcp/contract";
-import type { Asker } from "./authorized-wire.ts";
+import type { AuthorizedWire } from "./authorized-wire.ts";
 import { isObject } from "./errors.ts";
 
 /** A tar or tar.gz. */
@@ -10,48 +11,48 @@ export type Content = Uint8Array | Blob | ReadableStream<Uint8Array> | AsyncIter
 /** An uploaded context, for `pack_build`. */
 export interface UploadedContext {
   context_id: string;
-  /** What its files hold together. */
+  /** The size of its files together. */
   bytes: number;
   files: number;
 }
 
-const UPLOAD_MS = 60 * 60_000;
+const UPLOAD_TIMEOUT_MS = 60 * 60_000;
 
 export async function upload(
-  asker: Asker,
+  wire: AuthorizedWire,
   content: Content,
   signal: AbortSignal | undefined,
 ): Promise<UploadedContext> {
-  const whole = content instanceof Uint8Array || content instanceof Blob;
-  const broken: unknown[] = [];
-  const body = whole || content instanceof ReadableStream ? content : streamOf(content, broken);
-  const said = await asker
+  const isRepeatable = content instanceof Uint8Array || content instanceof Blob;
+  const sourceErrors: unknown[] = [];
+  const body = isRepeatable || content instanceof ReadableStream ? content : streamOf(content, sourceErrors);
+  const response = await wire
     .send({
       method: "PUT",
       path: "/api/contexts",
       body: body as NonNullable<RequestInit["body"]>,
       headers: { "content-type": "application/x-tar", ...(await digestOf(content)) },
-      repeatable: whole,
-      timeoutMs: UPLOAD_MS,
+      repeatable: isRepeatable,
+      timeoutMs: UPLOAD_TIMEOUT_MS,
       signal,
     })
     .catch((error: unknown) => {
-      // Why the source ended says more than that the connection did.
-      throw broken.length > 0 ? FormationError.from(broken[0]) : error;
+      // The error of the source explains the broken connection.
+      throw sourceErrors.length > 0 ? FormationError.from(sourceErrors[0]) : error;
     });
-  const { context_id, bytes, files } = isObject(said) ? said : {};
+  const { context_id, bytes, files } = isObject(response) ? response : {};
   if (typeof context_id === "string") return { context_id, bytes: Number(bytes), files: Number(files) };
-  throw new FormationError("unavailable", `${asker.url} did not say how it calls the uploaded context.`);
+  throw new FormationError("unavailable", `${wire.url} did not say how it calls the uploaded context.`);
 }
 
-/** Bytes that are there whole say what they are (RFC 9530), so that nothing is stored that broke on the way. */
+/** The digest of bytes in memory (RFC 9530), so that the server detects damage on the way. */
 async function digestOf(content: Content): Promise<Record<string, string>> {
   if (!(content instanceof Uint8Array) || !globalThis.crypto?.subtle) return {};
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", Uint8Array.from(content)));
   return { "content-digest": `sha-256=:${btoa(String.fromCharCode(...digest))}:` };
 }
 
-function streamOf(parts: AsyncIterable<Uint8Array>, broken: unknown[]): ReadableStream<Uint8Array> {
+function streamOf(parts: AsyncIterable<Uint8Array>, sourceErrors: unknown[]): ReadableStream<Uint8Array> {
   const iterator = parts[Symbol.asyncIterator]();
   return new ReadableStream({
     async pull(controller) {
@@ -60,7 +61,7 @@ function streamOf(parts: AsyncIterable<Uint8Array>, broken: unknown[]): Readable
         if (done) controller.close();
         else controller.enqueue(value);
       } catch (error) {
-        broken.push(error);
+        sourceErrors.push(error);
         controller.error(error);
       }
     },

@@ -1,5 +1,6 @@
-// A small server on a real socket that keeps the REST contract's shapes, checks real signatures, and can be told to fail.
-// What it did is on its records, for the tests to read. The real server's tests with this client are apps/stdio's.
+// A small server on a real socket that keeps the REST contract's shapes, checks real signatures, and can be
+// told to fail. What it did is on its records, for the tests to read. The real server's tests with this
+// client are apps/stdio's.
 
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -26,7 +27,10 @@ export interface TestServer {
   seen: Seen[];
   /** Requests of a path that came so far. */
   count(path: string): number;
-  /** What a path answers: data for the envelope, or a handler that may answer by itself or throw a FormationError. */
+  /**
+   * What a path answers: data for the envelope, or a handler that may answer by itself or throw a
+   * FormationError.
+   */
   on(path: string, handle: Handle): void;
   /** What is done, once, with the next request of a path before it gets to its handler. */
   next(path: string, fault: (response: ServerResponse, seen: Seen) => void): void;

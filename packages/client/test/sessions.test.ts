@@ -30,7 +30,7 @@ function shared(): SessionStorage & { session: Session | null } {
     save: (session: Session | null) => {
       place.session = session;
     },
-    alone: <T>(work: () => Promise<T>): Promise<T> => {
+    withLock: <T>(work: () => Promise<T>): Promise<T> => {
       const mine = last.then(work, work);
       last = mine.catch(() => undefined);
       return mine;

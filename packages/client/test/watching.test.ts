@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http";
-import { createClient, type LogLine, type Progress, type Watched } from "@formation-mcp/client";
+import { createClient, type LogLine, type OperationUpdate, type Progress } from "@formation-mcp/client";
 import { FormationError } from "@formation-mcp/contract";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -14,7 +14,7 @@ afterEach(() => server.close());
 const client = (more: object = {}) =>
   createClient({ url: server.url, token: "fmt_x_y", random: () => 0, ...more });
 
-function told(state: string, more: Partial<Watched> = {}): Watched {
+function told(state: string, more: Partial<OperationUpdate> = {}): OperationUpdate {
   return {
     operation_id: "op_1",
     tool: "pack_build",

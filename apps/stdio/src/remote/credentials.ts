@@ -52,7 +52,7 @@ export function openCredentials(path: string): Credentials {
           servers: session ? { ...others, [url]: session } : others,
         });
       },
-      alone: (work) => locked(`${path}.lock`, work),
+      withLock: (work) => locked(`${path}.lock`, work),
     }),
   };
 }
