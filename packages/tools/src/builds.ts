@@ -2,7 +2,7 @@
 
 import { BUILD_STATES, type BuildState } from "@formation-mcp/contract";
 import { z } from "zod";
-import * as f from "./fields.ts";
+import * as f from "./shared-fields.ts";
 import { READS, type Tool, writes } from "./tool.ts";
 
 const text = { type: "string" };
@@ -11,9 +11,9 @@ const count = { type: "integer" };
 const map = { type: "object", additionalProperties: text };
 
 /**
- * The formfile is taken as it comes: the language's own parser reports every issue with its place, which a schema check
- * in front of it would hide. What hosts see is this short description of the language, which a test holds against the
- * language itself: loading the parser only to list the tools would cost every start.
+ * The schema accepts any formfile: the language's own parser reports every issue with its place, which a
+ * schema check before it would hide. Hosts see this short description of the language. A test compares it
+ * with the language itself, because loading the parser only to list the tools would slow down every start.
  */
 const formfile = z.unknown().meta({
   description:

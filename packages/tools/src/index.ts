@@ -1,7 +1,7 @@
 // The table of tools as data.
 
-export { INSTANCE_NAME } from "./fields.ts";
 export { type ObjectSchema, type ToolJsonSchemas, toolJsonSchemas } from "./json-schema.ts";
+export { INSTANCE_NAME } from "./shared-fields.ts";
 export {
   findTool,
   TOOLS,

@@ -2,7 +2,7 @@
 
 import { CONTROL_ACTIONS, INSTANCE_STATES, type InstanceState } from "@formation-mcp/contract";
 import { z } from "zod";
-import * as f from "./fields.ts";
+import * as f from "./shared-fields.ts";
 import { READS, type Tool, writes } from "./tool.ts";
 
 const shipped = z.object({
@@ -20,7 +20,7 @@ const shipped = z.object({
 });
 
 const changed = z.object({
-  /** Absent when there was nothing left to do. */
+  /** Absent if there was nothing to do. */
   operation_id: z.string().optional(),
   instance_id: z.string(),
   instance_name: z.string(),

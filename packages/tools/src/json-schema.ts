@@ -1,5 +1,5 @@
-// How a tool's schemas become JSON Schema (2020-12): the shortest text that says the same, because every host pays for
-// it with every conversation.
+// Turns a tool's schemas into JSON Schema (2020-12), as short as possible, because hosts pay for the tokens
+// of every tool in every conversation.
 
 import { z } from "zod";
 import type { Tool } from "./tool.ts";
@@ -14,7 +14,7 @@ export interface ToolJsonSchemas {
 
 const cache = new WeakMap<Tool, ToolJsonSchemas>();
 
-/** The JSON Schemas of a tool's input and output; made once per tool. Treat them as read-only. */
+/** The JSON Schemas of a tool's input and output. Made once per tool; treat them as read-only. */
 export function toolJsonSchemas(tool: Tool): ToolJsonSchemas {
   let made = cache.get(tool);
   if (!made) {
@@ -30,7 +30,10 @@ function render(schema: z.ZodObject, io: "input" | "output"): ObjectSchema {
   return { ...json, type: "object" };
 }
 
-/** Drops what says nothing: the bounds of a safe integer, the type of a key, closed results (they may grow). */
+/**
+ * Drops keywords without information: the bounds of a safe integer, the type of keys, and
+ * `additionalProperties` of results, which may get more fields later.
+ */
 function shorten(schema: z.core.JSONSchema.BaseSchema, io: "input" | "output"): void {
   if (schema.minimum === Number.MIN_SAFE_INTEGER) delete schema.minimum;
   if (schema.maximum === Number.MAX_SAFE_INTEGER) delete schema.maximum;

@@ -1,5 +1,5 @@
-// The table as hosts are told it: plain data, with every schema as JSON Schema already. A program that only lists need not
-// make a single check, and a bundler may put the data in this module's place.
+// The table as hosts see it: plain data, with every schema as JSON Schema. A program that only lists tools
+// builds no validators, and a bundler may replace this module by its data.
 
 import { type ToolJsonSchemas, toolJsonSchemas } from "./json-schema.ts";
 import { TOOLS } from "./table.ts";

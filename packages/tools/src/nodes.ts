@@ -1,7 +1,7 @@
-// The tools about nodes, the machines that run workers: for admins alone.
+// The tools about nodes, the machines that run workers. For admins only.
 
 import { z } from "zod";
-import * as f from "./fields.ts";
+import * as f from "./shared-fields.ts";
 import { READS, type Tool } from "./tool.ts";
 
 export const nodeList = {

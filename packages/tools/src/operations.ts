@@ -1,8 +1,8 @@
-// The tools about operations, the receipts of long actions.
+// The tools about operations, the records of long actions.
 
 import { OPERATION_STATES, type OperationState } from "@formation-mcp/contract";
 import { z } from "zod";
-import * as f from "./fields.ts";
+import * as f from "./shared-fields.ts";
 import { READS, type Tool, writes } from "./tool.ts";
 
 export const operationGet = {

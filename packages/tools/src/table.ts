@@ -1,4 +1,4 @@
-// The table: every tool there is, in the order in which hosts list them.
+// The table: every tool, in the order in which hosts list them.
 
 import type { z } from "zod";
 import { buildGet, buildList, packBuild } from "./builds.ts";
@@ -7,7 +7,7 @@ import { nodeList } from "./nodes.ts";
 import { operationCancel, operationGet, operationList } from "./operations.ts";
 import type { Tool } from "./tool.ts";
 
-/** All tools. The order is stable, so that a host's prompt cache holds. */
+/** All tools. The order is stable, so that prompt caches of hosts stay valid. */
 export const TOOLS = [
   packBuild,
   packShip,
@@ -28,9 +28,9 @@ export const TOOLS = [
 type Row = (typeof TOOLS)[number];
 export type ToolName = Row["name"];
 
-/** A tool's input as a caller writes it: what has a default may be left out. */
+/** A tool's input as a caller writes it. Fields with a default may be absent. */
 export type ToolArguments<N extends ToolName> = z.input<Extract<Row, { name: N }>["input"]>;
-/** A tool's input after its check: every default is filled in. */
+/** A tool's input after the check, with every default filled in. */
 export type ToolInput<N extends ToolName> = z.output<Extract<Row, { name: N }>["input"]>;
 /** What a tool returns. */
 export type ToolOutput<N extends ToolName> = z.output<Extract<Row, { name: N }>["output"]>;

@@ -1,4 +1,5 @@
-// What a tool is: a value. Doors render it, control does it; nothing in here knows either.
+// The type of a tool. A tool is a value: front ends render it, control runs it, and nothing here knows
+// either.
 
 import type { z } from "zod";
 
@@ -12,23 +13,23 @@ export type ToolScope =
   | "operation:write"
   | "admin";
 
-/** What a host may assume, in the words of MCP (ToolAnnotations); every hint is true of every call. */
+/** MCP's ToolAnnotations. Every hint is true of every call. */
 export interface ToolAnnotations {
   readOnlyHint: boolean;
   /** Whether a call may end or replace something that runs or is kept. */
   destructiveHint: boolean;
-  /** Whether the same call again changes nothing more. */
+  /** Whether repeating the same call has no further effect. */
   idempotentHint: boolean;
   /** Whether a call may reach beyond the owner's own records: a registry, the internet. */
   openWorldHint: boolean;
 }
 
-/** One tool. `input` checks what comes in; `output` describes every result that is no error. */
+/** One tool. `input` checks the arguments; `output` describes every result that is not an error. */
 export interface Tool {
-  /** snake_case `noun_verb`: dots break hosts. */
+  /** snake_case `noun_verb`. Dots would break hosts. */
   readonly name: string;
   readonly title: string;
-  /** For an agent: when to use it, and what comes next. */
+  /** For an agent: when to use the tool, and what to do next. */
   readonly description: string;
   readonly input: z.ZodObject;
   readonly output: z.ZodObject;

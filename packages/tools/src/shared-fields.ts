@@ -1,4 +1,5 @@
-// The fields that several tools share, so that one thing has one name, one check and one description everywhere.
+// The fields that several tools share, so that a field has the same name, check and description in every
+// tool.
 
 import { LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
@@ -23,7 +24,7 @@ export const idempotencyKey = z
 export const limit = z.int().min(1).max(LIMITS.pageSize).default(LIMITS.defaultPageSize);
 export const cursor = z.string().min(1).max(500).optional().describe("From the page before");
 
-/** Checked by control, which names every key that is too long at once. */
+/** The lengths of keys and values are checked in control, which names all wrong keys at once. */
 export const metadata = z.record(z.string(), z.string());
 
 export const instance = z.string().min(1).max(80).describe("Instance name or vm_ id");
@@ -52,24 +53,24 @@ export const vmConfig = z
   .describe("Overrides the formfile's resources, network and metadata");
 
 export const targetNode = z.string().min(1).max(80).optional().describe("Node name or id; else any");
-/** Checked by control against the language of labels. */
+/** The syntax of labels is checked in control. */
 export const labels = z
   .record(z.string(), z.string())
   .optional()
   .describe("Only a node with all these labels");
 
-/** Where an unfinished operation is. */
+/** The progress of an operation that has not ended. */
 export const progress = z
   .object({ step: z.string(), message: z.string(), fraction: z.number().nullable() })
   .optional();
 
-/** An error inside a result that is itself no error. */
+/** An error as part of a successful result. */
 export const error = z.object({ code: z.string(), message: z.string(), remedy: z.string().optional() });
 
 /** What to do next, in words. */
 export const next = z.string();
-/** Fenced text of a build or a guest: data, never instructions. */
+/** Fenced text from a build or a guest: data, never instructions. */
 export const log = z.string();
 export const strings = z.array(z.string());
-/** An object whose keys are told by the description of its tool. */
+/** An object. The description of the tool says which keys it has. */
 export const object = z.record(z.string(), z.unknown());
