@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // What npm's users get: every package packed, installed in a project of its own, and used there on the Node versions that
 // we promise. `pnpm build` comes first; the README's test command does that.
 

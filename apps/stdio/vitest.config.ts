@@ -1,16 +1,7 @@
-import { defineProject } from "vitest/config";
+import { project } from "../../vitest.base.ts";
 
-export default defineProject({
-  resolve: { conditions: ["formation-source"] },
-  ssr: { resolve: { conditions: ["formation-source"] } },
-  test: {
-    name: "formation-mcp",
-    include: ["test/**/*.test.ts"],
-    globalSetup: "./test/bundle.ts",
-    environment: "node",
-    // Browsers and servers on a busy host: a second try is printed (retry x1), and is a bug to look at.
-    retry: 1,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
-  },
+export default project("formation-mcp", {
+  globalSetup: "./test/bundle.ts",
+  // Machines, browsers and servers on a busy host. The summary names each second try: it is a bug to look at.
+  retry: 1,
 });

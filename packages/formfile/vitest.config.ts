@@ -1,13 +1,3 @@
-import { defineProject } from "vitest/config";
+import { project } from "../../vitest.base.ts";
 
-export default defineProject({
-  resolve: { conditions: ["formation-source"] },
-  ssr: { resolve: { conditions: ["formation-source"] } },
-  test: {
-    name: "formfile",
-    include: ["test/**/*.test.ts"],
-    environment: "node",
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
-  },
-});
+export default project("formfile");

@@ -1,3 +1,9 @@
+// @module-tag root
+// @module-tag postgres
+// @module-tag nats
+// @module-tag bundles
+// @module-tag slow
+
 // Whatever fails in a cluster of real processes on PostgreSQL and NATS: what was accepted ends truthfully, nothing is lost,
 // done twice or left over, and who can't serve says so. CLUSTER_FAULT_ROUNDS plays a long set, every kind of fault as often
 // as the others, on CLUSTER_FAULT_LANES clusters at a time, the first of them with the lease and the outages of real life;

@@ -1,3 +1,8 @@
+// @module-tag root
+// @module-tag postgres
+// @module-tag nats
+// @module-tag bundles
+
 // Several servers and workers on PostgreSQL and NATS are one system: real processes with credentials, the engines played.
 // Whoever vanishes, what was accepted ends truthfully; while they can't serve they say so, and recover by themselves.
 

@@ -1,3 +1,8 @@
+// @module-tag root
+// @module-tag postgres
+// @module-tag nats
+// @module-tag bundles
+
 // deploy/container/Containerfile, built by buildah on a base made from Debian packages with this repository's Node in it;
 // what comes out serves, as a user without rights.
 

@@ -1,3 +1,8 @@
+// @module-tag root
+// @module-tag postgres
+// @module-tag nats
+// @module-tag bundles
+
 // The README's cluster as it is printed, run as the worker's unit runs a worker: without the capabilities that it gives up.
 
 import { execFile } from "node:child_process";

@@ -1,3 +1,8 @@
+// @module-tag root
+// @module-tag postgres
+// @module-tag nats
+// @module-tag bundles
+
 // A team that outgrows one machine: what its server kept is exported, imported into PostgreSQL and NATS, and nobody notices:
 // the same accounts, tokens, records, logs and contexts, and the VM that ran on. And what pg_dump wrote is all of it again.
 

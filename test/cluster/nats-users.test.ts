@@ -1,3 +1,8 @@
+// @module-tag root
+// @module-tag postgres
+// @module-tag nats
+// @module-tag bundles
+
 // The rights that deploy/nats gives a worker are all that its artifacts need, and none that would let it make or unmake
 // where they are kept. The queue's own tests say the rest.
 

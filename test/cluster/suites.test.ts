@@ -1,3 +1,8 @@
+// @module-tag root
+// @module-tag postgres
+// @module-tag nats
+// @module-tag bundles
+
 // The suites of one machine over PostgreSQL and NATS, as `test:shared` runs them: a few tests of them in every run, so that
 // it is known to work at all.
 

@@ -1,3 +1,7 @@
+// @module-tag buildah
+// @module-tag qemu
+// @module-tag bundles
+
 // What bad input gets, with the real engines: a clear error that names the remedy, an operation that failed, nothing left.
 
 import type { AddressInfo } from "node:net";

@@ -1,3 +1,7 @@
+// @module-tag buildah
+// @module-tag qemu
+// @module-tag bundles
+
 // The main job with the real engines, under every kind of client that hosts are built on.
 
 import { readFileSync } from "node:fs";

@@ -1,3 +1,7 @@
+// @module-tag buildah
+// @module-tag qemu
+// @module-tag bundles
+
 // Attacks over real stdio: each is refused in clear words, nothing is recorded of it, and the server answers the next.
 
 import { type Id, newId } from "@formation-mcp/contract";

@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // Local mode: any number of stdio servers share one background worker, which comes when needed and leaves when idle.
 
 import { execFile, spawn } from "node:child_process";

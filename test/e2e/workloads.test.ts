@@ -1,3 +1,7 @@
+// @module-tag buildah
+// @module-tag qemu
+// @module-tag bundles
+
 // Not only busybox: Debian from a registry, packages installed by RUN, a non-root USER and a WORKDIR, a real database.
 
 import { debianBase } from "@formation-mcp/builder/testing/debian";

@@ -1,3 +1,6 @@
+// @module-tag bundles
+// @module-tag slow
+
 // Whatever is killed at whatever moment, with the fake engines and everything else real.
 
 import { test } from "vitest";

@@ -1,3 +1,8 @@
+// @module-tag buildah
+// @module-tag qemu
+// @module-tag bundles
+// @module-tag slow
+
 // Whatever is killed at whatever moment, with buildah and QEMU. `soak` plays more of these rounds.
 
 import { test } from "vitest";

@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // A client that was written for the ancestor, over a real socket: only 200 is success, operations are polled for data.status
 // and data.result, and login sends {address, signed_message, signature}. It builds, ships, looks, stops and deletes.
 

@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // What a stranger's client can make of the authorization server: nothing. Open redirects, requests that it must not take, and
 // addresses that it is told to read.
 

@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // Bodies that mean harm: JSON that is deep, wide, broken or reaches for prototypes, and types that another page could send.
 
 import { gzipSync } from "node:zlib";

@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // The official conformance suite against the product as it is, without fixtures: which scenarios those are is told here, and
 // each passes every check. The suite knows no tokens, so a proxy on loopback adds one.
 

@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // Contexts over HTTP that try to lead out, to fill the disk or to hang the server: each is refused, nothing is kept of it.
 
 import { createHash } from "node:crypto";

@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // Hosts and agents that know the server's URL and nothing else. A host is sent through OAuth, where a person signs in with a
 // wallet and consents in Chromium; it lists, is asked for more when it builds, and ships. Agents sign for themselves.
 

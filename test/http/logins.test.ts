@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // Sign-ins that should not be: replayed, reordered, changed, carried over from another server, or made for somebody else.
 
 import { generateKey, type KeyPair, keyId } from "@formation-mcp/auth/keys";

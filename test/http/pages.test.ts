@@ -1,3 +1,6 @@
+// @module-tag chromium
+// @module-tag bundles
+
 // What other people's web pages can make of this server: nothing. Rebinding, cross-site requests, framing, names that are
 // markup, and words that would be lines of the log.
 

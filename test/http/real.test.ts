@@ -1,3 +1,7 @@
+// @module-tag buildah
+// @module-tag qemu
+// @module-tag bundles
+
 // The whole way once with nothing faked: a stock client registers itself, a person signs in and consents in Chromium, buildah
 // builds, QEMU boots, the VM answers.
 

@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // Requests that no client makes: broken, doubled, cut, slow, huge. Each gets its one answer or the end of its connection;
 // the next request is served.
 

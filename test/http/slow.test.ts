@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // Clients that take their time, on a server whose limits are short: each connection ends by its limit, and whoever comes in
 // the meantime is served.
 

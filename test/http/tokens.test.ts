@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // Tokens that a server must not take, at both of its doors; and the one way in which a token may be shown.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 // Two server processes on one state directory are one server: what one gave, took or counted, the other knows; and a process
 // that dies at once takes nothing with it.
 

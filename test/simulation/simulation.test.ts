@@ -1,3 +1,5 @@
+// @module-tag slow
+
 // Virtual nodes in virtual time: whatever is lost, late, doubled, dead or cut off, every operation ends truthfully, capacity
 // and quotas hold at every moment, and at none does an instance run twice. SIMULATION_SEED replays one seed; with
 // SIMULATION_NODES and SIMULATION_OPERATIONS one of that size is played too, beside SIMULATION_ROUNDS of the usual size.

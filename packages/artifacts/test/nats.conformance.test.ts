@@ -1,3 +1,5 @@
+// @module-tag nats
+
 import { describeArtifacts } from "@formation-mcp/artifacts/testing/conformance";
 import { type NatsServer, startNats } from "@formation-mcp/os/testing/nats-server";
 import { afterAll, beforeAll } from "vitest";

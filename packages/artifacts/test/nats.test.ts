@@ -1,3 +1,5 @@
+// @module-tag nats
+
 import { createHash, randomBytes } from "node:crypto";
 import { readdir, truncate } from "node:fs/promises";
 import { join } from "node:path";

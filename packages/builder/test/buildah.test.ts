@@ -1,3 +1,5 @@
+// @module-tag buildah
+
 import { describeBuilder } from "@formation-mcp/builder/testing/conformance";
 import { open } from "./support/open-buildah.ts";
 import { leftoversOf, readDisk } from "./support/real-disk.ts";

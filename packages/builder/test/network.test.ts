@@ -1,3 +1,6 @@
+// @module-tag root
+// @module-tag buildah
+
 // What run lines reach: the internet, and nothing of the host or its private neighbours.
 
 import { execFileSync } from "node:child_process";

@@ -1,3 +1,5 @@
+// @module-tag buildah
+
 // A worker that is killed, together with all it started or alone, at any moment.
 
 import { execFileSync, spawn } from "node:child_process";

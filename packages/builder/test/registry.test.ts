@@ -1,3 +1,6 @@
+// @module-tag root
+// @module-tag buildah
+
 // Bases from registries, against Debian's docker-registry on loopback.
 
 import { execFileSync } from "node:child_process";

@@ -1,3 +1,6 @@
+// @module-tag root
+// @module-tag buildah
+
 // The user profile, as a fresh unprivileged user on this machine.
 
 import { execFile, execFileSync, spawn } from "node:child_process";

@@ -1,3 +1,5 @@
+// @module-tag buildah
+
 // Where the text of run lines and the values of `env` may not be seen: outside the build while it runs, and in the image
 // beside what the lines themselves wrote.
 

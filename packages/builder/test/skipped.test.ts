@@ -1,3 +1,5 @@
+// @module-tag buildah
+
 // A builder program that says all is well although it left a line out, as buildah 1.28 does after an instruction of 64 KiB.
 
 import { chmodSync, writeFileSync } from "node:fs";

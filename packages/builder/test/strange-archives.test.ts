@@ -1,3 +1,5 @@
+// @module-tag buildah
+
 // Images come from other nodes, one of which may be a thief's: what an archive says is worth nothing, what is in it must be
 // the image that was asked for, and nothing else on the node may notice.
 

@@ -1,3 +1,6 @@
+// @module-tag root
+// @module-tag qemu
+
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";

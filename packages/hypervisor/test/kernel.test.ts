@@ -1,3 +1,5 @@
+// @module-tag qemu
+
 import {
   mkdtempSync,
   readdirSync,

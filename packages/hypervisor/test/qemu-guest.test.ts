@@ -1,3 +1,6 @@
+// @module-tag root
+// @module-tag qemu
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { networkInterfaces, tmpdir } from "node:os";

@@ -1,3 +1,6 @@
+// @module-tag root
+// @module-tag qemu
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,3 +1,6 @@
+// @module-tag root
+// @module-tag qemu
+
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";

@@ -1,3 +1,5 @@
+// @module-tag postgres
+
 // What is told where no connection to PostgreSQL comes about: each reason is another one, and none shows the password.
 
 import { once } from "node:events";

@@ -1,3 +1,5 @@
+// @module-tag postgres
+
 // The laws of time on PostgreSQL: the database's clock decides, whatever the clocks of its processes show.
 
 import { spawn } from "node:child_process";

@@ -1,3 +1,5 @@
+// @module-tag postgres
+
 import type { Store } from "@formation-mcp/operations";
 import { openPostgresStore } from "@formation-mcp/operations/postgres";
 import { describeStore } from "@formation-mcp/operations/testing/conformance";

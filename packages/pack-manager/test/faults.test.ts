@@ -1,3 +1,5 @@
+// @module-tag slow
+
 // kill -9 at random moments on real processes, a real store and a real queue. FAULT_SEED=n FAULT_ROUNDS=1 plays a round
 // again; FAULT_DRIVERS=real plays with buildah and QEMU.
 

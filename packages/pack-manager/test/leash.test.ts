@@ -1,3 +1,5 @@
+// @module-tag slow
+
 // At no moment do two machines of one instance run: what a worker left that was killed or frozen amid a shipment is gone
 // before another one begins. Real processes, a real store and queue; the drivers are the fakes, whose machines are processes.
 

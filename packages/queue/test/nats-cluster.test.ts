@@ -1,3 +1,5 @@
+// @module-tag nats
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";

@@ -1,3 +1,5 @@
+// @module-tag nats
+
 // Rounds of violence on one house: a fault at a time, and afterwards work and events must arrive again by themselves.
 // FAULT_ROUNDS plays more of them, FAULT_SEED=n FAULT_ROUNDS=1 one again.
 

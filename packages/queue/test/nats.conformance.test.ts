@@ -1,3 +1,5 @@
+// @module-tag nats
+
 import { startNats } from "@formation-mcp/os/testing/nats-server";
 import { describeQueue } from "@formation-mcp/queue/testing/conformance";
 import { type OpenOptions, openOwn } from "./nats-child.ts";

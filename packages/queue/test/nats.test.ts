@@ -1,3 +1,5 @@
+// @module-tag nats
+
 import { type Id, type Logger, newId, type WakeMessage } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";

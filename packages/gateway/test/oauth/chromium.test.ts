@@ -1,3 +1,5 @@
+// @module-tag chromium
+
 // The pages in a real browser: with a wallet, with a code, on a phone, by keyboard; nothing is loaded from elsewhere,
 // nothing is said on the console, and axe has nothing to say either.
 
