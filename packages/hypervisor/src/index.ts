@@ -1,5 +1,4 @@
-// A disk becomes a running machine. The drivers live behind ./qemu and ./fake, so that their libraries load
-// only there.
+// The hypervisor port: a disk becomes a running machine. The drivers are behind ./qemu and ./fake.
 
 export type {
   Hypervisor,

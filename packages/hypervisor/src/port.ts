@@ -1,15 +1,15 @@
-// The hypervisor port: a disk becomes a running machine. Which program runs it, how its console, its ports
-// and its guest are reached, and what is on disk for it, is the driver's secret.
+// The hypervisor port: a disk becomes a running machine. The driver alone knows which program runs it, how
+// its console, its ports and its guest are reached, and which files it has.
 
 import type { Process } from "@formation-mcp/contract";
 
 export interface MachineSpec {
-  /** `<deployment id>.<attempt>`: everything the driver makes for it carries this name. */
+  /** `<deployment id>.<attempt>`: part of the name of everything that the driver makes for the machine. */
   id: string;
   /** A legal host name label. */
   hostname: string;
   /**
-   * A read-only raw disk with one ext4 file system, never written to; the machine gets its own copy-on-write
+   * A raw disk image with one ext4 file system. It is never written to: the machine has a copy-on-write
    * layer.
    */
   disk: string;
@@ -17,18 +17,17 @@ export interface MachineSpec {
   memory_mb: number;
   process: Process;
   /**
-   * Guest TCP ports to forward, the first one being the one that proves life; `port` where the owner fixed
-   * it.
+   * Guest TCP ports to forward; the first one decides when the machine is live. `port`: fixed by the owner.
    */
   ports: { guest_port: number; port: number | null }[];
-  /** Whether the guest may reach the internet; granted only where the rest can be kept from it. */
+  /** Whether the guest may reach the internet; granted only where its other connections can be filtered. */
   egress: boolean;
 }
 
 /**
- * `absent`: nothing of it exists. `created`: made, not started since. `running`: its process runs (what the
- * guest does is in `guest`). `stopped`: it ran and ended, see `exit`. `broken`: what is on disk contradicts
- * itself, see `problem`.
+ * `absent`: there is no such machine. `created`: not started yet. `running`: its process runs (see `guest`
+ * for what the guest does). `stopped`: its process ended, see `exit`. `broken`: its files cannot be read, see
+ * `problem`.
  */
 export type MachineState = "absent" | "created" | "running" | "paused" | "stopped" | "broken";
 
@@ -39,23 +38,20 @@ export interface MachineStatus {
   accelerator: "kvm" | "tcg" | null;
   endpoints: { guest_port: number; address: string; port: number }[];
   egress: { mode: "internet" | "none"; reason: string };
-  /**
-   * Limits that the driver promises in its report and could not put on this machine at its last start, in
-   * words.
-   */
+  /** Limits that the driver's report promises and that this machine's last start could not set, in words. */
   unenforced?: string[];
   /** What the guest's own init reported since the last start. */
   guest: {
-    /** Milliseconds since the epoch when the entrypoint was started; null before. */
+    /** When the entrypoint was started, in milliseconds since the epoch; null before. */
     started_at: number | null;
-    /** Guest ports seen listening by the init. */
+    /** Guest ports that the init saw listening. */
     listening: number[];
     /** Exit code of the entrypoint, once it ended. */
     exit_code: number | null;
-    /** What the init could not do, in its words: `no such user`, `entrypoint not found`, … */
+    /** Why the init could not start the entrypoint: `no such user`, `entrypoint not found`, … */
     problem: string | null;
   };
-  /** How it ended: the guest powered off, the guest crashed, the process was killed, somebody stopped it. */
+  /** How it ended: the guest powered off, the guest crashed, a stop was asked for, the process was killed. */
   exit: {
     reason: "guest-shutdown" | "guest-panic" | "stopped" | "killed";
     code: number | null;
@@ -65,7 +61,7 @@ export interface MachineStatus {
   problem: string | null;
 }
 
-/** What the driver found and what it really enforces here, for `doctor` and the node record. */
+/** What the driver found on this host and which limits it enforces, for `doctor` and the node's record. */
 export interface HypervisorReport {
   driver: string;
   version: string;
@@ -77,80 +73,78 @@ export interface HypervisorReport {
 
 export interface StartHooks {
   signal: AbortSignal;
-  /** `boot`, `entrypoint`, `listen`: the message is ours, safe to show. */
+  /** `step` is `boot`, `entrypoint` or `listen`. The message has no text of the guest. */
   onStep?(step: string, message: string): void;
 }
 
 /**
- * A machine on a leash ends by itself, `exit.reason: "killed"` with `leash`, when it is not prolonged in
- * time: also when the process that started it was killed or is frozen, and whoever recovers it may prolong or
- * release it. What holds the leash is a process of the host and counts time as the host does, sleep included.
+ * A machine on a leash is killed when the leash ends: `exit` is `{ reason: "killed", leash: true }` then.
+ * This holds even if the process that started it is dead or frozen; its successor may prolong or release the
+ * leash after `recover`. A process of the host enforces it by the host's clock, which counts during sleep.
  */
 export interface LeashHooks {
-  /** Milliseconds from the call of `start` until it ends; absent: it has no leash. */
+  /** Milliseconds from the call of `start` to the end of the leash; absent: no leash. */
   leashMs?: number;
 }
 
 /**
  * Every method but `inspect` and `list` may throw FormationError: the owner's mistake (`invalid`, `conflict`
- * for a fixed port that is taken, `limit` for too little memory or disk) or `unavailable`. The driver
- * journals before it acts, so that a process that dies at any line leaves something that `recover` or the
- * next call understands. No two calls about one machine overlap: the driver serialises them.
+ * for a fixed port that is taken, `limit` for too little memory or disk) or `unavailable`. The driver writes
+ * a journal before it acts, so that `recover` or the next call understands what a crash left. It runs calls
+ * about one machine one after the other.
  */
 export interface Hypervisor {
-  /** Makes the machine; called again with the same id it does nothing. */
+  /** Makes the machine. Idempotent: with the id of a machine that exists it does nothing. */
   create(spec: MachineSpec): Promise<void>;
   /**
-   * Starts it; resolves when its process runs. A running machine is left alone, its leash too; a paused one
-   * is left paused.
-   * @throws FormationError `unavailable` if the leash ended before there was a process: then there will be
-   *   none.
+   * Starts the machine; resolves when its process runs. A machine that runs or is paused is left as it is,
+   * with its leash.
+   * @throws FormationError `unavailable` if the leash ended before there was a process; there is none then.
    */
   start(id: string, hooks: StartHooks & LeashHooks): Promise<MachineStatus>;
   /**
-   * Lets a machine on a leash live until `leashMs` after this call; on any other it does nothing. This and
-   * `release` wait for no other call about the machine, and hold for a start that is under way.
+   * Moves the end of a leash to `leashMs` after this call; does nothing for a machine without a leash. This
+   * and `release` do not wait for other calls about the machine, and they affect a start that is under way.
    */
   prolong(id: string, leashMs: number): Promise<void>;
-  /** Takes a machine off its leash for good; on any other it does nothing. */
+  /** Removes the leash; does nothing for a machine without one. */
   release(id: string): Promise<void>;
   /**
-   * Resolves when the first port is listening in the guest (with no ports: when the entrypoint has lived for
-   * 2 s).
-   * @throws FormationError `invalid` with `step` `entrypoint` and its `exit_code` if it ended first; `limit`
-   *   or `unavailable` with `step` `boot` if the guest never came up; `cancelled`.
+   * Resolves when the first port listens in the guest; without ports, when the entrypoint has run for 2 s.
+   * @throws FormationError `invalid` with `step` `entrypoint` and its `exit_code` if the entrypoint ended
+   *   first; `limit` or `unavailable` with `step` `boot` if the guest did not boot; `cancelled`.
    */
   waitLive(id: string, hooks: StartHooks & { timeoutMs: number }): Promise<MachineStatus>;
   /**
-   * Asks the guest to stop, and after `timeoutMs` makes it. Idempotent; an absent machine is already stopped.
+   * Asks the guest to shut down, and kills it after `timeoutMs`. Idempotent; does nothing if it is absent.
    */
   stop(id: string, options: { timeoutMs: number; signal?: AbortSignal }): Promise<void>;
   pause(id: string): Promise<void>;
   resume(id: string): Promise<void>;
-  /** Ends it and removes everything of it: process, disk, port, rule, cgroup, files. Idempotent. */
+  /** Ends the machine and removes all of it: process, disk, port, rule, cgroup, files. Idempotent. */
   remove(id: string): Promise<void>;
-  /** Never throws: what is wrong is in the status. */
+  /** Never throws: the status says what is wrong. */
   inspect(id: string): Promise<MachineStatus>;
   list(): Promise<MachineStatus[]>;
   /**
-   * Hands over each line that the guest's workload prints, once, until the signal aborts or the machine is
-   * removed; goes on across stops and starts. What was handed over is dropped from the machine's own files. A
-   * line beyond `LIMITS.logLineBytes` is cut; beyond 2,000 lines a second per machine lines are dropped and
-   * the drop is told as a line.
+   * Hands over each line that the machine's workload and console print, once, across stops and starts;
+   * resolves when the signal aborts or the machine is removed. Lines that were handed over are removed from
+   * the disk. A line is cut at `LIMITS.logLineBytes`. Of more than 2,000 lines a second the rest is dropped,
+   * and a line says how many.
    */
   follow(
     id: string,
     signal: AbortSignal,
     onLine: (stream: "stdout" | "stderr" | "console", line: string) => void,
   ): Promise<void>;
-  /** Calls back whenever a machine's process or guest changed. Returns the way to stop that. */
+  /** Calls back when a machine's process or guest changes. Returns the function that ends this. */
   onChange(listener: (id: string) => void): () => void;
   /**
-   * Takes running machines back after a restart of this process, and removes what is half-made. Called once,
-   * first.
+   * Takes running machines back after a restart of this process, and discards half-made ones. Call it once,
+   * before anything else.
    */
   recover(): Promise<void>;
   probe(): Promise<HypervisorReport>;
-  /** Lets go of everything without stopping a machine. */
+  /** Releases what this process holds; the machines run on. */
   close(): Promise<void>;
 }

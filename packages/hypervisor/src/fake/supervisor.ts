@@ -1,8 +1,8 @@
-// The process that stands in for QEMU in the fake driver: it runs the entrypoint as a child in a process group of its own,
-// forwards ports to it, reports what the guest's init would report, and obeys the same commands on the same socket. It
-// outlives the worker. It is kept as text because the program that carries it is one bundled file.
+// The fake driver's stand-in for QEMU, as the text of a program. It runs the entrypoint as a child in a process
+// group of its own, forwards ports to it, reports what the guest's init would report, and answers the same QMP
+// commands on the same socket. It outlives the worker. It is a text because our programs are bundled into one file.
 
-/** CommonJS; started as `node supervisor.cjs` in the machine's directory, with `../fake.json` as its orders. */
+/** CommonJS; started as `node supervisor.cjs` in the run directory, with its orders in `../fake.json`. */
 export const SUPERVISOR = String.raw`"use strict";
 const fs = require("fs"), net = require("net"), path = require("path");
 const { spawn } = require("child_process");
@@ -81,7 +81,7 @@ function forward({ guest_port, port }) {
   });
 }
 
-// The program as the guest would find it: in its own root first, then on the host.
+// Finds the program in the machine's root first, then on the host.
 function find(argv0, searchPath, workdir) {
   const runnable = (file) => { try { fs.accessSync(file, fs.constants.X_OK); return fs.statSync(file).isFile(); } catch { return false; } };
   const names = argv0.includes("/") ? [path.isAbsolute(argv0) ? argv0 : path.resolve("/", path.relative(root, workdir), argv0)]
@@ -135,7 +135,7 @@ function watch() {
   look();
 }
 
-// The same file that QEMU's guard reads; see leash.ts.
+// Enforces the leash, as the guard of a QEMU machine does; see leash-guard.ts.
 function guard() {
   let until;
   try { until = Number(fs.readFileSync("../leash", "utf8")) * 10; } catch { return; }

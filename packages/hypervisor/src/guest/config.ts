@@ -1,6 +1,6 @@
-// How one machine's own settings reach its guest: two shell files in a cpio that follows the common
-// initramfs. Every value is single-quoted here and never read by a shell in another way, so that any byte
-// arrives as it was; nothing of it stands on a command line of the host.
+// This folder knows what a guest is booted with: its kernel, the initramfs with our init, and how it reports
+// back. This file makes the machine's own part of the initramfs: two shell files in a cpio archive. Every
+// value is single-quoted, so that any byte arrives as it was.
 
 import type { Process } from "@formation-mcp/contract";
 import { cpio } from "./cpio.ts";
@@ -10,12 +10,12 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 export interface GuestSettings {
   hostname: string;
   process: Process;
-  /** The guest ports whose listeners are reported. */
+  /** The guest ports whose listeners the init reports. */
   ports: readonly number[];
   egress: boolean;
 }
 
-/** The archive to append to the initramfs. */
+/** The archive to append to the shared initramfs. */
 export function guestConfig(settings: GuestSettings): Buffer {
   const { process } = settings;
   const [argv0 = "", ...args] = process.argv;
@@ -45,7 +45,7 @@ export function guestConfig(settings: GuestSettings): Buffer {
   ]);
 }
 
-/** A word that a POSIX shell reads as exactly this text. */
+/** A word that a POSIX shell reads as exactly this text, which has no NUL. */
 export function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -1,8 +1,7 @@
-// How files become a cpio archive that a Linux kernel unpacks as its initramfs: the "newc" format, see
-// Documentation/driver-api/early-userspace/buffer-format in the kernel's sources. Archives may follow one
-// another.
+// Writing a cpio archive that the Linux kernel unpacks as its initramfs, in the format "newc". See
+// Documentation/driver-api/early-userspace/buffer-format in the kernel's sources.
 
-/** One thing in the archive; parents must stand before their children. */
+/** A member of the archive. A directory comes before what is in it. */
 export interface CpioEntry {
   /** Relative, no leading slash. */
   path: string;
@@ -10,7 +9,7 @@ export interface CpioEntry {
   mode: number;
   /** A file's content; a directory has none. */
   data?: Uint8Array;
-  /** Where a symbolic link leads. */
+  /** The target of a symbolic link. */
   link?: string;
 }
 
@@ -19,7 +18,7 @@ const FILE = 0o100000;
 const LINK = 0o120000;
 const PAD = Buffer.alloc(512);
 
-/** Writes the archive; its length is a multiple of 512, so that another may be appended to it. */
+/** The archive. Its length is a multiple of 512, so that another archive can be appended to it. */
 export function cpio(entries: readonly CpioEntry[]): Buffer {
   const parts: Buffer[] = [];
   let length = 0;

@@ -1,4 +1,4 @@
-// What a file holds, as its SHA-256: read once per process and again only when the file changed.
+// The SHA-256 of a file, computed once per process and again only when the file changed.
 
 import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";

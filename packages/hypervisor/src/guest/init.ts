@@ -1,11 +1,12 @@
-// What the guest runs before and around the workload: two busybox shell scripts. The first one loads drivers and mounts the
-// disk; the second one is process 1: it starts the workload, reports on the status channel, watches which ports listen,
-// hears the power button and powers off. Every fork costs milliseconds without KVM, so builtins do what they can.
+// The guest's init: two busybox shell scripts. The first loads drivers and mounts the disk. The second is
+// process 1: it starts the workload, reports on the status channel which ports listen and how the workload
+// ended, reacts to the power button, and powers off. A fork costs milliseconds without KVM, so the scripts use
+// shell builtins where they can.
 
-/** Changes whenever a script does: the initramfs is cached under it. */
+/** Part of the key under which the initramfs is cached. */
 export const GUEST_INIT_VERSION = 2;
 
-/** `/init` of the initramfs. */
+/** `/init` of the initramfs. Mounts by the two tables below. */
 export const STAGE_ONE = `#!/bin/busybox sh
 B=/bin/busybox
 $B mount -a -T /etc/fstab.1
@@ -39,7 +40,7 @@ shm /dev/shm tmpfs nosuid,nodev 0 0
 /sys /mnt/sys none move 0 0
 `;
 
-/** Process 1 of the guest. Reads \`config\` and \`run\`, which the host wrote for this machine alone. */
+/** Process 1 of the guest. It reads `config` and `run`, which the host wrote for this machine; see `guestConfig`. */
 export const STAGE_TWO = `F=/run/.formation; B=$F/busybox
 . $F/config
 OUT=; ERR=; ST=; n=0
@@ -78,7 +79,7 @@ exec 9<>$F/tick
 ( trap '' TERM INT HUP; exec 3>&- 9>&-; exec $B cat <$F/out >\${OUT:-/dev/console} ) & COUT=$!
 ( trap '' TERM INT HUP; exec 3>&- 9>&-; exec $B cat <$F/err >\${ERR:-/dev/console} ) & CERR=$!
 
-# The user as the image's own files know it; with a group given, no supplementary ones, as container engines do.
+# Looks the user up in the image's passwd and group. A given group excludes supplementary ones, as in containers.
 lookup() {
   U=\${FM_USER%%:*}; G=; case $FM_USER in *:*) G=\${FM_USER#*:};; esac
   [ -n "$U" ] || U=0
@@ -105,7 +106,7 @@ lookup() {
     done </etc/group
   fi
 }
-# The program as execvp(3) would find it, for messages that name what is wrong.
+# Finds the program as execvp(3) would, to report what is wrong.
 find_exe() {
   EXE=
   case $FM_ARGV0 in
@@ -130,7 +131,7 @@ child() {
   elif [ "$NUID:$NGID" != 0:0 ]; then DROP="$B nsenter -S $NUID -G $NGID"; fi
   . $F/run
 }
-# Said before it is so: a workload that crashes the kernel at once was started all the same.
+# Reported before the start: a workload that crashes the kernel at once counts as started, too.
 st '"ev":"started"'
 ( child ) >$F/out 2>$F/err </dev/null &
 P=$!; STOP=
@@ -145,7 +146,7 @@ on_power() {
 }
 trap on_power TERM
 
-# Ports in state 0A (listening) stand first in /proc/net/tcp; 127/8 and ::1 are of no use to the host.
+# /proc/net/tcp lists state 0A (listening) first. The host cannot reach ports on 127/8 and ::1.
 scan() {
   [ -r $1 ] || return
   { read -r _
@@ -164,13 +165,13 @@ scan() {
     read -t $pace _ <&9
   done ) & WATCH=$!
 
-# Presses the power button's event into a signal for process 1.
+# Turns an event of the power button into a signal for process 1.
 ( trap - TERM; exec 3>&- 9>&-; for m in $($B cat $F/modules.late); do $B insmod $F/m/$m; done 2>/dev/null
   n=0; while [ ! -e /dev/input/event0 ] && [ $n -lt 250 ]; do $B usleep 20000; n=$((n+1)); done
   exec 8</dev/input/event0
   while $B dd bs=24 count=4 of=/dev/null <&8 2>/dev/null; do kill -TERM 1; done ) & POWER=$!
 
-# A wait that the power button broke off says nothing of the program; one asked twice about the same end says 127.
+# A signal interrupts wait: then its code is not the workload's. A second wait for an ended child gives 127.
 old=; while :; do HIT=; wait $P; rc=$?; [ $rc = 127 ] && rc=\${old:-127}; [ -n "$HIT" ] || break; old=$rc; done
 trap '' TERM
 kill -KILL $WATCH $POWER 2>/dev/null

@@ -1,92 +1,106 @@
-// The part of the guest's initramfs that all machines share: busybox, the drivers, our init. Made once for
-// each kernel, busybox and init, and kept under a name that says which.
+// The part of the guest's initramfs that all machines share: busybox, the drivers and our init. It is built
+// once for each kernel, busybox and init, and kept under a name that tells them apart.
 
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { writeFileAtomic } from "@formation-mcp/os";
-import { cpio } from "./cpio.ts";
+import { type CpioEntry, cpio } from "./cpio.ts";
 import { fileDigest } from "./digest.ts";
 import { FSTAB_ONE, FSTAB_TWO, GUEST_INIT_VERSION, STAGE_ONE, STAGE_TWO } from "./init.ts";
-import type { Kernel } from "./kernel.ts";
-import { BOOT_MODULES, LATE_MODULES, modulesDep, packModules } from "./kernel-modules.ts";
+import { BOOT_MODULES, LATE_MODULES, modulesDep, type PackedModule, packModules } from "./kernel-modules.ts";
+import type { Kernel } from "./kernel-store.ts";
+
+export interface InitramfsOptions {
+  /** Where the archives are kept. */
+  directory: string;
+  kernel: Kernel;
+  /** The path of a statically linked busybox. */
+  busybox: string;
+}
 
 /**
- * The path of the common archive, made now if need be.
- * @throws FormationError `unavailable` without a static busybox.
+ * The path of the archive, built now if it is missing.
+ * @throws FormationError `unavailable` without a statically linked busybox.
  */
-export function ensureInitramfs(options: { directory: string; kernel: Kernel; busybox: string }): string {
-  const key = createHash("sha256")
-    .update(
-      JSON.stringify([
-        options.kernel.version,
-        options.kernel.sha256,
-        GUEST_INIT_VERSION,
-        STAGE_ONE,
-        STAGE_TWO,
-        busyboxDigest(options.busybox),
-      ]),
-    )
-    .digest("hex")
-    .slice(0, 16);
-  const path = join(options.directory, `${options.kernel.version}-${key}.cpio`);
+export function ensureInitramfs({ directory, kernel, busybox }: InitramfsOptions): string {
+  const path = join(directory, `${kernel.version}-${contentKey(kernel, busybox)}.cpio`);
   if (existsSync(path)) return path;
-  mkdirSync(options.directory, { recursive: true, mode: 0o700 });
-  writeFileAtomic(path, build(options.kernel, readBusybox(options.busybox), options.busybox));
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  writeFileAtomic(path, build(kernel, readBusybox(busybox), busybox));
   return path;
+}
+
+/** Differs whenever the archive would. */
+function contentKey(kernel: Kernel, busybox: string): string {
+  const digest = busyboxDigest(busybox);
+  const content = [kernel.version, kernel.sha256, GUEST_INIT_VERSION, STAGE_ONE, STAGE_TWO, digest];
+  return createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 16);
 }
 
 function build(kernel: Kernel, busybox: Buffer, busyboxPath: string): Buffer {
   const modules = packModules(kernel.modules, [...BOOT_MODULES, ...LATE_MODULES], busyboxPath);
-  const packed = new Set(modules.map(({ name }) => name));
+  const late = lateModules(modules);
   const home = `lib/modules/${kernel.version}`;
-  const late = closureOf(LATE_MODULES, modules);
-  const text = (content: string) => Buffer.from(content);
   return cpio([
     ...["bin", "dev", "proc", "sys", "mnt", "new", "etc", "lib", "lib/modules", home].map((path) => ({
       path,
       mode: 0o755,
     })),
-    { path: "init", mode: 0o755, data: text(STAGE_ONE) },
+    { path: "init", mode: 0o755, data: Buffer.from(STAGE_ONE) },
     { path: "bin/busybox", mode: 0o777, link: "../fm/busybox" },
-    { path: "etc/fstab.1", mode: 0o644, data: text(FSTAB_ONE) },
-    { path: "etc/fstab.2", mode: 0o644, data: text(FSTAB_TWO) },
-    {
-      path: "etc/modules.boot",
-      mode: 0o644,
-      data: text(BOOT_MODULES.filter((name) => packed.has(name)).join(" ")),
-    },
-    { path: `${home}/modules.dep`, mode: 0o644, data: text(modulesDep(modules)) },
-    ...modules
-      .filter(({ name }) => !late.has(name))
-      .map(({ file, data }) => ({ path: `${home}/${file}`, mode: 0o644, data })),
+    { path: "etc/fstab.1", mode: 0o644, data: Buffer.from(FSTAB_ONE) },
+    { path: "etc/fstab.2", mode: 0o644, data: Buffer.from(FSTAB_TWO) },
+    ...bootModules(modules, late, home),
     { path: "fm", mode: 0o711 },
     { path: "fm/m", mode: 0o700 },
     { path: "fm/busybox", mode: 0o755, data: busybox },
-    { path: "fm/init2", mode: 0o600, data: text(STAGE_TWO) },
-    { path: "fm/modules.late", mode: 0o600, data: text([...late].map((name) => `${name}.ko`).join(" ")) },
+    { path: "fm/init2", mode: 0o600, data: Buffer.from(STAGE_TWO) },
+    {
+      path: "fm/modules.late",
+      mode: 0o600,
+      data: Buffer.from([...late].map((name) => `${name}.ko`).join(" ")),
+    },
     ...modules
       .filter(({ name }) => late.has(name))
       .map(({ file, data }) => ({ path: `fm/m/${file}`, mode: 0o600, data })),
   ]);
 }
 
-/** These and what they need that the boot modules do not, in loading order. */
-function closureOf(names: readonly string[], modules: ReturnType<typeof packModules>): Set<string> {
-  const boot = new Set<string>();
-  const mark = (name: string, into: Set<string>) => {
+/** What modprobe(8) needs to load the modules before the disk is mounted. */
+function bootModules(modules: readonly PackedModule[], late: ReadonlySet<string>, home: string): CpioEntry[] {
+  const packed = new Set(modules.map(({ name }) => name));
+  const names = BOOT_MODULES.filter((name) => packed.has(name)).join(" ");
+  return [
+    { path: "etc/modules.boot", mode: 0o644, data: Buffer.from(names) },
+    { path: `${home}/modules.dep`, mode: 0o644, data: Buffer.from(modulesDep(modules)) },
+    ...modules
+      .filter(({ name }) => !late.has(name))
+      .map(({ file, data }) => ({ path: `${home}/${file}`, mode: 0o644, data })),
+  ];
+}
+
+/** The late modules, and what they need that the boot modules do not, in loading order. */
+function lateModules(modules: readonly PackedModule[]): Set<string> {
+  const boot = withDependencies(BOOT_MODULES, modules, new Set());
+  return withDependencies(LATE_MODULES, modules, boot);
+}
+
+function withDependencies(
+  names: readonly string[],
+  modules: readonly PackedModule[],
+  loaded: ReadonlySet<string>,
+): Set<string> {
+  const found = new Set<string>();
+  const add = (name: string) => {
     const module = modules.find((one) => one.name === name);
-    if (module === undefined || boot.has(name)) return;
-    for (const other of module.depends) mark(other, into);
-    into.add(name);
+    if (module === undefined || loaded.has(name)) return;
+    for (const other of module.depends) add(other);
+    found.add(name);
   };
-  const booted = new Set<string>();
-  for (const name of BOOT_MODULES) mark(name, booted);
-  for (const name of booted) boot.add(name);
-  const late = new Set<string>();
-  for (const name of names) mark(name, late);
-  return late;
+  for (const name of names) add(name);
+  return found;
 }
 
 function readBusybox(path: string): Buffer {
@@ -108,7 +122,7 @@ function busyboxDigest(path: string): string {
   }
 }
 
-/** Whether an ELF file has a PT_INTERP header: then it needs a dynamic linker, see elf(5). */
+/** Whether an ELF file has a program header PT_INTERP: then it needs a dynamic linker. See elf(5). */
 function needsInterpreter(elf: Buffer): boolean {
   const [table, size, count] = [
     Number(elf.readBigUInt64LE(0x20)),

@@ -1,4 +1,4 @@
-// Which drivers a guest needs from the kernel's modules, in which order, and how they lie in the initramfs.
+// The kernel modules that a guest needs: which ones, what they depend on, and their form in the initramfs.
 
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
@@ -7,18 +7,18 @@ import { FormationError } from "@formation-mcp/contract";
 
 /** Loaded before the disk is mounted. */
 export const BOOT_MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_console"];
-/** Loaded once the workload runs: the power button. */
+/** Loaded when the workload runs already: the power button. */
 export const LATE_MODULES = ["button", "evdev"];
 
 export interface PackedModule {
-  /** As modprobe(8) calls it. */
+  /** Its name for modprobe(8). */
   name: string;
   file: string;
   data: Buffer;
   depends: string[];
 }
 
-/** The wanted modules and everything that they need; what is built into the kernel is left out. */
+/** The wanted modules and their dependencies, without those that are built into the kernel. */
 export function packModules(directory: string, wanted: readonly string[], busybox: string): PackedModule[] {
   const paths = new Map<string, string>();
   for (const entry of readdirSync(join(directory, "kernel"), { recursive: true, encoding: "utf8" })) {
@@ -50,8 +50,8 @@ export function packModules(directory: string, wanted: readonly string[], busybo
 }
 
 /**
- * A `modules.dep` as modprobe(8) reads it: each line a module and all that must be there before, nearest
- * first.
+ * A modules.dep(5) for modprobe(8): on each line a module and all that must be loaded before it, the direct
+ * dependencies first.
  */
 export function modulesDep(modules: readonly PackedModule[]): string {
   const byName = new Map(modules.map((module) => [module.name, module]));
@@ -83,8 +83,8 @@ function dependencies(module: Buffer): string[] {
 const SIGNATURE_MARK = "~Module signature appended~\n";
 
 /**
- * Nobody checks it in our guest, and checking costs time without KVM. See
- * Documentation/admin-guide/module-signing.
+ * The guest does not require signed modules, and verifying costs time without KVM. See
+ * Documentation/admin-guide/module-signing in the kernel's sources.
  */
 function withoutSignature(module: Buffer): Buffer {
   if (!module.subarray(-SIGNATURE_MARK.length).equals(Buffer.from(SIGNATURE_MARK))) return module;

@@ -1,12 +1,13 @@
-// What a guest's init says on the status channel, and what of it is believed: JSON lines, each of a known
-// kind with values of a known shape; everything else is passed over, because whoever is root in the guest may
-// write there too.
+// Parsing what the guest's init reports on the status channel: JSON lines of known kinds. All else is
+// ignored, because root in the guest can write there, too.
+
+const MAX_LINE_LENGTH = 4096;
 
 /** What was reported since the last start. */
 export interface GuestReport {
   started: boolean;
   listening: number[];
-  /** Ports that listen on the guest's loopback alone: of no use to the host. */
+  /** Ports that listen only on the guest's loopback address, where the host cannot reach them. */
   loopback: number[];
   stopping: boolean;
   exit_code: number | null;
@@ -18,16 +19,16 @@ export function emptyReport(): GuestReport {
   return { started: false, listening: [], loopback: [], stopping: false, exit_code: null, problem: null };
 }
 
-/** Takes in all whole lines of a text on top of what was known before. Never throws. */
+/** The report after the whole lines of a text, on top of the one before. Never throws. */
 export function parseStatus(text: string, before: GuestReport = emptyReport()): GuestReport {
   const report = { ...before };
   for (const line of text.slice(0, text.lastIndexOf("\n") + 1).split("\n")) {
-    if (line.length > 0 && line.length < 4096) take(report, line);
+    if (line.length > 0 && line.length < MAX_LINE_LENGTH) apply(report, line);
   }
   return report;
 }
 
-function take(report: GuestReport, line: string): void {
+function apply(report: GuestReport, line: string): void {
   let value: Record<string, unknown>;
   try {
     const parsed: unknown = JSON.parse(line);
@@ -68,7 +69,7 @@ function hexPorts(value: unknown): number[] {
   return [...new Set(ports.map((word) => Number.parseInt(word, 16)))].sort((a, b) => a - b);
 }
 
-/** A problem in words, for the owner. */
+/** A problem in words for the owner. */
 export function problemText(
   problem: string,
   process: { argv0: string; user: string; workdir: string },

@@ -1,88 +1,70 @@
-// How the lines of a machine's logs are handed over while QEMU writes them: read from where the last
-// hand-over ended, and dropped from the disk afterwards. A crash between the two hands some over again; none
-// is lost.
+// This folder knows how the logs of a machine are read while its process appends to them: line by line, from
+// stored positions, within limits of rate and disk space. This file follows them and frees what it handed
+// over. A crash between the two hands some lines over again; none is lost.
 
-import { closeSync, fstatSync, openSync, readSync, statSync, watch } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
-import { LIMITS } from "@formation-mcp/contract";
 import { createLogSplitter, LineRate } from "./lines.ts";
-import {
-  diskBytes,
-  dropHead,
-  type Offsets,
-  readOffsets,
-  STREAMS,
-  type Stream,
-  writeOffsets,
-} from "./offsets.ts";
+import { type Offsets, readOffsets, STREAMS, type Stream, writeOffsets } from "./offsets.ts";
 import { withoutControls } from "./tail.ts";
+import { diskBytes, dropHead } from "./trim.ts";
+import { watchLogs } from "./watch.ts";
 
 export type OnLine = (stream: Stream, line: string) => void;
 
 export interface FollowSource {
-  /** Holds `offsets.json`. */
+  /** The directory of `offsets.json`. */
   directory: string;
-  /** Holds the log files. */
+  /** The directory of the log files. */
   runDirectory: string;
-  /** Whether the machine was removed: then following ends. */
+  /** Whether the machine was removed: following ends then. */
   removed(): boolean;
-  /** Whether something may still write; a last line without an end is handed over when nothing does. */
+  /** Whether a process may still write. If none does, a last line without a newline is handed over. */
   writing(): boolean;
   /** Rises whenever the files were emptied. */
   epoch(): number;
 }
 
-/** What the firmware says before the kernel speaks. */
+/** What the firmware prints before the kernel does. */
 const FIRMWARE = /^(SeaBIOS |Booting from ROM)/;
-const CHUNK = 256 * 1024;
-/** Handed-over bytes that may stay on the disk. */
-const KEPT_BYTES = 1024 * 1024;
-const EVERY_MS = 500;
-/** Per stream, while nobody follows. */
-export const UNFOLLOWED_BYTES = 2 * LIMITS.logBytesPerStream;
-const AT_ONCE = 8 * CHUNK;
+/** Of each stream at a time, so that one does not hold up the others. */
+const MAX_READ_BYTES = 2 * 1024 * 1024;
+/** Of each file, handed over and not freed yet. */
+const MAX_KEPT_BYTES = 1024 * 1024;
+const POLL_MS = 500;
 
-/** Follows until the signal aborts or the machine is removed. */
+/** Follows all streams until the signal aborts or the machine is removed. */
 export async function followLogs(source: FollowSource, signal: AbortSignal, onLine: OnLine): Promise<void> {
   const offsets = readOffsets(source.directory);
   const rate = new LineRate(() => performance.now());
-  const readers = (Object.keys(STREAMS) as Stream[]).map((stream) =>
-    reader(source, stream, offsets, rate, onLine),
-  );
-  let written = JSON.stringify(offsets);
-  const save = () => {
-    const now = JSON.stringify(offsets);
-    if (now === written || source.removed()) return;
-    try {
-      writeOffsets(source.directory, offsets);
-      written = now;
-    } catch (error) {
-      // A full disk is what dropping the logs' heads helps against: it goes on, and is written later.
-      if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
-    }
-  };
-  const bell = alarm(source.runDirectory, signal);
+  const streams = Object.keys(STREAMS) as Stream[];
+  const readers = streams.map((stream) => createReader(source, stream, offsets, rate, onLine));
+  const save = createSaver(source, offsets);
+  const watch = watchLogs(source.runDirectory, signal);
   try {
     while (!signal.aborted && !source.removed()) {
-      let more = false;
-      for (const drain of readers) more = drain() || more;
-      tellDropped(rate, onLine, false);
+      const hasMore = readers.map((read) => read()).includes(true);
+      reportDropped(rate, onLine, false);
       save();
-      for (const [stream, file] of Object.entries(STREAMS)) {
-        const path = join(source.runDirectory, file);
-        if (diskBytes(path) > KEPT_BYTES) await dropHead(path, offsets[stream as Stream]).catch(() => {});
+      for (const stream of streams) {
+        const path = join(source.runDirectory, STREAMS[stream]);
+        if (diskBytes(path) > MAX_KEPT_BYTES) await dropHead(path, offsets[stream]).catch(() => {});
       }
-      await bell.wait(more ? 0 : EVERY_MS);
+      await watch.wait(hasMore ? 0 : POLL_MS);
     }
-    tellDropped(rate, onLine, true);
+    reportDropped(rate, onLine, true);
   } catch (error) {
     if (!source.removed()) throw error;
   } finally {
-    bell.close();
+    watch.close();
   }
 }
 
-function reader(
+/**
+ * Reads a stream on from its offset, hands its lines over, and moves the offset; returns whether there is
+ * more.
+ */
+function createReader(
   source: FollowSource,
   stream: Stream,
   offsets: Offsets,
@@ -92,31 +74,47 @@ function reader(
   const path = join(source.runDirectory, STREAMS[stream]);
   let at = offsets[stream];
   let epoch = source.epoch();
-  const hand = (raw: string) => {
+  const handOver = (raw: string) => {
     const line = stream === "console" ? withoutControls(raw) : raw;
     if (stream === "console" && (line === "" || FIRMWARE.test(line))) return;
     if (rate.admit()) onLine(stream, line);
   };
-  let splitter = createLogSplitter(hand);
+  let splitter = createLogSplitter(handOver);
   return () => {
+    // Asked before the read: when nothing writes any more, the read that follows sees all of it.
     const writing = source.writing();
     if (source.epoch() !== epoch) {
       epoch = source.epoch();
       at = readOffsets(source.directory)[stream];
-      splitter = createLogSplitter(hand);
+      splitter = createLogSplitter(handOver);
     }
-    const { chunk, size } = readFrom(path, at);
+    const { chunk, size } = readChunk(path, at);
     if (size < at) at = 0;
     splitter.push(chunk);
     at += chunk.length;
-    const ended = !writing && chunk.length === 0;
-    if (ended) splitter.flush();
+    if (!writing && chunk.length === 0) splitter.flush();
     offsets[stream] = at - splitter.pending;
     return chunk.length > 0 && at < size;
   };
 }
 
-function readFrom(path: string, at: number): { chunk: Buffer; size: number } {
+/** Writes the offsets down whenever they changed. */
+function createSaver(source: FollowSource, offsets: Offsets): () => void {
+  let written = JSON.stringify(offsets);
+  return () => {
+    const now = JSON.stringify(offsets);
+    if (now === written || source.removed()) return;
+    try {
+      writeOffsets(source.directory, offsets);
+      written = now;
+    } catch (error) {
+      // The disk is full: following goes on, because it frees space, and the offsets are written later.
+      if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    }
+  };
+}
+
+function readChunk(path: string, at: number): { chunk: Buffer; size: number } {
   let file: number;
   try {
     file = openSync(path, "r");
@@ -125,7 +123,7 @@ function readFrom(path: string, at: number): { chunk: Buffer; size: number } {
   }
   try {
     const size = fstatSync(file).size;
-    const chunk = Buffer.alloc(Math.max(0, Math.min(size - at, AT_ONCE)));
+    const chunk = Buffer.alloc(Math.max(0, Math.min(size - at, MAX_READ_BYTES)));
     const got = chunk.length === 0 ? 0 : readSync(file, chunk, 0, chunk.length, at);
     return { chunk: chunk.subarray(0, got), size };
   } finally {
@@ -133,63 +131,7 @@ function readFrom(path: string, at: number): { chunk: Buffer; size: number } {
   }
 }
 
-function tellDropped(rate: LineRate, onLine: OnLine, final: boolean): void {
+function reportDropped(rate: LineRate, onLine: OnLine, final: boolean): void {
   const dropped = rate.takeDropped(final);
   if (dropped > 0) onLine("stderr", `[formation] ${dropped} lines dropped: more than 2,000 a second`);
-}
-
-/** Rings when a file in the directory changes; at the latest after the time given to `wait`. */
-function alarm(directory: string, signal: AbortSignal): { wait(ms: number): Promise<void>; close(): void } {
-  let rung = false;
-  let ring: (() => void) | null = null;
-  const onRing = () => {
-    rung = true;
-    ring?.();
-  };
-  const watchers = Object.values(STREAMS).flatMap((file) => {
-    try {
-      const watcher = watch(join(directory, file), { persistent: false }, onRing);
-      watcher.on("error", () => {});
-      return [watcher];
-    } catch {
-      return [];
-    }
-  });
-  signal.addEventListener("abort", onRing, { once: true });
-  return {
-    wait: (ms) =>
-      new Promise((resolve) => {
-        const done = () => {
-          clearTimeout(timer);
-          ring = null;
-          rung = false;
-          resolve();
-        };
-        const timer = setTimeout(done, ms);
-        if (!rung) ring = done;
-        else setTimeout(done, Math.min(ms, 20)); // a flood is taken in gulps
-      }),
-    close: () => {
-      for (const watcher of watchers) watcher.close();
-      signal.removeEventListener("abort", onRing);
-    },
-  };
-}
-
-/**
- * Bounds what a guest may pile up while nobody follows: the newest half of `bytes` stays. Reads nothing,
- * however much it is; on a full disk the room comes first.
- */
-export async function boundLogs(directory: string, runDirectory: string, bytes: number): Promise<void> {
-  const offsets = readOffsets(directory);
-  let dropped = false;
-  for (const stream of Object.keys(STREAMS) as Stream[]) {
-    const path = join(runDirectory, STREAMS[stream]);
-    if (diskBytes(path) <= bytes) continue;
-    const size = statSync(path).size;
-    offsets[stream] = Math.max(offsets[stream], size - Math.floor(bytes / 2));
-    await dropHead(path, offsets[stream]);
-    dropped = true;
-  }
-  if (dropped) writeOffsets(directory, offsets);
 }

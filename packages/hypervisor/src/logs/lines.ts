@@ -4,7 +4,7 @@
 import { ByteLineSplitter } from "@formation-mcp/base";
 import { LIMITS } from "@formation-mcp/contract";
 
-/** Lines a second per machine; beyond that they are dropped. */
+/** Of a machine, all streams together; lines beyond it are dropped. */
 const LINES_PER_SECOND = 2000;
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -14,7 +14,7 @@ export function createLogSplitter(onLine: (line: string) => void): ByteLineSplit
   return new ByteLineSplitter(LIMITS.logLineBytes, (bytes) => onLine(decoder.decode(bytes)));
 }
 
-/** Lets so many lines a second through and counts the rest. */
+/** Admits `LINES_PER_SECOND` lines in each second and counts the rest. */
 export class LineRate {
   readonly #now: () => number;
   #second = Number.NEGATIVE_INFINITY;
@@ -25,7 +25,7 @@ export class LineRate {
     this.#now = now;
   }
 
-  /** Whether the next line may pass. */
+  /** Whether the next line may be handed over. */
   admit(): boolean {
     const second = Math.floor(this.#now() / 1000);
     if (second !== this.#second) {
@@ -37,7 +37,7 @@ export class LineRate {
     return false;
   }
 
-  /** The lines dropped before this second, once it is over: they are told then. */
+  /** How many lines were dropped, once their second is over; counted from 0 again after that. */
   takeDropped(final = false): number {
     if (!final && Math.floor(this.#now() / 1000) === this.#second) return 0;
     const dropped = this.#dropped;

@@ -1,18 +1,20 @@
-// Reading a bounded part of a file that somebody else writes.
+// Reading a bounded part of a file that another process writes.
 
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 
-/** At most so many bytes from a position on, one character each (latin1); empty if there is no such file. */
-export function readFrom(path: string, at: number, bytes: number): string {
-  return part(path, () => [at, bytes], "latin1");
+const MAX_TAIL_LINE_LENGTH = 500;
+
+/** At most `bytes` from a position on, one character each (latin1); empty if there is no such file. */
+export function readBytes(path: string, at: number, bytes: number): string {
+  return readRange(path, () => [at, bytes], "latin1");
 }
 
-/** At most the last so many bytes, as text; empty if there is no such file. */
+/** At most the last `bytes`, as text; empty if there is no such file. */
 export function readTail(path: string, bytes: number): string {
-  return part(path, (size) => [Math.max(0, size - bytes), bytes]);
+  return readRange(path, (size) => [Math.max(0, size - bytes), bytes]);
 }
 
-function part(
+function readRange(
   path: string,
   range: (size: number) => [number, number],
   encoding: "utf8" | "latin1" = "utf8",
@@ -42,11 +44,13 @@ export function withoutControls(text: string): string {
   return text.replace(/\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_a-z])|[\x00-\x08\x0b-\x1f\x7f]/g, "");
 }
 
-/** The last lines of a text, without control characters: fit for an error's `log_tail`. */
+/**
+ * The last lines of a text for an error's `log_tail`: without control characters and empty lines, each cut.
+ */
 export function lastLines(text: string, count: number): string[] {
   return withoutControls(text.replaceAll("\r\n", "\n"))
     .split(/\r?\n/)
     .filter((line) => line.trim() !== "")
     .slice(-count)
-    .map((line) => line.slice(0, 500));
+    .map((line) => line.slice(0, MAX_TAIL_LINE_LENGTH));
 }

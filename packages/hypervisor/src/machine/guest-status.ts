@@ -3,7 +3,7 @@
 
 import { statSync, watch } from "node:fs";
 import { type GuestReport, parseStatus } from "../guest/status-report.ts";
-import { readFrom } from "../logs/tail.ts";
+import { readBytes } from "../logs/tail.ts";
 
 const READ_BYTES = 256 * 1024;
 /** What a guest writes faster than it is read: of more than this, the older half is skipped. */
@@ -22,7 +22,7 @@ export function readStatusFrom(path: string, from: StatusPosition): StatusPositi
   const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
   if (size - at > MAX_LAG_BYTES) at = size - MAX_LAG_BYTES / 2;
   for (let left = MAX_LAG_BYTES; left > 0; left -= READ_BYTES) {
-    const text = readFrom(path, at, READ_BYTES);
+    const text = readBytes(path, at, READ_BYTES);
     const whole = text.lastIndexOf("\n") + 1;
     if (whole > 0) report = parseStatus(text.slice(0, whole), report);
     // A full chunk without a newline is not a report of our init: it is skipped. One character here is one

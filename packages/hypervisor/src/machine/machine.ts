@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Clock, Logger } from "@formation-mcp/contract";
 import { identify, isAlive, waitGone } from "@formation-mcp/os";
 import { emptyReport, type GuestReport, problemText } from "../guest/status-report.ts";
-import { dropHead } from "../logs/offsets.ts";
+import { dropHead } from "../logs/trim.ts";
 import type { MachineStatus } from "../port.ts";
 import { ioProblem } from "./disk-errors.ts";
 import { exitReason } from "./exit-reason.ts";

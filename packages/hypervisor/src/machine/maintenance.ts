@@ -2,7 +2,7 @@
 // control sockets, bounds the logs of machines that have no follower, and has the driver's rules checked.
 // Nothing else in this package polls.
 
-import { boundLogs, UNFOLLOWED_BYTES } from "../logs/follow.ts";
+import { boundLogs } from "../logs/trim.ts";
 import type { HypervisorDeps } from "./deps.ts";
 import type { Machine } from "./machine.ts";
 import { reconnect } from "./recover.ts";
@@ -59,6 +59,6 @@ async function maintain(deps: HypervisorDeps, id: string, machine: Machine): Pro
   await machine.trimStatus();
   if (!deps.followers.has(id)) {
     const { directory, runDirectory } = deps.journals.paths(id);
-    await boundLogs(directory, runDirectory, UNFOLLOWED_BYTES);
+    await boundLogs(directory, runDirectory);
   }
 }

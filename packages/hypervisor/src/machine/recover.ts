@@ -2,7 +2,7 @@
 // are discarded, and processes, rules and cgroups that belong to no journal are removed.
 
 import { existsSync } from "node:fs";
-import { boundLogs, UNFOLLOWED_BYTES } from "../logs/follow.ts";
+import { boundLogs } from "../logs/trim.ts";
 import type { HypervisorDeps } from "./deps.ts";
 import { ioProblem } from "./disk-errors.ts";
 import type { Journal } from "./journal.ts";
@@ -89,7 +89,7 @@ async function hasNoSpace(machine: Machine): Promise<boolean> {
 /** Bounds the logs that grew while no worker ran. */
 async function trimLogs(deps: HypervisorDeps, id: string): Promise<void> {
   const { directory, runDirectory } = deps.journals.paths(id);
-  await boundLogs(directory, runDirectory, UNFOLLOWED_BYTES).catch((error: unknown) => {
+  await boundLogs(directory, runDirectory).catch((error: unknown) => {
     deps.logger.log("warn", "A machine's logs could not be shortened.", {
       machine: id,
       error: String(error),

@@ -4,7 +4,7 @@
 import { accessSync, constants, existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { plainEnvironment, run } from "@formation-mcp/os";
-import { kernelDirectory, storedKernel } from "../guest/kernel.ts";
+import { kernelDirectory, storedKernel } from "../guest/kernel-store.ts";
 import type { HypervisorReport } from "../port.ts";
 import type { Accelerators } from "./accelerator.ts";
 import type { Cgroups } from "./cgroup.ts";
