@@ -1,6 +1,7 @@
-// The fake driver's stand-in for QEMU, as the text of a program. It runs the entrypoint as a child in a process
-// group of its own, forwards ports to it, reports what the guest's init would report, and answers the same QMP
-// commands on the same socket. It outlives the worker. It is a text because our programs are bundled into one file.
+// The fake driver's stand-in for QEMU, as the text of a program. It runs the entrypoint as a child in a
+// process group of its own, forwards ports to it, reports what the guest's init would report, and answers the
+// same QMP commands on the same socket. It outlives the worker. It is a text, because each of our programs is
+// bundled into one file.
 
 /** CommonJS; started as `node supervisor.cjs` in the run directory, with its orders in `../fake.json`. */
 export const SUPERVISOR = String.raw`"use strict";
@@ -10,7 +11,9 @@ const orders = JSON.parse(fs.readFileSync("../fake.json", "utf8"));
 const { forwards, bindAddress } = JSON.parse(process.argv[2]);
 const began = Date.now();
 const status = fs.openSync("status", "a");
-const st = (event) => fs.writeSync(status, JSON.stringify({ up: (Date.now() - began) / 1000, ...event }) + "\n");
+const st = (event) => {
+  fs.writeSync(status, JSON.stringify({ up: (Date.now() - began) / 1000, ...event }) + "\n");
+};
 const root = fs.realpathSync("rootfs");
 const clients = new Set(), sockets = new Set();
 let child = null, stoppingSince = null, paused = false, reason = "guest-shutdown", done = false;
@@ -37,7 +40,11 @@ const commands = {
   cont: () => { paused = false; signal("SIGCONT"); tell("RESUME"); return {}; },
   system_powerdown: () => {
     const now = Date.now();
-    if (stoppingSince === null) { stoppingSince = now; st({ ev: "stopping" }); try { process.kill(child.pid, "SIGTERM"); } catch {} }
+    if (stoppingSince === null) {
+      stoppingSince = now;
+      st({ ev: "stopping" });
+      try { process.kill(child.pid, "SIGTERM"); } catch {}
+    }
     else if (now - stoppingSince >= 1000) signal("SIGKILL");
     return {};
   },
@@ -55,7 +62,8 @@ function control() {
       text += chunk;
       for (let at; (at = text.indexOf("\n")) >= 0; text = text.slice(at + 1)) {
         const { execute, id } = JSON.parse(text.slice(0, at));
-        send(client, commands[execute] ? { return: commands[execute](), id } : { error: { desc: "no such command" }, id });
+        const command = commands[execute];
+        send(client, { ...(command ? { return: command() } : { error: { desc: "no such command" } }), id });
       }
     });
   });
@@ -74,7 +82,8 @@ function forward({ guest_port, port }) {
   });
   return new Promise((resolve) => {
     server.on("error", () => {
-      console.error("Could not set up host forwarding rule 'tcp:" + bindAddress + ":" + port + "-:" + guest_port + "'");
+      const rule = "tcp:" + bindAddress + ":" + port + "-:" + guest_port;
+      console.error("Could not set up host forwarding rule '" + rule + "'");
       process.exit(1);
     });
     server.listen({ port, host: bindAddress, exclusive: true }, resolve);
@@ -83,11 +92,16 @@ function forward({ guest_port, port }) {
 
 // Finds the program in the machine's root first, then on the host.
 function find(argv0, searchPath, workdir) {
-  const runnable = (file) => { try { fs.accessSync(file, fs.constants.X_OK); return fs.statSync(file).isFile(); } catch { return false; } };
-  const names = argv0.includes("/") ? [path.isAbsolute(argv0) ? argv0 : path.resolve("/", path.relative(root, workdir), argv0)]
+  const isExecutable = (file) => {
+    try { fs.accessSync(file, fs.constants.X_OK); return fs.statSync(file).isFile(); } catch { return false; }
+  };
+  const names = path.isAbsolute(argv0) ? [argv0]
+    : argv0.includes("/") ? [path.resolve("/", path.relative(root, workdir), argv0)]
     : searchPath.split(":").map((directory) => path.join(directory || "/", argv0));
-  for (const name of names) for (const file of [path.join(root, name), name]) if (runnable(file)) return { file };
-  return { problem: names.some((name) => fs.existsSync(path.join(root, name))) ? ["not_executable", 126] : ["not_found", 127] };
+  for (const name of names)
+    for (const file of [path.join(root, name), name]) if (isExecutable(file)) return { file };
+  const isThere = names.some((name) => fs.existsSync(path.join(root, name)));
+  return { problem: isThere ? ["not_executable", 126] : ["not_found", 127] };
 }
 
 function listeners() {

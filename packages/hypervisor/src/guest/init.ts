@@ -1,7 +1,7 @@
 // The guest's init: two busybox shell scripts. The first loads drivers and mounts the disk. The second is
 // process 1: it starts the workload, reports on the status channel which ports listen and how the workload
-// ended, reacts to the power button, and powers off. A fork costs milliseconds without KVM, so the scripts use
-// shell builtins where they can.
+// ended, reacts to the power button, and powers off. A fork costs milliseconds without KVM, so the scripts
+// use shell builtins where they can.
 
 /** Part of the key under which the initramfs is cached. */
 export const GUEST_INIT_VERSION = 2;
@@ -40,7 +40,7 @@ shm /dev/shm tmpfs nosuid,nodev 0 0
 /sys /mnt/sys none move 0 0
 `;
 
-/** Process 1 of the guest. It reads `config` and `run`, which the host wrote for this machine; see `guestConfig`. */
+/** Process 1 of the guest. It reads `config` and `run`, which `guestConfig` makes for each machine. */
 export const STAGE_TWO = `F=/run/.formation; B=$F/busybox
 . $F/config
 OUT=; ERR=; ST=; n=0
@@ -79,7 +79,7 @@ exec 9<>$F/tick
 ( trap '' TERM INT HUP; exec 3>&- 9>&-; exec $B cat <$F/out >\${OUT:-/dev/console} ) & COUT=$!
 ( trap '' TERM INT HUP; exec 3>&- 9>&-; exec $B cat <$F/err >\${ERR:-/dev/console} ) & CERR=$!
 
-# Looks the user up in the image's passwd and group. A given group excludes supplementary ones, as in containers.
+# Looks the user up in the image's passwd and group. With a group given there are no supplementary ones.
 lookup() {
   U=\${FM_USER%%:*}; G=; case $FM_USER in *:*) G=\${FM_USER#*:};; esac
   [ -n "$U" ] || U=0
@@ -171,7 +171,7 @@ scan() {
   exec 8</dev/input/event0
   while $B dd bs=24 count=4 of=/dev/null <&8 2>/dev/null; do kill -TERM 1; done ) & POWER=$!
 
-# A signal interrupts wait: then its code is not the workload's. A second wait for an ended child gives 127.
+# A signal interrupts wait: its code is not the workload's then. A second wait for one end gives 127.
 old=; while :; do HIT=; wait $P; rc=$?; [ $rc = 127 ] && rc=\${old:-127}; [ -n "$HIT" ] || break; old=$rc; done
 trap '' TERM
 kill -KILL $WATCH $POWER 2>/dev/null

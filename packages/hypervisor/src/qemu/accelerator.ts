@@ -192,11 +192,13 @@ async function runQemu(
 }
 
 /**
- * 64 KiB whose first instructions, in real mode, write 0x10 to port 0xf4: QEMU then exits with 2·0x10+1 = 33.
+ * 64 KiB whose first instructions, in real mode, write 0x10 to port 0xf4: QEMU then exits with 2*0x10+1 = 33.
  */
 function trialFirmware(): Buffer {
   const image = Buffer.alloc(65_536, 0xff);
-  image.set([0xb0, 0x10, 0xe6, 0xf4, 0xfa, 0xf4, 0xeb, 0xfd], 0xff00); // mov al,10h; out f4h,al; cli; hlt; jmp
-  image.set([0xe9, 0x0d, 0xff], 0xfff0); // the reset vector: jmp ff00h
+  // mov al,10h; out f4h,al; cli; hlt; jmp
+  image.set([0xb0, 0x10, 0xe6, 0xf4, 0xfa, 0xf4, 0xeb, 0xfd], 0xff00);
+  // The reset vector: jmp ff00h
+  image.set([0xe9, 0x0d, 0xff], 0xfff0);
   return image;
 }

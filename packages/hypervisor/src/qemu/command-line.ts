@@ -21,7 +21,8 @@ export const QEMU = "qemu-system-x86_64";
 
 const COMMON_KERNEL_OPTIONS =
   "console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests audit=0 8250.nr_uarts=1 i8042.noaux i8042.nokbd " +
-  "random.trust_cpu=on initcall_blacklist=load_system_certificate_list,init_kprobe_trace,snapshot_device_init,crypto_kdf108_init";
+  "random.trust_cpu=on initcall_blacklist=load_system_certificate_list,init_kprobe_trace," +
+  "snapshot_device_init,crypto_kdf108_init";
 /** An emulated processor lacks the flaws that the mitigations are for. */
 const EMULATED_KERNEL_OPTIONS = "mitigations=off init_on_alloc=0 tsc=reliable no_timer_check lsm=";
 

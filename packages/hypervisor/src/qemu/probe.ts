@@ -126,7 +126,9 @@ function groupEnforcement(isRoot: boolean, cgroups: Cgroups): HypervisorReport["
     {
       what: "processor limit",
       enforced: true,
-      how: `as many threads compute as the guest has processors; ${groups ?? `the rest is unlimited: ${whyNot}`}`,
+      how:
+        "as many threads compute as the guest has processors; " +
+        (groups ?? `the rest is unlimited: ${whyNot}`),
     },
     { what: "process limit", enforced: isGrouped, how: groups ?? whyNot },
   ];
