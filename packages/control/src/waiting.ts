@@ -1,5 +1,6 @@
 // Waiting for the end of an operation: woken by events, and because events may be lost also by looking again, slowly.
 
+import { Bell } from "@formation-mcp/base";
 import { hasEnded, type Operation } from "@formation-mcp/contract";
 import type { Deps } from "./deps.ts";
 import type { CallHooks } from "./port.ts";
@@ -23,9 +24,9 @@ export async function waitForEnd(
   if (hasEnded(operation) || seconds <= 0 || hooks.signal?.aborted) return operation;
   const report = progressReporter(hooks);
   const woken = new Bell();
-  const over = new Bell();
-  const timer = setTimeout(() => over.ring(), seconds * 1000);
-  const onAbort = () => over.ring();
+  const over = new AbortController();
+  const timer = setTimeout(() => over.abort(), seconds * 1000);
+  const onAbort = () => over.abort();
   hooks.signal?.addEventListener("abort", onAbort, { once: true });
   const ids = new Set<string>([operation.id, operation.target_id]);
   const subscription = await deps.queue
@@ -51,8 +52,8 @@ export async function waitForEnd(
         if (hasEnded(current)) return current;
         report(current);
       }
-      if (over.rung) return current;
-      told = await woken.wait(LOOK_AGAIN_MS, over);
+      if (over.signal.aborted) return current;
+      told = await woken.wait(LOOK_AGAIN_MS, over.signal);
     }
   } finally {
     clearTimeout(timer);
@@ -84,35 +85,4 @@ function progressReporter(hooks: CallHooks): (operation: Operation) => void {
     last = now;
     hooks.onProgress?.({ step, message, fraction: progress?.fraction == null ? null : highest });
   };
-}
-
-/** Rung once or often; `wait` takes the rings that came before it as one. */
-class Bell {
-  rung = false;
-  readonly #waiters = new Set<() => void>();
-
-  ring(): void {
-    this.rung = true;
-    for (const wake of this.#waiters) wake();
-  }
-
-  /** Resolves when this or the other bell rings, or the time is over, and makes this one silent again: whether it rang. */
-  async wait(ms: number, other: Bell): Promise<boolean> {
-    if (!this.rung && !other.rung) {
-      await new Promise<void>((resolve) => {
-        const done = () => {
-          clearTimeout(timer);
-          this.#waiters.delete(done);
-          other.#waiters.delete(done);
-          resolve();
-        };
-        const timer = setTimeout(done, ms);
-        this.#waiters.add(done);
-        other.#waiters.add(done);
-      });
-    }
-    const rang = this.rung;
-    this.rung = false;
-    return rang;
-  }
 }

@@ -1,5 +1,6 @@
 // The claim loop: whatever wakes it, it takes from the store until nothing fits, and again whenever something ended.
 
+import { Bell } from "@formation-mcp/base";
 import {
   type ChangeEvent,
   controlSubject,
@@ -69,7 +70,6 @@ export function createClaims(
   const attempts = new Map<string, RunningAttempt>();
   const afterwards = new Set<Promise<void>>();
   const timers = new Set<NodeJS.Timeout>();
-  let awake = true;
   let closed = false;
   let takesAny = true;
   let free = node.capacity;
@@ -77,14 +77,11 @@ export function createClaims(
   let ending: EndReason | null = null;
   /** Whether the store answered when it was last asked for work. */
   let answered = true;
-  let rouse: () => void = () => {};
+  const bell = new Bell();
   /** Who waits for the end of the next round. */
   let waiting: (() => void)[] = [];
 
-  const wake = () => {
-    awake = true;
-    rouse();
-  };
+  const wake = () => bell.ring();
   /** Resolves when all that fits now has been claimed, or the store could not be asked. */
   const round = () =>
     new Promise<void>((resolve) => {
@@ -176,7 +173,6 @@ export function createClaims(
   };
   const loop = async () => {
     while (!closed) {
-      awake = false;
       const heard = waiting;
       waiting = [];
       answered = await quietly(room, "claim an operation", async () => {
@@ -184,15 +180,7 @@ export function createClaims(
       });
       pull();
       for (const resolve of heard) resolve();
-      if (awake || closed) continue;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, settings.pollEveryMs);
-        rouse = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      rouse = () => {};
+      if (!closed) await bell.wait(settings.pollEveryMs);
     }
     for (const resolve of waiting) resolve();
   };
@@ -235,7 +223,7 @@ export function createClaims(
       closed = true;
       for (const timer of timers) clearTimeout(timer);
       looking.close();
-      rouse();
+      wake();
     },
     endAll(reason) {
       ending = reason;

@@ -2,6 +2,7 @@
 // looks again each time; events of the queue wake, and because they may be lost there is a slow look besides.
 
 import type { LogPage } from "@formation-mcp/artifacts";
+import { Bell } from "@formation-mcp/base";
 import { LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
 import { type EventSink, eventStream } from "./event-stream.ts";
@@ -152,7 +153,7 @@ async function copy(
   let { cursor } = how;
   let ending = !how.follow;
   let asked = performance.now();
-  const bell = new Bell(signal);
+  const bell = new Bell();
   const subscription = await deps.queue
     .subscribe((event) => {
       if (event.id === name) bell.ring();
@@ -178,39 +179,9 @@ async function copy(
         ending = !(await how.goesOn());
         if (ending) continue;
       }
-      await bell.wait(LOOK_AGAIN_MS);
+      await bell.wait(LOOK_AGAIN_MS, signal);
     }
   } finally {
     await subscription?.[Symbol.asyncDispose]();
-  }
-}
-
-/** Rung by events and by the signal; a ring that nobody waits for is kept. */
-class Bell {
-  readonly #signal: AbortSignal;
-  #rung = false;
-  #wake = () => {};
-
-  constructor(signal: AbortSignal) {
-    this.#signal = signal;
-    signal.addEventListener("abort", () => this.ring(), { once: true });
-  }
-
-  ring(): void {
-    this.#rung = true;
-    this.#wake();
-  }
-
-  async wait(ms: number): Promise<void> {
-    if (!this.#rung && !this.#signal.aborted) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, ms);
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
-    this.#rung = false;
   }
 }

@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { Bell } from "@formation-mcp/base";
 import type { Clock, Logger } from "@formation-mcp/contract";
 import { identify, isAlive, waitGone } from "@formation-mcp/os";
 import { emptyReport, type GuestReport, problemText } from "../guest/status-report.ts";
@@ -52,7 +53,7 @@ export class Machine {
   #statusAt = 0;
   /** Whether the journal on the disk lacks the last change. */
   #isUnwritten = false;
-  readonly #waiters = new Set<() => void>();
+  readonly #changes = new Bell();
 
   constructor(deps: MachineDeps, journal: Journal) {
     this.#deps = deps;
@@ -168,24 +169,13 @@ export class Machine {
 
   /** Wakes `nextChange` and tells the listeners of the port's `onChange`. */
   announceChange(): void {
-    for (const waiter of [...this.#waiters]) waiter();
+    this.#changes.ring();
     this.#deps.machineChanged(this.journal.id);
   }
 
   /** Resolves at the next change, after `ms`, or when the signal aborts. */
-  nextChange(ms: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        this.#waiters.delete(done);
-        signal?.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, Math.max(0, ms));
-      this.#waiters.add(done);
-      signal?.addEventListener("abort", done, { once: true });
-      if (signal?.aborted) done();
-    });
+  async nextChange(ms: number, signal?: AbortSignal): Promise<void> {
+    await this.#changes.wait(Math.max(0, ms), signal);
   }
 
   status(): MachineStatus {
