@@ -4,7 +4,7 @@
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { FormationError, type Id, LIMITS, type Logger, silentLogger } from "@formation-mcp/contract";
-import { isLogNamed, lookForSilent, type Store } from "@formation-mcp/operations";
+import { createSilentNodeCheck, hasLogRecord, type Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 
 export interface KeeperOptions {
@@ -80,10 +80,10 @@ export function startKeeper(options: KeeperOptions): Keeper {
     }
     if (!(await isOurTurn("keeper:logs", LOGS_EVERY * everyMs))) return;
     for (const name of await artifacts.logNames()) {
-      if (!(await isLogNamed(store, name))) await artifacts.removeLog(name);
+      if (!(await hasLogRecord(store, name))) await artifacts.removeLog(name);
     }
   };
-  const look = nodeSilentMs === null ? async () => [] : lookForSilent(store, nodeSilentMs);
+  const look = nodeSilentMs === null ? async () => [] : createSilentNodeCheck(store, nodeSilentMs);
   const lost = async () => {
     for (const { owner, id } of await look()) {
       logger.log("warn", "An instance is lost: its node fell silent.", { instance: id });

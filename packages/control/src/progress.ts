@@ -1,7 +1,7 @@
 // Where an unfinished operation is; and if it still waits, why.
 
 import { type Clock, hasEnded, type NodeRecord, type Operation } from "@formation-mcp/contract";
-import { waitingFor } from "@formation-mcp/operations";
+import { waitingReason } from "@formation-mcp/operations";
 import type { Deps } from "./deps.ts";
 import { progressView } from "./views.ts";
 
@@ -22,7 +22,7 @@ async function whyQueued({ store, clock }: Deps, operation: Operation): Promise<
     return `Attempt ${operation.attempt} failed; it is tried again in ${seconds} s.`;
   }
   const [nodes, behind] = await Promise.all([nodesOf(store, clock), olderThan(store, operation)]);
-  return waitingFor({ ...operation, behind }, nodes, now);
+  return waitingReason({ ...operation, behind }, nodes, now);
 }
 
 /** What the nodes were at most so long ago: of hundreds of them not every answer asks anew. */

@@ -1,62 +1,62 @@
-// A whole store as lines of text, and back: every row of every table as JSON, between a head that says what wrote it and an
-// end that says how many there are, so that half a file is never taken for a whole one.
+// Exports a whole store as lines of JSON, and imports it: every row of every table, between a header with the version and a
+// footer with the numbers of rows, so that a truncated file is never taken for a whole one.
 
 import { FormationError } from "@formation-mcp/contract";
 import { sql } from "kysely";
 import { SCHEMA_VERSION } from "./migrations/migrate.ts";
 import type { Store } from "./port.ts";
 import type { Tables } from "./sql/schema.ts";
-import { all, count, first, ONE, type Query, type Script } from "./sql/script.ts";
-import { type Runner, runnerOf } from "./store.ts";
+import { all, first, ONE, run, type Transaction, type TransactionScript } from "./sql/script.ts";
+import { runnerOf, type ScriptRunner } from "./store.ts";
 
-/** Each table with the columns that number its rows, by which it is read, and those that the database makes itself. */
+/** Each table with the columns that order its rows for reading, and the columns that the database generates. */
 const TABLES = {
-  operations: { by: ["seq"], made: [] },
-  builds: { by: ["seq"], made: [] },
-  deployments: { by: ["seq"], made: [] },
-  instances: { by: ["seq"], made: ["vcpus", "memory_mb", "disk_gb"] },
-  instance_metadata: { by: ["instance_seq", "key"], made: [] },
-  nodes: { by: ["id"], made: [] },
-  idempotency: { by: ["owner", "tool", "key"], made: [] },
-  documents: { by: ["seq"], made: [] },
-  counters: { by: ["key"], made: [] },
-  audit: { by: ["id"], made: [] },
-  audit_seals: { by: ["chain", "seq"], made: [] },
+  operations: { orderBy: ["seq"], generated: [] },
+  builds: { orderBy: ["seq"], generated: [] },
+  deployments: { orderBy: ["seq"], generated: [] },
+  instances: { orderBy: ["seq"], generated: ["vcpus", "memory_mb", "disk_gb"] },
+  instance_metadata: { orderBy: ["instance_seq", "key"], generated: [] },
+  nodes: { orderBy: ["id"], generated: [] },
+  idempotency: { orderBy: ["owner", "tool", "key"], generated: [] },
+  documents: { orderBy: ["seq"], generated: [] },
+  counters: { orderBy: ["key"], generated: [] },
+  audit: { orderBy: ["id"], generated: [] },
+  audit_seals: { orderBy: ["chain", "seq"], generated: [] },
 } as const satisfies Record<
   Exclude<keyof Tables, "meta" | "document_artifacts">,
-  { by: readonly string[]; made: readonly string[] }
+  { orderBy: readonly string[]; generated: readonly string[] }
 >;
 
 type Table = keyof typeof TABLES;
 type Row = Record<string, string | number | null>;
-const NAMES = Object.keys(TABLES) as Table[];
+const TABLE_NAMES = Object.keys(TABLES) as Table[];
 
 const FORMAT = "formation-store 1";
-/** The key in `meta` that is there while an import runs. */
-const IMPORTS = "import";
-/** Rows that are read or written at once: with all their columns fewer parameters than any database refuses. */
-const BATCH = 500;
+/** The key in `meta` that exists while an import runs. */
+const IMPORT_KEY = "import";
+/** Rows per query. With all their columns they stay below the databases' limits of parameters. */
+const BATCH_ROWS = 500;
 
 /**
- * Reads all that a store holds, line by line, without its end of line. Nobody may write meanwhile: stop servers and workers.
- * @throws FormationError `conflict` at the end if somebody did; what was read before is worth nothing then.
+ * Reads everything in a store, as lines without their line ends. Nothing may write at the same time: stop servers and workers.
+ * @throws FormationError `conflict` at the end if something was written; the lines read before are invalid then.
  */
 export async function* exportStore(store: Store): AsyncGenerator<string, void, undefined> {
   const runner = runnerOf(store);
-  const before = await runner.written();
+  const before = await runner.exactRevision();
   yield JSON.stringify({ format: FORMAT, schema: SCHEMA_VERSION });
   const rows: Partial<Record<Table, number>> = {};
-  for (const table of NAMES) {
+  for (const table of TABLE_NAMES) {
     rows[table] = 0;
     for (let after: Row | undefined, more = true; more; ) {
-      const batch = await runner.read((q) => rowsAfter(q, table, after));
+      const batch = await runner.read((tx) => rowsAfter(tx, table, after));
       for (const row of batch) yield JSON.stringify([table, row]);
       rows[table] += batch.length;
       after = batch.at(-1);
-      more = batch.length === BATCH;
+      more = batch.length === BATCH_ROWS;
     }
   }
-  if ((await runner.written()) !== before) {
+  if ((await runner.exactRevision()) !== before) {
     throw new FormationError("conflict", "Somebody wrote to the store while it was read.", {
       remedy: "Stop all servers and workers, then export again.",
     });
@@ -65,11 +65,12 @@ export async function* exportStore(store: Store): AsyncGenerator<string, void, u
 }
 
 /**
- * Writes what {@link exportStore} read into an empty store. If that fails nothing is left of it; if this process is killed, the
- * next import removes what there is and begins anew, and until then {@link isHalfImported}.
- * @param first what is to be done before, once it is sure that the store may be imported into.
- * @returns how many rows there are in all.
- * @throws FormationError `conflict` if the store is not empty, `invalid` if the lines are not a whole export of this version.
+ * Writes the lines of {@link exportStore} into an empty store. A failed import removes what it wrote. After a killed one
+ * {@link isHalfImported} is true, until the next import removes its rows and begins again.
+ * @param first runs before the rows are written, once it is certain that the store may be imported into.
+ * @returns the number of rows in all.
+ * @throws FormationError `conflict` if the store is not empty, `invalid` if the lines are not a complete export of this
+ *   version.
  */
 export async function importStore(
   store: Store,
@@ -81,7 +82,7 @@ export async function importStore(
   try {
     await first();
     const written = await writeAll(runner, lines);
-    await runner.numberOn?.();
+    await runner.restartNumbering?.();
     await runner.write(finish);
     return written;
   } catch (error) {
@@ -90,42 +91,42 @@ export async function importStore(
   }
 }
 
-/** Whether an import into this store was killed: what is in it is not whole. */
+/** Whether an import into this store was killed, so that its records are incomplete. */
 export async function isHalfImported(store: Store): Promise<boolean> {
   return await runnerOf(store).read(isBegun);
 }
 
-async function writeAll(runner: Runner, lines: AsyncIterable<string>): Promise<number> {
-  const rows = Object.fromEntries(NAMES.map((table) => [table, 0])) as Record<Table, number>;
-  let waiting: Row[] = [];
-  let of: Table | undefined;
+async function writeAll(runner: ScriptRunner, lines: AsyncIterable<string>): Promise<number> {
+  const rows = Object.fromEntries(TABLE_NAMES.map((table) => [table, 0])) as Record<Table, number>;
+  let batch: { table: Table; rows: Row[] } | undefined;
   const flush = async () => {
-    const [table, batch] = [of, waiting];
-    waiting = [];
-    if (table && batch.length > 0) await runner.write((q) => insert(q, table, batch));
+    const full = batch;
+    batch = undefined;
+    if (full) await runner.write((tx) => insert(tx, full.table, full.rows));
   };
-  let begun = false;
+  let hasHeader = false;
   let ended: unknown;
   for await (const line of lines) {
     const parsed = parse(line);
-    if (!begun) {
-      head(parsed);
-      begun = true;
+    if (!hasHeader) {
+      checkHeader(parsed);
+      hasHeader = true;
     } else if (ended !== undefined) {
-      throw broken("It goes on after its end.");
+      throw notAnExport("It goes on after its end.");
     } else if (!Array.isArray(parsed)) {
       ended = (parsed as { end?: unknown }).end ?? null;
     } else {
       const [table, row] = parsed as [Table, Row];
-      if (!Object.hasOwn(TABLES, table)) throw broken("It has a table that is not known here.");
-      if (table !== of || waiting.length === BATCH) await flush();
-      of = table;
-      waiting.push(row);
+      if (!Object.hasOwn(TABLES, table)) throw notAnExport("It has a table that is not known here.");
+      if (batch?.table !== table || batch.rows.length === BATCH_ROWS) await flush();
+      batch ??= { table, rows: [] };
+      batch.rows.push(row);
       rows[table]++;
     }
   }
   await flush();
-  if (JSON.stringify(ended) !== JSON.stringify(rows)) throw broken("It is not whole: its end is missing.");
+  if (JSON.stringify(ended) !== JSON.stringify(rows))
+    throw notAnExport("It is not whole: its end is missing.");
   return Object.values(rows).reduce((sum, each) => sum + each, 0);
 }
 
@@ -133,47 +134,48 @@ function parse(line: string): unknown {
   try {
     return JSON.parse(line);
   } catch {
-    throw broken("A line of it is no JSON.");
+    throw notAnExport("A line of it is no JSON.");
   }
 }
 
-function head(parsed: unknown): void {
+function checkHeader(parsed: unknown): void {
   const { format, schema } = (parsed ?? {}) as { format?: unknown; schema?: unknown };
-  if (format !== FORMAT) throw broken("Its first line is another.");
+  if (format !== FORMAT) throw notAnExport("Its first line is another.");
   if (schema === SCHEMA_VERSION) return;
   throw new FormationError("invalid", "The export is of another version of the database.", {
     remedy: "Export with the same version of formation-mcp that imports.",
   });
 }
 
-function broken(why: string): FormationError {
+function notAnExport(why: string): FormationError {
   return new FormationError("invalid", `This is no export of a store. ${why}`, {
     remedy: "Export the store once more, and give the whole of it.",
   });
 }
 
-function* rowsAfter(q: Query, table: Table, after: Row | undefined): Script<Row[]> {
-  const { by, made } = TABLES[table];
-  const names = sql.join(by.map((column) => sql.ref(column)));
-  const place = after && sql<boolean>`(${names}) > (${sql.join(by.map((column) => after[column] ?? null))})`;
-  let select = q.db.selectFrom(table as "operations").selectAll();
-  if (place) select = select.where(place);
-  for (const column of by) select = select.orderBy(column as "seq");
-  const rows = (yield* all(select.limit(sql.lit(BATCH)))) as unknown as Row[];
+function* rowsAfter(tx: Transaction, table: Table, after: Row | undefined): TransactionScript<Row[]> {
+  const { orderBy, generated } = TABLES[table];
+  const names = sql.join(orderBy.map((column) => sql.ref(column)));
+  const afterPlace =
+    after && sql<boolean>`(${names}) > (${sql.join(orderBy.map((column) => after[column] ?? null))})`;
+  let select = tx.db.selectFrom(table as "operations").selectAll();
+  if (afterPlace) select = select.where(afterPlace);
+  for (const column of orderBy) select = select.orderBy(column as "seq");
+  const rows = (yield* all(select.limit(sql.lit(BATCH_ROWS)))) as unknown as Row[];
   return rows.map((row) =>
     Object.fromEntries(
-      Object.entries(row).filter(([column]) => !(made as readonly string[]).includes(column)),
+      Object.entries(row).filter(([column]) => !(generated as readonly string[]).includes(column)),
     ),
   );
 }
 
-function* insert(q: Query, table: Table, rows: readonly Row[]): Script<void> {
-  yield* count(q.db.insertInto(table).values(rows as never));
+function* insert(tx: Transaction, table: Table, rows: readonly Row[]): TransactionScript<void> {
+  yield* run(tx.db.insertInto(table).values(rows as never));
 }
 
-function* refuseUnlessEmpty(q: Query): Script<void> {
-  for (const table of NAMES) {
-    const row = yield* first(q.db.selectFrom(table).select(sql<number>`1`.as("one")).limit(ONE));
+function* refuseUnlessEmpty(tx: Transaction): TransactionScript<void> {
+  for (const table of TABLE_NAMES) {
+    const row = yield* first(tx.db.selectFrom(table).select(sql<number>`1`.as("one")).limit(ONE));
     if (row) {
       throw new FormationError("conflict", `The store to import into is not empty: it has ${table}.`, {
         remedy: "Import into a new database, before any server or worker uses it.",
@@ -182,22 +184,22 @@ function* refuseUnlessEmpty(q: Query): Script<void> {
   }
 }
 
-/** Says in the database that an import runs. Who finds that already finds what a killed one left. */
-function* begin(q: Query): Script<void> {
-  if (yield* isBegun(q)) yield* clear(q);
-  else yield* refuseUnlessEmpty(q);
-  yield* count(q.db.insertInto("meta").values({ key: IMPORTS, value: "begun" }));
+/** Marks the import in the database. A mark that exists is of an import that was killed: its rows are removed. */
+function* begin(tx: Transaction): TransactionScript<void> {
+  if (yield* isBegun(tx)) yield* clear(tx);
+  else yield* refuseUnlessEmpty(tx);
+  yield* run(tx.db.insertInto("meta").values({ key: IMPORT_KEY, value: "begun" }));
 }
 
-function* isBegun(q: Query): Script<boolean> {
-  return (yield* first(q.db.selectFrom("meta").select("value").where("key", "=", IMPORTS))) !== undefined;
+function* isBegun(tx: Transaction): TransactionScript<boolean> {
+  return (yield* first(tx.db.selectFrom("meta").select("value").where("key", "=", IMPORT_KEY))) !== undefined;
 }
 
-function* finish(q: Query): Script<void> {
-  yield* count(q.db.deleteFrom("meta").where("key", "=", IMPORTS));
+function* finish(tx: Transaction): TransactionScript<void> {
+  yield* run(tx.db.deleteFrom("meta").where("key", "=", IMPORT_KEY));
 }
 
-function* clear(q: Query): Script<void> {
-  for (const table of NAMES) yield* count(q.db.deleteFrom(table));
-  yield* finish(q);
+function* clear(tx: Transaction): TransactionScript<void> {
+  for (const table of TABLE_NAMES) yield* run(tx.db.deleteFrom(table));
+  yield* finish(tx);
 }

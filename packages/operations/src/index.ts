@@ -1,6 +1,6 @@
-// The one database: operations, builds, deployments, instances and nodes.
+// The port of the store: the one database of operations, builds, deployments, instances and nodes.
 
-export { isLogNamed } from "./log-records.ts";
+export { hasLogRecord } from "./log-records.ts";
 export type {
   AuditQuery,
   AuditStore,
@@ -23,5 +23,5 @@ export type {
   Submission,
   SweepResult,
 } from "./port.ts";
-export { lookForSilent } from "./silent-nodes.ts";
-export { waitingFor } from "./waiting-reason.ts";
+export { createSilentNodeCheck } from "./silent-nodes.ts";
+export { waitingReason } from "./waiting-reason.ts";

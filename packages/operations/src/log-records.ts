@@ -1,10 +1,13 @@
-// Which record a log belongs to, and whether it still stands: logs are artifacts, and nothing but their name ties them to it.
+// Which record a log belongs to, and whether that record still exists. Logs are artifacts; only their names refer to records.
 
 import { FormationError, idKind, parseId } from "@formation-mcp/contract";
 import type { Store } from "./port.ts";
 
-/** Whether the record of a log is still there; a name that is no record's of ours is taken for somebody's. */
-export async function isLogNamed(store: Pick<Store, "build" | "instance">, name: string): Promise<boolean> {
+/**
+ * Whether the record of a log exists: the build, or the instance that is not deleted. True also for a name of any other form,
+ * because such a log is not the store's to judge.
+ */
+export async function hasLogRecord(store: Pick<Store, "build" | "instance">, name: string): Promise<boolean> {
   try {
     const kind = idKind(name);
     if (kind === "bld") await store.build(null, parseId("bld", name, "log"));

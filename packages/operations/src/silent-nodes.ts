@@ -1,20 +1,24 @@
-// Who looks for silent nodes, and when he may believe his eyes: while nobody could reach the store, all nodes were silent.
+// When a process may take a node's silence for a failure: not while the store could not be reached, because then every node is
+// silent.
 
 import type { Instance } from "@formation-mcp/contract";
 import type { Store } from "./port.ts";
 
 /**
- * Returns what marks the instances of silent nodes as lost ({@link Store.markLost}), to be called again and again, less often
- * than nodes send heartbeats. The first call finds nobody out, and neither does the first that reaches the store after one
- * that did not: by the next one every node that lives has been heard.
+ * Makes a periodic check that marks the instances of silent nodes as lost ({@link Store.markLost}). It is to be called less often
+ * than nodes send heartbeats. The first call, and the first that reaches the store after one that did not, mark nothing: until
+ * the next one every live node has sent a heartbeat.
  */
-export function lookForSilent(store: Pick<Store, "markLost">, silentMs: number): () => Promise<Instance[]> {
-  let sure = false;
+export function createSilentNodeCheck(
+  store: Pick<Store, "markLost">,
+  silentMs: number,
+): () => Promise<Instance[]> {
+  let reachedBefore = false;
   return async () => {
-    const believed = sure;
-    sure = false;
-    const lost = await store.markLost(believed ? silentMs : Number.MAX_SAFE_INTEGER);
-    sure = true;
+    const limitMs = reachedBefore ? silentMs : Number.MAX_SAFE_INTEGER;
+    reachedBefore = false;
+    const lost = await store.markLost(limitMs);
+    reachedBefore = true;
     return lost;
   };
 }

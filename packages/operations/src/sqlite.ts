@@ -1,5 +1,5 @@
-// The SQLite driver: Kysely makes the SQL, node:sqlite runs it, and a script runs from BEGIN to COMMIT without letting
-// go of the thread, so that nothing can come between. Any number of processes share the file.
+// The SQLite driver. Kysely compiles the SQL and node:sqlite runs it. A script runs synchronously from BEGIN to COMMIT, so that
+// nothing of this process comes in between. Any number of processes share the file.
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { type Clock, FormationError, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
@@ -15,36 +15,39 @@ import {
 import { isCurrent, migrate, schemaVersion } from "./migrations/migrate.ts";
 import type { Store } from "./port.ts";
 import type { Tables } from "./sql/schema.ts";
-import { type Query, queries, type Result, type Script } from "./sql/script.ts";
-import { storeOver } from "./store.ts";
+import { createTransactions, type Result, type Transaction, type TransactionScript } from "./sql/script.ts";
+import { createStore, type ScriptRunner } from "./store.ts";
 
 export interface SqliteStoreOptions {
-  /** The database file; made with mode 0600 if it is not there. Its directory must be there. `:memory:` is a store of this process alone. */
+  /**
+   * The database file, in a directory that exists; it is made with mode 0600. `:memory:` opens a store that only this process
+   * has.
+   */
   path: string;
   clock?: Clock;
   logger?: Logger;
 }
 
 /**
- * Opens the store in a file, made or migrated as needed; several processes may do so at once.
- * @throws FormationError `unavailable` if the file cannot be opened or was made by a newer program.
+ * Opens the store in a file, which is made or migrated as needed. Several processes may do so at once.
+ * @throws FormationError `unavailable` if the file cannot be opened or a newer program made it.
  */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<Store> {
   const { path, clock = systemClock, logger = silentLogger } = options;
   const database = await openSqlite(path);
   try {
     const connection = new Connection(database);
-    const at = queries(compiler());
-    const moved = await prepare(connection, () => at(clock.now()));
+    const at = createTransactions(compiler());
+    const moved = await bringUpToDate(connection, () => at(clock.now()));
     if (moved) logger.log(moved.from === 0 ? "debug" : "info", "The database was migrated.", { ...moved });
-    return storeOver(runner(connection, clock, () => at(clock.now())));
+    return createStore(createRunner(connection, clock, () => at(clock.now())));
   } catch (error) {
     database.close();
     throw asFormationError(error);
   }
 }
 
-/** Kysely as a maker of SQL alone: what it makes is run by {@link Connection}. */
+/** Kysely as a compiler only: {@link Connection} runs what it compiles. */
 function compiler(): Kysely<Tables> {
   return new Kysely<Tables>({
     dialect: {
@@ -56,13 +59,14 @@ function compiler(): Kysely<Tables> {
   });
 }
 
-async function prepare(
+/** Makes or migrates the tables. @returns the versions before and after, or null if nothing was to be done. */
+async function bringUpToDate(
   connection: Connection,
-  query: () => Query,
+  query: () => Transaction,
 ): Promise<{ from: number; to: number } | null> {
   connection.exec("PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;");
   return await retryBusy(() => {
-    // Most opens find a current database and must not wait for a writer.
+    // A database is usually current, and then opening it must not wait for a writer.
     const there = connection.get("select 1 as there from sqlite_master where name = 'meta'");
     if (there && isCurrent(connection.transaction("BEGIN", schemaVersion(query())))) return null;
     const moved = connection.transaction("BEGIN IMMEDIATE", migrate(query()));
@@ -70,7 +74,7 @@ async function prepare(
   }, 60_000);
 }
 
-function runner(connection: Connection, clock: Clock, query: () => Query) {
+function createRunner(connection: Connection, clock: Clock, query: () => Transaction): ScriptRunner {
   const run = async <T>(action: () => T): Promise<T> => {
     try {
       return await retryBusy(action);
@@ -80,19 +84,25 @@ function runner(connection: Connection, clock: Clock, query: () => Query) {
   };
   return {
     clock,
-    read: <T>(script: (q: Query) => Script<T>) => run(() => connection.read(() => script(query()))),
-    write: <T>(script: (q: Query) => Script<T>) =>
+    read: <T>(script: (tx: Transaction) => TransactionScript<T>) =>
+      run(() => connection.read(() => script(query()))),
+    write: <T>(script: (tx: Transaction) => TransactionScript<T>) =>
       run(() => connection.transaction("BEGIN IMMEDIATE", script(query()))),
     revision: () => connection.revision(),
-    written: async () => connection.revision(),
+    exactRevision: async () => connection.revision(),
     close: async () => connection.close(),
   };
 }
 
+/** The primary result codes SQLITE_FULL and SQLITE_CONSTRAINT (https://sqlite.org/rescode.html). */
+const SQLITE_FULL = 13;
+const SQLITE_CONSTRAINT = 19;
+
+/** One connection to the file: prepared statements, transactions, and the revision. */
 class Connection {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, { statement: StatementSync; reads: boolean }>();
-  /** The first questions of scripts that ask more than one. */
+  /** The first queries of scripts that make more than one. */
   readonly #followed = new Set<string>();
   #dataVersion = -1;
   #revision = 0;
@@ -110,23 +120,24 @@ class Connection {
   }
 
   /**
-   * A script that asks one thing needs no transaction: a statement is one by itself. Which first questions are followed by
-   * others is learnt; such a script is started anew, so that all it asks is answered from one moment.
+   * Runs a script that only reads; all its queries see one snapshot. A script of one query needs no transaction. Which
+   * scripts make more queries is learnt from their first query; such a script is started again in a transaction.
    */
-  read<T>(script: () => Script<T>): T {
+  read<T>(script: () => TransactionScript<T>): T {
     this.#checkOpen();
-    const alone = script();
-    const asked = alone.next();
-    if (asked.done) return asked.value;
-    if (!this.#followed.has(asked.value.sql)) {
-      const answered = alone.next(this.#query(asked.value));
-      if (answered.done) return answered.value;
-      this.#followed.add(asked.value.sql);
+    const single = script();
+    const query = single.next();
+    if (query.done) return query.value;
+    if (!this.#followed.has(query.value.sql)) {
+      const next = single.next(this.#query(query.value));
+      if (next.done) return next.value;
+      this.#followed.add(query.value.sql);
     }
     return this.transaction("BEGIN", script());
   }
 
-  transaction<T>(begin: string, script: Script<T>): T {
+  /** Runs a script as one transaction; an error in it rolls back. @param begin the statement that begins it. */
+  transaction<T>(begin: string, script: TransactionScript<T>): T {
     this.#checkOpen();
     this.#run(begin);
     let changes = 0;
@@ -146,7 +157,10 @@ class Connection {
     }
   }
 
-  /** Other connections' writes show in data_version (https://sqlite.org/pragma.html#pragma_data_version), own ones do not. */
+  /**
+   * Other connections' writes change data_version, this one's do not
+   * (https://sqlite.org/pragma.html#pragma_data_version).
+   */
   revision(): number {
     if (!this.#database.isOpen) return this.#revision;
     try {
@@ -176,7 +190,7 @@ class Connection {
     const parameters = query.parameters as (string | number | null)[];
     if (!reads) return { rows: [], changes: Number(statement.run(...parameters).changes) };
     const rows = statement.all(...parameters);
-    // A statement that returns what it wrote wrote as many rows; a mere select wrote none.
+    // A write with RETURNING returns one row for each row that it wrote; a select wrote none.
     return { rows, changes: query.sql.startsWith("select") ? 0 : rows.length };
   }
 
@@ -204,12 +218,13 @@ function asFormationError(error: unknown): FormationError {
       remedy: "Try again.",
     });
   }
+  const primary = errcode & 0xff;
   const remedy =
-    (errcode & 0xff) === 13
+    primary === SQLITE_FULL
       ? "The disk is full: free some space, then try again."
       : "Check the state directory's disk and permissions; look at the worker's log.";
   return new FormationError(
-    (errcode & 0xff) === 19 ? "conflict" : "unavailable",
+    primary === SQLITE_CONSTRAINT ? "conflict" : "unavailable",
     `The database failed: ${message}.`,
     {
       cause: error,

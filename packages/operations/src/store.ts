@@ -1,4 +1,4 @@
-// The store made of its scripts: the same for every driver, which only has to run a script inside a transaction.
+// The store port, implemented by scripts: each method runs one script in one transaction. A driver only has to run scripts.
 
 import { setTimeout as delay } from "node:timers/promises";
 import {
@@ -13,121 +13,129 @@ import type { Compilable, CompiledQuery } from "kysely";
 import type { Page, Store, SweepResult } from "./port.ts";
 import * as audit from "./rules/audit.ts";
 import * as cancel from "./rules/cancel.ts";
-import { claim, claimAtOnce } from "./rules/claim.ts";
+import { claim, claimInOneStatement } from "./rules/claim.ts";
 import * as counters from "./rules/counters.ts";
 import * as documents from "./rules/documents.ts";
-import * as settle from "./rules/lease.ts";
+import * as leases from "./rules/leases.ts";
 import * as listing from "./rules/listing.ts";
-import * as reads from "./rules/lookups.ts";
+import * as lookups from "./rules/lookups.ts";
 import * as nodes from "./rules/nodes.ts";
 import { usage } from "./rules/quota.ts";
 import * as records from "./rules/records.ts";
-import { EXPIRED } from "./rules/retention.ts";
+import { RETENTION_STEPS } from "./rules/retention.ts";
 import { replay, submit, submitted } from "./rules/submit.ts";
-import { DUE } from "./rules/sweep.ts";
-import { nothing, type Options, type Step } from "./rules/sweep-batches.ts";
+import { DUE_STEPS } from "./rules/sweep.ts";
+import { emptySweep, type SweepOptions, type SweepStep } from "./rules/sweep-batches.ts";
 import { toBuild, toDeployment, toInstance, toOperation } from "./sql/rows.ts";
-import type { Query, Script } from "./sql/script.ts";
+import type { Transaction, TransactionScript } from "./sql/script.ts";
 
-/** A sweep with more to do rests for this part of the time that its last step took. */
-const GAP = 16;
+/** Between two steps a sweep pauses for the time of the last step divided by this, and never longer than the maximum. */
+const PAUSE_DIVISOR = 16;
+const MAX_PAUSE_MS = 100;
 
-/**
- * What a driver does. Each script runs as one transaction; `write` runs it again if somebody else held the lock. After a commit
- * whose end was not heard, `made` says what it made, or undefined if it made nothing.
- */
-export interface Runner {
+/** What a driver does: it runs each script as one transaction, and again if another transaction was in the way. */
+export interface ScriptRunner {
   readonly clock: Clock;
-  read<T>(script: (q: Query) => Script<T>): Promise<T>;
-  write<T>(script: (q: Query) => Script<T>, made?: (q: Query) => Script<T | undefined>): Promise<T>;
+  /** Runs a script that only lookups. All its queries see the same state. */
+  read<T>(script: (tx: Transaction) => TransactionScript<T>): Promise<T>;
   /**
-   * Runs one statement that returns what it wrote, at once and not again: what is written most often costs one question. If
-   * it returns nothing it wrote nothing, and `write` is to find out why. Absent where a transaction costs nothing.
+   * Runs a script that writes.
+   * @param findResult returns what an earlier run of the script wrote, or undefined if it wrote nothing. A driver asks it
+   *   after a commit whose answer was lost.
    */
-  alone?(statement: (q: Query) => CompiledQuery): Promise<unknown[]>;
+  write<T>(
+    script: (tx: Transaction) => TransactionScript<T>,
+    findResult?: (tx: Transaction) => TransactionScript<T | undefined>,
+  ): Promise<T>;
+  /**
+   * Runs one statement that returns what it wrote, in one round trip, for what is written most often. If it returns nothing it
+   * wrote nothing, and `write` has to find out why. Absent where a transaction costs no round trips.
+   */
+  single?(statement: (tx: Transaction) => CompiledQuery): Promise<unknown[]>;
   revision(): number;
-  /** What differs from call to call if anybody wrote in between: `revision` without delay. */
-  written(): Promise<number>;
-  /** Goes on numbering new rows after those that came with their numbers; absent where that is so anyway. */
-  numberOn?(): Promise<void>;
+  /** As `revision`, but without delay: it differs between two calls if any process wrote in between. */
+  exactRevision(): Promise<number>;
+  /** Continues numbering after imported rows. Absent where the database does so by itself. */
+  restartNumbering?(): Promise<void>;
   close(): Promise<void>;
 }
 
-const RUNNERS = new WeakMap<Store, Runner>();
+const RUNNERS = new WeakMap<Store, ScriptRunner>();
 
-/** What runs the scripts of a store that a driver of this package made. */
-export function runnerOf(store: Store): Runner {
+/** The runner of a store that a driver of this package opened. @throws FormationError `invalid` for any other store. */
+export function runnerOf(store: Store): ScriptRunner {
   const runner = RUNNERS.get(store);
   if (runner) return runner;
   throw new FormationError("invalid", "This store is not one of a database.");
 }
 
-export function storeOver(runner: Runner): Store {
+/** Makes a store of a driver. */
+export function createStore(runner: ScriptRunner): Store {
   const { read, write } = runner;
-  const alone = async <O>(statement: (q: Query) => Compilable<O>): Promise<O | undefined> =>
-    (await runner.alone?.((q) => statement(q).compile()))?.[0] as O | undefined;
+  const single = async <O>(statement: (tx: Transaction) => Compilable<O>): Promise<O | undefined> =>
+    (await runner.single?.((tx) => statement(tx).compile()))?.[0] as O | undefined;
   const store: Store = {
     clock: runner.clock,
     submit: (submission) =>
       write(
-        (q) => submit(q, submission),
-        (q) => submitted(q, submission),
+        (tx) => submit(tx, submission),
+        (tx) => submitted(tx, submission),
       ),
     async claim(request) {
-      const row = request.subjects.length > 0 && (await alone((q) => claimAtOnce(q, request)));
-      return row ? toOperation(row) : write((q) => claim(q, request));
+      const row = request.subjects.length > 0 && (await single((tx) => claimInOneStatement(tx, request)));
+      return row ? toOperation(row) : write((tx) => claim(tx, request));
     },
     async renew(lease, leaseMs) {
-      const row = await alone((q) => settle.renewing(q, lease, leaseMs));
-      return row ? toOperation(row) : write((q) => settle.renew(q, lease, leaseMs));
+      const row = await single((tx) => leases.renewStatement(tx, lease, leaseMs));
+      return row ? toOperation(row) : write((tx) => leases.renew(tx, lease, leaseMs));
     },
     async report(lease, progress) {
-      const row = await alone((q) => settle.reporting(q, lease, progress));
-      if (!row) await write((q) => settle.report(q, lease, progress));
+      const row = await single((tx) => leases.reportStatement(tx, lease, progress));
+      if (!row) await write((tx) => leases.report(tx, lease, progress));
     },
-    apply: (lease, changes) => write((q) => settle.apply(q, lease, changes)),
+    apply: (lease, changes) => write((tx) => leases.apply(tx, lease, changes)),
     settle: (lease, outcome, changes = {}) =>
       write(
-        (q) => settle.settle(q, lease, outcome, changes),
-        (q) => settle.settled(q, lease, outcome),
+        (tx) => leases.settle(tx, lease, outcome, changes),
+        (tx) => leases.findSettled(tx, lease, outcome),
       ),
-    observe: (id, version, patch) => write((q) => reads.observe(q, id, version, patch)),
-    requestCancel: (owner, id) => write((q) => map(cancel.requestCancel(q, owner, id), toOperation)),
+    observe: (id, version, patch) => write((tx) => lookups.observe(tx, id, version, patch)),
+    requestCancel: (owner, id) => write((tx) => map(cancel.requestCancel(tx, owner, id), toOperation)),
 
-    operation: (owner, id) => read((q) => map(records.operationRow(q, owner, id), toOperation)),
-    build: (owner, id) => read((q) => map(records.buildRow(q, owner, id), toBuild)),
-    deployment: (owner, id) => read((q) => map(records.deploymentRow(q, owner, id), toDeployment)),
-    instance: (owner, id) => read((q) => map(records.instanceRow(q, owner, id), toInstance)),
-    instanceByName: (owner, name) => read((q) => reads.byName(q, owner, name)),
-    operationFor: (target) => read((q) => reads.operationFor(q, target)),
-    replay: (owner, tool, idempotency) => read((q) => replay(q, owner, tool, idempotency)),
+    operation: (owner, id) => read((tx) => map(records.operationRow(tx, owner, id), toOperation)),
+    build: (owner, id) => read((tx) => map(records.buildRow(tx, owner, id), toBuild)),
+    deployment: (owner, id) => read((tx) => map(records.deploymentRow(tx, owner, id), toDeployment)),
+    instance: (owner, id) => read((tx) => map(records.instanceRow(tx, owner, id), toInstance)),
+    instanceByName: (owner, name) => read((tx) => lookups.byName(tx, owner, name)),
+    operationFor: (target) => read((tx) => lookups.operationFor(tx, target)),
+    replay: (owner, tool, idempotency) => read((tx) => replay(tx, owner, tool, idempotency)),
 
-    operations: (query) => read((q) => listing.operations(q, query)),
-    builds: (query) => read((q) => listing.builds(q, query)),
-    deployments: (query) => read((q) => listing.deployments(q, query)),
-    instances: (query) => read((q) => listing.instances(q, query)),
+    operations: (query) => read((tx) => listing.operations(tx, query)),
+    builds: (query) => read((tx) => listing.builds(tx, query)),
+    deployments: (query) => read((tx) => listing.deployments(tx, query)),
+    instances: (query) => read((tx) => listing.instances(tx, query)),
 
-    registerNode: (node) => write((q) => nodes.registerNode(q, node)),
+    registerNode: (node) => write((tx) => nodes.registerNode(tx, node)),
     nodes: () => read(nodes.nodes),
-    node: (id) => read((q) => nodes.node(q, id)),
+    node: (id) => read((tx) => nodes.node(tx, id)),
     nodeUse: () => read(nodes.nodeUse),
-    steerNode: (id, wish) => write((q) => nodes.steerNode(q, id, wish)),
-    removeNode: (id, options) => write((q) => nodes.removeNode(q, id, options)),
-    markLost: (silentMs) => write((q) => nodes.markLost(q, silentMs)),
+    steerNode: (id, wish) => write((tx) => nodes.steerNode(tx, id, wish)),
+    removeNode: (id, options) => write((tx) => nodes.removeNode(tx, id, options)),
+    markLost: (silentMs) => write((tx) => nodes.markLost(tx, silentMs)),
 
-    usage: (owner) => read((q) => usage(q, owner)),
+    usage: (owner) => read((tx) => usage(tx, owner)),
     audit: {
-      append: (records) => write((q) => audit.append(q, records)),
-      seal: (seal) => write((q) => audit.seal(q, seal)),
-      page: (query) => read((q) => audit.auditPage(q, query)),
+      append: (records) => write((tx) => audit.append(tx, records)),
+      seal: (seal) => write((tx) => audit.seal(tx, seal)),
+      page: (query) => read((tx) => audit.auditPage(tx, query)),
       chains: () => read(audit.chains),
-      read: (chain, fromSeq, limit) => read((q) => audit.readChain(q, chain, fromSeq, limit)),
+      read: (chain, fromSeq, limit) => read((tx) => audit.readChain(tx, chain, fromSeq, limit)),
     },
-    documents: documentsOver(runner),
-    counters: { spend: (request) => write((q) => counters.spend(q, request)) },
+    documents: createDocuments(runner),
+    counters: { spend: (request) => write((tx) => counters.spend(tx, request)) },
 
-    sweep: (options) => stepwise(runner, [...DUE, ...EXPIRED], options),
-    artifactRoots: () => read(reads.artifactRoots),
+    sweep: (options) => runSweep(runner, [...DUE_STEPS, ...RETENTION_STEPS], options),
+    artifactRoots: () => read(lookups.artifactRoots),
     revision: () => runner.revision(),
     close: () => runner.close(),
   };
@@ -135,45 +143,50 @@ export function storeOver(runner: Runner): Store {
   return store;
 }
 
-/** The caller says what its documents are: the store gives back what it was given. */
-function documentsOver({ read, write }: Runner): Documents {
-  const found = <T>(script: (q: Query) => Script<StoredDocument | null>) =>
+/** The type of a document is the caller's: the store returns the JSON that it was given. */
+function createDocuments({ read, write }: ScriptRunner): Documents {
+  const found = <T>(script: (tx: Transaction) => TransactionScript<StoredDocument | null>) =>
     read(script) as Promise<StoredDocument<T> | null>;
   return {
     put: <T>(document: NewDocument<T>, expected?: number) =>
-      write((q) => documents.put(q, document, expected)) as Promise<StoredDocument<T>>,
-    get: <T>(kind: string, id: string) => found<T>((q) => documents.get(q, kind, id)),
-    byAlias: <T>(kind: string, alias: string) => found<T>((q) => documents.get(q, kind, alias, "alias")),
+      write((tx) => documents.put(tx, document, expected)) as Promise<StoredDocument<T>>,
+    get: <T>(kind: string, id: string) => found<T>((tx) => documents.get(tx, kind, id)),
+    byAlias: <T>(kind: string, alias: string) => found<T>((tx) => documents.get(tx, kind, alias, "alias")),
     take: <T>(kind: string, id: string) =>
-      write((q) => documents.take(q, kind, id)) as Promise<StoredDocument<T> | null>,
-    remove: (kind, id) => write((q) => documents.take(q, kind, id)).then((taken) => taken !== null),
-    removeAll: (where) => write((q) => documents.removeAll(q, where)),
+      write((tx) => documents.take(tx, kind, id)) as Promise<StoredDocument<T> | null>,
+    remove: (kind, id) => write((tx) => documents.take(tx, kind, id)).then((taken) => taken !== null),
+    removeAll: (where) => write((tx) => documents.removeAll(tx, where)),
     list: <T>(query: DocumentQuery) =>
-      read((q) => documents.list(q, query)) as Promise<Page<StoredDocument<T>>>,
+      read((tx) => documents.list(tx, query)) as Promise<Page<StoredDocument<T>>>,
   };
 }
 
-async function stepwise({ write }: Runner, steps: readonly Step[], options: Options): Promise<SweepResult> {
-  const result = nothing();
+/** Runs the steps of a sweep in their order, each until it has no more to do, with one transaction a batch. */
+async function runSweep(
+  { write }: ScriptRunner,
+  steps: readonly SweepStep[],
+  options: SweepOptions,
+): Promise<SweepResult> {
+  const result = emptySweep();
   for (const step of steps) {
     for (let more = true; more; ) {
       const began = performance.now();
-      let part = nothing();
-      more = await write((q) => {
-        part = nothing(); // A transaction that is run again must not count twice.
-        return step(q, options, part, result);
+      let part = emptySweep();
+      more = await write((tx) => {
+        part = emptySweep(); // A transaction that is run again must not be counted twice.
+        return step(tx, options, part, result);
       });
       result.resend.push(...part.resend);
       result.changed.push(...part.changed);
       result.removedOperations += part.removedOperations;
       result.removedBuilds.push(...part.removedBuilds);
-      // Writers of other processes try at intervals: without a gap they would meet the lock each time.
-      if (more) await delay(Math.min((performance.now() - began) / GAP, 100));
+      // Writers of other processes try at intervals: without a pause they would find the lock taken each time.
+      if (more) await delay(Math.min((performance.now() - began) / PAUSE_DIVISOR, MAX_PAUSE_MS));
     }
   }
   return result;
 }
 
-function* map<A, B>(script: Script<A>, to: (value: A) => B): Script<B> {
+function* map<A, B>(script: TransactionScript<A>, to: (value: A) => B): TransactionScript<B> {
   return to(yield* script);
 }

@@ -1,5 +1,5 @@
-// Why a queued operation waits, in one line for a person: what fits nobody must say so. It names no node but the one that
-// the operation is for, which its owner knows: who has which machines is not everybody's business.
+// Why a queued operation waits, as one sentence for its owner, who also has to learn if no node can ever take it. It names a
+// node only if the operation is pinned to it: owners are not told which other nodes there are.
 
 import {
   covers,
@@ -12,13 +12,14 @@ import {
 
 type Needs = Operation["needs"];
 
-export interface Waiting extends Placement {
+/** A queued operation, as far as its wait depends on it. */
+export interface WaitingOperation extends Placement {
   /** The older unfinished operation on the same instance, if there is one. */
   behind: string | null;
 }
 
-/** Says what an operation waits for, given what the nodes have. */
-export function waitingFor(waiting: Waiting, nodes: readonly NodeRecord[], now: number): string {
+/** Says what an operation waits for. @param now milliseconds since the epoch; it decides which nodes are silent. */
+export function waitingReason(waiting: WaitingOperation, nodes: readonly NodeRecord[], now: number): string {
   const { needs, node_id, labels, behind } = waiting;
   if (behind !== null) return `Waiting for ${behind}, which works on the same record, to end.`;
   if (node_id !== null)
@@ -41,7 +42,12 @@ export function waitingFor(waiting: Waiting, nodes: readonly NodeRecord[], now: 
   return `Waiting for a node with ${amount(needs)} free${also}.`;
 }
 
-function waitingForNode({ needs, labels }: Waiting, node: NodeRecord | undefined, now: number): string {
+/** The same for an operation that is pinned to a node. */
+function waitingForNode(
+  { needs, labels }: WaitingOperation,
+  node: NodeRecord | undefined,
+  now: number,
+): string {
   if (!node) return "Waiting for a node that was removed.";
   const { name, capacity, heartbeat_at } = node;
   if (!isHeard(node, now)) {

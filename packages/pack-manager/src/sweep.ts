@@ -1,7 +1,7 @@
 // The sweep: wakes what was stranded, and removes what no record names any more: images, logs, blobs, caches.
 
 import { FormationError, type Id, isHeard, LIMITS, type Operation } from "@formation-mcp/contract";
-import { isLogNamed } from "@formation-mcp/operations";
+import { hasLogRecord } from "@formation-mcp/operations";
 import { everyItem, quietly, type Room } from "./room.ts";
 
 export interface Sweeper {
@@ -137,6 +137,6 @@ function unlessGone(error: unknown): null {
 
 async function sweepLogs(room: Room): Promise<void> {
   for (const name of await room.artifacts.logNames()) {
-    if (!(await isLogNamed(room.store, name))) await room.logs.remove(name);
+    if (!(await hasLogRecord(room.store, name))) await room.logs.remove(name);
   }
 }

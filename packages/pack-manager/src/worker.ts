@@ -5,7 +5,7 @@ import { uptime } from "node:os";
 import { join } from "node:path";
 import { createKeyedLock } from "@formation-mcp/base";
 import { type Clock, LIMITS, type Logger, RESTING_STATES, silentLogger } from "@formation-mcp/contract";
-import { lookForSilent } from "@formation-mcp/operations";
+import { createSilentNodeCheck } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
 import { createAnnouncer } from "./announce.ts";
 import { createClaims } from "./claims.ts";
@@ -105,7 +105,7 @@ export function createWorker(options: WorkerOptions): Worker {
     // Others took this node for dead: its instances are lost until it says what they are. The next heartbeat waits for nothing.
     if (silent >= settings.nodeSilentMs) void quietly(room, "reconcile", reconciler.all);
   };
-  const look = lookForSilent(store, settings.nodeSilentMs);
+  const look = createSilentNodeCheck(store, settings.nodeSilentMs);
   const findLost = async () => {
     for (const { owner, id } of await look()) {
       logger.log("warn", "An instance is lost: its node fell silent.", { instance: id });

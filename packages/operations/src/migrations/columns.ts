@@ -1,4 +1,5 @@
-// How migrations spell tables and indexes. They were released: what these functions make never changes.
+// Helpers with which migrations define tables and indexes. Their output never changes, because migrations were released. This
+// folder knows the versions of the database, and how one becomes the next.
 
 import type { Compilable, CreateTableBuilder, Kysely, RawBuilder } from "kysely";
 import type { Tables } from "../sql/schema.ts";
@@ -6,8 +7,8 @@ import type { Tables } from "../sql/schema.ts";
 export const text = "text";
 export const integer = "integer";
 
-/** A table of records: `seq`, id, version and times, then its own columns. */
-export function records(
+/** Creates a table of records: `seq`, id, version and times, then its own columns. */
+export function recordTable(
   db: Kysely<Tables>,
   name: string,
   own: Record<string, "text" | "integer">,
@@ -19,7 +20,7 @@ export function records(
   return columns(table, { version: integer, created_at: integer, updated_at: integer, ...own });
 }
 
-/** Adds columns; one whose name ends in `?` may be null. */
+/** Adds columns. A name that ends in `?` makes a column that may be null. */
 export function columns<N extends string>(
   table: CreateTableBuilder<N, string>,
   list: Record<string, "text" | "integer">,
@@ -32,7 +33,7 @@ export function columns<N extends string>(
   return table;
 }
 
-/** Makes indexes of one table; with `where`, of a part of it. */
+/** Creates indexes on one table; with `where`, partial ones. */
 export function indexer(db: Kysely<Tables>, table: string) {
   return (name: string, on: string[], where?: RawBuilder<unknown>): Compilable => {
     const index = db.schema.createIndex(`${table}_${name}`).on(table).columns(on);

@@ -1,17 +1,17 @@
-// Version 1 of the database: every table, and an index for every question that is asked of it.
+// Version 1 of the database: the first tables, and an index for every query on them.
 
 import { type Compilable, type Kysely, type SqlBool, sql } from "kysely";
 import type { Tables } from "../sql/schema.ts";
-import { columns, indexer, integer, records, text } from "./columns.ts";
+import { columns, indexer, integer, recordTable, text } from "./columns.ts";
 
 export function firstMigration(db: Kysely<Tables>): Compilable[] {
-  return [...operations(db), ...builds(db), ...deployments(db), ...instances(db), ...rest(db)];
+  return [...operations(db), ...builds(db), ...deployments(db), ...instances(db), ...others(db)];
 }
 
 function operations(db: Kysely<Tables>): Compilable[] {
   const on = indexer(db, "operations");
   return [
-    records(db, "operations", {
+    recordTable(db, "operations", {
       owner: text,
       tool: text,
       state: text,
@@ -45,10 +45,10 @@ function operations(db: Kysely<Tables>): Compilable[] {
     on("state", ["state", "seq"]),
     on("serial_key", ["serial_key", "seq"]),
     on("target", ["target_id", "seq"], sql`target_id <> serial_key`),
-    // The queue: partial, so that its cost does not grow with what ended.
+    // The queue. A partial index does not grow with the operations that ended.
     on("queue", ["subject", "seq"], sql`state = 'queued'`),
     on("unfinished", ["serial_key", "seq"], sql`ended_at is null`),
-    // The state leads these two so that the planner prefers them to the index of all states.
+    // The state comes first in these two, so that the planner prefers them to the index of all states.
     on("sent", ["state", "sent_at"], sql`state = 'queued'`),
     on("lease", ["state", "lease_until"], sql`state = 'running'`),
     on("deadline", ["deadline_at"], sql`ended_at is null`),
@@ -59,7 +59,7 @@ function operations(db: Kysely<Tables>): Compilable[] {
 function builds(db: Kysely<Tables>): Compilable[] {
   const on = indexer(db, "builds");
   return [
-    records(db, "builds", {
+    recordTable(db, "builds", {
       owner: text,
       name: text,
       state: text,
@@ -87,7 +87,7 @@ function builds(db: Kysely<Tables>): Compilable[] {
 function deployments(db: Kysely<Tables>): Compilable[] {
   const on = indexer(db, "deployments");
   return [
-    records(db, "deployments", {
+    recordTable(db, "deployments", {
       owner: text,
       build_id: text,
       instance_id: text,
@@ -109,7 +109,7 @@ function deployments(db: Kysely<Tables>): Compilable[] {
 function instances(db: Kysely<Tables>): Compilable[] {
   const on = indexer(db, "instances");
   return [
-    records(db, "instances", {
+    recordTable(db, "instances", {
       owner: text,
       name: text,
       desired: text,
@@ -149,7 +149,7 @@ function instances(db: Kysely<Tables>): Compilable[] {
   ];
 }
 
-function rest(db: Kysely<Tables>): Compilable[] {
+function others(db: Kysely<Tables>): Compilable[] {
   return [
     columns(
       db.schema.createTable("nodes").addColumn("id", text, (c) => c.primaryKey()),

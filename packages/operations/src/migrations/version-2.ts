@@ -1,4 +1,4 @@
-// Version 2 of the database: documents, counters, the audit log, and what an instance takes from its owner's quota.
+// Version 2 of the database: documents, counters, the audit log, and the resources of instances as columns for quotas.
 
 import { type Compilable, type Kysely, type SqlBool, sql } from "kysely";
 import type { Tables } from "../sql/schema.ts";
@@ -77,14 +77,14 @@ function audit(db: Kysely<Tables>): Compilable[] {
     db.schema.createIndex("audit_line").unique().on("audit").columns(["chain", "seq"]),
     on("at", ["at", "id"]),
     on("owner", ["owner", "at", "id"], sql`owner is not null`),
-    // What is looked for is what did not go well; every other line costs no entry.
+    // Searches are for calls that failed or were refused; the other lines take no room in this index.
     on("refused", ["outcome", "at", "id"], sql`outcome not in ('ok', 'begun')`),
     columns(db.schema.createTable("audit_seals"), { chain: text, seq: integer, hash: text, at: integer }),
     db.schema.createIndex("audit_seals_line").unique().on("audit_seals").columns(["chain", "seq"]),
   ];
 }
 
-/** What an instance's configuration asks for, as columns made of it, so that a sum over an owner is read from an index. */
+/** An instance's resources as columns generated from its configuration: the sum over an owner is read from an index. */
 function resources(db: Kysely<Tables>): Compilable[] {
   const names = ["vcpus", "memory_mb", "disk_gb"];
   const [onInstances, onDeployments] = [indexer(db, "instances"), indexer(db, "deployments")];

@@ -1,5 +1,5 @@
-// Version 3 of the database: labels that operations ask for, what admins want of nodes, and where other nodes
-// find an image.
+// Version 3 of the database: the labels that operations require, cordon, drain and removal of nodes, and the digest under which
+// other nodes find a build's image.
 
 import { type Compilable, type Kysely, sql } from "kysely";
 import type { Tables } from "../sql/schema.ts";
@@ -14,7 +14,7 @@ export function thirdMigration(db: Kysely<Tables>): Compilable[] {
     schema.alterTable("nodes").addColumn("cordoned", integer, (c) => c.notNull().defaultTo(0)),
     schema.alterTable("nodes").addColumn("drain", text),
     schema.alterTable("nodes").addColumn("removed_at", integer),
-    // What a node that is removed leaves behind.
+    // The unfinished operations of a node that is removed.
     indexer(db, "operations")("pinned", ["node_id"], sql`ended_at is null and node_id is not null`),
   ];
 }

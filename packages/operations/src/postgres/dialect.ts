@@ -1,5 +1,5 @@
-// How the store's SQL is spelt for PostgreSQL: types and generated columns, in which of two schemas a table is, and what
-// locks are called. The queries and the migrations are those of SQLite.
+// How the store's SQL differs in PostgreSQL: types, generated columns, the schema of each table, and the locks. The queries
+// and the migrations themselves are the same as for SQLite.
 
 import {
   type ColumnDefinitionNode,
@@ -14,12 +14,11 @@ import {
   PostgresQueryCompiler,
   type TableNode,
 } from "kysely";
-import type { Locks } from "../sql/locks.ts";
-import { NO_LOCKS } from "../sql/locks.ts";
+import { type Locks, NO_LOCKS } from "../sql/locks.ts";
 import type { Tables } from "../sql/schema.ts";
 
-/** Where a table is: with the records, or with what only servers see. */
-const PLACES: Record<keyof Tables, "records" | "private"> = {
+/** The schema of each table: that of the records, or the private one, which only servers see. */
+const TABLE_SCHEMAS: Record<keyof Tables, "records" | "private"> = {
   operations: "records",
   builds: "records",
   deployments: "records",
@@ -41,10 +40,10 @@ export interface Schemas {
   private: string;
 }
 
-/** The name of a table with its schema, quoted. */
-export function placed(schemas: Schemas, table: string): string {
-  const place = PLACES[table as keyof Tables];
-  return place ? `"${schemas[place]}"."${table}"` : `"${table}"`;
+/** The quoted name of a table with its schema. An unknown name, such as an alias, gets no schema. */
+export function qualified(schemas: Schemas, table: string): string {
+  const schema = TABLE_SCHEMAS[table as keyof Tables];
+  return schema ? `"${schemas[schema]}"."${table}"` : `"${table}"`;
 }
 
 class Compiler extends PostgresQueryCompiler {
@@ -55,19 +54,18 @@ class Compiler extends PostgresQueryCompiler {
     this.#schemas = schemas;
   }
 
-  /** An alias is no table of ours and stays as it is. */
   protected override visitTable(node: TableNode): void {
-    this.append(placed(this.#schemas, node.table.identifier.name));
+    this.append(qualified(this.#schemas, node.table.identifier.name));
   }
 
-  /** SQLite's integers have 64 bits, and its texts are compared byte by byte. */
+  /** SQLite's integers have 64 bits, and it compares texts byte by byte. */
   protected override visitDataType(node: DataTypeNode): void {
     if (node.dataType === "integer") this.append("bigint");
     else if (node.dataType === "text") this.append('text collate "C"');
     else super.visitDataType(node);
   }
 
-  /** SQLite numbers the rows of a table whose key is an integer by itself. */
+  /** SQLite numbers the rows of a table with an integer primary key; PostgreSQL needs an identity column. */
   protected override visitColumnDefinition(node: ColumnDefinitionNode): void {
     const { dataType } = node as { dataType: { kind: string; dataType?: string } };
     const numbered = node.primaryKey && dataType.dataType === "integer";
@@ -80,7 +78,7 @@ class Compiler extends PostgresQueryCompiler {
   }
 }
 
-/** Kysely as a maker of SQL alone. */
+/** Kysely as a compiler only: the pool runs what it compiles. */
 export function compiler(schemas: Schemas): Kysely<Tables> {
   return new Kysely<Tables>({
     dialect: {
@@ -92,11 +90,11 @@ export function compiler(schemas: Schemas): Kysely<Tables> {
   });
 }
 
-/** Each lock lasts until the end of its transaction. */
-export function locks(schemas: Schemas): Locks {
+/** The locks of a transaction that writes. Each lasts until the transaction ends. */
+export function writeLocks(schemas: Schemas): Locks {
   return {
-    shared: true,
-    wait: (select) => select.forUpdate(),
+    manyWriters: true,
+    forUpdate: (select) => select.forUpdate(),
     skipLocked: (select, of) => (of ? select.forUpdate(of) : select.forUpdate()).skipLocked(),
     name: (name) =>
       CompiledQuery.raw("select pg_advisory_xact_lock(hashtextextended($1, 0))", [
@@ -104,10 +102,10 @@ export function locks(schemas: Schemas): Locks {
       ]),
     tables: (names) =>
       CompiledQuery.raw(
-        `lock table ${names.map((name) => placed(schemas, name)).join(", ")} in share row exclusive mode`,
+        `lock table ${names.map((name) => qualified(schemas, name)).join(", ")} in share row exclusive mode`,
       ),
   };
 }
 
-/** Who only reads holds nothing, but others write. */
-export const READER: Locks = { ...NO_LOCKS, shared: true };
+/** A transaction that only reads takes no locks, although others write at the same time. */
+export const READ_LOCKS: Locks = { ...NO_LOCKS, manyWriters: true };

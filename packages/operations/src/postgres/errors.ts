@@ -1,5 +1,5 @@
-// What a failure of PostgreSQL means: whether the transaction may be run again, and what is said to the caller. Its own
-// messages are not passed on: they may hold what was to be written.
+// What a failure of PostgreSQL means: whether the transaction may be run again, and which error the caller gets. The server's
+// own messages are not passed on, because they may contain values that were to be written.
 
 import { FormationError } from "@formation-mcp/contract";
 
@@ -13,26 +13,31 @@ function codeOf(error: unknown): string {
   return (error as DatabaseError | null)?.code ?? "";
 }
 
-/** Whether two transactions met: a serialization failure, a deadlock, or a row that another added first. */
-export function isConflict(error: unknown): boolean {
-  return ["40001", "40P01", "23505"].includes(codeOf(error));
+/** A unique violation: a row with this key is there. */
+export function isDuplicate(error: unknown): boolean {
+  return codeOf(error) === "23505";
 }
 
-/** Whether a connection prepared its statements before a newer program changed the tables; another one knows them. */
+/** Whether two transactions met: a serialization failure, a deadlock, or a row that another one inserted first. */
+export function isConflict(error: unknown): boolean {
+  return isDuplicate(error) || ["40001", "40P01"].includes(codeOf(error));
+}
+
+/** Whether a connection prepared its statements before a migration changed the tables; a new connection has none. */
 export function isOutdated(error: unknown): boolean {
   return codeOf(error) === "0A000";
 }
 
-/** Whether a statement was refused by the server and its connection is as good as before. */
+/** Whether the server refused a statement and the connection is still good. */
 export function isRefusal(error: unknown): boolean {
   return /^(22|23|40)...$/.test(codeOf(error));
 }
 
-/** Whether the connection is gone or was not made, so that nobody told how the last statement ended. */
+/** Whether the connection broke or was not made, so that the end of the last statement is unknown. */
 export function isDisconnect(error: unknown): boolean {
   if (error instanceof FormationError) return false;
   const code = codeOf(error);
-  // A SQLSTATE has five characters; those of EPIPE are none, as no class of them begins with an E.
+  // A SQLSTATE has five characters. EPIPE has five too, but no class of SQLSTATEs begins with an E.
   return !/^(?!E)[0-9A-Z]{5}$/.test(code) || /^(08...|57P0[1-5]|25P03)$/.test(code);
 }
 
@@ -98,7 +103,7 @@ const KNOWN: readonly [
   ["53", "unavailable", "The database is out of resources.", RETRY],
 ];
 
-/** Why there is no connection, by what the system, TLS or the driver said. What they said is the error's cause. */
+/** Why there is no connection, by the error of the system, TLS or the driver, which becomes the cause. */
 const UNREACHED: readonly [sign: RegExp, why: string, remedy: string][] = [
   [/ECONNREFUSED/, "nobody listens there", "Start it, or correct host and port in the database URL."],
   [/ENOTFOUND|EAI_AGAIN/, "its host has no address", "Correct the host in the database URL."],
@@ -124,13 +129,13 @@ const UNREACHED: readonly [sign: RegExp, why: string, remedy: string][] = [
   ],
 ];
 
-/** A host of several addresses has an error for each; the driver's own have no code. */
+/** All codes and messages of an error. A host with several addresses has an error for each; the driver's have no code. */
 function signsOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(signsOf).join(" ");
   return `${codeOf(error)} ${(error as DatabaseError | null)?.message ?? ""}`;
 }
 
-/** Anything thrown by the driver as an error of ours. */
+/** Anything that the driver threw, as a FormationError. */
 export function asFormationError(error: unknown): FormationError {
   if (error instanceof FormationError) return error;
   const state = codeOf(error);
@@ -149,7 +154,7 @@ export function asFormationError(error: unknown): FormationError {
   });
 }
 
-/** For a commit that nobody knows the end of. */
+/** For a commit of which it is unknown whether it was made. */
 export function inDoubt(cause: unknown): FormationError {
   return new FormationError(
     "unavailable",

@@ -1,34 +1,38 @@
-// When something was written by anybody, asked seldom and answered at once: each commit takes a number, and who asks for the
-// revision is told of the last number that was seen, and has it looked for behind his back.
+// The store's revision: a number that rises when any process has written. Each commit takes the next value of a sequence.
+// `now()` answers at once with the last value seen and polls the sequence in the background.
 
 import type { Schemas } from "./dialect.ts";
-import type { Transactions } from "./pool.ts";
+import type { TransactionPool } from "./pool.ts";
 
-export class Revision {
-  readonly #transactions: Transactions;
-  readonly #question: string;
+export class RevisionPoller {
+  readonly #pool: TransactionPool;
+  readonly #query: string;
   readonly #pollMs: number;
   #revision = 0;
+  /** The highest value of the sequence that was seen. */
   #seen = 0;
-  #asking = false;
-  #asked = Number.NEGATIVE_INFINITY;
-  /** A number is taken just before its commit: what had taken one and was not to be seen yet is to be seen next time. */
-  #underWay = false;
+  #polling = false;
+  #polledAt = Number.NEGATIVE_INFINITY;
+  /**
+   * Whether transactions ran at the last poll. A transaction takes its value just before it commits, so what such a one
+   * wrote may become visible without another rise of the sequence.
+   */
+  #openTransactions = false;
 
-  constructor(transactions: Transactions, { records }: Schemas, pollMs: number) {
-    this.#transactions = transactions;
+  constructor(pool: TransactionPool, { records }: Schemas, pollMs: number) {
+    this.#pool = pool;
     this.#pollMs = pollMs;
-    this.#question = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS count,
-      pg_snapshot_xmin(pg_current_snapshot()) <> pg_snapshot_xmax(pg_current_snapshot()) AS under_way
+    this.#query = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS count,
+      pg_snapshot_xmin(pg_current_snapshot()) <> pg_snapshot_xmax(pg_current_snapshot()) AS open_transactions
       FROM "${records}".revision`;
   }
 
   now(): number {
-    if (!this.#asking && performance.now() - this.#asked >= this.#pollMs) void this.#ask();
+    if (!this.#polling && performance.now() - this.#polledAt >= this.#pollMs) void this.#poll();
     return this.#revision;
   }
 
-  /** A commit of this process or another had this number. */
+  /** A commit of any process took this value. Returns whether it is new. */
   saw(count: number): boolean {
     if (count <= this.#seen) return false;
     this.#seen = count;
@@ -36,26 +40,26 @@ export class Revision {
     return true;
   }
 
-  /** The number itself, asked for now. */
+  /** The sequence's value, read now. */
   async exactly(): Promise<number> {
-    const [row] = await this.#transactions.ask<{ count: number }>(this.#question);
+    const [row] = await this.#pool.query<{ count: number }>(this.#query);
     return row?.count ?? 0;
   }
 
-  async #ask(): Promise<void> {
-    this.#asking = true;
+  async #poll(): Promise<void> {
+    this.#polling = true;
     try {
-      const [row] = await this.#transactions.ask<{ count: number; under_way: boolean }>(this.#question);
+      const [row] = await this.#pool.query<{ count: number; open_transactions: boolean }>(this.#query);
       if (!row) return;
-      const waited = this.#underWay;
+      const hadOpen = this.#openTransactions;
       const rose = this.saw(row.count);
-      if (waited && !rose) this.#revision++;
-      this.#underWay = rose && row.under_way;
+      if (hadOpen && !rose) this.#revision++;
+      this.#openTransactions = rose && row.open_transactions;
     } catch {
-      // Whoever needs the database is told by his own question.
+      // A caller that needs the database gets the error from its own query.
     } finally {
-      this.#asking = false;
-      this.#asked = performance.now();
+      this.#polling = false;
+      this.#polledAt = performance.now();
     }
   }
 }

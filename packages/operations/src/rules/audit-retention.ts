@@ -1,30 +1,29 @@
-// How the audit log forgets: from the front of chains alone, so that what stays of one is a single piece. A seal then says
-// which line the first that stays follows.
+// How old lines of the audit log are removed: only from the front of a chain, so that the rest stays in one piece. A seal then
+// holds the hash of the last removed line, which the first kept line follows.
 
 import { sql } from "kysely";
-import { onlyWriter } from "../sql/locks.ts";
-import { all, count, first, ONE, type Query, type Script } from "../sql/script.ts";
-import { MANY } from "./sweep-batches.ts";
+import { all, first, lockTables, ONE, run, type Transaction, type TransactionScript } from "../sql/script.ts";
+import { BULK_ROWS } from "./sweep-batches.ts";
 
-/** Removes a batch of lines as old as `before`, and returns whether there may be more. */
-export function* forgetLines(q: Query, before: number): Script<boolean> {
+/** Removes a batch of lines from `before` or earlier, and returns whether there may be more. */
+export function* removeOldLines(tx: Transaction, before: number): TransactionScript<boolean> {
   const due = yield* all(
-    q.cached("audit.due", { before }, (db, p) =>
+    tx.cached("audit.due", { before }, (db, p) =>
       db
         .selectFrom("audit")
         .select("chain")
         .where("at", "<=", p.before)
         .orderBy("at")
         .orderBy("id")
-        .limit(sql.lit(MANY)),
+        .limit(sql.lit(BULK_ROWS)),
     ),
   );
   let removed = 0;
   for (const chain of new Set(due.map((line) => line.chain))) {
-    removed += yield* cutFront(q, chain, before);
-    if (removed >= MANY) return true;
+    removed += yield* cutFront(tx, chain, before);
+    if (removed >= BULK_ROWS) return true;
   }
-  return due.length === MANY && removed > 0;
+  return due.length === BULK_ROWS && removed > 0;
 }
 
 interface Line {
@@ -33,50 +32,56 @@ interface Line {
   at: number;
 }
 
-function* frontOf(q: Query, chain: string): Script<Line[]> {
+/** The oldest lines of a chain: one more than a batch. */
+function* frontOf(tx: Transaction, chain: string): TransactionScript<Line[]> {
   return yield* all(
-    q.cached("audit.front", { chain }, (db, p) =>
+    tx.cached("audit.front", { chain }, (db, p) =>
       db
         .selectFrom("audit")
         .select(["seq", "hash", "at"])
         .where("chain", "=", p.chain)
         .orderBy("seq")
-        .limit(sql.lit(MANY + 1)),
+        .limit(sql.lit(BULK_ROWS + 1)),
     ),
   );
 }
 
-function* cutFront(q: Query, chain: string, before: number): Script<number> {
-  let front = yield* frontOf(q, chain);
-  if (front.length <= MANY && front.every(({ at }) => at <= before)) {
-    // Before a chain goes as a whole: nobody adds a line or a seal to it meanwhile.
-    yield* onlyWriter(q, "audit", "audit_seals");
-    if (q.locks.shared) front = yield* frontOf(q, chain);
+/** Removes the old lines at the front of a chain, one batch at the most. @returns how many */
+function* cutFront(tx: Transaction, chain: string, before: number): TransactionScript<number> {
+  let front = yield* frontOf(tx, chain);
+  if (front.length <= BULK_ROWS && front.every(({ at }) => at <= before)) {
+    // The whole chain may go. Without this lock another transaction could add a line or a seal to it at the same time.
+    yield* lockTables(tx, "audit", "audit_seals");
+    if (tx.locks.manyWriters) front = yield* frontOf(tx, chain);
   }
   const young = front.findIndex(({ at }) => at > before);
-  let cut = Math.min(young === -1 ? front.length : young, MANY);
-  // The last line of a chain stays while its seal does, which would miss it.
-  if (cut === front.length && (yield* newestSeal(q, chain)) > before) cut--;
+  let cut = Math.min(young === -1 ? front.length : young, BULK_ROWS);
+  // The last line of a chain stays as long as its seal, which refers to it.
+  if (cut === front.length && (yield* newestSeal(tx, chain)) > before) cut--;
   const last = front[cut - 1];
   if (!last) return 0;
-  yield* count(
-    q.cached("audit.cut", { chain, seq: last.seq }, (db, p) =>
+  yield* run(
+    tx.cached("audit.cut", { chain, seq: last.seq }, (db, p) =>
       db.deleteFrom("audit").where("chain", "=", p.chain).where("seq", "<=", p.seq),
     ),
   );
   const stays = cut < front.length;
-  if (stays) yield* anchor(q, { chain, ...last });
-  yield* count(
-    q.cached("audit.unseal", { chain, seq: stays ? last.seq : Number.MAX_SAFE_INTEGER }, (db, p) =>
+  if (stays) yield* anchor(tx, { chain, ...last });
+  yield* run(
+    tx.cached("audit.unseal", { chain, seq: stays ? last.seq : Number.MAX_SAFE_INTEGER }, (db, p) =>
       db.deleteFrom("audit_seals").where("chain", "=", p.chain).where("seq", "<", p.seq),
     ),
   );
   return cut;
 }
 
-function* anchor(q: Query, seal: { chain: string; seq: number; hash: string; at: number }): Script<void> {
-  yield* count(
-    q.cached("audit.anchor", seal, (db, p) =>
+/** Keeps the hash of the last line removed, as a seal. */
+function* anchor(
+  tx: Transaction,
+  seal: { chain: string; seq: number; hash: string; at: number },
+): TransactionScript<void> {
+  yield* run(
+    tx.cached("audit.anchor", seal, (db, p) =>
       db
         .insertInto("audit_seals")
         .values(p)
@@ -85,10 +90,10 @@ function* anchor(q: Query, seal: { chain: string; seq: number; hash: string; at:
   );
 }
 
-/** When a chain was last sealed; 0 if never. */
-function* newestSeal(q: Query, chain: string): Script<number> {
+/** When a chain was last sealed, in milliseconds since the epoch; 0 if never. */
+function* newestSeal(tx: Transaction, chain: string): TransactionScript<number> {
   const seal = yield* first(
-    q.cached("audit.sealed", { chain }, (db, p) =>
+    tx.cached("audit.sealed", { chain }, (db, p) =>
       db
         .selectFrom("audit_seals")
         .select("at")

@@ -1,11 +1,11 @@
-// Where the lines of the audit log are: appended, paged by their time, walked chain by chain.
+// The audit log: lines are appended, listed by their time, and read chain by chain. `control` computes the hashes.
 
 import { type AuditRecord, type AuditSeal, FormationError } from "@formation-mcp/contract";
 import { type SqlBool, sql } from "kysely";
 import type { AuditQuery, AuditStore, Page } from "../port.ts";
+import { clamped, cursorOf, filterOnly, readCursor } from "../sql/pages.ts";
 import type { AuditRow } from "../sql/schema.ts";
-import { all, atMost, count, type Query, type Script } from "../sql/script.ts";
-import { clamped, cursorOf, readCursor } from "./listing.ts";
+import { all, limitParam, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 
 type Chains = Awaited<ReturnType<AuditStore["chains"]>>;
 
@@ -22,18 +22,18 @@ const COLUMNS = [
   "address",
   "trace_id",
 ] as const;
-/** So many lines go in with one statement; the rest one by one. */
-const MANY = 20;
+/** Lines that one statement inserts. A rest is inserted line by line, because each number of lines is a statement. */
+const LINES_PER_INSERT = 20;
 
-export function* append(q: Query, records: readonly AuditRecord[]): Script<void> {
+export function* append(tx: Transaction, records: readonly AuditRecord[]): TransactionScript<void> {
   for (let from = 0; from < records.length; ) {
-    const size = records.length - from >= MANY ? MANY : 1;
+    const size = records.length - from >= LINES_PER_INSERT ? LINES_PER_INSERT : 1;
     const lines = records.slice(from, from + size);
     const params = Object.fromEntries(
       lines.flatMap((line, n) => COLUMNS.map((column) => [`${column}${n}`, line[column]])),
     );
-    const written = yield* count(
-      q.cached(`audit.add ${size}`, params, (db, p) =>
+    const written = yield* run(
+      tx.cached(`audit.add ${size}`, params, (db, p) =>
         db
           .insertInto("audit")
           .values(
@@ -49,10 +49,10 @@ export function* append(q: Query, records: readonly AuditRecord[]): Script<void>
   }
 }
 
-/** The same seal may be written again: it says that the chain is still as long. */
-export function* seal(q: Query, { chain, seq, hash, at }: AuditSeal): Script<void> {
-  const written = yield* count(
-    q.cached("audit.seal", { chain, seq, hash, at }, (db, p) =>
+/** The same seal may be written again, with a new time: the chain has not grown. */
+export function* seal(tx: Transaction, { chain, seq, hash, at }: AuditSeal): TransactionScript<void> {
+  const written = yield* run(
+    tx.cached("audit.seal", { chain, seq, hash, at }, (db, p) =>
       db
         .insertInto("audit_seals")
         .values(p)
@@ -73,7 +73,7 @@ function taken(what: string, seq: number): FormationError {
 /** The end of the first page: after all that there is. */
 const END = [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER] as const;
 
-export function* auditPage(q: Query, query: AuditQuery): Script<Page<AuditRecord>> {
+export function* auditPage(tx: Transaction, query: AuditQuery): TransactionScript<Page<AuditRecord>> {
   const { owner, action, outcome, since = 0, until = Number.MAX_SAFE_INTEGER, chain } = query;
   const limit = clamped(query.limit);
   const [at = 0, id = 0] = readCursor("aud", query.cursor, END);
@@ -86,28 +86,28 @@ export function* auditPage(q: Query, query: AuditQuery): Script<Page<AuditRecord
     outcome: outcome ?? "ok",
     chain: chain ?? "",
     since,
-    // Where the page begins bounds the index too: a later page costs what the first does.
+    // The start of the page bounds the index scan too, so that a later page costs no more than the first.
     until: Math.min(until, at + 1),
     at,
     id,
     limit: limit + 1,
   };
   const rows = yield* all(
-    q.cached(`audit.page ${key.map(([name]) => name)} ${refused}`, params, (db, p) => {
+    tx.cached(`audit.page ${key.map(([name]) => name)} ${refused}`, params, (db, p) => {
       let select = db
         .selectFrom("audit")
         .selectAll()
         .where("at", ">=", p.since)
         .where("at", "<", p.until)
         .where(sql<boolean>`(at, id) < (${p.at}, ${p.id})`);
-      // One index leads, and ends in the order of the page; the rest only filters.
+      // One index drives the query and ends in the order of the page; the other conditions only filter.
       if (owner !== undefined) select = select.where("owner", "=", p.owner);
       if (action !== undefined) select = select.where("action", "=", p.action);
       if (refused && owner === undefined) {
         select = select.where(sql<SqlBool>`outcome not in ('ok', 'begun')`).where("outcome", "=", p.outcome);
-      } else if (outcome !== undefined) select = select.where(unindexed("outcome"), "=", p.outcome);
-      if (chain !== undefined) select = select.where(unindexed("chain"), "=", p.chain);
-      return select.orderBy("at", "desc").orderBy("id", "desc").limit(atMost(p.limit));
+      } else if (outcome !== undefined) select = select.where(filterOnly("outcome"), "=", p.outcome);
+      if (chain !== undefined) select = select.where(filterOnly("chain"), "=", p.chain);
+      return select.orderBy("at", "desc").orderBy("id", "desc").limit(limitParam(p.limit));
     }),
   );
   const last = rows[limit - 1];
@@ -117,21 +117,17 @@ export function* auditPage(q: Query, query: AuditQuery): Script<Page<AuditRecord
   };
 }
 
-function unindexed(column: string) {
-  return sql<string>`(${sql.ref(column)} || '')`;
-}
-
-export function* chains(q: Query): Script<Chains> {
+export function* chains(tx: Transaction): TransactionScript<Chains> {
   const seals = Map.groupBy(
     yield* all(
-      q.cached("audit.seals", {}, (db) =>
+      tx.cached("audit.seals", {}, (db) =>
         db.selectFrom("audit_seals").select(["chain", "seq", "hash", "at"]).orderBy("chain").orderBy("seq"),
       ),
     ),
     ({ chain }) => chain,
   );
   const rows = yield* all(
-    q.cached("audit.chains", {}, (db) =>
+    tx.cached("audit.chains", {}, (db) =>
       db
         .selectFrom("audit")
         .select((eb) => [
@@ -154,16 +150,21 @@ export function* chains(q: Query): Script<Chains> {
   return [...[...seals].map(([chain, own]) => ({ chain, first_seq: 0, last_seq: 0, seals: own })), ...kept];
 }
 
-export function* readChain(q: Query, chain: string, from: number, limit: number): Script<AuditRecord[]> {
+export function* readChain(
+  tx: Transaction,
+  chain: string,
+  from: number,
+  limit: number,
+): TransactionScript<AuditRecord[]> {
   const rows = yield* all(
-    q.cached("audit.read", { chain, from, limit: clamped(limit) }, (db, p) =>
+    tx.cached("audit.read", { chain, from, limit: clamped(limit) }, (db, p) =>
       db
         .selectFrom("audit")
         .selectAll()
         .where("chain", "=", p.chain)
         .where("seq", ">=", p.from)
         .orderBy("seq")
-        .limit(atMost(p.limit)),
+        .limit(limitParam(p.limit)),
     ),
   );
   return rows.map(toRecord);

@@ -3,9 +3,8 @@
 // does not, because the owner still wants it.
 
 import { type ErrorRecord, hasEnded, type Id } from "@formation-mcp/contract";
-import { alone } from "../sql/locks.ts";
 import type { OperationRow } from "../sql/schema.ts";
-import { first, ONE, type Query, type Script } from "../sql/script.ts";
+import { first, lockName, ONE, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { instanceRow, operationRow, patchInstance } from "./records.ts";
 import { end, move } from "./transitions.ts";
 
@@ -14,41 +13,45 @@ export const CANCELLED: ErrorRecord = {
   message: "The operation was cancelled before it began.",
 };
 
-export function* requestCancel(q: Query, owner: string | null, id: Id<"op">): Script<OperationRow> {
-  if (q.locks.shared) {
+export function* requestCancel(
+  tx: Transaction,
+  owner: string | null,
+  id: Id<"op">,
+): TransactionScript<OperationRow> {
+  if (tx.locks.manyWriters) {
     const asked = yield* first(
-      q.cached("operation.key", { id }, (db, p) =>
+      tx.cached("operation.key", { id }, (db, p) =>
         db.selectFrom("operations").select("serial_key").where("id", "=", p.id),
       ),
     );
     // What was wished after it decides what is wished when it is gone.
-    if (asked) yield* alone(q, "serial", asked.serial_key);
+    if (asked) yield* lockName(tx, "serial", asked.serial_key);
   }
-  return yield* cancelOperation(q, yield* operationRow(q, owner, id));
+  return yield* cancelOperation(tx, yield* operationRow(tx, owner, id));
 }
 
 /** Idempotent: an operation that ended, or was asked before, stays as it is. */
-export function* cancelOperation(q: Query, row: OperationRow): Script<OperationRow> {
+export function* cancelOperation(tx: Transaction, row: OperationRow): TransactionScript<OperationRow> {
   if (hasEnded(row)) return row;
   if (row.state === "running") {
     if (row.cancel_requested_at !== null) return row;
-    return yield* move(q, row, { cancel_requested_at: q.now });
+    return yield* move(tx, row, { cancel_requested_at: tx.now });
   }
-  const asked = yield* move(q, row, { cancel_requested_at: q.now });
-  yield* restoreDesire(q, asked);
+  const asked = yield* move(tx, row, { cancel_requested_at: tx.now });
+  yield* restoreDesire(tx, asked);
   const error =
     row.attempt === 0
       ? CANCELLED
       : { ...CANCELLED, message: "The operation was cancelled while it waited for another attempt." };
-  return yield* end(q, asked, { state: "cancelled", error });
+  return yield* end(tx, asked, { state: "cancelled", error });
 }
 
-function* restoreDesire(q: Query, row: OperationRow): Script<void> {
+function* restoreDesire(tx: Transaction, row: OperationRow): TransactionScript<void> {
   const { desire_from, desire_to } = row;
   if (desire_from === null || desire_to === null) return;
   const younger = yield* first(
-    q.cached("operation.younger-desire", { key: row.serial_key, seq: row.seq }, (db, p) =>
-      q.locks.wait(
+    tx.cached("operation.younger-desire", { key: row.serial_key, seq: row.seq }, (db, p) =>
+      tx.locks.forUpdate(
         db
           .selectFrom("operations")
           .selectAll()
@@ -63,11 +66,11 @@ function* restoreDesire(q: Query, row: OperationRow): Script<void> {
   );
   // A younger wish stands; should that be cancelled too, it goes back to what was before this one.
   if (younger) {
-    yield* move(q, younger, { desire_from });
+    yield* move(tx, younger, { desire_from });
     return;
   }
-  const instance = yield* instanceRow(q, row.owner, row.serial_key as `vm_${string}`);
+  const instance = yield* instanceRow(tx, row.owner, row.serial_key as `vm_${string}`);
   if (instance.state !== "deleted" && instance.desired === desire_to) {
-    yield* patchInstance(q, instance, { desired: desire_from });
+    yield* patchInstance(tx, instance, { desired: desire_from });
   }
 }

@@ -1,68 +1,82 @@
-// Taking work: which queued operation a node gets, and what happens to one whose node fell silent. The rule of leases:
-// an attempt is over when its lease ran out, and not before; whoever claims next, or the sweep, gives the operation back.
+// Claiming: which queued operation a node gets. An attempt is over when its lease ran out, and not before; the next claim or
+// the sweep then gives the operation back to the queue.
 
 import type { Operation } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
 import { type Compilable, type Expression, type Kysely, type SelectQueryBuilder, sql } from "kysely";
 import type { Store } from "../port.ts";
-import { allAmong, labelsOf } from "../sql/labels.ts";
+import { labelParts, labelsAmong } from "../sql/labels.ts";
 import { toOperation } from "../sql/rows.ts";
 import type { OperationRow, Tables } from "../sql/schema.ts";
-import { all, first, numbered, ONE, type Query, type Script, values } from "../sql/script.ts";
-import { FEW } from "./sweep-batches.ts";
+import {
+  all,
+  first,
+  numberedParams,
+  numberedValues,
+  ONE,
+  type Transaction,
+  type TransactionScript,
+} from "../sql/script.ts";
+import { BATCH_ROWS } from "./sweep-batches.ts";
 import { giveBack } from "./transitions.ts";
 
 type Request = Parameters<Store["claim"]>[0];
 
 /**
- * What is asked for in an order, with this offset, PostgreSQL asks of the index of that order, also inside EXISTS; else it may
- * look at all that is unfinished.
+ * `OFFSET 0` stops PostgreSQL from rewriting a subquery with ORDER BY and LIMIT, so that it reads the index of that order, also
+ * inside EXISTS. Without it the planner may read all unfinished operations.
  */
-const FENCE = sql.lit(0);
+const OFFSET_0_BARRIER = sql.lit(0);
 
-export function* claim(q: Query, request: Request): Script<Operation | null> {
-  yield* takeBackSilent(q);
+/** Claims an operation as {@link Store.claim} describes. */
+export function* claim(tx: Transaction, request: Request): TransactionScript<Operation | null> {
+  yield* requeueExpired(tx);
   const { subjects } = request;
   if (subjects.length === 0) return null;
-  let row = yield* claimOf(q, request, subjects);
-  if (!row && q.locks.shared && subjects.length > 1) {
-    // All that is oldest may be in other claimers' hands, while another subject has something.
-    for (const subject of subjects) row ??= yield* claimOf(q, request, [subject]);
+  let row = yield* claimFrom(tx, request, subjects);
+  if (!row && tx.locks.manyWriters && subjects.length > 1) {
+    // Other transactions may have locked the oldest rows of one subject while another subject has free ones.
+    for (const subject of subjects) row ??= yield* claimFrom(tx, request, [subject]);
   }
   return row ? toOperation(row) : null;
 }
 
-/** The same in one statement, unless there is first something to be taken back: then it takes nothing. */
-export function claimAtOnce(q: Query, request: Request): Compilable<OperationRow> {
-  return claiming(q, request, request.subjects, true);
+/** A claim in one statement. It claims nothing while there is an expired lease that {@link claim} has to requeue first. */
+export function claimInOneStatement(tx: Transaction, request: Request): Compilable<OperationRow> {
+  return claimStatement(tx, request, request.subjects, true);
 }
 
-function* claimOf(q: Query, request: Request, subjects: string[]): Script<OperationRow | undefined> {
-  return yield* first(claiming(q, request, subjects, false));
+function* claimFrom(
+  tx: Transaction,
+  request: Request,
+  subjects: string[],
+): TransactionScript<OperationRow | undefined> {
+  return yield* first(claimStatement(tx, request, subjects, false));
 }
 
-function claiming(
-  q: Query,
+/** Updates the oldest operation that fits. @param guarded as {@link claimInOneStatement} says. */
+function claimStatement(
+  tx: Transaction,
   request: Request,
   subjects: string[],
   guarded: boolean,
 ): Compilable<OperationRow> {
   const { free } = request;
-  const labels = labelsOf(request.labels ?? {});
+  const labels = labelParts(request.labels ?? {});
   const params = {
-    ...numbered("subject", subjects),
-    ...numbered("label", labels),
+    ...numberedParams("subject", subjects),
+    ...numberedParams("label", labels),
     node: request.node_id,
     vcpus: free.vcpus,
     memory: free.memory_mb,
     disk: free.disk_gb,
-    now: q.now,
+    now: tx.now,
     attempts: LIMITS.attempts,
-    until: q.now + request.leaseMs,
+    until: tx.now + request.leaseMs,
   };
-  return q.cached(`claim ${subjects.length} ${labels.length} ${guarded}`, params, (db, p) => {
-    const fit = { ...p, labels: values(p, "label", labels.length) };
-    const named = values(p, "subject", subjects.length);
+  return tx.cached(`claim ${subjects.length} ${labels.length} ${guarded}`, params, (db, p) => {
+    const fit = { ...p, labels: numberedValues(p, "label", labels.length) };
+    const named = numberedValues(p, "subject", subjects.length);
     const claim = db
       .updateTable("operations")
       .set((eb) => ({
@@ -76,14 +90,15 @@ function claiming(
         updated_at: p.now,
         version: eb("version", "+", 1),
       }))
-      .where("seq", "=", q.locks.shared ? oldestFree(q, db, named, fit) : oldest(db, named, fit))
+      .where("seq", "=", tx.locks.manyWriters ? oldestUnlocked(tx, db, named, fit) : oldest(db, named, fit))
       .returningAll();
     if (!guarded) return claim;
-    const silent = silentOnes(db, p).select("seq").limit(ONE).offset(FENCE);
-    return claim.where(({ not, exists }) => not(exists(silent)));
+    const expired = retryableExpired(db, p).select("seq").limit(ONE).offset(OFFSET_0_BARRIER);
+    return claim.where(({ not, exists }) => not(exists(expired)));
   });
 }
 
+/** What an operation must fit, as values or as parameters of a query. */
 interface Fit {
   node: Request["node_id"];
   labels: string[];
@@ -93,32 +108,32 @@ interface Fit {
   now: number;
 }
 
-/** The oldest operation that fits. */
+/** The oldest operation that fits, where no other transaction writes. */
 function oldest(db: Kysely<Tables>, subjects: string[], fit: Fit) {
   return db
-    .selectFrom(heads(db, subjects, fit).as("any"))
+    .selectFrom(oldestOfEach(db, subjects, fit).as("any"))
     .select((eb) => eb.fn.min<number>("any.seq").as("seq"));
 }
 
 /**
- * Of the subject with the oldest operation that fits the oldest that nobody else is taking now. One row is held, never one of
- * each subject: who passes over a row that is then let go would leave it to nobody.
+ * The oldest operation that fits and that no other transaction has locked, of the subject with the oldest that fits. It locks
+ * one row, never one of each subject: a claimer that skips a row which is then not claimed would leave it unclaimed.
  */
-function oldestFree(q: Query, db: Kysely<Tables>, subjects: string[], fit: Fit) {
+function oldestUnlocked(tx: Transaction, db: Kysely<Tables>, subjects: string[], fit: Fit) {
   const [only = ""] = subjects;
   const first = db
-    .selectFrom(heads(db, subjects, fit).as("any"))
+    .selectFrom(oldestOfEach(db, subjects, fit).as("any"))
     .select("any.subject")
     .orderBy("any.seq")
     .limit(ONE);
-  return q.locks
+  return tx.locks
     .skipLocked(oldestOf(db, subjects.length === 1 ? only : sql<string>`${first}`, fit), "o")
     .clearSelect()
     .select("o.seq");
 }
 
-/** The oldest of each subject, each through its own index. */
-function heads(db: Kysely<Tables>, subjects: string[], fit: Fit) {
+/** The oldest operation that fits of each subject, each found through its own index. */
+function oldestOfEach(db: Kysely<Tables>, subjects: string[], fit: Fit) {
   const [head, ...tail] = subjects.map((subject) =>
     db.selectFrom(oldestOf(db, subject, fit).as("one")).select(["one.seq", "one.subject"]),
   );
@@ -126,6 +141,7 @@ function heads(db: Kysely<Tables>, subjects: string[], fit: Fit) {
   return tail.reduce((left, right) => left.unionAll(right), head);
 }
 
+/** The oldest operation of a subject that fits, and that waits for no older one with the same serial key. */
 function oldestOf(
   db: Kysely<Tables>,
   subject: string | Expression<string>,
@@ -139,10 +155,10 @@ function oldestOf(
     .where((eb) =>
       eb.or([
         eb("o.node_id", "=", fit.node),
-        eb.and([eb("o.node_id", "is", null), eb.not(eb.exists(cordoned(db, fit.node)))]),
+        eb.and([eb("o.node_id", "is", null), eb.not(eb.exists(cordonedNode(db, fit.node)))]),
       ]),
     )
-    .where((eb) => eb.or([eb("o.labels", "is", null), allAmong("o.labels", fit.labels)]))
+    .where((eb) => eb.or([eb("o.labels", "is", null), labelsAmong("o.labels", fit.labels)]))
     .where("o.vcpus", "<=", fit.vcpus)
     .where("o.memory_mb", "<=", fit.memory)
     .where("o.disk_gb", "<=", fit.disk)
@@ -158,7 +174,7 @@ function oldestOf(
             .where("older.ended_at", "is", null)
             .orderBy("older.seq")
             .limit(ONE)
-            .offset(FENCE),
+            .offset(OFFSET_0_BARRIER),
         ),
       ),
     )
@@ -166,25 +182,25 @@ function oldestOf(
     .limit(ONE) as never;
 }
 
-/** A cordoned node takes what is pinned to it, and nothing else. */
-function cordoned(db: Kysely<Tables>, node: Request["node_id"]) {
+/** The node, if it is cordoned: then it takes only what is pinned to it. */
+function cordonedNode(db: Kysely<Tables>, node: Request["node_id"]) {
   return db.selectFrom("nodes").select("id").where("id", "=", node).where("cordoned", "=", ONE);
 }
 
 /**
- * Gives back what may be tried again. What may not (attempts used up, cancelled, past its deadline) is ended by the
- * sweep alone, because whoever ends an operation has to tell that to others.
+ * Gives operations whose lease ran out back to the queue. Those that may not be tried again (attempts used up, cancelled, past
+ * the deadline) are left to the sweep, which also publishes their end.
  */
-function* takeBackSilent(q: Query): Script<void> {
+function* requeueExpired(tx: Transaction): TransactionScript<void> {
   const rows = yield* all(
-    q.cached("silent", { now: q.now, attempts: LIMITS.attempts }, (db, p) =>
-      q.locks.skipLocked(silentOnes(db, p).selectAll().limit(sql.lit(FEW))),
+    tx.cached("silent", { now: tx.now, attempts: LIMITS.attempts }, (db, p) =>
+      tx.locks.skipLocked(retryableExpired(db, p).selectAll().limit(sql.lit(BATCH_ROWS))),
     ),
   );
-  for (const row of rows) yield* giveBack(q, row, q.now, silent(row.attempt));
+  for (const row of rows) yield* giveBack(tx, row, tx.now, leaseExpired(row.attempt));
 }
 
-function silentOnes(db: Kysely<Tables>, { now, attempts }: { now: number; attempts: number }) {
+function retryableExpired(db: Kysely<Tables>, { now, attempts }: { now: number; attempts: number }) {
   return db
     .selectFrom("operations")
     .where("state", "=", sql.lit("running" as const))
@@ -195,8 +211,8 @@ function silentOnes(db: Kysely<Tables>, { now, attempts }: { now: number; attemp
     .orderBy("lease_until");
 }
 
-/** Why an attempt that nobody ended is over. */
-export function silent(attempt: number) {
+/** The error of an attempt whose lease ran out. */
+export function leaseExpired(attempt: number) {
   return {
     code: "unavailable" as const,
     message: `Attempt ${attempt} ended without an answer: the worker that ran it fell silent.`,

@@ -1,4 +1,4 @@
-// Documents: how they are found, compared, given to one taker, and treated as gone once their time is over.
+// Documents: small records with a version for compare-and-set, an optional alias, and an end after which they are absent.
 
 import {
   type Documents,
@@ -8,62 +8,75 @@ import {
 } from "@formation-mcp/contract";
 import type { ExpressionBuilder } from "kysely";
 import type { Page } from "../port.ts";
+import { page } from "../sql/pages.ts";
 import type { DocumentRow, Tables } from "../sql/schema.ts";
-import { all, atMost, count, first, numbered, type Query, type Script, values } from "../sql/script.ts";
-import { page } from "./listing.ts";
+import {
+  all,
+  first,
+  limitParam,
+  numberedParams,
+  numberedValues,
+  run,
+  type Transaction,
+  type TransactionScript,
+} from "../sql/script.ts";
 
-/** What a document is found by, beside its id. */
-const NAMED = ["owner", "group", "alias", "artifact", "expires_at"] as const;
+/** The columns that a document is found by, beside its id. */
+const NAMED_COLUMNS = ["owner", "group", "alias", "artifact", "expires_at"] as const;
 
-/** `expected` as in {@link Documents.put}. */
-export function* put(q: Query, document: NewDocument, expected?: number): Script<StoredDocument> {
-  const row = rowOf(q, document);
+/** Inserts or replaces a document; `expected` as in {@link Documents.put}. @throws FormationError `conflict`, `invalid` */
+export function* put(
+  tx: Transaction,
+  document: NewDocument,
+  expected?: number,
+): TransactionScript<StoredDocument> {
+  const row = rowOf(tx, document);
   const { kind, id, alias } = row;
   const found = yield* first(
-    q.cached("document.any", { kind, id }, (db, p) =>
-      q.locks.wait(
+    tx.cached("document.any", { kind, id }, (db, p) =>
+      tx.locks.forUpdate(
         db
           .selectFrom("documents")
-          .select(["seq", "version", "created_at", ...NAMED])
+          .select(["seq", "version", "created_at", ...NAMED_COLUMNS])
           .where("kind", "=", p.kind)
           .where("id", "=", p.id),
       ),
     ),
   );
-  const before = found && (found.expires_at === null || found.expires_at > q.now) ? found : undefined;
+  const before = found && (found.expires_at === null || found.expires_at > tx.now) ? found : undefined;
   if (expected !== undefined && expected !== (before?.version ?? 0)) {
     throw new FormationError("conflict", `The ${kind} has changed meanwhile.`, {
       remedy: "Read it again and repeat the call if it still makes sense.",
     });
   }
-  if (alias !== null) yield* freeAlias(q, kind, id, alias);
+  if (alias !== null) yield* freeAlias(tx, kind, id, alias);
   if (before) {
     const version = before.version + 1;
-    // Each column that is written costs its index, changed or not.
-    const changed = NAMED.filter((name) => row[name] !== before[name]);
+    // A column that is written costs its index, whether or not it changes.
+    const changed = NAMED_COLUMNS.filter((name) => row[name] !== before[name]);
     const set = {
       ...Object.fromEntries(changed.map((name) => [name, row[name]])),
       doc: row.doc,
       version,
-      updated_at: q.now,
+      updated_at: tx.now,
     };
-    yield* count(
-      q.cached(`document.replace ${changed}`, { ...set, _seq: before.seq }, (db, { _seq, ...p }) =>
+    yield* run(
+      tx.cached(`document.replace ${changed}`, { ...set, _seq: before.seq }, (db, { _seq, ...p }) =>
         db.updateTable("documents").set(p).where("seq", "=", _seq),
       ),
     );
     return toDocument({ ...row, version, created_at: before.created_at });
   }
-  if (found) yield* count(bySeq(q, found.seq));
-  yield* count(q.cached("document.add", row, (db, p) => db.insertInto("documents").values(p)));
+  if (found) yield* run(deleteBySeq(tx, found.seq));
+  yield* run(tx.cached("document.add", row, (db, p) => db.insertInto("documents").values(p)));
   return toDocument(row);
 }
 
-/** Removes an expired document of this alias. @throws FormationError `conflict` if another has it. */
-function* freeAlias(q: Query, kind: string, id: string, alias: string): Script<void> {
+/** Removes an expired document with this alias. @throws FormationError `conflict` if another document has it. */
+function* freeAlias(tx: Transaction, kind: string, id: string, alias: string): TransactionScript<void> {
   const holder = yield* first(
-    q.cached("document.alias.holder", { kind, alias, id }, (db, p) =>
-      q.locks.wait(
+    tx.cached("document.alias.holder", { kind, alias, id }, (db, p) =>
+      tx.locks.forUpdate(
         db
           .selectFrom("documents")
           .select(["seq", "expires_at"])
@@ -74,27 +87,27 @@ function* freeAlias(q: Query, kind: string, id: string, alias: string): Script<v
     ),
   );
   if (!holder) return;
-  if (holder.expires_at === null || holder.expires_at > q.now) {
+  if (holder.expires_at === null || holder.expires_at > tx.now) {
     throw new FormationError("conflict", `There is another ${kind} of this name.`, {
       remedy: "Choose another name.",
     });
   }
-  yield* count(bySeq(q, holder.seq));
+  yield* run(deleteBySeq(tx, holder.seq));
 }
 
-function bySeq(q: Query, seq: number) {
-  return q.cached("document.drop", { seq }, (db, p) => db.deleteFrom("documents").where("seq", "=", p.seq));
+function deleteBySeq(tx: Transaction, seq: number) {
+  return tx.cached("document.drop", { seq }, (db, p) => db.deleteFrom("documents").where("seq", "=", p.seq));
 }
 
-/** By id or by alias. */
+/** The document with this id or alias, or null. */
 export function* get(
-  q: Query,
+  tx: Transaction,
   kind: string,
   name: string,
   column: "id" | "alias" = "id",
-): Script<StoredDocument | null> {
+): TransactionScript<StoredDocument | null> {
   const row = yield* first(
-    q.cached(`document.${column}`, { kind, name, now: q.now }, (db, p) =>
+    tx.cached(`document.${column}`, { kind, name, now: tx.now }, (db, p) =>
       db
         .selectFrom("documents")
         .selectAll()
@@ -106,9 +119,10 @@ export function* get(
   return row ? toDocument(row) : null;
 }
 
-export function* take(q: Query, kind: string, id: string): Script<StoredDocument | null> {
+/** Removes a document and returns it, so that only one caller gets it; null if it is absent. */
+export function* take(tx: Transaction, kind: string, id: string): TransactionScript<StoredDocument | null> {
   const [row] = yield* all(
-    q.cached("document.take", { kind, id, now: q.now }, (db, p) =>
+    tx.cached("document.take", { kind, id, now: tx.now }, (db, p) =>
       db
         .deleteFrom("documents")
         .where("kind", "=", p.kind)
@@ -120,7 +134,11 @@ export function* take(q: Query, kind: string, id: string): Script<StoredDocument
   return row ? toDocument(row) : null;
 }
 
-export function* removeAll(q: Query, where: Parameters<Documents["removeAll"]>[0]): Script<number> {
+/** Removes the documents of an owner or a group. @throws FormationError `invalid` without either. */
+export function* removeAll(
+  tx: Transaction,
+  where: Parameters<Documents["removeAll"]>[0],
+): TransactionScript<number> {
   const { kinds, owner, group } = where;
   if (owner === undefined && group === undefined) {
     throw new FormationError("invalid", "Documents are removed by their owner or their group.", {
@@ -129,23 +147,31 @@ export function* removeAll(q: Query, where: Parameters<Documents["removeAll"]>[0
   }
   if (kinds?.length === 0) return 0;
   const key = `document.removeAll ${kinds?.length} ${owner !== undefined} ${group !== undefined}`;
-  const params = { ...numbered("kind", kinds ?? []), owner: owner ?? "", group: group ?? "", now: q.now };
-  return yield* count(
-    q.cached(key, params, (db, p) => {
+  const params = {
+    ...numberedParams("kind", kinds ?? []),
+    owner: owner ?? "",
+    group: group ?? "",
+    now: tx.now,
+  };
+  return yield* run(
+    tx.cached(key, params, (db, p) => {
       let remove = db.deleteFrom("documents").where((eb) => alive(eb, p.now));
       if (owner !== undefined) remove = remove.where("owner", "=", p.owner);
       if (group !== undefined) remove = remove.where("group", "=", p.group);
-      return kinds ? remove.where("kind", "in", values(p, "kind", kinds.length)) : remove;
+      return kinds ? remove.where("kind", "in", numberedValues(p, "kind", kinds.length)) : remove;
     }),
   );
 }
 
-export function* list(q: Query, query: Parameters<Documents["list"]>[0]): Script<Page<StoredDocument>> {
+export function* list(
+  tx: Transaction,
+  query: Parameters<Documents["list"]>[0],
+): TransactionScript<Page<StoredDocument>> {
   const { kind, owner, group } = query;
   return yield* page<DocumentRow, StoredDocument>(query, "doc", toDocument, (limit, before) => [
-    q.cached(
+    tx.cached(
       `document.list ${owner !== undefined} ${group !== undefined}`,
-      { kind, owner: owner ?? "", group: group ?? "", now: q.now, limit, before },
+      { kind, owner: owner ?? "", group: group ?? "", now: tx.now, limit, before },
       (db, p) => {
         let select = db
           .selectFrom("documents")
@@ -155,17 +181,18 @@ export function* list(q: Query, query: Parameters<Documents["list"]>[0]): Script
           .where((eb) => alive(eb, p.now));
         if (owner !== undefined) select = select.where("owner", "=", p.owner);
         if (group !== undefined) select = select.where("group", "=", p.group);
-        return select.orderBy("seq", "desc").limit(atMost(p.limit));
+        return select.orderBy("seq", "desc").limit(limitParam(p.limit));
       },
     ),
   ]);
 }
 
-export function* documentArtifacts(q: Query): Script<string[]> {
+/** The digests of the artifacts that documents name. */
+export function* documentArtifacts(tx: Transaction): TransactionScript<string[]> {
   const rows = yield* all(
-    q.cached("document.artifacts", { now: q.now }, (db, p) =>
+    tx.cached("document.artifacts", { now: tx.now }, (db, p) =>
       db
-        .selectFrom(q.whole ? "documents" : ("document_artifacts" as "documents"))
+        .selectFrom(tx.seesPrivate ? "documents" : ("document_artifacts" as "documents"))
         .select("artifact")
         .distinct()
         .where("artifact", "is not", null)
@@ -176,23 +203,23 @@ export function* documentArtifacts(q: Query): Script<string[]> {
   return rows.map((row) => row.artifact);
 }
 
-/** What is expired is absent, whether or not the sweep came by. */
+/** An expired document is absent, even before the sweep removes it. */
 function alive(eb: ExpressionBuilder<Tables, "documents">, now: number) {
   return eb.or([eb("expires_at", "is", null), eb("expires_at", ">", now)]);
 }
 
-function rowOf(q: Query, document: NewDocument): Omit<DocumentRow, "seq"> {
+function rowOf(tx: Transaction, document: NewDocument): Omit<DocumentRow, "seq"> {
   const { kind, id, owner = null, group = null, alias = null, artifact = null } = document;
   const { expires_at = null } = document;
   const doc: string | undefined = JSON.stringify(document.doc);
   if (doc === undefined) throw new FormationError("invalid", `The ${kind} has nothing that JSON can hold.`);
-  // A time that is no number would be stored as null, and what is null never expires.
+  // NaN would be stored as null, and null means that the document never expires.
   if (expires_at !== null && !Number.isSafeInteger(expires_at)) {
     throw new FormationError("invalid", `The ${kind} would expire at no whole number of milliseconds.`, {
       field: "expires_at",
     });
   }
-  const times = { created_at: q.now, updated_at: q.now, expires_at };
+  const times = { created_at: tx.now, updated_at: tx.now, expires_at };
   return { kind, id, owner, group, alias, artifact, doc, version: 1, ...times };
 }
 

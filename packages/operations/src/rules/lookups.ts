@@ -4,17 +4,17 @@ import type { Id, Instance, Operation } from "@formation-mcp/contract";
 import { FormationError } from "@formation-mcp/contract";
 import type { InstancePatch } from "../port.ts";
 import { toInstance, toOperation } from "../sql/rows.ts";
-import { all, first, ONE, type Query, type Script } from "../sql/script.ts";
+import { all, first, ONE, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { documentArtifacts } from "./documents.ts";
 import { instanceRow, patchInstance } from "./records.ts";
 import { instanceByName } from "./submit.ts";
 
-export function* operationFor(q: Query, target: Id): Script<Operation | null> {
+export function* operationFor(tx: Transaction, target: Id): TransactionScript<Operation | null> {
   const found = [];
   for (const column of ["serial_key", "target_id"] as const) {
     found.push(
       yield* first(
-        q.cached(`operation.for ${column}`, { target }, (db, p) => {
+        tx.cached(`operation.for ${column}`, { target }, (db, p) => {
           const select = db.selectFrom("operations").selectAll().where(column, "=", p.target);
           const rest = column === "target_id" ? select.whereRef("target_id", "<>", "serial_key") : select;
           return rest.orderBy("seq", "desc").limit(ONE);
@@ -25,7 +25,7 @@ export function* operationFor(q: Query, target: Id): Script<Operation | null> {
   if (target.startsWith("dep_")) {
     found.push(
       yield* first(
-        q.cached("operation.for deployment", { target: target as Id<"dep"> }, (db, p) =>
+        tx.cached("operation.for deployment", { target: target as Id<"dep"> }, (db, p) =>
           db
             .selectFrom("operations as o")
             .innerJoin("deployments as d", "d.operation_id", "o.id")
@@ -39,25 +39,30 @@ export function* operationFor(q: Query, target: Id): Script<Operation | null> {
   return newest ? toOperation(newest) : null;
 }
 
-export function* byName(q: Query, owner: string, name: string): Script<Instance | null> {
-  const found = yield* instanceByName(q, owner, name);
-  return found ? toInstance(yield* instanceRow(q, owner, found.id)) : null;
+export function* byName(tx: Transaction, owner: string, name: string): TransactionScript<Instance | null> {
+  const found = yield* instanceByName(tx, owner, name);
+  return found ? toInstance(yield* instanceRow(tx, owner, found.id)) : null;
 }
 
-export function* observe(q: Query, id: Id<"vm">, version: number, patch: InstancePatch): Script<Instance> {
-  const row = yield* instanceRow(q, null, id);
+export function* observe(
+  tx: Transaction,
+  id: Id<"vm">,
+  version: number,
+  patch: InstancePatch,
+): TransactionScript<Instance> {
+  const row = yield* instanceRow(tx, null, id);
   if (row.version !== version) {
     throw new FormationError("conflict", `The instance ${row.name} has changed meanwhile.`, {
       remedy: "Read it again and look once more.",
     });
   }
-  yield* patchInstance(q, row, patch);
-  return toInstance(yield* instanceRow(q, null, id));
+  yield* patchInstance(tx, row, patch);
+  return toInstance(yield* instanceRow(tx, null, id));
 }
 
-export function* artifactRoots(q: Query): Script<string[]> {
+export function* artifactRoots(tx: Transaction): TransactionScript<string[]> {
   const rows = yield* all(
-    q.cached("roots", {}, (db) => {
+    tx.cached("roots", {}, (db) => {
       const named = (column: "context_digest" | "archive") =>
         db
           .selectFrom("builds")
@@ -67,5 +72,5 @@ export function* artifactRoots(q: Query): Script<string[]> {
       return named("context_digest").union(named("archive"));
     }),
   );
-  return [...new Set([...rows.map((row) => row.digest), ...(yield* documentArtifacts(q))])];
+  return [...new Set([...rows.map((row) => row.digest), ...(yield* documentArtifacts(tx))])];
 }

@@ -14,25 +14,28 @@ import { sql } from "kysely";
 import type { Gone, NodeUse, Store } from "../port.ts";
 import { notFound, toInstance, toNode, toOperation } from "../sql/rows.ts";
 import type { InstanceRow, NodeRow, OperationRow } from "../sql/schema.ts";
-import { all, count, first, type Query, type Script } from "../sql/script.ts";
+import { all, first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { CANCELLED } from "./cancel.ts";
 import { instanceRow, patchDeployment, patchInstance } from "./records.ts";
 import { end, giveBack } from "./transitions.ts";
 
-export function* registerNode(q: Query, node: Parameters<Store["registerNode"]>[0]): Script<NodeRecord> {
+export function* registerNode(
+  tx: Transaction,
+  node: Parameters<Store["registerNode"]>[0],
+): TransactionScript<NodeRecord> {
   const set = {
     name: node.name,
     labels: JSON.stringify(node.labels),
     capacity: JSON.stringify(node.capacity),
     engine: JSON.stringify(node.engine),
-    heartbeat_at: q.now,
+    heartbeat_at: tx.now,
     pid: node.pid,
     program: node.program,
     draining: node.draining ? 1 : 0,
-    updated_at: q.now,
+    updated_at: tx.now,
   };
   const [row] = yield* all(
-    q.cached("nodes.write", { id: node.id, ...set, created_at: q.now, one: 1 }, (db, { one, ...p }) => {
+    tx.cached("nodes.write", { id: node.id, ...set, created_at: tx.now, one: 1 }, (db, { one, ...p }) => {
       const { id: _, created_at: __, ...changed } = p;
       return db
         .insertInto("nodes")
@@ -49,18 +52,18 @@ export function* registerNode(q: Query, node: Parameters<Store["registerNode"]>[
   return toNode(row);
 }
 
-export function* nodes(q: Query): Script<NodeRecord[]> {
+export function* nodes(tx: Transaction): TransactionScript<NodeRecord[]> {
   const rows = yield* all(
-    q.cached("nodes", {}, (db) =>
+    tx.cached("nodes", {}, (db) =>
       db.selectFrom("nodes").selectAll().where("removed_at", "is", null).orderBy("id"),
     ),
   );
   return rows.map(toNode);
 }
 
-export function* node(q: Query, id: Id<"node">): Script<NodeRecord | null> {
+export function* node(tx: Transaction, id: Id<"node">): TransactionScript<NodeRecord | null> {
   const row = yield* first(
-    q.cached("nodes.one", { id }, (db, p) =>
+    tx.cached("nodes.one", { id }, (db, p) =>
       db.selectFrom("nodes").selectAll().where("id", "=", p.id).where("removed_at", "is", null),
     ),
   );
@@ -68,13 +71,13 @@ export function* node(q: Query, id: Id<"node">): Script<NodeRecord | null> {
 }
 
 export function* steerNode(
-  q: Query,
+  tx: Transaction,
   id: Id<"node">,
   { cordoned, drain }: Pick<NodeRecord, "cordoned" | "drain">,
-): Script<NodeRecord> {
-  const set = { cordoned: cordoned ? 1 : 0, drain, updated_at: q.now };
+): TransactionScript<NodeRecord> {
+  const set = { cordoned: cordoned ? 1 : 0, drain, updated_at: tx.now };
   const [row] = yield* all(
-    q.cached("nodes.steer", { ...set, _id: id }, (db, { _id, ...p }) =>
+    tx.cached("nodes.steer", { ...set, _id: id }, (db, { _id, ...p }) =>
       db
         .updateTable("nodes")
         .set((eb) => ({ ...p, version: eb("version", "+", 1) }))
@@ -87,9 +90,9 @@ export function* steerNode(
   return toNode(row);
 }
 
-export function* nodeUse(q: Query): Script<NodeUse[]> {
+export function* nodeUse(tx: Transaction): TransactionScript<NodeUse[]> {
   const rows = yield* all(
-    q.cached("nodes.use", {}, (db) =>
+    tx.cached("nodes.use", {}, (db) =>
       db
         .selectFrom("instances")
         .select((eb) => [
@@ -122,9 +125,9 @@ export function* nodeUse(q: Query): Script<NodeUse[]> {
   return [...uses.values()];
 }
 
-export function* markLost(q: Query, silentMs: number): Script<Instance[]> {
+export function* markLost(tx: Transaction, silentMs: number): TransactionScript<Instance[]> {
   const silent = yield* all(
-    q.cached("nodes.silent", { before: q.now - silentMs }, (db, p) =>
+    tx.cached("nodes.silent", { before: tx.now - silentMs }, (db, p) =>
       db
         .selectFrom("nodes")
         .select(["id", "heartbeat_at"])
@@ -134,18 +137,18 @@ export function* markLost(q: Query, silentMs: number): Script<Instance[]> {
   );
   const lost: Instance[] = [];
   for (const node of silent) {
-    for (const row of yield* tellable(q, node.id)) {
-      yield* patchInstance(q, row, { state: "lost", error: silence(node.heartbeat_at) });
-      lost.push(toInstance(yield* instanceRow(q, null, row.id)));
+    for (const row of yield* tellable(tx, node.id)) {
+      yield* patchInstance(tx, row, { state: "lost", error: silence(node.heartbeat_at) });
+      lost.push(toInstance(yield* instanceRow(tx, null, row.id)));
     }
   }
   return lost;
 }
 
-function* tellable(q: Query, node: Id<"node">): Script<InstanceRow[]> {
+function* tellable(tx: Transaction, node: Id<"node">): TransactionScript<InstanceRow[]> {
   return yield* all(
-    q.cached("nodes.tellable", { node }, (db, p) =>
-      q.locks.skipLocked(
+    tx.cached("nodes.tellable", { node }, (db, p) =>
+      tx.locks.skipLocked(
         db
           .selectFrom("instances as i")
           .selectAll("i")
@@ -183,38 +186,44 @@ function silence(since: number): ErrorRecord {
   };
 }
 
-export function* removeNode(q: Query, id: Id<"node">, { force }: { force: boolean }): Script<Gone> {
+export function* removeNode(
+  tx: Transaction,
+  id: Id<"node">,
+  { force }: { force: boolean },
+): TransactionScript<Gone> {
   const node = yield* first(
-    q.cached("node", { id }, (db, p) =>
-      q.locks.wait(db.selectFrom("nodes").selectAll().where("id", "=", p.id).where("removed_at", "is", null)),
+    tx.cached("node", { id }, (db, p) =>
+      tx.locks.forUpdate(
+        db.selectFrom("nodes").selectAll().where("id", "=", p.id).where("removed_at", "is", null),
+      ),
     ),
   );
   if (!node) throw notFound("node", id);
-  const operations = yield* operationsOn(q, id);
-  const instances = yield* instancesOn(q, id);
+  const operations = yield* operationsOn(tx, id);
+  const instances = yield* instancesOn(tx, id);
   if (!force) refuseInUse(node, instances, operations);
   const error = removed(node);
   const gone: Gone = { instances: [], operations: [] };
   for (const { id: vm } of instances) {
-    const row = yield* instanceRow(q, null, vm);
-    yield* giveUp(q, row, error);
-    gone.instances.push(toInstance(yield* instanceRow(q, null, vm)));
+    const row = yield* instanceRow(tx, null, vm);
+    yield* giveUp(tx, row, error);
+    gone.instances.push(toInstance(yield* instanceRow(tx, null, vm)));
   }
-  for (const row of operations) gone.operations.push(toOperation(yield* letGo(q, row, id, error)));
+  for (const row of operations) gone.operations.push(toOperation(yield* letGo(tx, row, id, error)));
   // Should its worker live on, it is given nothing until an admin says so.
-  const set = { removed_at: q.now, updated_at: q.now, cordoned: 1, drain: null };
-  yield* count(
-    q.cached("nodes.remove", { ...set, _id: id }, (db, { _id, ...p }) =>
+  const set = { removed_at: tx.now, updated_at: tx.now, cordoned: 1, drain: null };
+  yield* run(
+    tx.cached("nodes.remove", { ...set, _id: id }, (db, { _id, ...p }) =>
       db.updateTable("nodes").set(p).where("id", "=", _id),
     ),
   );
   return gone;
 }
 
-function* instancesOn(q: Query, node: Id<"node">): Script<InstanceRow[]> {
+function* instancesOn(tx: Transaction, node: Id<"node">): TransactionScript<InstanceRow[]> {
   return yield* all(
-    q.cached("nodes.instances", { node }, (db, p) =>
-      q.locks.wait(
+    tx.cached("nodes.instances", { node }, (db, p) =>
+      tx.locks.forUpdate(
         db
           .selectFrom("instances")
           .selectAll()
@@ -226,17 +235,17 @@ function* instancesOn(q: Query, node: Id<"node">): Script<InstanceRow[]> {
 }
 
 /** Unfinished operations that this node runs, or that nobody else may take. */
-function* operationsOn(q: Query, node: Id<"node">): Script<OperationRow[]> {
+function* operationsOn(tx: Transaction, node: Id<"node">): TransactionScript<OperationRow[]> {
   const pinned = yield* all(
-    q.cached("nodes.pinned", { node }, (db, p) =>
-      q.locks.wait(
+    tx.cached("nodes.pinned", { node }, (db, p) =>
+      tx.locks.forUpdate(
         db.selectFrom("operations").selectAll().where("node_id", "=", p.node).where("ended_at", "is", null),
       ),
     ),
   );
   const running = yield* all(
-    q.cached("nodes.running", { node }, (db, p) =>
-      q.locks.wait(
+    tx.cached("nodes.running", { node }, (db, p) =>
+      tx.locks.forUpdate(
         db
           .selectFrom("operations")
           .selectAll()
@@ -271,19 +280,19 @@ function removed(node: NodeRow): ErrorRecord {
 }
 
 /** Nothing of it is counted on any more; should its node come back, it finds no record of the machine and removes it. */
-function* giveUp(q: Query, row: InstanceRow, error: ErrorRecord): Script<void> {
+function* giveUp(tx: Transaction, row: InstanceRow, error: ErrorRecord): TransactionScript<void> {
   const nothing = { node_id: null, machine_id: null, observed: null };
   // What was never there is its operation's to make, on this node or another.
   const unmade = row.machine_id === null && (row.state === "creating" || row.state === "starting");
-  if (unmade && row.desired !== "deleted") return yield* patchInstance(q, row, { node_id: null });
+  if (unmade && row.desired !== "deleted") return yield* patchInstance(tx, row, { node_id: null });
   if (row.desired !== "deleted") {
     const keeps = row.machine_id === null && row.error !== null;
-    yield* patchInstance(q, row, { ...nothing, state: "failed", ...(keeps ? {} : { error }) });
+    yield* patchInstance(tx, row, { ...nothing, state: "failed", ...(keeps ? {} : { error }) });
     return;
   }
   const live = yield* all(
-    q.cached("nodes.live", { id: row.id }, (db, p) =>
-      q.locks.wait(
+    tx.cached("nodes.live", { id: row.id }, (db, p) =>
+      tx.locks.forUpdate(
         db
           .selectFrom("deployments")
           .selectAll()
@@ -293,17 +302,22 @@ function* giveUp(q: Query, row: InstanceRow, error: ErrorRecord): Script<void> {
     ),
   );
   for (const deployment of live) {
-    yield* patchDeployment(q, deployment, { state: "superseded", ended_at: q.now });
+    yield* patchDeployment(tx, deployment, { state: "superseded", ended_at: tx.now });
   }
-  yield* patchInstance(q, row, { ...nothing, state: "deleted", error: null });
+  yield* patchInstance(tx, row, { ...nothing, state: "deleted", error: null });
 }
 
-function* letGo(q: Query, row: OperationRow, node: Id<"node">, error: ErrorRecord): Script<OperationRow> {
+function* letGo(
+  tx: Transaction,
+  row: OperationRow,
+  node: Id<"node">,
+  error: ErrorRecord,
+): TransactionScript<OperationRow> {
   const { kind } = JSON.parse(row.input) as { kind: string };
-  if (kind === "delete") return yield* end(q, row, { state: "completed" });
-  if (row.cancel_requested_at !== null) return yield* end(q, row, { state: "cancelled", error: CANCELLED });
+  if (kind === "delete") return yield* end(tx, row, { state: "completed" });
+  if (row.cancel_requested_at !== null) return yield* end(tx, row, { state: "cancelled", error: CANCELLED });
   if (row.node_id === node || row.attempt >= LIMITS.attempts)
-    return yield* end(q, row, { state: "failed", error });
+    return yield* end(tx, row, { state: "failed", error });
   // Its worker may live: another attempt begins only when this one has ended itself.
-  return yield* giveBack(q, row, row.lease_until ?? q.now, error);
+  return yield* giveBack(tx, row, row.lease_until ?? tx.now, error);
 }

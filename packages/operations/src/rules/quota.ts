@@ -1,19 +1,18 @@
-// What an owner has, and whether a submission would bring it beyond what it may have: counted before and after, in the
-// transaction that writes it, so that no two calls share the last place.
+// Quotas: what an owner has, counted before and after a submission, in the transaction that writes it. The lock on the owner
+// prevents two calls from taking the same last place.
 
 import { FormationError, type Instance, SUBJECTS, type Usage } from "@formation-mcp/contract";
 import { sql } from "kysely";
 import type { Submission } from "../port.ts";
-import { alone } from "../sql/locks.ts";
-import { all, first, type Query, type Script } from "../sql/script.ts";
+import { all, first, lockName, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { spend } from "./counters.ts";
 
 const RESOURCES = ["vcpus", "memory_mb", "disk_gb"] as const;
 
-const MINUTE = 60_000;
+const MINUTE_MS = 60_000;
 
-/** How each limit is named to its owner, and the input field that asks for it. */
-const LIMITED: Record<keyof Usage, { what: string; field: string | null }> = {
+/** How an error names each limit, and the input field that it refers to. */
+const QUOTA_TEXTS: Record<keyof Usage, { what: string; field: string | null }> = {
   vcpus: { what: "vCPUs in all instances", field: "vm_config.vcpus" },
   memory_mb: { what: "MB of memory in all instances", field: "vm_config.memory_mb" },
   disk_gb: { what: "GB of disk in all instances", field: "vm_config.disk_gb" },
@@ -22,25 +21,29 @@ const LIMITED: Record<keyof Usage, { what: string; field: string | null }> = {
 };
 
 /**
- * Runs `write`, which makes a submission, under the owner's quota. What makes nothing grow is never refused: neither a
- * delete nor a smaller replacement, however far beyond a lowered limit its owner is.
+ * Runs `write`, which writes a submission, under the owner's quota. A submission that makes nothing grow is never refused: a
+ * delete or a smaller replacement passes even if the owner is beyond a limit that was lowered.
  * @throws FormationError `limit`
  */
-export function* within<T>(q: Query, submission: Submission, write: () => Script<T>): Script<T> {
+export function* withinQuota<T>(
+  tx: Transaction,
+  submission: Submission,
+  write: () => TransactionScript<T>,
+): TransactionScript<T> {
   const { quota, operation } = submission;
   if (!quota) return yield* write();
   const { owner } = operation;
-  yield* alone(q, "quota", owner);
-  yield* oneMore(q, owner, quota.operations_per_minute);
+  yield* lockName(tx, "quota", owner);
+  yield* countOperation(tx, owner, quota.operations_per_minute);
   const grows = submission.instance || submission.deployment || operation.subject === SUBJECTS.build;
   if (!grows) return yield* write();
-  const before = yield* usage(q, owner);
+  const before = yield* usage(tx, owner);
   const written = yield* write();
-  const after = yield* usage(q, owner);
-  for (const name of Object.keys(LIMITED) as (keyof Usage)[]) {
+  const after = yield* usage(tx, owner);
+  for (const name of Object.keys(QUOTA_TEXTS) as (keyof Usage)[]) {
     const limit = quota[name];
     if (limit === null || after[name] <= limit || after[name] <= before[name]) continue;
-    const { what, field } = LIMITED[name];
+    const { what, field } = QUOTA_TEXTS[name];
     const asked = after[name] - before[name];
     throw new FormationError(
       "limit",
@@ -57,32 +60,33 @@ export function* within<T>(q: Query, submission: Submission, write: () => Script
   return written;
 }
 
-function* oneMore(q: Query, owner: string, limit: number | null): Script<void> {
+/** Counts one operation against the limit per minute. @throws FormationError `limit` */
+function* countOperation(tx: Transaction, owner: string, limit: number | null): TransactionScript<void> {
   if (limit === null) return;
-  const request = { key: `operations of ${owner}`, limit, windowMs: MINUTE, amount: 1 };
-  const { granted, resets_at } = yield* spend(q, request);
+  const request = { key: `operations of ${owner}`, limit, windowMs: MINUTE_MS, amount: 1 };
+  const { granted, resets_at } = yield* spend(tx, request);
   if (granted > 0) return;
-  const seconds = Math.ceil((resets_at - q.now) / 1000);
+  const seconds = Math.ceil((resets_at - tx.now) / 1000);
   throw new FormationError("limit", `The quota of ${limit} operations a minute is used up.`, {
     remedy: `Try again in ${seconds} seconds, or ask the operator for a larger quota.`,
   });
 }
 
 /**
- * What an owner has. An instance that is about to be replaced counts with the larger of what it is and what it is to be:
- * whichever way that ends, it was counted.
+ * What an owner has. An instance that is being replaced counts with the larger of its present and its future size, because the
+ * replacement may fail or succeed.
  */
-export function* usage(q: Query, owner: string): Script<Usage> {
-  const total = yield* instances(q, owner);
-  for (const growth of yield* replacing(q, owner)) {
-    for (const what of RESOURCES) total[what] += growth[what];
+export function* usage(tx: Transaction, owner: string): TransactionScript<Usage> {
+  const total = yield* instances(tx, owner);
+  for (const more of yield* growth(tx, owner)) {
+    for (const what of RESOURCES) total[what] += more[what];
   }
-  return { ...total, builds: yield* builds(q, owner) };
+  return { ...total, builds: yield* builds(tx, owner) };
 }
 
-function* instances(q: Query, owner: string): Script<Omit<Usage, "builds">> {
+function* instances(tx: Transaction, owner: string): TransactionScript<Omit<Usage, "builds">> {
   const sum = yield* first(
-    q.cached("usage.instances", { owner }, (db, p) =>
+    tx.cached("usage.instances", { owner }, (db, p) =>
       db
         .selectFrom("instances")
         .select((eb) => [
@@ -103,10 +107,10 @@ function* instances(q: Query, owner: string): Script<Omit<Usage, "builds">> {
 
 type Resources = Instance["config"]["resources"];
 
-/** By how much instances are to grow: for each, the most that any unfinished deployment asks for beyond what it is. */
-function* replacing(q: Query, owner: string): Script<Iterable<Resources>> {
+/** By how much instances are to grow: for each, the largest growth that any of its unfinished deployments asks for. */
+function* growth(tx: Transaction, owner: string): TransactionScript<Iterable<Resources>> {
   const rows = yield* all(
-    q.cached("usage.replacing", { owner }, (db, p) =>
+    tx.cached("usage.replacing", { owner }, (db, p) =>
       db
         .selectFrom("deployments as d")
         .innerJoin("instances as i", "i.id", "d.instance_id")
@@ -117,19 +121,19 @@ function* replacing(q: Query, owner: string): Script<Iterable<Resources>> {
         .where("i.state", "<>", sql.lit("deleted" as const)),
     ),
   );
-  const growth = new Map<string, Resources>();
+  const largest = new Map<string, Resources>();
   for (const { id, config, ...now } of rows) {
     const { resources } = JSON.parse(config) as Instance["config"];
-    const sofar = growth.get(id) ?? { vcpus: 0, memory_mb: 0, disk_gb: 0 };
+    const sofar = largest.get(id) ?? { vcpus: 0, memory_mb: 0, disk_gb: 0 };
     for (const what of RESOURCES) sofar[what] = Math.max(sofar[what], resources[what] - now[what]);
-    growth.set(id, sofar);
+    largest.set(id, sofar);
   }
-  return growth.values();
+  return largest.values();
 }
 
-function* builds(q: Query, owner: string): Script<number> {
+function* builds(tx: Transaction, owner: string): TransactionScript<number> {
   const found = yield* first(
-    q.cached("usage.builds", { owner, subject: SUBJECTS.build }, (db, p) =>
+    tx.cached("usage.builds", { owner, subject: SUBJECTS.build }, (db, p) =>
       db
         .selectFrom("operations")
         .select((eb) => eb.fn.countAll<number>().as("count"))

@@ -13,7 +13,7 @@ import {
 import type { BuildPatch, Changes, DeploymentPatch, InstancePatch } from "../port.ts";
 import { fromPatch, notFound } from "../sql/rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
-import { all, count, first, type Query, type Script } from "../sql/script.ts";
+import { all, first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { machineOf, needAnew } from "./required-resources.ts";
 
 /** Somebody else's record is not there. `owner: null` sees all. */
@@ -27,120 +27,143 @@ function own<R extends { owner: string }>(
   return row;
 }
 
-export function* operationRow(q: Query, owner: string | null, id: Id<"op">): Script<OperationRow> {
+export function* operationRow(
+  tx: Transaction,
+  owner: string | null,
+  id: Id<"op">,
+): TransactionScript<OperationRow> {
   const row = yield* first(
-    q.cached("operation", { id }, (db, p) =>
-      q.locks.wait(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
+    tx.cached("operation", { id }, (db, p) =>
+      tx.locks.forUpdate(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
     ),
   );
   return own(row, owner, "operation", id);
 }
 
-export function* buildRow(q: Query, owner: string | null, id: Id<"bld">): Script<BuildRow> {
+export function* buildRow(tx: Transaction, owner: string | null, id: Id<"bld">): TransactionScript<BuildRow> {
   const row = yield* first(
-    q.cached("build", { id }, (db, p) =>
-      q.locks.wait(db.selectFrom("builds").selectAll().where("id", "=", p.id)),
+    tx.cached("build", { id }, (db, p) =>
+      tx.locks.forUpdate(db.selectFrom("builds").selectAll().where("id", "=", p.id)),
     ),
   );
   return own(row, owner, "build", id);
 }
 
-export function* deploymentRow(q: Query, owner: string | null, id: Id<"dep">): Script<DeploymentRow> {
+export function* deploymentRow(
+  tx: Transaction,
+  owner: string | null,
+  id: Id<"dep">,
+): TransactionScript<DeploymentRow> {
   const row = yield* first(
-    q.cached("deployment", { id }, (db, p) =>
-      q.locks.wait(db.selectFrom("deployments").selectAll().where("id", "=", p.id)),
+    tx.cached("deployment", { id }, (db, p) =>
+      tx.locks.forUpdate(db.selectFrom("deployments").selectAll().where("id", "=", p.id)),
     ),
   );
   return own(row, owner, "deployment", id);
 }
 
-export function* instanceRow(q: Query, owner: string | null, id: Id<"vm">): Script<InstanceRow> {
+export function* instanceRow(
+  tx: Transaction,
+  owner: string | null,
+  id: Id<"vm">,
+): TransactionScript<InstanceRow> {
   const row = yield* first(
-    q.cached("instance", { id }, (db, p) =>
-      q.locks.wait(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
+    tx.cached("instance", { id }, (db, p) =>
+      tx.locks.forUpdate(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
     ),
   );
   return own(row, owner, "instance", id);
 }
 
 /** Changes records of one owner, each as its table of states allows. */
-export function* applyChanges(q: Query, owner: string, changes: Changes): Script<void> {
+export function* applyChanges(tx: Transaction, owner: string, changes: Changes): TransactionScript<void> {
   for (const { id, patch } of changes.builds ?? []) {
-    yield* patchBuild(q, yield* buildRow(q, owner, id), patch);
+    yield* patchBuild(tx, yield* buildRow(tx, owner, id), patch);
   }
   for (const { id, patch } of changes.deployments ?? []) {
-    yield* patchDeployment(q, yield* deploymentRow(q, owner, id), patch);
+    yield* patchDeployment(tx, yield* deploymentRow(tx, owner, id), patch);
   }
   for (const { id, patch } of changes.instances ?? []) {
-    yield* patchInstance(q, yield* instanceRow(q, owner, id), patch);
+    yield* patchInstance(tx, yield* instanceRow(tx, owner, id), patch);
   }
 }
 
-export function* patchBuild(q: Query, row: BuildRow, patch: BuildPatch): Script<void> {
+export function* patchBuild(tx: Transaction, row: BuildRow, patch: BuildPatch): TransactionScript<void> {
   legal(BUILD_STATES, row, patch.state);
-  const set = { ...fromPatch(patch), ...touched(q, row) };
-  yield* count(
-    q.cached(`builds ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
+  const set = { ...fromPatch(patch), ...touched(tx, row) };
+  yield* run(
+    tx.cached(`builds ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
       db.updateTable("builds").set(p).where("id", "=", _id),
     ),
   );
 }
 
-export function* patchDeployment(q: Query, row: DeploymentRow, patch: DeploymentPatch): Script<void> {
+export function* patchDeployment(
+  tx: Transaction,
+  row: DeploymentRow,
+  patch: DeploymentPatch,
+): TransactionScript<void> {
   legal(DEPLOYMENT_STATES, row, patch.state);
-  const set = { ...fromPatch(patch), ...touched(q, row) };
-  yield* count(
-    q.cached(`deployments ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
+  const set = { ...fromPatch(patch), ...touched(tx, row) };
+  yield* run(
+    tx.cached(`deployments ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
       db.updateTable("deployments").set(p).where("id", "=", _id),
     ),
   );
-  if (patch.state === "superseded" && row.state !== "superseded") yield* useBuild(q, row.build_id);
+  if (patch.state === "superseded" && row.state !== "superseded") yield* useBuild(tx, row.build_id);
 }
 
-export function* patchInstance(q: Query, row: InstanceRow, patch: InstancePatch): Script<void> {
+export function* patchInstance(
+  tx: Transaction,
+  row: InstanceRow,
+  patch: InstancePatch,
+): TransactionScript<void> {
   if (row.state === "deleted") {
     throw new FormationError("conflict", `The instance ${row.name} is deleted.`, {
       remedy: "Create a new one; the name is free.",
     });
   }
   legal(INSTANCE_STATES, row, patch.state);
-  const set = { ...fromPatch(patch), ...touched(q, row) };
-  yield* count(
-    q.cached(`instances ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
+  const set = { ...fromPatch(patch), ...touched(tx, row) };
+  yield* run(
+    tx.cached(`instances ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
       db.updateTable("instances").set(p).where("id", "=", _id),
     ),
   );
   if (patch.config) {
-    yield* count(
-      q.cached("metadata.clear", { seq: row.seq }, (db, p) =>
+    yield* run(
+      tx.cached("metadata.clear", { seq: row.seq }, (db, p) =>
         db.deleteFrom("instance_metadata").where("instance_seq", "=", p.seq),
       ),
     );
-    yield* writeMetadata(q, row.owner, row.seq, patch.config);
+    yield* writeMetadata(tx, row.owner, row.seq, patch.config);
   }
-  if (patch.state === "deleted") yield* useBuild(q, row.build_id);
+  if (patch.state === "deleted") yield* useBuild(tx, row.build_id);
   const { vcpus, memory_mb } = patch.config?.resources ?? row;
   const { state = row.state, machine_id = row.machine_id } = patch;
   const now = { id: row.id, state, machine_id, vcpus, memory_mb };
-  if (patch.config || machineOf(now) !== machineOf(row)) yield* needAnew(q, now);
+  if (patch.config || machineOf(now) !== machineOf(row)) yield* needAnew(tx, now);
 }
 
 export function* writeMetadata(
-  q: Query,
+  tx: Transaction,
   owner: string,
   seq: number,
   config: Instance["config"],
-): Script<void> {
+): TransactionScript<void> {
   for (const [key, value] of Object.entries(config.metadata)) {
     const pair = { key, value, owner, instance_seq: seq };
-    yield* count(q.cached("metadata.add", pair, (db, p) => db.insertInto("instance_metadata").values(p)));
+    yield* run(tx.cached("metadata.add", pair, (db, p) => db.insertInto("instance_metadata").values(p)));
   }
 }
 
 /** A build is kept for a time after its last use. */
-export function* useBuild(q: Query, id: Id<"bld">): Script<{ state: BuildState; owner: string } | undefined> {
+export function* useBuild(
+  tx: Transaction,
+  id: Id<"bld">,
+): TransactionScript<{ state: BuildState; owner: string } | undefined> {
   const rows = yield* all(
-    q.cached("build.use", { id, now: q.now }, (db, p) =>
+    tx.cached("build.use", { id, now: tx.now }, (db, p) =>
       db
         .updateTable("builds")
         .set((eb) => ({ used_at: p.now, updated_at: p.now, version: eb("version", "+", 1) }))
@@ -151,8 +174,8 @@ export function* useBuild(q: Query, id: Id<"bld">): Script<{ state: BuildState; 
   return rows[0];
 }
 
-function touched(q: Query, row: { version: number }): { version: number; updated_at: number } {
-  return { version: row.version + 1, updated_at: q.now };
+function touched(tx: Transaction, row: { version: number }): { version: number; updated_at: number } {
+  return { version: row.version + 1, updated_at: tx.now };
 }
 
 function legal<S extends string>(

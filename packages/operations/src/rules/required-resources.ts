@@ -9,7 +9,7 @@ import {
   type OperationInput,
 } from "@formation-mcp/contract";
 import type { InstanceRow, OperationRow } from "../sql/schema.ts";
-import { all, count, first, type Query, type Script } from "../sql/script.ts";
+import { all, first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 
 type Resources = Operation["needs"];
 /** An instance as far as it matters here. */
@@ -46,13 +46,17 @@ export function requiredFor(
 type Required = Pick<OperationRow, "vcpus" | "memory_mb">;
 
 /** What a stored operation needs now. Its disk stays what it was. */
-export function* requiredNow(q: Query, row: OperationRow, instance: Holder): Script<Required> {
+export function* requiredNow(
+  tx: Transaction,
+  row: OperationRow,
+  instance: Holder,
+): TransactionScript<Required> {
   const input = JSON.parse(row.input) as OperationInput;
   if (input.kind === "build") return { vcpus: row.vcpus, memory_mb: row.memory_mb };
   let wanted: Resources = { ...instance, disk_gb: row.disk_gb };
   if (input.kind === "ship") {
     const deployment = yield* first(
-      q.cached("deployment.config", { id: input.deployment_id }, (db, p) =>
+      tx.cached("deployment.config", { id: input.deployment_id }, (db, p) =>
         db.selectFrom("deployments").select("config").where("id", "=", p.id),
       ),
     );
@@ -67,10 +71,10 @@ export function* requiredNow(q: Query, row: OperationRow, instance: Holder): Scr
  * The instance holds something else than before: what waits to bring it up needs what is missing now. An operation that runs
  * keeps what it was promised; what it needs when it is given back is computed then.
  */
-export function* needAnew(q: Query, instance: Holder): Script<void> {
+export function* needAnew(tx: Transaction, instance: Holder): TransactionScript<void> {
   const waiting = yield* all(
-    q.cached("operations.waiting", { key: instance.id }, (db, p) =>
-      q.locks.wait(
+    tx.cached("operations.waiting", { key: instance.id }, (db, p) =>
+      tx.locks.forUpdate(
         db
           .selectFrom("operations")
           .selectAll()
@@ -82,10 +86,10 @@ export function* needAnew(q: Query, instance: Holder): Script<void> {
     ),
   );
   for (const row of waiting) {
-    const { vcpus, memory_mb } = yield* requiredNow(q, row, instance);
+    const { vcpus, memory_mb } = yield* requiredNow(tx, row, instance);
     if (row.state !== "queued" || (vcpus === row.vcpus && memory_mb === row.memory_mb)) continue;
-    yield* count(
-      q.cached("operations.needs", { vcpus, memory_mb, _seq: row.seq }, (db, { _seq, ...p }) =>
+    yield* run(
+      tx.cached("operations.needs", { vcpus, memory_mb, _seq: row.seq }, (db, { _seq, ...p }) =>
         db.updateTable("operations").set(p).where("seq", "=", _seq),
       ),
     );

@@ -1,46 +1,49 @@
-// What is removed by time: ended operations, idempotency keys, documents, counters, lines of the audit log, deleted
-// instances with their deployments, unused builds.
+// The steps of a sweep that remove what is older than its retention: ended operations, idempotency keys, documents, counters,
+// lines of the audit log, deleted instances with their deployments, and unused builds.
 
 import { LIMITS } from "@formation-mcp/contract";
 import { expressionBuilder, type Kysely, sql } from "kysely";
 import type { SweepResult } from "../port.ts";
-import { alone } from "../sql/locks.ts";
 import { toBuild, toOperation } from "../sql/rows.ts";
 import type { OperationRow, Tables } from "../sql/schema.ts";
-import { all, count, first, ONE, type Query, type Script } from "../sql/script.ts";
-import { forgetLines } from "./audit-retention.ts";
-import { FEW, MANY, type Options, type Step } from "./sweep-batches.ts";
+import { all, first, lockName, ONE, run, type Transaction, type TransactionScript } from "../sql/script.ts";
+import { removeOldLines } from "./audit-retention.ts";
+import { BATCH_ROWS, BULK_ROWS, type SweepOptions, type SweepStep } from "./sweep-batches.ts";
 
-/** An idempotency key outlives its operation: it keeps a copy. */
-function* expiredOperations(q: Query, { operationKeptMs }: Options, result: SweepResult): Script<boolean> {
-  yield* alone(q, "sweep operations");
-  const batch = { before: q.now - operationKeptMs };
-  // Most operations have no key: whether any waits for its copy is asked first, because the join costs a tenth of it all.
+/** An idempotency key is kept longer than its operation, so it gets a copy of it first. */
+function* expiredOperations(
+  tx: Transaction,
+  { operationKeptMs }: SweepOptions,
+  result: SweepResult,
+): TransactionScript<boolean> {
+  yield* lockName(tx, "sweep operations");
+  const batch = { before: tx.now - operationKeptMs };
+  // Most operations have no key. This query avoids the join, which is a tenth of the cost of the step.
   const open = yield* first(
-    q.cached("sweep.open", {}, (db) =>
+    tx.cached("sweep.open", {}, (db) =>
       db.selectFrom("idempotency").select("operation_id").where("operation", "is", null).limit(ONE),
     ),
   );
-  const keyed = open ? yield* keyedOperations(q, batch) : [];
+  const keyed = open ? yield* keyedOperations(tx, batch) : [];
   for (const row of keyed) {
-    yield* count(
-      q.cached("sweep.keep", { id: row.id, operation: JSON.stringify(toOperation(row)) }, (db, p) =>
+    yield* run(
+      tx.cached("sweep.keep", { id: row.id, operation: JSON.stringify(toOperation(row)) }, (db, p) =>
         db.updateTable("idempotency").set({ operation: p.operation }).where("operation_id", "=", p.id),
       ),
     );
   }
-  const guarded = open !== undefined || q.locks.shared;
-  const removed = yield* count(
-    q.cached(`sweep.operations ${guarded}`, batch, (db, p) => {
+  const guarded = open !== undefined || tx.locks.manyWriters;
+  const removed = yield* run(
+    tx.cached(`sweep.operations ${guarded}`, batch, (db, p) => {
       const remove = db.deleteFrom("operations").where("seq", "in", due(db, p));
       return guarded ? remove.where(({ not }) => not(uncopied(db))) : remove;
     }),
   );
   result.removedOperations += removed;
-  return removed === MANY;
+  return removed === BULK_ROWS;
 }
 
-/** The rows that go next: what copies for keys and what deletes must mean the same ones. */
+/** The next operations to remove. The copy for keys and the delete must select the same rows. */
 function due(db: Kysely<Tables>, { before }: { before: number }) {
   return db
     .selectFrom("operations")
@@ -49,10 +52,10 @@ function due(db: Kysely<Tables>, { before }: { before: number }) {
     .where("ended_at", "<=", before)
     .orderBy("ended_at")
     .orderBy("seq")
-    .limit(sql.lit(MANY));
+    .limit(sql.lit(BULK_ROWS));
 }
 
-/** What ended so late that its copy was not made yet goes with the next sweep. */
+/** Whether a key of this operation still lacks its copy: such an operation is removed by the next sweep. */
 function uncopied(db: Kysely<Tables>) {
   const { exists, ref } = expressionBuilder<Tables, "operations">();
   return exists(
@@ -64,9 +67,9 @@ function uncopied(db: Kysely<Tables>) {
   );
 }
 
-function* keyedOperations(q: Query, batch: { before: number }): Script<OperationRow[]> {
+function* keyedOperations(tx: Transaction, batch: { before: number }): TransactionScript<OperationRow[]> {
   return yield* all(
-    q.cached("sweep.keyed", batch, (db, p) =>
+    tx.cached("sweep.keyed", batch, (db, p) =>
       db
         .selectFrom("operations as o")
         .innerJoin("idempotency as i", "i.operation_id", "o.id")
@@ -77,15 +80,18 @@ function* keyedOperations(q: Query, batch: { before: number }): Script<Operation
 }
 
 /**
- * What is one row and goes by its own time, as far as this process may see it. Mostly there is none, which one question to
- * the indexes tells.
+ * Removes the rows that carry their own time, in the tables that this process sees. Usually there are none, which one query of
+ * the indexes shows.
  */
-function* expiredRows(q: Query, { auditKeptMs = LIMITS.auditKeptMs }: Options): Script<boolean> {
+function* expiredRows(
+  tx: Transaction,
+  { auditKeptMs = LIMITS.auditKeptMs }: SweepOptions,
+): TransactionScript<boolean> {
   const due = yield* first(
-    q.cached("sweep.due", { now: q.now, audited: q.now - auditKeptMs }, (db, p) =>
+    tx.cached("sweep.due", { now: tx.now, audited: tx.now - auditKeptMs }, (db, p) =>
       db.selectNoFrom(({ exists, selectFrom, lit }) => {
         const keys = exists(selectFrom("idempotency").select("owner").where("expires_at", "<=", p.now));
-        if (!q.whole) {
+        if (!tx.seesPrivate) {
           return [
             keys.as("keys"),
             ...["documents", "counters", "lines"].map((it) => lit(false).as(it as "lines")),
@@ -101,55 +107,56 @@ function* expiredRows(q: Query, { auditKeptMs = LIMITS.auditKeptMs }: Options): 
     ),
   );
   let more = false;
-  if (due?.keys) more = (yield* count(keys(q))) === MANY;
-  if (due?.documents) more = (yield* count(documents(q))) === MANY || more;
-  if (due?.counters) more = (yield* count(counters(q))) === MANY || more;
-  if (due?.lines) more = (yield* forgetLines(q, q.now - auditKeptMs)) || more;
+  if (due?.keys) more = (yield* run(keys(tx))) === BULK_ROWS;
+  if (due?.documents) more = (yield* run(documents(tx))) === BULK_ROWS || more;
+  if (due?.counters) more = (yield* run(counters(tx))) === BULK_ROWS || more;
+  if (due?.lines) more = (yield* removeOldLines(tx, tx.now - auditKeptMs)) || more;
   return more;
 }
 
-function keys(q: Query) {
-  return q.cached("sweep.keys", { now: q.now }, (db, p) =>
+function keys(tx: Transaction) {
+  return tx.cached("sweep.keys", { now: tx.now }, (db, p) =>
     db
       .deleteFrom("idempotency")
-      // Asked of the row itself too: it may have been written anew since it was found.
+      // Checked on the row itself too: it may have been written again since the subquery found it.
       .where("expires_at", "<=", p.now)
       .where("operation_id", "in", (eb) =>
         eb
           .selectFrom("idempotency")
           .select("operation_id")
           .where("expires_at", "<=", p.now)
-          .limit(sql.lit(MANY)),
+          .limit(sql.lit(BULK_ROWS)),
       ),
   );
 }
 
-function documents(q: Query) {
-  return q.cached("sweep.documents", { now: q.now }, (db, p) =>
+function documents(tx: Transaction) {
+  return tx.cached("sweep.documents", { now: tx.now }, (db, p) =>
     db
       .deleteFrom("documents")
       .where("expires_at", "<=", p.now)
       .where("seq", "in", (eb) =>
-        eb.selectFrom("documents").select("seq").where("expires_at", "<=", p.now).limit(sql.lit(MANY)),
+        eb.selectFrom("documents").select("seq").where("expires_at", "<=", p.now).limit(sql.lit(BULK_ROWS)),
       ),
   );
 }
 
-function counters(q: Query) {
-  return q.cached("sweep.counters", { now: q.now }, (db, p) =>
+function counters(tx: Transaction) {
+  return tx.cached("sweep.counters", { now: tx.now }, (db, p) =>
     db
       .deleteFrom("counters")
       .where("expires_at", "<=", p.now)
       .where("key", "in", (eb) =>
-        eb.selectFrom("counters").select("key").where("expires_at", "<=", p.now).limit(sql.lit(MANY)),
+        eb.selectFrom("counters").select("key").where("expires_at", "<=", p.now).limit(sql.lit(BULK_ROWS)),
       ),
   );
 }
 
-function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boolean> {
+/** Removes instances that were deleted long ago, with their deployments and metadata. */
+function* deletedInstances(tx: Transaction, { operationKeptMs }: SweepOptions): TransactionScript<boolean> {
   const rows = yield* all(
-    q.cached("sweep.deleted", { before: q.now - operationKeptMs }, (db, p) =>
-      q.locks.skipLocked(
+    tx.cached("sweep.deleted", { before: tx.now - operationKeptMs }, (db, p) =>
+      tx.locks.skipLocked(
         db
           .selectFrom("instances as i")
           .select(["i.seq", "i.id"])
@@ -165,37 +172,41 @@ function* deletedInstances(q: Query, { operationKeptMs }: Options): Script<boole
               ),
             ),
           )
-          .limit(sql.lit(FEW)),
+          .limit(sql.lit(BATCH_ROWS)),
         "i",
       ),
     ),
   );
   for (const { seq, id } of rows) {
-    yield* count(
-      q.cached("sweep.deployments", { id }, (db, p) =>
+    yield* run(
+      tx.cached("sweep.deployments", { id }, (db, p) =>
         db.deleteFrom("deployments").where("instance_id", "=", p.id),
       ),
     );
-    yield* count(
-      q.cached("metadata.clear", { seq }, (db, p) =>
+    yield* run(
+      tx.cached("metadata.clear", { seq }, (db, p) =>
         db.deleteFrom("instance_metadata").where("instance_seq", "=", p.seq),
       ),
     );
-    yield* count(
-      q.cached("sweep.instance", { seq }, (db, p) => db.deleteFrom("instances").where("seq", "=", p.seq)),
+    yield* run(
+      tx.cached("sweep.instance", { seq }, (db, p) => db.deleteFrom("instances").where("seq", "=", p.seq)),
     );
   }
-  return rows.length === FEW;
+  return rows.length === BATCH_ROWS;
 }
 
-/** A build is in use while an instance that is not deleted is made of it, or is to be. */
-function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepResult): Script<boolean> {
+/** A build is in use while an instance that is not deleted runs it, or an unfinished or live deployment is for it. */
+function* unusedBuilds(
+  tx: Transaction,
+  { unusedBuildKeptMs }: SweepOptions,
+  result: SweepResult,
+): TransactionScript<boolean> {
   const rows = yield* all(
-    q.cached("sweep.builds", { before: q.now - unusedBuildKeptMs }, (db, p) =>
+    tx.cached("sweep.builds", { before: tx.now - unusedBuildKeptMs }, (db, p) =>
       db
         .deleteFrom("builds")
         .where("seq", "in", (eb) =>
-          q.locks.skipLocked(
+          tx.locks.skipLocked(
             eb
               .selectFrom("builds as b")
               .select("b.seq")
@@ -227,7 +238,7 @@ function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepRe
                   ),
                 ),
               )
-              .limit(sql.lit(FEW)),
+              .limit(sql.lit(BATCH_ROWS)),
             "b",
           ),
         )
@@ -235,7 +246,12 @@ function* unusedBuilds(q: Query, { unusedBuildKeptMs }: Options, result: SweepRe
     ),
   );
   result.removedBuilds.push(...rows.map(toBuild));
-  return rows.length === FEW;
+  return rows.length === BATCH_ROWS;
 }
 
-export const EXPIRED: readonly Step[] = [expiredOperations, expiredRows, deletedInstances, unusedBuilds];
+export const RETENTION_STEPS: readonly SweepStep[] = [
+  expiredOperations,
+  expiredRows,
+  deletedInstances,
+  unusedBuilds,
+];

@@ -4,63 +4,62 @@ import { FormationError, type Id, type Instance, LIMITS, type Operation } from "
 import { sql } from "kysely";
 import type { Idempotency, Submission } from "../port.ts";
 import { writeLabels } from "../sql/labels.ts";
-import { alone } from "../sql/locks.ts";
 import { fromBuild, fromDeployment, fromInstance, notFound, serialKey, toOperation } from "../sql/rows.ts";
 import type { OperationRow } from "../sql/schema.ts";
-import { all, count, first, type Query, type Script } from "../sql/script.ts";
+import { all, first, lockName, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { cancelOperation } from "./cancel.ts";
-import { within } from "./quota.ts";
+import { withinQuota } from "./quota.ts";
 import { buildRow, instanceRow, patchInstance, useBuild, writeMetadata } from "./records.ts";
 import { requiredFor } from "./required-resources.ts";
 import { end } from "./transitions.ts";
 
 export function* submit(
-  q: Query,
+  tx: Transaction,
   submission: Submission,
-): Script<{ operation: Operation; replayed: boolean }> {
+): TransactionScript<{ operation: Operation; replayed: boolean }> {
   const { operation, idempotency } = submission;
   if (idempotency) {
-    yield* alone(q, "idempotency", operation.owner, operation.tool, idempotency.key);
-    const before = yield* replay(q, operation.owner, operation.tool, idempotency);
+    yield* lockName(tx, "idempotency", operation.owner, operation.tool, idempotency.key);
+    const before = yield* replay(tx, operation.owner, operation.tool, idempotency);
     if (before) return { operation: before, replayed: true };
   }
-  const row = yield* within(q, submission, () => writeAll(q, submission));
-  if (idempotency) yield* remember(q, row, idempotency);
-  return { operation: toOperation(yield* completeIfGone(q, row, submission)), replayed: false };
+  const row = yield* withinQuota(tx, submission, () => writeAll(tx, submission));
+  if (idempotency) yield* remember(tx, row, idempotency);
+  return { operation: toOperation(yield* completeIfGone(tx, row, submission)), replayed: false };
 }
 
 /** What a submission has made, if it was written: the id of its operation is nobody else's. */
 export function* submitted(
-  q: Query,
+  tx: Transaction,
   { operation }: Submission,
-): Script<{ operation: Operation; replayed: boolean } | undefined> {
+): TransactionScript<{ operation: Operation; replayed: boolean } | undefined> {
   const row = yield* first(
-    q.cached("operation", { id: operation.id }, (db, p) =>
-      q.locks.wait(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
+    tx.cached("operation", { id: operation.id }, (db, p) =>
+      tx.locks.forUpdate(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
     ),
   );
   return row && { operation: toOperation(row), replayed: false };
 }
 
-function* writeAll(q: Query, submission: Submission): Script<OperationRow> {
-  const before = yield* unfinished(q, submission);
-  if (submission.instance) yield* addInstance(q, submission.instance);
-  yield* checkReferences(q, submission);
-  const desire = yield* writeDesire(q, submission, before);
+function* writeAll(tx: Transaction, submission: Submission): TransactionScript<OperationRow> {
+  const before = yield* unfinished(tx, submission);
+  if (submission.instance) yield* addInstance(tx, submission.instance);
+  yield* checkReferences(tx, submission);
+  const desire = yield* writeDesire(tx, submission, before);
   if (submission.build) {
-    const build = fromBuild(submission.build, q.now);
-    yield* count(q.cached("builds.add", build, (db, p) => db.insertInto("builds").values(p)));
+    const build = fromBuild(submission.build, tx.now);
+    yield* run(tx.cached("builds.add", build, (db, p) => db.insertInto("builds").values(p)));
   }
   if (submission.deployment) {
-    const row = fromDeployment(submission.deployment, q.now);
-    yield* count(q.cached("deployments.add", row, (db, p) => db.insertInto("deployments").values(p)));
-    if (!submission.build) yield* useBuild(q, row.build_id);
+    const row = fromDeployment(submission.deployment, tx.now);
+    yield* run(tx.cached("deployments.add", row, (db, p) => db.insertInto("deployments").values(p)));
+    if (!submission.build) yield* useBuild(tx, row.build_id);
   }
-  return yield* addOperation(q, submission, desire, yield* requiredBy(q, submission));
+  return yield* addOperation(tx, submission, desire, yield* requiredBy(tx, submission));
 }
 
 /** What a new operation needs, once all that its submission changes of the instance is written. */
-function* requiredBy(q: Query, submission: Submission): Script<Operation["needs"]> {
+function* requiredBy(tx: Transaction, submission: Submission): TransactionScript<Operation["needs"]> {
   const { operation, deployment, instance } = submission;
   const { input } = operation;
   if (input.kind === "build") {
@@ -69,19 +68,19 @@ function* requiredBy(q: Query, submission: Submission): Script<Operation["needs"
   }
   const row = instance
     ? { ...instance, ...instance.config.resources }
-    : yield* instanceRow(q, operation.owner, input.instance_id);
+    : yield* instanceRow(tx, operation.owner, input.instance_id);
   return requiredFor(input, row, deployment?.config.resources ?? row);
 }
 
 /** What a key made before, or null. A key used with other input is `conflict`. */
 export function* replay(
-  q: Query,
+  tx: Transaction,
   owner: string,
   tool: string,
   { key, inputDigest }: Idempotency,
-): Script<Operation | null> {
+): TransactionScript<Operation | null> {
   const used = yield* first(
-    q.cached("idempotency", { owner, tool, key, now: q.now }, (db, p) =>
+    tx.cached("idempotency", { owner, tool, key, now: tx.now }, (db, p) =>
       db
         .selectFrom("idempotency")
         .select(["input_digest", "operation_id", "operation"])
@@ -100,25 +99,29 @@ export function* replay(
   }
   if (used.operation !== null) return JSON.parse(used.operation) as Operation;
   const row = yield* first(
-    q.cached("operation.replayed", { id: used.operation_id }, (db, p) =>
+    tx.cached("operation.replayed", { id: used.operation_id }, (db, p) =>
       db.selectFrom("operations").selectAll().where("id", "=", p.id),
     ),
   );
   return row ? toOperation(row) : null;
 }
 
-function* remember(q: Query, row: OperationRow, { key, inputDigest }: Idempotency): Script<void> {
+function* remember(
+  tx: Transaction,
+  row: OperationRow,
+  { key, inputDigest }: Idempotency,
+): TransactionScript<void> {
   const values = {
     owner: row.owner,
     tool: row.tool,
     key,
     input_digest: inputDigest,
     operation_id: row.id,
-    expires_at: q.now + LIMITS.idempotencyKeptMs,
+    expires_at: tx.now + LIMITS.idempotencyKeptMs,
   };
   // An expired row that the sweep has not removed yet is overwritten.
-  yield* count(
-    q.cached("idempotency.add", values, (db, p) =>
+  yield* run(
+    tx.cached("idempotency.add", values, (db, p) =>
       db
         .insertInto("idempotency")
         .values(p)
@@ -134,23 +137,30 @@ function* remember(q: Query, row: OperationRow, { key, inputDigest }: Idempotenc
   );
 }
 
-function* addInstance(q: Query, instance: NonNullable<Submission["instance"]>): Script<void> {
-  const taken = yield* instanceByName(q, instance.owner, instance.name);
+function* addInstance(
+  tx: Transaction,
+  instance: NonNullable<Submission["instance"]>,
+): TransactionScript<void> {
+  const taken = yield* instanceByName(tx, instance.owner, instance.name);
   if (taken) {
     throw new FormationError("conflict", `There is an instance named ${instance.name} already.`, {
       remedy: "Choose another name, replace what runs under this one, or delete it first.",
     });
   }
-  const row = fromInstance(instance, q.now);
+  const row = fromInstance(instance, tx.now);
   const [added] = yield* all(
-    q.cached("instances.add", row, (db, p) => db.insertInto("instances").values(p).returning("seq")),
+    tx.cached("instances.add", row, (db, p) => db.insertInto("instances").values(p).returning("seq")),
   );
-  yield* writeMetadata(q, row.owner, added?.seq ?? 0, instance.config);
+  yield* writeMetadata(tx, row.owner, added?.seq ?? 0, instance.config);
 }
 
-export function* instanceByName(q: Query, owner: string, name: string): Script<{ id: Id<"vm"> } | undefined> {
+export function* instanceByName(
+  tx: Transaction,
+  owner: string,
+  name: string,
+): TransactionScript<{ id: Id<"vm"> } | undefined> {
   return yield* first(
-    q.cached("instance.name", { owner, name }, (db, p) =>
+    tx.cached("instance.name", { owner, name }, (db, p) =>
       db
         .selectFrom("instances")
         .select("id")
@@ -162,13 +172,16 @@ export function* instanceByName(q: Query, owner: string, name: string): Script<{
 }
 
 /** What a request refers to may have been removed since it was looked up. */
-function* checkReferences(q: Query, { operation, build, instance }: Submission): Script<void> {
+function* checkReferences(
+  tx: Transaction,
+  { operation, build, instance }: Submission,
+): TransactionScript<void> {
   const { input, owner } = operation;
   if ((input.kind === "build" || input.kind === "ship") && !build) {
-    yield* buildRow(q, owner, input.build_id);
+    yield* buildRow(tx, owner, input.build_id);
   }
   if (input.kind !== "build" && !instance) {
-    const row = yield* instanceRow(q, owner, input.instance_id);
+    const row = yield* instanceRow(tx, owner, input.instance_id);
     if (row.state === "deleted" && input.kind !== "delete") throw notFound("instance", row.id);
   }
 }
@@ -179,44 +192,51 @@ interface Desire {
 }
 
 function* writeDesire(
-  q: Query,
+  tx: Transaction,
   { operation, desire }: Submission,
   before: readonly OperationRow[],
-): Script<Desire> {
+): TransactionScript<Desire> {
   if (desire) {
-    const { version, name } = yield* instanceRow(q, operation.owner, desire.instance_id);
+    const { version, name } = yield* instanceRow(tx, operation.owner, desire.instance_id);
     if (version !== desire.version) {
       throw new FormationError("conflict", `The instance ${name} has changed meanwhile.`, {
         remedy: "Read it again and repeat the call if it still makes sense.",
       });
     }
   }
-  for (const row of before.toReversed()) yield* cancelOperation(q, row);
+  for (const row of before.toReversed()) yield* cancelOperation(tx, row);
   if (!desire) return { from: null, to: null };
-  const row = yield* instanceRow(q, operation.owner, desire.instance_id);
-  if (row.state !== "deleted") yield* patchInstance(q, row, { desired: desire.desired });
+  const row = yield* instanceRow(tx, operation.owner, desire.instance_id);
+  if (row.state !== "deleted") yield* patchInstance(tx, row, { desired: desire.desired });
   return { from: row.desired, to: desire.desired };
 }
 
 /** Deleting what is deleted, perhaps because its only deployment was just cancelled, is done at once. */
-function* completeIfGone(q: Query, row: OperationRow, { operation }: Submission): Script<OperationRow> {
+function* completeIfGone(
+  tx: Transaction,
+  row: OperationRow,
+  { operation }: Submission,
+): TransactionScript<OperationRow> {
   if (operation.input.kind !== "delete") return row;
-  const { state } = yield* instanceRow(q, row.owner, operation.input.instance_id);
-  return state === "deleted" ? yield* end(q, row, { state: "completed" }) : row;
+  const { state } = yield* instanceRow(tx, row.owner, operation.input.instance_id);
+  return state === "deleted" ? yield* end(tx, row, { state: "completed" }) : row;
 }
 
 /**
  * The operations before this one on the same instance that it cancels. Whoever adds another waits from here on, so that the
  * order of `seq` is the order in which they are seen.
  */
-function* unfinished(q: Query, { operation, instance, cancelOthers }: Submission): Script<OperationRow[]> {
+function* unfinished(
+  tx: Transaction,
+  { operation, instance, cancelOthers }: Submission,
+): TransactionScript<OperationRow[]> {
   if (operation.input.kind === "build" || instance) return [];
   const key = serialKey(operation.input);
-  yield* alone(q, "serial", key);
+  yield* lockName(tx, "serial", key);
   if (!cancelOthers) return [];
   return yield* all(
-    q.cached("operations.unfinished", { key }, (db, p) =>
-      q.locks.wait(
+    tx.cached("operations.unfinished", { key }, (db, p) =>
+      tx.locks.forUpdate(
         db
           .selectFrom("operations")
           .selectAll()
@@ -229,11 +249,11 @@ function* unfinished(q: Query, { operation, instance, cancelOthers }: Submission
 }
 
 function* addOperation(
-  q: Query,
+  tx: Transaction,
   { operation }: Submission,
   desire: Desire,
   needs: Operation["needs"],
-): Script<OperationRow> {
+): TransactionScript<OperationRow> {
   const { input, ...given } = operation;
   const values = {
     id: given.id,
@@ -251,17 +271,17 @@ function* addOperation(
     disk_gb: needs.disk_gb,
     attempt: 0,
     send: 1,
-    sent_at: q.now,
+    sent_at: tx.now,
     deadline_at: given.deadline_at,
-    run_at: q.now,
+    run_at: tx.now,
     desire_from: desire.from,
     desire_to: desire.to,
     version: 1,
-    created_at: q.now,
-    updated_at: q.now,
+    created_at: tx.now,
+    updated_at: tx.now,
   };
   const [row] = yield* all(
-    q.cached("operations.add", values, (db, p) => db.insertInto("operations").values(p).returningAll()),
+    tx.cached("operations.add", values, (db, p) => db.insertInto("operations").values(p).returningAll()),
   );
   if (!row) throw new FormationError("internal", "The operation was not written.");
   return row;

@@ -1,18 +1,25 @@
-// Steps of a sweep: each is one short transaction that does a batch and says whether there is more, so that a sweep of any
-// size holds the lock only for moments, and several sweeps at once only share the work.
+// The steps of a sweep. A step handles one batch of rows in a short transaction and returns whether there may be more. A sweep
+// of any size holds its locks only for moments, and several sweeps at the same time share the work.
 
 import type { Store, SweepResult } from "../port.ts";
-import type { Query, Script } from "../sql/script.ts";
+import type { Transaction, TransactionScript } from "../sql/script.ts";
 
-export type Options = Parameters<Store["sweep"]>[0];
+export type SweepOptions = Parameters<Store["sweep"]>[0];
 
-/** Adds to `part` what it did, knowing what the sweep did before, and returns whether it should run again. */
-export type Step = (q: Query, options: Options, part: SweepResult, before: SweepResult) => Script<boolean>;
+/** Adds what it did to `part` and returns whether it should run again. `before` is what the sweep did until then. */
+export type SweepStep = (
+  tx: Transaction,
+  options: SweepOptions,
+  part: SweepResult,
+  before: SweepResult,
+) => TransactionScript<boolean>;
 
-/** Rows written by one transaction where each takes several statements, and where one statement does all. */
-export const FEW = 100;
-export const MANY = 1000;
+/** Rows that one transaction writes where each row takes several statements. */
+export const BATCH_ROWS = 100;
+/** Rows that one transaction writes with a single statement. */
+export const BULK_ROWS = 1000;
 
-export function nothing(): SweepResult {
+/** The result of a sweep that has done nothing yet. */
+export function emptySweep(): SweepResult {
   return { resend: [], changed: [], removedOperations: 0, removedBuilds: [] };
 }

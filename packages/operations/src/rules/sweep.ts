@@ -1,5 +1,4 @@
-// What is due by time alone: wake-ups that may be lost, deadlines, silent workers, and records whose time is over; done in
-// small steps, so that other writers never wait long.
+// The steps of a sweep over unfinished operations: leases that ran out, deadlines that passed, and wake-ups that may be lost.
 
 import { LIMITS } from "@formation-mcp/contract";
 import { sql } from "kysely";
@@ -7,47 +6,48 @@ import type { SweepResult } from "../port.ts";
 import { readLabels } from "../sql/labels.ts";
 import { toOperation, write } from "../sql/rows.ts";
 import type { OperationRow } from "../sql/schema.ts";
-import { all, count, ONE, type Query, type Script } from "../sql/script.ts";
-import { type Waiting, waitingFor } from "../waiting-reason.ts";
-import { silent } from "./claim.ts";
+import { all, ONE, run, type Transaction, type TransactionScript } from "../sql/script.ts";
+import { type WaitingOperation, waitingReason } from "../waiting-reason.ts";
+import { leaseExpired } from "./claim.ts";
 import { nodes } from "./nodes.ts";
-import { FEW, type Options, type Step } from "./sweep-batches.ts";
+import { BATCH_ROWS, type SweepOptions, type SweepStep } from "./sweep-batches.ts";
 import { type End, end, giveBack, move } from "./transitions.ts";
 
-/** How many wake-ups one sweep sends: the rest is stranded still at the next. */
-const RESEND = 500;
+/** How many wake-ups one sweep sends. The next sweep sends the rest. */
+const MAX_RESENDS = 500;
 
-function* silentOnes(q: Query, _: Options, result: SweepResult): Script<boolean> {
+/** Ends each operation whose lease ran out, or gives it back to the queue. */
+function* expiredLeases(tx: Transaction, _: SweepOptions, result: SweepResult): TransactionScript<boolean> {
   const rows = yield* all(
-    q.cached("sweep.silent", { now: q.now }, (db, p) =>
-      q.locks.skipLocked(
+    tx.cached("sweep.silent", { now: tx.now }, (db, p) =>
+      tx.locks.skipLocked(
         db
           .selectFrom("operations")
           .selectAll()
           .where("state", "=", sql.lit("running" as const))
           .where("lease_until", "<=", p.now)
-          .limit(sql.lit(FEW)),
+          .limit(sql.lit(BATCH_ROWS)),
       ),
     ),
   );
   for (const row of rows) {
-    const how = over(q, row);
+    const how = finalEnd(tx, row);
     if (how) {
-      result.changed.push(toOperation(yield* end(q, row, how)));
+      result.changed.push(toOperation(yield* end(tx, row, how)));
       continue;
     }
-    const queued = yield* giveBack(q, row, q.now, silent(row.attempt));
-    const sent = toOperation(yield* move(q, queued, { send: row.send + 1, sent_at: q.now }));
+    const queued = yield* giveBack(tx, row, tx.now, leaseExpired(row.attempt));
+    const sent = toOperation(yield* move(tx, queued, { send: row.send + 1, sent_at: tx.now }));
     result.changed.push(sent);
     result.resend.push(sent);
   }
-  return rows.length === FEW;
+  return rows.length === BATCH_ROWS;
 }
 
-/** How a running operation ends whose lease ran out, or undefined if it may be tried again. */
-function over(q: Query, row: OperationRow): End | undefined {
+/** How an operation whose lease ran out ends, or undefined if it may be tried again. */
+function finalEnd(tx: Transaction, row: OperationRow): End | undefined {
   const times = `${row.attempt} time${row.attempt === 1 ? "" : "s"}`;
-  if (row.deadline_at <= q.now) {
+  if (row.deadline_at <= tx.now) {
     return {
       state: "failed",
       error: {
@@ -77,24 +77,25 @@ function over(q: Query, row: OperationRow): End | undefined {
   };
 }
 
-function* untaken(q: Query, _: Options, result: SweepResult): Script<boolean> {
+/** Fails queued operations that passed their deadline, and says what they waited for. */
+function* unclaimed(tx: Transaction, _: SweepOptions, result: SweepResult): TransactionScript<boolean> {
   const rows = yield* all(
-    q.cached("sweep.untaken", { now: q.now }, (db, p) =>
-      q.locks.skipLocked(
+    tx.cached("sweep.unclaimed", { now: tx.now }, (db, p) =>
+      tx.locks.skipLocked(
         db
           .selectFrom("operations")
           .selectAll()
           .where("deadline_at", "<=", p.now)
           .where("ended_at", "is", null)
           .where(sql`(state || '')`, "=", "queued")
-          .limit(sql.lit(FEW)),
+          .limit(sql.lit(BATCH_ROWS)),
       ),
     ),
   );
   if (rows.length === 0) return false;
-  const known = yield* nodes(q);
+  const known = yield* nodes(tx);
   for (const row of rows) {
-    const why = waitingFor(waiting(row, null), known, q.now).replace(/^Waiting/, "It was waiting");
+    const why = waitingReason(asWaiting(row, null), known, tx.now).replace(/^Waiting/, "It was waiting");
     const error = {
       code: "unavailable" as const,
       message:
@@ -103,15 +104,15 @@ function* untaken(q: Query, _: Options, result: SweepResult): Script<boolean> {
           : `The operation was tried ${row.attempt} times and passed its deadline. ${why}`,
       remedy: "Start a worker that has what it needs, or ask for less; then try again.",
     };
-    result.changed.push(toOperation(yield* end(q, row, { state: "failed", error })));
+    result.changed.push(toOperation(yield* end(tx, row, { state: "failed", error })));
   }
-  return rows.length === FEW;
+  return rows.length === BATCH_ROWS;
 }
 
-/** Whoever runs an operation past its deadline is asked to end it; the lease is not prolonged for ever. */
-function* overdue(q: Query): Script<boolean> {
-  yield* count(
-    q.cached("sweep.overdue", { now: q.now }, (db, p) =>
+/** Asks the worker of an operation past its deadline to cancel it. `renew` prolongs such a lease only once more. */
+function* overdue(tx: Transaction): TransactionScript<boolean> {
+  yield* run(
+    tx.cached("sweep.overdue", { now: tx.now }, (db, p) =>
       db
         .updateTable("operations")
         .set((eb) => ({
@@ -120,7 +121,7 @@ function* overdue(q: Query): Script<boolean> {
           version: eb("version", "+", 1),
         }))
         .where("seq", "in", (eb) =>
-          q.locks.skipLocked(
+          tx.locks.skipLocked(
             eb
               .selectFrom("operations")
               .select("seq")
@@ -135,15 +136,16 @@ function* overdue(q: Query): Script<boolean> {
   return false;
 }
 
+/** Raises `send` of operations that were not claimed for long, so that their wake-ups are published again. */
 function* stranded(
-  q: Query,
-  { strandedMs }: Options,
+  tx: Transaction,
+  { strandedMs }: SweepOptions,
   result: SweepResult,
   before: SweepResult,
-): Script<boolean> {
+): TransactionScript<boolean> {
   const rows = yield* all(
-    q.cached("sweep.stranded", { now: q.now, before: q.now - strandedMs }, (db, p) =>
-      q.locks.skipLocked(
+    tx.cached("sweep.stranded", { now: tx.now, before: tx.now - strandedMs }, (db, p) =>
+      tx.locks.skipLocked(
         db
           .selectFrom("operations as o")
           .selectAll("o")
@@ -161,28 +163,28 @@ function* stranded(
           .where("o.sent_at", "<=", p.before)
           .where("o.run_at", "<=", p.now)
           .orderBy("o.sent_at")
-          .limit(sql.lit(FEW)),
+          .limit(sql.lit(BATCH_ROWS)),
         "o",
       ),
     ),
   );
   if (rows.length === 0) return false;
-  const known = yield* nodes(q);
+  const known = yield* nodes(tx);
   for (const { behind, ...row } of rows) {
-    const message = waitingFor(waiting(row, behind), known, q.now);
-    const progress = write({ step: "queued", message, fraction: null, at: q.now });
-    const sent = yield* move(q, row, { send: row.send + 1, sent_at: q.now, progress });
+    const message = waitingReason(asWaiting(row, behind), known, tx.now);
+    const progress = write({ step: "queued", message, fraction: null, at: tx.now });
+    const sent = yield* move(tx, row, { send: row.send + 1, sent_at: tx.now, progress });
     result.resend.push(toOperation(sent));
   }
-  return rows.length === FEW && before.resend.length + rows.length < RESEND;
+  return rows.length === BATCH_ROWS && before.resend.length + rows.length < MAX_RESENDS;
 }
 
-function waiting(
+function asWaiting(
   { vcpus, memory_mb, disk_gb, node_id, labels }: OperationRow,
   behind: string | null,
-): Waiting {
+): WaitingOperation {
   return { needs: { vcpus, memory_mb, disk_gb }, node_id, labels: readLabels(labels), behind };
 }
 
-/** What is ended, given back and woken again; what is removed is the next thing. */
-export const DUE: readonly Step[] = [silentOnes, untaken, overdue, stranded];
+/** The first steps of a sweep; `RETENTION_STEPS` follow. */
+export const DUE_STEPS: readonly SweepStep[] = [expiredLeases, unclaimed, overdue, stranded];

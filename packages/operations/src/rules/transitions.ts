@@ -15,7 +15,7 @@ import {
 } from "@formation-mcp/contract";
 import { write } from "../sql/rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
-import { count, first, type Query, type Script } from "../sql/script.ts";
+import { first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { patchBuild, patchDeployment, patchInstance } from "./records.ts";
 import { requiredNow } from "./required-resources.ts";
 
@@ -34,21 +34,21 @@ interface Mine {
 }
 
 /** The records that this operation was to make, as far as they are there: never those of another operation. */
-function* mine(q: Query, row: OperationRow): Script<Mine> {
+function* mine(tx: Transaction, row: OperationRow): TransactionScript<Mine> {
   const input = JSON.parse(row.input) as OperationInput;
   const none: Mine = { build: undefined, deployment: undefined, instance: undefined };
   if (input.kind !== "build" && input.kind !== "ship") return none;
   const build = yield* first(
-    q.cached("build.mine", { id: input.build_id, operation: row.id }, (db, p) =>
-      q.locks.wait(
+    tx.cached("build.mine", { id: input.build_id, operation: row.id }, (db, p) =>
+      tx.locks.forUpdate(
         db.selectFrom("builds").selectAll().where("id", "=", p.id).where("operation_id", "=", p.operation),
       ),
     ),
   );
   if (input.kind === "build") return { ...none, build };
   const deployment = yield* first(
-    q.cached("deployment.mine", { id: input.deployment_id, operation: row.id }, (db, p) =>
-      q.locks.wait(
+    tx.cached("deployment.mine", { id: input.deployment_id, operation: row.id }, (db, p) =>
+      tx.locks.forUpdate(
         db
           .selectFrom("deployments")
           .selectAll()
@@ -58,8 +58,8 @@ function* mine(q: Query, row: OperationRow): Script<Mine> {
     ),
   );
   const instance = yield* first(
-    q.cached("instance.mine", { id: input.instance_id, owner: row.owner }, (db, p) =>
-      q.locks.wait(
+    tx.cached("instance.mine", { id: input.instance_id, owner: row.owner }, (db, p) =>
+      tx.locks.forUpdate(
         db.selectFrom("instances").selectAll().where("id", "=", p.id).where("owner", "=", p.owner),
       ),
     ),
@@ -72,16 +72,16 @@ function* mine(q: Query, row: OperationRow): Script<Mine> {
  * @param run_at not claimed before then, in milliseconds since the epoch.
  */
 export function* giveBack(
-  q: Query,
+  tx: Transaction,
   row: OperationRow,
   run_at: number,
   error: ErrorRecord | null,
-): Script<OperationRow> {
-  const { build, deployment } = yield* mine(q, row);
-  if (build?.state === "building") yield* patchBuild(q, build, { state: "queued" });
-  if (deployment?.state === "deploying") yield* patchDeployment(q, deployment, { state: "queued" });
-  return yield* move(q, row, {
-    ...(yield* needsOf(q, row)),
+): TransactionScript<OperationRow> {
+  const { build, deployment } = yield* mine(tx, row);
+  if (build?.state === "building") yield* patchBuild(tx, build, { state: "queued" });
+  if (deployment?.state === "deploying") yield* patchDeployment(tx, deployment, { state: "queued" });
+  return yield* move(tx, row, {
+    ...(yield* needsOf(tx, row)),
     state: "queued",
     run_at,
     error: write(error),
@@ -92,34 +92,37 @@ export function* giveBack(
 }
 
 /** What an operation that is given back needs now. */
-function* needsOf(q: Query, row: OperationRow): Script<Pick<OperationRow, "vcpus" | "memory_mb">> {
+function* needsOf(
+  tx: Transaction,
+  row: OperationRow,
+): TransactionScript<Pick<OperationRow, "vcpus" | "memory_mb">> {
   const { vcpus, memory_mb, serial_key } = row;
   if (!serial_key.startsWith("vm_")) return { vcpus, memory_mb };
   const instance = yield* first(
-    q.cached("instance", { id: serial_key as Id<"vm"> }, (db, p) =>
-      q.locks.wait(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
+    tx.cached("instance", { id: serial_key as Id<"vm"> }, (db, p) =>
+      tx.locks.forUpdate(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
     ),
   );
-  return instance ? yield* requiredNow(q, row, instance) : { vcpus, memory_mb };
+  return instance ? yield* requiredNow(tx, row, instance) : { vcpus, memory_mb };
 }
 
 /** Ends an operation, and its records with it. */
-export function* end(q: Query, row: OperationRow, end: End): Script<OperationRow> {
-  if (end.state === "completed") yield* proven(q, row);
-  else yield* endRecords(q, row, end);
-  return yield* move(q, row, {
+export function* end(tx: Transaction, row: OperationRow, end: End): TransactionScript<OperationRow> {
+  if (end.state === "completed") yield* proven(tx, row);
+  else yield* endRecords(tx, row, end);
+  return yield* move(tx, row, {
     state: end.state,
     error: end.state === "completed" ? null : write(end.error),
     claimed_by: null,
     lease_until: null,
-    ended_at: q.now,
-    expires_at: q.now + KEPT_MS,
+    ended_at: tx.now,
+    expires_at: tx.now + KEPT_MS,
   });
 }
 
 /** An operation is completed only if what it was to make is there. */
-function* proven(q: Query, row: OperationRow): Script<void> {
-  const { build, deployment } = yield* mine(q, row);
+function* proven(tx: Transaction, row: OperationRow): TransactionScript<void> {
+  const { build, deployment } = yield* mine(tx, row);
   const unmade =
     build && build.state !== "ready"
       ? build
@@ -133,34 +136,38 @@ function* proven(q: Query, row: OperationRow): Script<void> {
   }
 }
 
-function* endRecords(q: Query, row: OperationRow, to: Exclude<End, { state: "completed" }>): Script<void> {
-  const { build, deployment, instance } = yield* mine(q, row);
-  const ended = { state: to.state, error: to.error, ended_at: q.now } as const;
-  if (build && !isFinal(BUILD_STATES, build.state)) yield* patchBuild(q, build, ended);
+function* endRecords(
+  tx: Transaction,
+  row: OperationRow,
+  to: Exclude<End, { state: "completed" }>,
+): TransactionScript<void> {
+  const { build, deployment, instance } = yield* mine(tx, row);
+  const ended = { state: to.state, error: to.error, ended_at: tx.now } as const;
+  if (build && !isFinal(BUILD_STATES, build.state)) yield* patchBuild(tx, build, ended);
   if (deployment && canMove(DEPLOYMENT_STATES, deployment.state, to.state) && deployment.ended_at === null) {
-    yield* patchDeployment(q, deployment, ended);
+    yield* patchDeployment(tx, deployment, ended);
   }
   // Only an instance that nothing was ever live on ends with its operation; another goes on with what it has.
   if (!instance || instance.deployment_id !== null) return;
   if (instance.state === "creating" && to.state === "cancelled" && row.attempt === 0) {
-    yield* patchInstance(q, instance, { state: "deleted", desired: "deleted", error: to.error });
+    yield* patchInstance(tx, instance, { state: "deleted", desired: "deleted", error: to.error });
   } else if (
     (instance.state === "creating" || instance.state === "starting") &&
     canMove(INSTANCE_STATES, instance.state, "failed")
   ) {
-    yield* patchInstance(q, instance, { state: "failed", error: to.error });
+    yield* patchInstance(tx, instance, { state: "failed", error: to.error });
   }
 }
 
 /** Writes an operation's own columns. The row was read in this transaction. */
 export function* move(
-  q: Query,
+  tx: Transaction,
   row: OperationRow,
   set: Partial<Omit<OperationRow, "seq" | "id" | "version" | "updated_at">>,
-): Script<OperationRow> {
-  const columns = { ...set, version: row.version + 1, updated_at: q.now };
-  yield* count(
-    q.cached(`operations ${Object.keys(columns)}`, { ...columns, _seq: row.seq }, (db, { _seq, ...p }) =>
+): TransactionScript<OperationRow> {
+  const columns = { ...set, version: row.version + 1, updated_at: tx.now };
+  yield* run(
+    tx.cached(`operations ${Object.keys(columns)}`, { ...columns, _seq: row.seq }, (db, { _seq, ...p }) =>
       db.updateTable("operations").set(p).where("seq", "=", _seq),
     ),
   );

@@ -1,14 +1,16 @@
-// How labels are kept so that every database can compare them: `|key=value||key=value|`. No label holds a bar, so a node's
-// labels can be struck out one by one, and what is wanted is all there if nothing is left.
+// How labels are stored so that every database can compare them: as the text `|key=value||key=value|`. No label contains a bar.
+// A node has all labels of an operation if nothing is left of the text after the node's labels are removed from it. This folder
+// knows the tables, how records become rows, and how a script makes its queries; it knows no rule of the store.
 
 import { checkLabels } from "@formation-mcp/contract";
 import { type RawBuilder, type SqlBool, sql } from "kysely";
 
-/** The labels as one text; null for none. @throws FormationError `invalid` */
+/** The text of an operation's labels; null for none. @throws FormationError `invalid` */
 export function writeLabels(labels: Record<string, string> = {}): string | null {
-  return labelsOf(checkLabels(labels)).join("") || null;
+  return labelParts(checkLabels(labels)).join("") || null;
 }
 
+/** The labels of such a text. */
 export function readLabels(text: string | null): Record<string, string> {
   const pairs = text === null ? [] : text.slice(1, -1).split("||");
   return Object.fromEntries(
@@ -19,15 +21,15 @@ export function readLabels(text: string | null): Record<string, string> {
   );
 }
 
-/** A node's labels, each as it is struck out. */
-export function labelsOf(labels: Readonly<Record<string, string>>): string[] {
+/** A node's labels, each as it appears in the text. */
+export function labelParts(labels: Readonly<Record<string, string>>): string[] {
   return Object.entries(labels)
     .map(([key, value]) => `|${key}=${value}|`)
     .sort();
 }
 
-/** Whether nothing of a column of labels is left without these. */
-export function allAmong(column: string, labels: readonly string[]): RawBuilder<SqlBool> {
+/** The condition that every label in a column is one of these. */
+export function labelsAmong(column: string, labels: readonly string[]): RawBuilder<SqlBool> {
   const left = labels.reduce<RawBuilder<unknown>>(
     (rest, label) => sql`replace(${rest}, ${label}, '')`,
     sql.ref(column),

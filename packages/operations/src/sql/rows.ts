@@ -1,4 +1,5 @@
-// From rows to records and back: JSON text, flags and the columns that no record shows.
+// Converts rows to records and back: JSON text, flags, and the columns that no record has. The records are written field by
+// field, because lists are hot paths and a rest pattern or a spread costs several times as much.
 
 import {
   type Build,
@@ -28,7 +29,6 @@ import type {
   PlainInstanceRow,
 } from "./schema.ts";
 
-// Field by field because lists are hot, and taking a row apart with a rest pattern costs several times as much.
 export function toOperation(row: OperationRow): Operation {
   return {
     id: row.id,
@@ -59,8 +59,6 @@ export function toOperation(row: OperationRow): Operation {
     expires_at: row.expires_at,
   };
 }
-
-// Field by field: to spread a row with so many columns costs more than to read it.
 
 export function toBuild(row: BuildRow): Build {
   return {
@@ -127,12 +125,12 @@ export function toInstance(row: PlainInstanceRow): Instance {
 }
 
 /** The latest time that a date can have, in milliseconds since the epoch (ECMA-262, 21.4.1.1). */
-const LATEST = 8.64e15;
-const NODE_NAME_CHARACTERS = 200;
+const MAX_TIME = 8.64e15;
+const MAX_NODE_TEXT = 200;
 
 /**
- * What a node says of itself a stolen worker may have written, under any id: what is none counts for nothing, and keeps nobody
- * from seeing the other nodes, or from removing this one.
+ * A compromised worker may have written anything into a row of this table, under any id. Malformed values become harmless
+ * defaults, so that the other nodes stay visible and this one can be removed.
  */
 export function toNode({ removed_at: _, ...row }: NodeRow): NodeRecord {
   const [labels, capacity, engine] = [row.labels, row.capacity, row.engine].map(membersOf) as [
@@ -141,11 +139,10 @@ export function toNode({ removed_at: _, ...row }: NodeRow): NodeRecord {
     Record<string, unknown>,
   ];
   const amount = (what: unknown) => (typeof what === "number" && what >= 0 ? what : 0);
-  const word = (what: unknown) =>
-    typeof what === "string" ? what.slice(0, NODE_NAME_CHARACTERS) : "unknown";
+  const word = (what: unknown) => (typeof what === "string" ? what.slice(0, MAX_NODE_TEXT) : "unknown");
   return {
     ...row,
-    name: row.name.slice(0, NODE_NAME_CHARACTERS),
+    name: row.name.slice(0, MAX_NODE_TEXT),
     labels: Object.fromEntries(
       Object.entries(labels).filter(([, value]) => typeof value === "string"),
     ) as Record<string, string>,
@@ -160,7 +157,7 @@ export function toNode({ removed_at: _, ...row }: NodeRow): NodeRecord {
       accelerator: engine["accelerator"] === "kvm" ? "kvm" : "tcg",
       profile: engine["profile"] === "root" ? "root" : "user",
     },
-    heartbeat_at: Math.min(row.heartbeat_at, LATEST),
+    heartbeat_at: Math.min(row.heartbeat_at, MAX_TIME),
     draining: row.draining !== 0,
     cordoned: row.cordoned !== 0,
   };
@@ -239,7 +236,7 @@ export function fromInstance(
 
 const JSON_COLUMNS = new Set(["image", "error", "warnings", "config", "observed"]);
 
-/** The columns that a patch changes; what is undefined stays. */
+/** The columns that a patch changes. A value of undefined changes nothing. */
 export function fromPatch(
   patch: BuildPatch | DeploymentPatch | InstancePatch,
 ): Record<string, string | number | null> {
@@ -251,7 +248,7 @@ export function fromPatch(
   return columns;
 }
 
-/** What operations wait for each other by. */
+/** Operations with the same key run one after the other: the id of the instance, or of the build. */
 export function serialKey(input: OperationInput): Id<"vm"> | Id<"bld"> {
   return input.kind === "build" ? input.build_id : input.instance_id;
 }

@@ -1,5 +1,5 @@
-// The tables as SQL sees them: what is a column because it is filtered or sorted, and what is JSON because it is only
-// carried. Nothing outside this package knows them.
+// The types of the tables. What queries filter or sort by is a column; what is only stored and returned is JSON. Nothing outside
+// this package knows them.
 
 import type {
   AuditRecord,
@@ -19,7 +19,7 @@ type Json = string;
 type Flag = number;
 
 interface Base {
-  /** The order in which records were written: listing and claiming go by it, whatever the clocks say. */
+  /** The order of insertion. Lists and claims use it, because clocks may be wrong. */
   seq: Generated<number>;
   owner: string;
   version: number;
@@ -34,7 +34,7 @@ interface OperationTable extends Base {
   subject: string;
   input: Json;
   target_id: Id;
-  /** What operations are serialised by: the instance, or the build of a build operation. */
+  /** Operations with the same key run one after the other: the instance, or the build of a build operation. */
   serial_key: Id;
   node_id: Id<"node"> | null;
   /** As `labels.ts` writes them; null for none. */
@@ -50,7 +50,7 @@ interface OperationTable extends Base {
   deadline_at: number;
   run_at: number;
   cancel_requested_at: number | null;
-  /** What the instance's `desired` was before this operation wrote it, and what it wrote: a cancel restores it. */
+  /** The instance's `desired` before and after this operation wrote it; a cancel restores it. */
   desire_from: InstanceDesire | null;
   desire_to: InstanceDesire | null;
   progress: Json | null;
@@ -67,7 +67,7 @@ interface BuildTable extends Base {
   formfile: Json;
   context_digest: string | null;
   image: Json | null;
-  /** Of the image, where it is found without reading all images. */
+  /** The digest of the image's archive, copied from `image` for its index. */
   archive: string | null;
   warnings: Json;
   metadata: Json;
@@ -106,13 +106,13 @@ interface InstanceTable extends Base {
   warnings: Json;
   observed: Json | null;
   error: Json | null;
-  /** From `config`. */
+  /** Generated from `config`. */
   vcpus: GeneratedAlways<number>;
   memory_mb: GeneratedAlways<number>;
   disk_gb: GeneratedAlways<number>;
 }
 
-/** The metadata of instances, pair by pair, so that a filter by it is an index lookup. */
+/** The metadata of instances, one row per pair, so that a filter by it is an index lookup. */
 interface MetadataTable {
   key: string;
   value: string;
@@ -135,7 +135,7 @@ interface NodeTable {
   draining: Flag;
   cordoned: Generated<Flag>;
   drain: Drain | null;
-  /** Since when it is no node any more, in milliseconds since the epoch; kept, so that it is known again. */
+  /** When the node was removed, in milliseconds since the epoch. The row stays for the case that its worker runs on. */
   removed_at: number | null;
 }
 
@@ -145,7 +145,7 @@ interface IdempotencyTable {
   key: string;
   input_digest: string;
   operation_id: Id<"op">;
-  /** The operation as it was when its own row was removed, because a key outlives it. */
+  /** A copy of the operation, made when its own row was removed: the key is kept longer. */
   operation: Json | null;
   expires_at: number;
 }
@@ -173,7 +173,7 @@ interface CounterTable {
 }
 
 interface AuditTable {
-  /** Breaks ties between lines of one moment. */
+  /** The order of insertion, for lines with the same time. */
   id: Generated<number>;
   chain: string;
   seq: number;
@@ -195,7 +195,7 @@ interface SealTable {
   at: number;
 }
 
-/** The digests that documents name, where a worker sees them: on PostgreSQL. */
+/** A view for workers on PostgreSQL: the digests that documents name. */
 interface DocumentArtifacts {
   artifact: string;
   expires_at: number | null;
@@ -222,7 +222,7 @@ export type BuildRow = Selectable<BuildTable>;
 export type DeploymentRow = Selectable<DeploymentTable>;
 export type InstanceRow = Selectable<InstanceTable>;
 
-/** An instance without the columns that are made of others, each time that they are read. */
+/** An instance without its generated columns, which SQLite computes at each read. */
 export type PlainInstanceRow = Omit<InstanceRow, "vcpus" | "memory_mb" | "disk_gb">;
 export const PLAIN_INSTANCE = [
   "seq",

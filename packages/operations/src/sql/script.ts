@@ -1,5 +1,5 @@
-// How the rules of the store are written once for every driver: as scripts, generators that yield queries and get their
-// results. A driver runs a whole script inside one transaction, so no script can wait for anything but the database.
+// How the rules of the store are written once for all databases: as scripts. A script is a generator that yields queries and
+// receives their results. A driver runs a whole script in one transaction, so a script can wait for nothing but the database.
 
 import { type Compilable, type CompiledQuery, type Kysely, sql } from "kysely";
 import { type Locks, NO_LOCKS } from "./locks.ts";
@@ -11,20 +11,21 @@ export interface Result {
   changes: number;
 }
 
-/** Yields queries, is given their results, and returns what it found. A throw rolls back. */
-export type Script<T> = Generator<CompiledQuery, T, Result>;
+/** Yields queries, receives their results, and returns what the rule returns. A throw rolls the transaction back. */
+export type TransactionScript<T> = Generator<CompiledQuery, T, Result>;
 
-/** What every script works with: SQL built by Kysely, and the time of this transaction. */
-export interface Query {
+/** The transaction that a script runs in: Kysely to write queries with, the time, and the locks of this database. */
+export interface Transaction {
+  /** It only compiles; the driver runs what the script yields. */
   readonly db: Kysely<Tables>;
-  /** Milliseconds since the epoch: one moment for a whole transaction. */
+  /** Milliseconds since the epoch: one moment for the whole transaction. */
   readonly now: number;
   readonly locks: Locks;
-  /** Whether documents, counters and the audit log are there to see: a worker's role on PostgreSQL has no right on them. */
-  readonly whole: boolean;
+  /** Whether it sees documents, counters and the audit log. A worker's role on PostgreSQL has no right on them. */
+  readonly seesPrivate: boolean;
   /**
-   * Builds a query once per key and fills in the parameters from then on. Every value that differs from call to call
-   * must come from `params`; what shapes the SQL must be in the key.
+   * Compiles a query once per key; later calls only fill in the parameters. Every value that differs from call to call comes
+   * from `params`, and everything that changes the SQL is part of the key.
    */
   cached<P extends Record<string, unknown>, O>(
     key: string,
@@ -33,42 +34,55 @@ export interface Query {
   ): Compilable<O>;
 }
 
-/** The rows that a query returns. */
-export function* all<O>(query: Compilable<O>): Script<O[]> {
+/** Runs a query and returns its rows. */
+export function* all<O>(query: Compilable<O>): TransactionScript<O[]> {
   return (yield query.compile()).rows as O[];
 }
 
-/** The first row that a query returns, or undefined. */
-export function* first<O>(query: Compilable<O>): Script<O | undefined> {
+/** Runs a query and returns its first row, or undefined. */
+export function* first<O>(query: Compilable<O>): TransactionScript<O | undefined> {
   return (yield query.compile()).rows[0] as O | undefined;
 }
 
-/** How many rows a statement wrote. */
-export function* count(query: Compilable): Script<number> {
+/** Runs a statement and returns how many rows it wrote. */
+export function* run(query: Compilable): TransactionScript<number> {
   return (yield query.compile()).changes;
 }
 
-/** Parameters that there are several of: `subject0`, `subject1`, … as {@link numbered} named them. */
-export function values(params: object, name: string, length: number): string[] {
-  return Array.from({ length }, (_, i) => (params as Record<string, string>)[`${name}${i}`] as string);
+/** Locks a name until the end of the transaction: other transactions wait here for the same words. */
+export function* lockName(tx: Transaction, ...words: string[]): TransactionScript<void> {
+  const lock = tx.locks.name(JSON.stringify(words));
+  if (lock) yield lock;
 }
 
-/** Names several values, to be parameters of one query. */
-export function numbered(name: string, list: readonly string[]): Record<string, string> {
+/** Locks tables against other writers until the end of the transaction. */
+export function* lockTables(tx: Transaction, ...tables: string[]): TransactionScript<void> {
+  const lock = tx.locks.tables(tables);
+  if (lock) yield lock;
+}
+
+/** Parameters for a list of values: `subject0`, `subject1`, … to be passed to {@link Transaction.cached}. */
+export function numberedParams(name: string, list: readonly string[]): Record<string, string> {
   return Object.fromEntries(list.map((value, i) => [`${name}${i}`, value]));
 }
 
+/** The list again, inside a query that is being built: the parameters that {@link numberedParams} named. */
+export function numberedValues(params: object, name: string, length: number): string[] {
+  return Array.from({ length }, (_, i) => (params as Record<string, string>)[`${name}${i}`] as string);
+}
+
 /**
- * A row limit that differs from call to call. Bare, `limit ?` makes SQLite prepare the statement anew for each value
- * bound, to plan for it; limits that do not differ are literals for the same reason.
+ * A row limit that differs from call to call. SQLite prepares a statement with a plain `limit ?` again for each value bound,
+ * to plan for that value; the cast prevents it. A limit that never differs is a literal.
  */
-export function atMost(limit: number) {
+export function limitParam(limit: number) {
   return sql<number>`cast(${limit} as bigint)`;
 }
 
-/** A row limit of one. */
+/** The literal 1, for `limit`. */
 export const ONE = sql.lit(1);
 
+/** Stands for a parameter while a query is compiled. */
 class Param {
   readonly name: string;
   constructor(name: string) {
@@ -76,14 +90,22 @@ class Param {
   }
 }
 
-/** Makes {@link Query.cached} over a Kysely instance that only compiles. */
-export function queries(db: Kysely<Tables>, locks = NO_LOCKS, whole = true): (now: number) => Query {
+/**
+ * Makes transactions for the scripts of one store; they share its compiled queries.
+ * @param db Kysely as a compiler for this database.
+ * @returns a function from the time of a transaction to the transaction.
+ */
+export function createTransactions(
+  db: Kysely<Tables>,
+  locks = NO_LOCKS,
+  seesPrivate = true,
+): (now: number) => Transaction {
   const compiled = new Map<string, CompiledQuery>();
   return (now) => ({
     db,
     now,
     locks,
-    whole,
+    seesPrivate,
     cached(key, params, build) {
       let query = compiled.get(key);
       if (!query) {
