@@ -1,5 +1,5 @@
-// The store port: the one database and its rules. Every write is one transaction and compare-and-set; every legal move
-// of a state is checked here; the rows, the SQL and the locking are the driver's secret.
+// The port of the store: the one database and its rules. Every write is one transaction with compare-and-set, and every move of
+// a state is checked against the contract's tables. Rows, SQL and locks are hidden behind it.
 
 import type {
   AuditRecord,
@@ -22,11 +22,11 @@ import type {
   Usage,
 } from "@formation-mcp/contract";
 
-/** What the store fills in by itself. */
-type Filled = "version" | "created_at" | "updated_at";
-export type NewBuild = Omit<Build, Filled>;
-export type NewDeployment = Omit<Deployment, Filled>;
-export type NewInstance = Omit<Instance, Filled>;
+/** The fields that the store fills in. */
+type StoreFields = "version" | "created_at" | "updated_at";
+export type NewBuild = Omit<Build, StoreFields>;
+export type NewDeployment = Omit<Deployment, StoreFields>;
+export type NewInstance = Omit<Instance, StoreFields>;
 export type NewOperation = Pick<
   Operation,
   "id" | "owner" | "tool" | "subject" | "input" | "target_id" | "node_id" | "deadline_at"
@@ -36,32 +36,33 @@ export type NewOperation = Pick<
     needs?: Operation["needs"];
   };
 
-/** One request of a caller: an operation and the records it is about, written together or not at all. */
+/** One request of a caller: an operation and the records that it is about, written together or not at all. */
 export interface Submission {
   operation: NewOperation;
   build?: NewBuild;
   deployment?: NewDeployment;
-  /** A new instance; a taken name is `conflict`. */
+  /** A new instance. A name that is taken is `conflict`. */
   instance?: NewInstance;
-  /** What changes on an instance that exists: what the owner desires. */
+  /** The owner's new `desired` of an existing instance. Another `version` than the record's is `conflict`. */
   desire?: { instance_id: Id<"vm">; version: number; desired: Instance["desired"] };
-  /** Asks the unfinished operations on the same instance to cancel first (a delete does). */
+  /** Cancels the unfinished operations on the same instance first, as a delete does. */
   cancelOthers?: boolean;
   idempotency?: Idempotency;
   /**
-   * What the owner may have; checked in the same transaction, so that no two calls share the last place. Going over it is
-   * `limit` and writes nothing. A replay is never refused, and what makes nothing grow only for the operations per minute.
+   * The owner's quota, checked in the same transaction, so that two calls cannot take the same last place. Exceeding it is
+   * `limit` and writes nothing. A replay is never refused. A submission that makes nothing grow is refused only for the
+   * operations per minute.
    */
   quota?: Quota;
 }
 
 export interface Idempotency {
   key: string;
-  /** Digest of the tool's input; another input under the same key is `conflict`. */
+  /** Digest of the tool's input. Another input under the same key is `conflict`. */
   inputDigest: string;
 }
 
-/** A change to a record; only the fields given change. The states are checked against the tables. */
+/** A change to a record. Only the given fields change; a new state must be a legal move. */
 export type BuildPatch = Partial<
   Pick<Build, "state" | "image" | "error" | "warnings" | "node_id" | "used_at" | "started_at" | "ended_at">
 >;
@@ -88,14 +89,14 @@ export interface Changes {
   instances?: { id: Id<"vm">; patch: InstancePatch }[];
 }
 
-/** The right to write about a running operation: void as soon as `attempt` is not the newest or the lease ran out. */
+/** The right to write about a running operation. It is void once a newer attempt began or the lease ran out. */
 export interface Lease {
   operation_id: Id<"op">;
   attempt: number;
   node_id: Id<"node">;
 }
 
-/** How an attempt ended. `queued` gives the operation back: to be tried again not before `run_at`. */
+/** How an attempt ended. `queued` gives the operation back to the queue; it is claimed at `run_at` at the earliest. */
 export type Outcome =
   | { state: "completed" }
   | { state: "failed"; error: ErrorRecord }
@@ -108,7 +109,7 @@ export interface Page<T> {
   cursor: string | null;
 }
 
-/** `owner: null` is every owner: for the worker, the sweep and admins only. */
+/** `owner: null` means every owner; only workers, sweeps and admins may ask so. */
 export interface PageQuery {
   owner: string | null;
   limit: number;
@@ -116,22 +117,22 @@ export interface PageQuery {
 }
 
 export interface SweepResult {
-  /** Queued operations whose wake-up may be lost, with `send` already raised: publish them again. */
+  /** Queued operations whose wake-up may be lost, with `send` already raised. The caller publishes them again. */
   resend: Operation[];
-  /** Operations that the sweep ended (deadline passed) or gave back (lease ran out). */
+  /** Operations that the sweep ended or gave back to the queue. */
   changed: Operation[];
   removedOperations: number;
-  /** Builds removed because nothing uses them: their node removes their images and logs. */
+  /** Builds removed because nothing used them. The caller removes their images and logs. */
   removedBuilds: Build[];
 }
 
-/** What a removed node left behind, as it has become. */
-export interface Gone {
+/** The records that the removal of a node changed, as they are afterwards. */
+export interface NodeRemoval {
   instances: Instance[];
   operations: Operation[];
 }
 
-/** The machines on a node: all take disk, only those that may run take vCPUs and memory. */
+/** The resources that the machines of a node take. All take disk; those that may run take vCPUs and memory. */
 export interface NodeUse extends Pick<Operation["needs"], "vcpus" | "memory_mb" | "disk_gb"> {
   node_id: Id<"node">;
   instances: number;
@@ -149,36 +150,36 @@ export interface AuditQuery {
   chain?: string;
 }
 
-/** Where the audit log is kept. The chain itself is made by who writes it. */
+/** The storage of the audit log. The writer computes the hash chain. */
 export interface AuditStore {
-  /** Writes lines, all or none. @throws FormationError `conflict` if a line of that chain and number is there. */
+  /** Inserts lines, all or none. @throws FormationError `conflict` if a line with the same chain and number exists. */
   append(records: readonly AuditRecord[]): Promise<void>;
-  /** Writes a seal, or its new time. @throws FormationError `conflict` if that line was sealed with another hash. */
+  /** Writes a seal, or its new time. @throws FormationError `conflict` if the line was sealed with another hash. */
   seal(seal: AuditSeal): Promise<void>;
   /** Newest first. */
   page(query: AuditQuery): Promise<Page<AuditRecord>>;
   /**
-   * Chains in the order they began, each with what is kept of it (0 and 0 if only seals are) and its seals in their order:
-   * what `audit verify` walks. Where age removed what was before `first_seq`, a seal holds the hash of the line before it.
+   * All chains in the order in which they began, each with its first and last line (0 and 0 if only seals are left) and its
+   * seals in order, for `audit verify`. If lines before `first_seq` were removed, a seal holds the hash of the last of them.
    */
   chains(): Promise<{ chain: string; first_seq: number; last_seq: number; seals: AuditSeal[] }[]>;
-  /** Lines of one chain in their order, from a number on. */
+  /** Lines of one chain in their order, beginning with number `fromSeq`. */
   read(chain: string, fromSeq: number, limit: number): Promise<AuditRecord[]>;
 }
 
 /**
- * Every method throws FormationError alone: `not_found` (also for somebody else's record), `conflict` (a stale version,
- * a taken name, a void lease, an illegal move), `unavailable` (the database can't be reached or stays locked).
+ * Every method throws only FormationErrors: `not_found` (also for another owner's record), `conflict` (a stale version, a taken
+ * name, a void lease, an illegal move of a state), `unavailable` (the database can't be reached or stays locked).
  */
 export interface Store {
-  /** The time that its records are kept by: who compares a moment with those in them asks this clock. */
+  /** The clock of the times in its records. A moment that is compared with them must come from this clock. */
   readonly clock: Clock;
-  /** Writes a submission. With an idempotency key used before (24 h) it writes nothing and returns what that made. */
+  /** Writes a submission. If its idempotency key was used within 24 h it writes nothing and returns that operation. */
   submit(submission: Submission): Promise<{ operation: Operation; replayed: boolean }>;
   /**
-   * Takes the oldest queued operation that fits: its subject and its node are the claimer's, its labels among the
-   * claimer's, what it needs is free, its `run_at` has come, and no older unfinished operation works on the same instance.
-   * Raises `attempt` and sets the lease. A cordoned node is given only what is pinned to it.
+   * Claims the oldest queued operation that fits: its subject is one of these, it is for any node or for this one, the node has
+   * its labels and what it needs free, its `run_at` has come, and no older unfinished operation is on the same instance.
+   * Raises `attempt` and sets the lease. A cordoned node gets only operations that are pinned to it.
    */
   claim(request: {
     node_id: Id<"node">;
@@ -188,17 +189,18 @@ export interface Store {
     free: Operation["needs"];
     leaseMs: number;
   }): Promise<Operation | null>;
-  /** Prolongs the lease and returns the operation as it is now: look at `cancel_requested_at`. */
+  /** Prolongs the lease and returns the operation, whose `cancel_requested_at` the worker has to obey. */
   renew(lease: Lease, leaseMs: number): Promise<Operation>;
+  /** Writes the progress of the attempt. */
   report(lease: Lease, progress: Omit<Progress, "at">): Promise<void>;
-  /** Changes records in the course of an attempt. */
+  /** Changes records during an attempt. */
   apply(lease: Lease, changes: Changes): Promise<void>;
   /** Ends the attempt and changes the records, in one transaction. */
   settle(lease: Lease, outcome: Outcome, changes?: Changes): Promise<Operation>;
-  /** Changes an instance outside an operation: what its node observed. `version` is what the node read. */
+  /** Writes what a node observed of an instance, outside an operation. `version` is the one that the node read. */
   observe(id: Id<"vm">, version: number, patch: InstancePatch): Promise<Instance>;
 
-  /** A queued operation is cancelled at once with the records it was to make; a running one is asked to. Idempotent. */
+  /** Cancels a queued operation at once, with the records it was to make; asks a running one to end. Idempotent. */
   requestCancel(owner: string | null, id: Id<"op">): Promise<Operation>;
 
   operation(owner: string | null, id: Id<"op">): Promise<Operation>;
@@ -209,46 +211,46 @@ export interface Store {
   instanceByName(owner: string, name: string): Promise<Instance | null>;
   /** The newest operation about a record, or null after it expired. */
   operationFor(target: Id): Promise<Operation | null>;
-  /** What a reused idempotency key made, or null: asked before any work is done for a call. */
+  /** The operation that an earlier use of the key made, or null. Asked before any work is done for a call. */
   replay(owner: string, tool: string, idempotency: Idempotency): Promise<Operation | null>;
 
   operations(query: PageQuery & { states?: OperationState[]; target?: Id }): Promise<Page<Operation>>;
   builds(query: PageQuery & { states?: BuildState[]; name?: string }): Promise<Page<Build>>;
   deployments(query: PageQuery & { instance_id?: Id<"vm">; build_id?: Id<"bld"> }): Promise<Page<Deployment>>;
-  /** Without states: all that are not deleted. Metadata: every pair given must be there. */
+  /** Without `states`: all that are not deleted. With `metadata`: those that have every given pair. */
   instances(
     query: PageQuery & { states?: InstanceState[]; metadata?: Record<string, string>; node_id?: Id<"node"> },
   ): Promise<Page<Instance>>;
 
   /**
-   * Writes or renews this worker's node record and its heartbeat. What admins want of the node stays as it is; one that was
-   * removed is there again, cordoned.
+   * Inserts or updates this worker's node record, with its heartbeat. It does not change cordon and drain, which are the
+   * admins'. A node that was removed exists again, cordoned.
    */
   registerNode(
     node: Omit<NodeRecord, "version" | "created_at" | "updated_at" | "heartbeat_at" | "cordoned" | "drain">,
   ): Promise<NodeRecord>;
   nodes(): Promise<NodeRecord[]>;
-  /** One node, or null if there is none of that id. */
+  /** One node, or null. */
   node(id: Id<"node">): Promise<NodeRecord | null>;
-  /** What the machines on each node take; a node without any is left out. */
+  /** The resources in use on each node that has machines. */
   nodeUse(): Promise<NodeUse[]>;
-  /** Writes what an admin wants of a node. @throws FormationError `not_found` */
+  /** Writes an admin's cordon and drain of a node. @throws FormationError `not_found` */
   steerNode(id: Id<"node">, wish: Pick<NodeRecord, "cordoned" | "drain">): Promise<NodeRecord>;
   /**
-   * Removes a node. Its instances that were to be deleted are deleted, the others `failed`, and say why; what is pinned to
-   * it fails, what else it runs is tried elsewhere after the lease.
-   * @throws FormationError `not_found`; without `force` `conflict` while it has instances or runs anything.
+   * Removes a node. Its instances become `failed` with the reason, or deleted if that was desired. Operations pinned to it
+   * fail; others that it runs are tried on another node after their lease.
+   * @throws FormationError `not_found`; without `force` also `conflict` while it has instances or unfinished operations.
    */
-  removeNode(id: Id<"node">, options: { force: boolean }): Promise<Gone>;
+  removeNode(id: Id<"node">, options: { force: boolean }): Promise<NodeRemoval>;
   /**
-   * Marks as `lost` the instances of nodes that were not heard of for `silentMs`, except those that an operation works on.
-   * Their nodes bring them back.
+   * Marks the instances of nodes without a heartbeat for `silentMs` as `lost`, except those with a running operation. A node
+   * that is back reports them again.
    */
   markLost(silentMs: number): Promise<Instance[]>;
 
   /**
-   * What an owner has now, as quotas count it: instances that are not deleted, one that is about to be replaced with the
-   * larger of what it is and what it is to be; builds that are queued or running.
+   * What an owner has now, as quotas count it: instances that are not deleted, and builds that are queued or running. An instance
+   * that is being replaced counts with the larger of its present and its future size.
    */
   usage(owner: string): Promise<Usage>;
   readonly documents: Documents;
@@ -256,8 +258,9 @@ export interface Store {
   readonly audit: AuditStore;
 
   /**
-   * Re-sends, ends, gives back and removes what is due. Safe to run from several processes at once. With a worker's role on
-   * PostgreSQL documents, counters and the audit log stay as they are: servers sweep too.
+   * Ends operations past their deadline, gives back those whose lease ran out, raises `send` of those whose wake-up may be lost,
+   * and removes records past their retention. Several processes may sweep at once. A worker's role on PostgreSQL leaves
+   * documents, counters and the audit log to the servers' sweeps.
    */
   sweep(options: {
     operationKeptMs: number;
@@ -266,9 +269,9 @@ export interface Store {
     /** Default: {@link LIMITS.auditKeptMs}. */
     auditKeptMs?: number;
   }): Promise<SweepResult>;
-  /** Digests of the artifacts that records and documents still name. */
+  /** The digests of the artifacts that builds and documents still name. */
   artifactRoots(): Promise<string[]>;
-  /** Rises whenever anything was written by any process: cheap to ask. */
+  /** A number that rises when any process has written. Cheap to call. */
   revision(): number;
   close(): Promise<void>;
 }

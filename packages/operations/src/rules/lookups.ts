@@ -1,7 +1,6 @@
-// Questions about single records and roots that are no page and no change of an operation.
+// Lookups of single records by something else than their id, and the digests that records name.
 
-import type { Id, Instance, Operation } from "@formation-mcp/contract";
-import { FormationError } from "@formation-mcp/contract";
+import { FormationError, type Id, type Instance, type Operation } from "@formation-mcp/contract";
 import type { InstancePatch } from "../port.ts";
 import { toInstance, toOperation } from "../sql/rows.ts";
 import { all, first, ONE, type Transaction, type TransactionScript } from "../sql/script.ts";
@@ -9,6 +8,7 @@ import { documentArtifacts } from "./documents.ts";
 import { instanceRow, patchInstance } from "./records.ts";
 import { instanceByName } from "./submit.ts";
 
+/** The newest operation about a record, or null. Each kind of reference has an index of its own. */
 export function* operationFor(tx: Transaction, target: Id): TransactionScript<Operation | null> {
   const found = [];
   for (const column of ["serial_key", "target_id"] as const) {
@@ -39,6 +39,7 @@ export function* operationFor(tx: Transaction, target: Id): TransactionScript<Op
   return newest ? toOperation(newest) : null;
 }
 
+/** The instance of that name that is not deleted, or null. */
 export function* byName(tx: Transaction, owner: string, name: string): TransactionScript<Instance | null> {
   const found = yield* instanceByName(tx, owner, name);
   return found ? toInstance(yield* instanceRow(tx, owner, found.id)) : null;
@@ -60,6 +61,7 @@ export function* observe(
   return toInstance(yield* instanceRow(tx, null, id));
 }
 
+/** The digests of the artifacts that builds and documents still name. */
 export function* artifactRoots(tx: Transaction): TransactionScript<string[]> {
   const rows = yield* all(
     tx.cached("roots", {}, (db) => {

@@ -11,7 +11,7 @@ import {
   type NodeRecord,
 } from "@formation-mcp/contract";
 import { sql } from "kysely";
-import type { Gone, NodeUse, Store } from "../port.ts";
+import type { NodeRemoval, NodeUse, Store } from "../port.ts";
 import { notFound, toInstance, toNode, toOperation } from "../sql/rows.ts";
 import type { InstanceRow, NodeRow, OperationRow } from "../sql/schema.ts";
 import { all, first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
@@ -190,7 +190,7 @@ export function* removeNode(
   tx: Transaction,
   id: Id<"node">,
   { force }: { force: boolean },
-): TransactionScript<Gone> {
+): TransactionScript<NodeRemoval> {
   const node = yield* first(
     tx.cached("node", { id }, (db, p) =>
       tx.locks.forUpdate(
@@ -203,13 +203,13 @@ export function* removeNode(
   const instances = yield* instancesOn(tx, id);
   if (!force) refuseInUse(node, instances, operations);
   const error = removed(node);
-  const gone: Gone = { instances: [], operations: [] };
+  const removal: NodeRemoval = { instances: [], operations: [] };
   for (const { id: vm } of instances) {
     const row = yield* instanceRow(tx, null, vm);
     yield* giveUp(tx, row, error);
-    gone.instances.push(toInstance(yield* instanceRow(tx, null, vm)));
+    removal.instances.push(toInstance(yield* instanceRow(tx, null, vm)));
   }
-  for (const row of operations) gone.operations.push(toOperation(yield* letGo(tx, row, id, error)));
+  for (const row of operations) removal.operations.push(toOperation(yield* letGo(tx, row, id, error)));
   // Should its worker live on, it is given nothing until an admin says so.
   const set = { removed_at: tx.now, updated_at: tx.now, cordoned: 1, drain: null };
   yield* run(
@@ -217,7 +217,7 @@ export function* removeNode(
       db.updateTable("nodes").set(p).where("id", "=", _id),
     ),
   );
-  return gone;
+  return removal;
 }
 
 function* instancesOn(tx: Transaction, node: Id<"node">): TransactionScript<InstanceRow[]> {
