@@ -1,5 +1,5 @@
-// Exports a whole store as lines of JSON, and imports it: every row of every table, between a header with the version and a
-// footer with the numbers of rows, so that a truncated file is never taken for a whole one.
+// Exports a whole store as lines of JSON, and imports it: every row of every table, between a header with the
+// version and a footer with the numbers of rows, so that a truncated file is never taken for a whole one.
 
 import { FormationError } from "@formation-mcp/contract";
 import { sql } from "kysely";
@@ -9,7 +9,9 @@ import type { Tables } from "./sql/schema.ts";
 import { all, first, ONE, run, type Transaction, type TransactionScript } from "./sql/script.ts";
 import { runnerOf, type ScriptRunner } from "./store.ts";
 
-/** Each table with the columns that order its rows for reading, and the columns that the database generates. */
+/**
+ * Each table with the columns that order its rows for reading, and the columns that the database generates.
+ */
 const TABLES = {
   operations: { orderBy: ["seq"], generated: [] },
   builds: { orderBy: ["seq"], generated: [] },
@@ -38,8 +40,10 @@ const IMPORT_KEY = "import";
 const BATCH_ROWS = 500;
 
 /**
- * Reads everything in a store, as lines without their line ends. Nothing may write at the same time: stop servers and workers.
- * @throws FormationError `conflict` at the end if something was written; the lines read before are invalid then.
+ * Reads everything in a store, as lines without their line ends. Nothing may write at the same time: stop
+ * servers and workers.
+ * @throws FormationError `conflict` at the end if something was written; the lines read before are invalid
+ *   then.
  */
 export async function* exportStore(store: Store): AsyncGenerator<string, void, undefined> {
   const runner = runnerOf(store);
@@ -65,12 +69,12 @@ export async function* exportStore(store: Store): AsyncGenerator<string, void, u
 }
 
 /**
- * Writes the lines of {@link exportStore} into an empty store. A failed import removes what it wrote. After a killed one
- * {@link isHalfImported} is true, until the next import removes its rows and begins again.
+ * Writes the lines of {@link exportStore} into an empty store. A failed import removes what it wrote. After a
+ * killed one {@link isHalfImported} is true, until the next import removes its rows and begins again.
  * @param first runs before the rows are written, once it is certain that the store may be imported into.
  * @returns the number of rows in all.
- * @throws FormationError `conflict` if the store is not empty, `invalid` if the lines are not a complete export of this
- *   version.
+ * @throws FormationError `conflict` if the store is not empty, `invalid` if the lines are not a complete
+ *   export of this version.
  */
 export async function importStore(
   store: Store,
@@ -184,7 +188,9 @@ function* refuseUnlessEmpty(tx: Transaction): TransactionScript<void> {
   }
 }
 
-/** Marks the import in the database. A mark that exists is of an import that was killed: its rows are removed. */
+/**
+ * Marks the import in the database. A mark that exists is of an import that was killed: its rows are removed.
+ */
 function* begin(tx: Transaction): TransactionScript<void> {
   if (yield* isBegun(tx)) yield* clear(tx);
   else yield* refuseUnlessEmpty(tx);

@@ -1,11 +1,12 @@
-// Which record a log belongs to, and whether that record still exists. Logs are artifacts; only their names refer to records.
+// Which record a log belongs to, and whether that record still exists. Logs are artifacts; only their names
+// refer to records.
 
 import { FormationError, idKind, parseId } from "@formation-mcp/contract";
 import type { Store } from "./port.ts";
 
 /**
- * Whether the record of a log exists: the build, or the instance that is not deleted. True also for a name of any other form,
- * because such a log is not the store's to judge.
+ * Whether the record of a log exists: the build, or the instance that is not deleted. True also for a name of
+ * any other form, because such a log is not the store's to judge.
  */
 export async function hasLogRecord(store: Pick<Store, "build" | "instance">, name: string): Promise<boolean> {
   try {

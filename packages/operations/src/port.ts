@@ -1,5 +1,6 @@
-// The port of the store: the one database and its rules. Every write is one transaction with compare-and-set, and every move of
-// a state is checked against the contract's tables. Rows, SQL and locks are hidden behind it.
+// The port of the store: the one database and its rules. Every write is one transaction with compare-and-set,
+// and every move of a state is checked against the contract's tables. Rows, SQL and locks are hidden behind
+// it.
 
 import type {
   AuditRecord,
@@ -49,9 +50,9 @@ export interface Submission {
   cancelOthers?: boolean;
   idempotency?: Idempotency;
   /**
-   * The owner's quota, checked in the same transaction, so that two calls cannot take the same last place. Exceeding it is
-   * `limit` and writes nothing. A replay is never refused. A submission that makes nothing grow is refused only for the
-   * operations per minute.
+   * The owner's quota, checked in the same transaction, so that two calls cannot take the same last place.
+   * Exceeding it is `limit` and writes nothing. A replay is never refused. A submission that makes nothing
+   * grow is refused only for the operations per minute.
    */
   quota?: Quota;
 }
@@ -89,14 +90,19 @@ export interface Changes {
   instances?: { id: Id<"vm">; patch: InstancePatch }[];
 }
 
-/** The right to write about a running operation. It is void once a newer attempt began or the lease ran out. */
+/**
+ * The right to write about a running operation. It is void once a newer attempt began or the lease ran out.
+ */
 export interface Lease {
   operation_id: Id<"op">;
   attempt: number;
   node_id: Id<"node">;
 }
 
-/** How an attempt ended. `queued` gives the operation back to the queue; it is claimed at `run_at` at the earliest. */
+/**
+ * How an attempt ended. `queued` gives the operation back to the queue; it is claimed at `run_at` at the
+ * earliest.
+ */
 export type Outcome =
   | { state: "completed" }
   | { state: "failed"; error: ErrorRecord }
@@ -117,7 +123,9 @@ export interface PageQuery {
 }
 
 export interface SweepResult {
-  /** Queued operations whose wake-up may be lost, with `send` already raised. The caller publishes them again. */
+  /**
+   * Queued operations whose wake-up may be lost, with `send` already raised. The caller publishes them again.
+   */
   resend: Operation[];
   /** Operations that the sweep ended or gave back to the queue. */
   changed: Operation[];
@@ -132,7 +140,9 @@ export interface NodeRemoval {
   operations: Operation[];
 }
 
-/** The resources that the machines of a node take. All take disk; those that may run take vCPUs and memory. */
+/**
+ * The resources that the machines of a node take. All take disk; those that may run take vCPUs and memory.
+ */
 export interface NodeUse extends Pick<Operation["needs"], "vcpus" | "memory_mb" | "disk_gb"> {
   node_id: Id<"node">;
   instances: number;
@@ -152,15 +162,22 @@ export interface AuditQuery {
 
 /** The storage of the audit log. The writer computes the hash chain. */
 export interface AuditStore {
-  /** Inserts lines, all or none. @throws FormationError `conflict` if a line with the same chain and number exists. */
+  /**
+   * Inserts lines, all or none.
+   * @throws FormationError `conflict` if a line with the same chain and number exists.
+   */
   append(records: readonly AuditRecord[]): Promise<void>;
-  /** Writes a seal, or its new time. @throws FormationError `conflict` if the line was sealed with another hash. */
+  /**
+   * Writes a seal, or its new time.
+   * @throws FormationError `conflict` if the line was sealed with another hash.
+   */
   seal(seal: AuditSeal): Promise<void>;
   /** Newest first. */
   page(query: AuditQuery): Promise<Page<AuditRecord>>;
   /**
-   * All chains in the order in which they began, each with its first and last line (0 and 0 if only seals are left) and its
-   * seals in order, for `audit verify`. If lines before `first_seq` were removed, a seal holds the hash of the last of them.
+   * All chains in the order in which they began, each with its first and last line (0 and 0 if only seals are
+   * left) and its seals in order, for `audit verify`. If lines before `first_seq` were removed, a seal holds
+   * the hash of the last of them.
    */
   chains(): Promise<{ chain: string; first_seq: number; last_seq: number; seals: AuditSeal[] }[]>;
   /** Lines of one chain in their order, beginning with number `fromSeq`. */
@@ -168,18 +185,23 @@ export interface AuditStore {
 }
 
 /**
- * Every method throws only FormationErrors: `not_found` (also for another owner's record), `conflict` (a stale version, a taken
- * name, a void lease, an illegal move of a state), `unavailable` (the database can't be reached or stays locked).
+ * Every method throws only FormationErrors: `not_found` (also for another owner's record), `conflict` (a
+ * stale version, a taken name, a void lease, an illegal move of a state), `unavailable` (the database can't
+ * be reached or stays locked).
  */
 export interface Store {
   /** The clock of the times in its records. A moment that is compared with them must come from this clock. */
   readonly clock: Clock;
-  /** Writes a submission. If its idempotency key was used within 24 h it writes nothing and returns that operation. */
+  /**
+   * Writes a submission. If its idempotency key was used within 24 h it writes nothing and returns that
+   * operation.
+   */
   submit(submission: Submission): Promise<{ operation: Operation; replayed: boolean }>;
   /**
-   * Claims the oldest queued operation that fits: its subject is one of these, it is for any node or for this one, the node has
-   * its labels and what it needs free, its `run_at` has come, and no older unfinished operation is on the same instance.
-   * Raises `attempt` and sets the lease. A cordoned node gets only operations that are pinned to it.
+   * Claims the oldest queued operation that fits: its subject is one of these, it is for any node or for this
+   * one, the node has its labels and what it needs free, its `run_at` has come, and no older unfinished
+   * operation is on the same instance. Raises `attempt` and sets the lease. A cordoned node gets only
+   * operations that are pinned to it.
    */
   claim(request: {
     node_id: Id<"node">;
@@ -197,10 +219,16 @@ export interface Store {
   apply(lease: Lease, changes: Changes): Promise<void>;
   /** Ends the attempt and changes the records, in one transaction. */
   settle(lease: Lease, outcome: Outcome, changes?: Changes): Promise<Operation>;
-  /** Writes what a node observed of an instance, outside an operation. `version` is the one that the node read. */
+  /**
+   * Writes what a node observed of an instance, outside an operation. `version` is the one that the node
+   * read.
+   */
   observe(id: Id<"vm">, version: number, patch: InstancePatch): Promise<Instance>;
 
-  /** Cancels a queued operation at once, with the records it was to make; asks a running one to end. Idempotent. */
+  /**
+   * Cancels a queued operation at once, with the records it was to make; asks a running one to end.
+   * Idempotent.
+   */
   requestCancel(owner: string | null, id: Id<"op">): Promise<Operation>;
 
   operation(owner: string | null, id: Id<"op">): Promise<Operation>;
@@ -223,8 +251,8 @@ export interface Store {
   ): Promise<Page<Instance>>;
 
   /**
-   * Inserts or updates this worker's node record, with its heartbeat. It does not change cordon and drain, which are the
-   * admins'. A node that was removed exists again, cordoned.
+   * Inserts or updates this worker's node record, with its heartbeat. It does not change cordon and drain,
+   * which are the admins'. A node that was removed exists again, cordoned.
    */
   registerNode(
     node: Omit<NodeRecord, "version" | "created_at" | "updated_at" | "heartbeat_at" | "cordoned" | "drain">,
@@ -237,20 +265,21 @@ export interface Store {
   /** Writes an admin's cordon and drain of a node. @throws FormationError `not_found` */
   steerNode(id: Id<"node">, wish: Pick<NodeRecord, "cordoned" | "drain">): Promise<NodeRecord>;
   /**
-   * Removes a node. Its instances become `failed` with the reason, or deleted if that was desired. Operations pinned to it
-   * fail; others that it runs are tried on another node after their lease.
-   * @throws FormationError `not_found`; without `force` also `conflict` while it has instances or unfinished operations.
+   * Removes a node. Its instances become `failed` with the reason, or deleted if that was desired. Operations
+   * pinned to it fail; others that it runs are tried on another node after their lease.
+   * @throws FormationError `not_found`; without `force` also `conflict` while it has instances or unfinished
+   *   operations.
    */
   removeNode(id: Id<"node">, options: { force: boolean }): Promise<NodeRemoval>;
   /**
-   * Marks the instances of nodes without a heartbeat for `silentMs` as `lost`, except those with a running operation. A node
-   * that is back reports them again.
+   * Marks the instances of nodes without a heartbeat for `silentMs` as `lost`, except those with a running
+   * operation. A node that is back reports them again.
    */
   markLost(silentMs: number): Promise<Instance[]>;
 
   /**
-   * What an owner has now, as quotas count it: instances that are not deleted, and builds that are queued or running. An instance
-   * that is being replaced counts with the larger of its present and its future size.
+   * What an owner has now, as quotas count it: instances that are not deleted, and builds that are queued or
+   * running. An instance that is being replaced counts with the larger of its present and its future size.
    */
   usage(owner: string): Promise<Usage>;
   readonly documents: Documents;
@@ -258,9 +287,9 @@ export interface Store {
   readonly audit: AuditStore;
 
   /**
-   * Ends operations past their deadline, gives back those whose lease ran out, raises `send` of those whose wake-up may be lost,
-   * and removes records past their retention. Several processes may sweep at once. A worker's role on PostgreSQL leaves
-   * documents, counters and the audit log to the servers' sweeps.
+   * Ends operations past their deadline, gives back those whose lease ran out, raises `send` of those whose
+   * wake-up may be lost, and removes records past their retention. Several processes may sweep at once. A
+   * worker's role on PostgreSQL leaves documents, counters and the audit log to the servers' sweeps.
    */
   sweep(options: {
     operationKeptMs: number;

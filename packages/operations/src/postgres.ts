@@ -1,6 +1,6 @@
-// The PostgreSQL driver. Any number of processes share the database. Each script of the store runs as one transaction at READ
-// COMMITTED, takes the locks that it names, and uses the database's time. Records are in one schema; documents, counters and
-// the audit log, which only servers see, are in another.
+// The PostgreSQL driver. Any number of processes share the database. Each script of the store runs as one
+// transaction at READ COMMITTED, takes the locks that it names, and uses the database's time. Records are in
+// one schema; documents, counters and the audit log, which only servers see, are in another.
 
 import { type Clock, type Logger, silentLogger } from "@formation-mcp/contract";
 import type { Store } from "./port.ts";
@@ -42,8 +42,8 @@ export interface PostgresStoreOptions {
 
 /**
  * Opens the store in a PostgreSQL database, version 15 or later.
- * @throws FormationError `unavailable` if the database cannot be reached, is newer than this program, or is older and
- *   `migrate` is false.
+ * @throws FormationError `unavailable` if the database cannot be reached, is newer than this program, or is
+ *   older and `migrate` is false.
  */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<Store> {
   const { poolSize = 10, statementTimeoutMs = 15_000, pollMs = 250 } = options;

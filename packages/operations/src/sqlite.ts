@@ -1,5 +1,5 @@
-// The SQLite driver. Kysely compiles the SQL and node:sqlite runs it. A script runs synchronously from BEGIN to COMMIT, so that
-// nothing of this process comes in between. Any number of processes share the file.
+// The SQLite driver. Kysely compiles the SQL and node:sqlite runs it. A script runs synchronously from BEGIN
+// to COMMIT, so that nothing of this process comes in between. Any number of processes share the file.
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { type Clock, FormationError, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
@@ -20,8 +20,8 @@ import { createStore, type ScriptRunner } from "./store.ts";
 
 export interface SqliteStoreOptions {
   /**
-   * The database file, in a directory that exists; it is made with mode 0600. `:memory:` opens a store that only this process
-   * has.
+   * The database file, in a directory that exists; it is made with mode 0600. `:memory:` opens a store that
+   * only this process has.
    */
   path: string;
   clock?: Clock;
@@ -59,7 +59,10 @@ function compiler(): Kysely<Tables> {
   });
 }
 
-/** Makes or migrates the tables. @returns the versions before and after, or null if nothing was to be done. */
+/**
+ * Makes or migrates the tables.
+ * @returns the versions before and after, or null if nothing was to be done.
+ */
 async function bringUpToDate(
   connection: Connection,
   query: () => Transaction,
@@ -120,8 +123,9 @@ class Connection {
   }
 
   /**
-   * Runs a script that only reads; all its queries see one snapshot. A script of one query needs no transaction. Which
-   * scripts make more queries is learnt from their first query; such a script is started again in a transaction.
+   * Runs a script that only reads; all its queries see one snapshot. A script of one query needs no
+   * transaction. Which scripts make more queries is learnt from their first query; such a script is started
+   * again in a transaction.
    */
   read<T>(script: () => TransactionScript<T>): T {
     this.#checkOpen();
@@ -136,7 +140,10 @@ class Connection {
     return this.transaction("BEGIN", script());
   }
 
-  /** Runs a script as one transaction; an error in it rolls back. @param begin the statement that begins it. */
+  /**
+   * Runs a script as one transaction; an error in it rolls back.
+   * @param begin the statement that begins it.
+   */
   transaction<T>(begin: string, script: TransactionScript<T>): T {
     this.#checkOpen();
     this.#run(begin);

@@ -1,4 +1,5 @@
-// The store port, implemented by scripts: each method runs one script in one transaction. A driver only has to run scripts.
+// The store port, implemented by scripts: each method runs one script in one transaction. A driver only has
+// to run scripts.
 
 import { setTimeout as delay } from "node:timers/promises";
 import {
@@ -29,27 +30,34 @@ import { emptySweep, type SweepOptions, type SweepStep } from "./rules/sweep-bat
 import { toBuild, toDeployment, toInstance, toOperation } from "./sql/rows.ts";
 import type { Transaction, TransactionScript } from "./sql/script.ts";
 
-/** Between two steps a sweep pauses for the time of the last step divided by this, and never longer than the maximum. */
+/**
+ * Between two steps a sweep pauses for the time of the last step divided by this, and never longer than the
+ * maximum.
+ */
 const PAUSE_DIVISOR = 16;
 const MAX_PAUSE_MS = 100;
 
-/** What a driver does: it runs each script as one transaction, and again if another transaction was in the way. */
+/**
+ * What a driver does: it runs each script as one transaction, and again if another transaction was in the
+ * way.
+ */
 export interface ScriptRunner {
   readonly clock: Clock;
   /** Runs a script that only lookups. All its queries see the same state. */
   read<T>(script: (tx: Transaction) => TransactionScript<T>): Promise<T>;
   /**
    * Runs a script that writes.
-   * @param findResult returns what an earlier run of the script wrote, or undefined if it wrote nothing. A driver asks it
-   *   after a commit whose answer was lost.
+   * @param findResult returns what an earlier run of the script wrote, or undefined if it wrote nothing. A
+   *   driver asks it after a commit whose answer was lost.
    */
   write<T>(
     script: (tx: Transaction) => TransactionScript<T>,
     findResult?: (tx: Transaction) => TransactionScript<T | undefined>,
   ): Promise<T>;
   /**
-   * Runs one statement that returns what it wrote, in one round trip, for what is written most often. If it returns nothing it
-   * wrote nothing, and `write` has to find out why. Absent where a transaction costs no round trips.
+   * Runs one statement that returns what it wrote, in one round trip, for what is written most often. If it
+   * returns nothing it wrote nothing, and `write` has to find out why. Absent where a transaction costs no
+   * round trips.
    */
   single?(statement: (tx: Transaction) => CompiledQuery): Promise<unknown[]>;
   revision(): number;
@@ -62,7 +70,10 @@ export interface ScriptRunner {
 
 const RUNNERS = new WeakMap<Store, ScriptRunner>();
 
-/** The runner of a store that a driver of this package opened. @throws FormationError `invalid` for any other store. */
+/**
+ * The runner of a store that a driver of this package opened.
+ * @throws FormationError `invalid` for any other store.
+ */
 export function runnerOf(store: Store): ScriptRunner {
   const runner = RUNNERS.get(store);
   if (runner) return runner;
@@ -161,7 +172,9 @@ function createDocuments({ read, write }: ScriptRunner): Documents {
   };
 }
 
-/** Runs the steps of a sweep in their order, each until it has no more to do, with one transaction a batch. */
+/**
+ * Runs the steps of a sweep in their order, each until it has no more to do, with one transaction a batch.
+ */
 async function runSweep(
   { write }: ScriptRunner,
   steps: readonly SweepStep[],
@@ -180,7 +193,8 @@ async function runSweep(
       result.changed.push(...part.changed);
       result.removedOperations += part.removedOperations;
       result.removedBuilds.push(...part.removedBuilds);
-      // Writers of other processes try at intervals: without a pause they would find the lock taken each time.
+      // Writers of other processes try at intervals: without a pause they would find the lock taken each
+      // time.
       if (more) await delay(Math.min((performance.now() - began) / PAUSE_DIVISOR, MAX_PAUSE_MS));
     }
   }

@@ -1,5 +1,5 @@
-// Why a queued operation waits, as one sentence for its owner, who also has to learn if no node can ever take it. It names a
-// node only if the operation is pinned to it: owners are not told which other nodes there are.
+// Why a queued operation waits, as one sentence for its owner, who also has to learn if no node can ever take
+// it. It names a node only if the operation is pinned to it: owners are not told which other nodes there are.
 
 import {
   covers,
@@ -18,7 +18,10 @@ export interface WaitingOperation extends Placement {
   behind: string | null;
 }
 
-/** Says what an operation waits for. @param now milliseconds since the epoch; it decides which nodes are silent. */
+/**
+ * Says what an operation waits for.
+ * @param now milliseconds since the epoch; it decides which nodes are silent.
+ */
 export function waitingReason(waiting: WaitingOperation, nodes: readonly NodeRecord[], now: number): string {
   const { needs, node_id, labels, behind } = waiting;
   if (behind !== null) return `Waiting for ${behind}, which works on the same record, to end.`;

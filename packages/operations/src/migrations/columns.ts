@@ -1,5 +1,5 @@
-// Helpers with which migrations define tables and indexes. Their output never changes, because migrations were released. This
-// folder knows the versions of the database, and how one becomes the next.
+// Helpers with which migrations define tables and indexes. Their output never changes, because migrations
+// were released. This folder knows the versions of the database, and how one becomes the next.
 
 import type { Compilable, CreateTableBuilder, Kysely, RawBuilder } from "kysely";
 import type { Tables } from "../sql/schema.ts";

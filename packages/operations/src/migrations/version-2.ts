@@ -1,4 +1,5 @@
-// Version 2 of the database: documents, counters, the audit log, and the resources of instances as columns for quotas.
+// Version 2 of the database: documents, counters, the audit log, and the resources of instances as columns
+// for quotas.
 
 import { type Compilable, type Kysely, type SqlBool, sql } from "kysely";
 import type { Tables } from "../sql/schema.ts";
@@ -84,7 +85,10 @@ function audit(db: Kysely<Tables>): Compilable[] {
   ];
 }
 
-/** An instance's resources as columns generated from its configuration: the sum over an owner is read from an index. */
+/**
+ * An instance's resources as columns generated from its configuration: the sum over an owner is read from an
+ * index.
+ */
 function resources(db: Kysely<Tables>): Compilable[] {
   const names = ["vcpus", "memory_mb", "disk_gb"];
   const [onInstances, onDeployments] = [indexer(db, "instances"), indexer(db, "deployments")];

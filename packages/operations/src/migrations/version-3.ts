@@ -1,5 +1,5 @@
-// Version 3 of the database: the labels that operations require, cordon, drain and removal of nodes, and the digest under which
-// other nodes find a build's image.
+// Version 3 of the database: the labels that operations require, cordon, drain and removal of nodes, and the
+// digest under which other nodes find a build's image.
 
 import { type Compilable, type Kysely, sql } from "kysely";
 import type { Tables } from "../sql/schema.ts";

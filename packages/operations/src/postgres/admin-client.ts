@@ -1,5 +1,5 @@
-// One connection for work on tables and rights. This folder knows PostgreSQL: how the store's scripts run there as
-// transactions, how its SQL differs from SQLite's, and what its errors mean.
+// One connection for work on tables and rights. This folder knows PostgreSQL: how the store's scripts run
+// there as transactions, how its SQL differs from SQLite's, and what its errors mean.
 
 import { Client } from "pg";
 import { adminConnectionConfig } from "./connection.ts";

@@ -1,4 +1,5 @@
-// Whether a transaction was committed whose connection broke while it committed: the server is asked by its transaction id.
+// Whether a transaction was committed whose connection broke while it committed: the server is asked by its
+// transaction id.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, type ClientConfig } from "pg";
@@ -12,8 +13,8 @@ const LOOKUP_INTERVAL_MS = 100;
 const ID_IN_THE_FUTURE = "22023";
 
 /**
- * Whether a transaction may have been committed; false if it certainly was not. "Committed" is no proof: a server that
- * crashed may have given the id of a lost transaction to another one.
+ * Whether a transaction may have been committed; false if it certainly was not. "Committed" is no proof: a
+ * server that crashed may have given the id of a lost transaction to another one.
  * @param isClosed ends the wait early.
  * @throws FormationError `unavailable` if the server does not answer.
  */

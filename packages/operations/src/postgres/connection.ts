@@ -1,17 +1,23 @@
-// How a connection to PostgreSQL is configured: its URL, its limits of time, and how its values become numbers.
+// How a connection to PostgreSQL is configured: its URL, its limits of time, and how its values become
+// numbers.
 
 import type { ClientConfig } from "pg";
 
 /** How long a connection may take to be made, in milliseconds. */
 const CONNECT_MS = 5000;
-/** The server itself ends a slow statement; a server that does not answer is given up at most this much later. */
+/**
+ * The server itself ends a slow statement; a server that does not answer is given up at most this much later.
+ */
 const EXTRA_QUERY_MS = 5000;
 
 /** The type ids of int8, int2, int4 and numeric. */
 const NUMBER_TYPES = new Set([20, 21, 23, 1700]);
 const BOOLEAN_TYPE = 16;
 
-/** The part that every connection shares. Numbers and booleans of the database are converted; all else stays text. */
+/**
+ * The part that every connection shares. Numbers and booleans of the database are converted; all else stays
+ * text.
+ */
 export function connectionConfig(url: string): ClientConfig {
   const asIs = (value: string) => value;
   const asBoolean = (value: string) => value === "t";
@@ -34,7 +40,8 @@ export function scriptConnectionConfig(
 ): ClientConfig {
   const settings = [
     `search_path=${searchPath}`,
-    // Every query has its index, whatever its parameters are: planning it again each time costs more than running it.
+    // Every query has its index, whatever its parameters are: planning it again each time costs more than
+    // running it.
     "plan_cache_mode=force_generic_plan",
     "jit=off",
     // A bitmap scan would read the whole queue to find its oldest row, dead rows included.

@@ -1,5 +1,5 @@
-// How the store's SQL differs in PostgreSQL: types, generated columns, the schema of each table, and the locks. The queries
-// and the migrations themselves are the same as for SQLite.
+// How the store's SQL differs in PostgreSQL: types, generated columns, the schema of each table, and the
+// locks. The queries and the migrations themselves are the same as for SQLite.
 
 import {
   type ColumnDefinitionNode,

@@ -1,5 +1,5 @@
-// What a failure of PostgreSQL means: whether the transaction may be run again, and which error the caller gets. The server's
-// own messages are not passed on, because they may contain values that were to be written.
+// What a failure of PostgreSQL means: whether the transaction may be run again, and which error the caller
+// gets. The server's own messages are not passed on, because they may contain values that were to be written.
 
 import { FormationError } from "@formation-mcp/contract";
 
@@ -18,12 +18,18 @@ export function isDuplicate(error: unknown): boolean {
   return codeOf(error) === "23505";
 }
 
-/** Whether two transactions met: a serialization failure, a deadlock, or a row that another one inserted first. */
+/**
+ * Whether two transactions met: a serialization failure, a deadlock, or a row that another one inserted
+ * first.
+ */
 export function isConflict(error: unknown): boolean {
   return isDuplicate(error) || ["40001", "40P01"].includes(codeOf(error));
 }
 
-/** Whether a connection prepared its statements before a migration changed the tables; a new connection has none. */
+/**
+ * Whether a connection prepared its statements before a migration changed the tables; a new connection has
+ * none.
+ */
 export function isOutdated(error: unknown): boolean {
   return codeOf(error) === "0A000";
 }
@@ -129,7 +135,10 @@ const UNREACHED: readonly [sign: RegExp, why: string, remedy: string][] = [
   ],
 ];
 
-/** All codes and messages of an error. A host with several addresses has an error for each; the driver's have no code. */
+/**
+ * All codes and messages of an error. A host with several addresses has an error for each; the driver's have
+ * no code.
+ */
 function signsOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(signsOf).join(" ");
   return `${codeOf(error)} ${(error as DatabaseError | null)?.message ?? ""}`;

@@ -1,4 +1,5 @@
-// How a PostgreSQL database gets its two schemas and its current version: all migrations in one transaction, under one lock.
+// How a PostgreSQL database gets its two schemas and its current version: all migrations in one transaction,
+// under one lock.
 
 import { FormationError, silentLogger, systemClock } from "@formation-mcp/contract";
 import type { Client } from "pg";
@@ -9,9 +10,10 @@ import { compiler, qualified, type Schemas } from "./dialect.ts";
 import { type PostgresOptions, schemasOf } from "./options.ts";
 
 /**
- * Makes the two schemas, or brings them up to date, as the role that is to own them. Several processes may do so at once.
- * @throws FormationError `unavailable` if the database cannot be reached or a newer program made it; `forbidden` if the role
- *   may not.
+ * Makes the two schemas, or brings them up to date, as the role that is to own them. Several processes may do
+ * so at once.
+ * @throws FormationError `unavailable` if the database cannot be reached or a newer program made it;
+ *   `forbidden` if the role may not.
  */
 export async function migratePostgres(options: PostgresOptions): Promise<{ from: number; to: number }> {
   const { clock = systemClock, logger = silentLogger } = options;
@@ -43,7 +45,9 @@ export function* requireCurrent(tx: Transaction): TransactionScript<void> {
   });
 }
 
-/** What the migrations take for granted: the schemas, SQLite's json_extract, and the sequence of revisions. */
+/**
+ * What the migrations take for granted: the schemas, SQLite's json_extract, and the sequence of revisions.
+ */
 function prerequisites({ records, private: hidden }: Schemas): string[] {
   return [
     ...[records, hidden].map((name) => `CREATE SCHEMA IF NOT EXISTS "${name}"`),
@@ -57,7 +61,10 @@ function prerequisites({ records, private: hidden }: Schemas): string[] {
   ];
 }
 
-/** A view runs with its owner's rights: through it a worker sees the digests that documents name, and no document. */
+/**
+ * A view runs with its owner's rights: through it a worker sees the digests that documents name, and no
+ * document.
+ */
 function artifactsView(schemas: Schemas): string {
   return `CREATE OR REPLACE VIEW ${qualified(schemas, "document_artifacts")} WITH (security_barrier) AS
     SELECT artifact, expires_at FROM ${qualified(schemas, "documents")} WHERE artifact IS NOT NULL`;

@@ -1,4 +1,5 @@
-// What identifies a store in PostgreSQL, and is checked before any connection is made: the URL and the name of the schema.
+// What identifies a store in PostgreSQL, and is checked before any connection is made: the URL and the name
+// of the schema.
 
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import type { Schemas } from "./dialect.ts";

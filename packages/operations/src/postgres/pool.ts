@@ -1,5 +1,5 @@
-// Runs scripts as transactions on a small pool of connections. A transaction that met another one, or began with a wrong time,
-// is run again. A commit whose answer was lost is looked up by its transaction id.
+// Runs scripts as transactions on a small pool of connections. A transaction that met another one, or began
+// with a wrong time, is run again. A commit whose answer was lost is looked up by its transaction id.
 
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import type { CompiledQuery } from "kysely";
@@ -65,7 +65,8 @@ export class TransactionPool {
       idleTimeoutMillis: IDLE_MS,
       pipeline: true,
     } as ClientConfig);
-    // Without a listener a broken connection would end the process. The query that used it fails and reports the error.
+    // Without a listener a broken connection would end the process. The query that used it fails and reports
+    // the error.
     this.#pool.on("connect", (client) => client.on("error", () => {}));
     this.#pool.on("error", (error) => {
       logger.log("debug", "An idle connection to the database broke.", { error: error.message });
@@ -78,8 +79,9 @@ export class TransactionPool {
   }
 
   /**
-   * Runs a script that only reads; all its queries see one snapshot. A script of one query needs no transaction. Which
-   * scripts make more queries is learnt from their first query; such a script is started again in a transaction.
+   * Runs a script that only reads; all its queries see one snapshot. A script of one query needs no
+   * transaction. Which scripts make more queries is learnt from their first query; such a script is started
+   * again in a transaction.
    */
   async read<T>(script: (now: number) => TransactionScript<T>): Promise<T> {
     return await this.#retry(async () => {
@@ -104,10 +106,11 @@ export class TransactionPool {
   }
 
   /**
-   * Runs a script as one transaction at READ COMMITTED. It begins with the extrapolated time while the server's own time is
-   * still on its way; if that time turns out to be wrong, the transaction begins again with the server's.
-   * @param findResult returns what an earlier try of the script wrote, or undefined; asked after a commit whose answer was
-   *   lost.
+   * Runs a script as one transaction at READ COMMITTED. It begins with the extrapolated time while the
+   * server's own time is still on its way; if that time turns out to be wrong, the transaction begins again
+   * with the server's.
+   * @param findResult returns what an earlier try of the script wrote, or undefined; asked after a commit
+   *   whose answer was lost.
    * @throws FormationError `unavailable` also if it is unknown whether the transaction was committed.
    */
   async write<T>(
@@ -164,9 +167,10 @@ export class TransactionPool {
   }
 
   /**
-   * Runs a statement that returns what it wrote, as a transaction of its own, in one round trip. With a time that is not the
-   * server's it writes and returns nothing.
-   * @throws FormationError `unavailable` also if it is unknown whether it was committed: it is never sent twice.
+   * Runs a statement that returns what it wrote, as a transaction of its own, in one round trip. With a time
+   * that is not the server's it writes and returns nothing.
+   * @throws FormationError `unavailable` also if it is unknown whether it was committed: it is never sent
+   *   twice.
    */
   async single(statement: (now: number) => CompiledQuery): Promise<{ row: unknown; revision: number }[]> {
     return await this.#retry(() =>

@@ -1,19 +1,28 @@
-// Which failures of a transaction are tried again, and for how long. Nothing is tried again that may have been committed.
+// Which failures of a transaction are tried again, and for how long. Nothing is tried again that may have
+// been committed.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { asFormationError, isConflict, isDisconnect, isDuplicate, isOutdated } from "./errors.ts";
 
-/** How long a transaction is tried again after it met others, and after its connection broke, in milliseconds. */
+/**
+ * How long a transaction is tried again after it met others, and after its connection broke, in milliseconds.
+ */
 const CONFLICT_RETRY_MS = 15_000;
 const DISCONNECT_RETRY_MS = 1000;
-/** A row that another transaction inserted first is visible at the next try; a duplicate id fails at every try. */
+/**
+ * A row that another transaction inserted first is visible at the next try; a duplicate id fails at every
+ * try.
+ */
 const MAX_DUPLICATE_TRIES = 5;
 const MAX_BACKOFF_MS = 100;
 
 /** A commit that certainly was not made. */
 export class NotCommitted extends Error {}
 
-/** A transaction that began with a time too far from the server's. It is rolled back, and its connection is still good. */
+/**
+ * A transaction that began with a time too far from the server's. It is rolled back, and its connection is
+ * still good.
+ */
 export class WrongTime extends Error {
   /** In the class of SQLSTATEs that roll a transaction back. */
   readonly code = "40000";

@@ -1,5 +1,5 @@
-// The store's revision: a number that rises when any process has written. Each commit takes the next value of a sequence.
-// `now()` answers at once with the last value seen and polls the sequence in the background.
+// The store's revision: a number that rises when any process has written. Each commit takes the next value of
+// a sequence. `now()` answers at once with the last value seen and polls the sequence in the background.
 
 import type { Schemas } from "./dialect.ts";
 import type { TransactionPool } from "./pool.ts";
@@ -14,8 +14,8 @@ export class RevisionPoller {
   #polling = false;
   #polledAt = Number.NEGATIVE_INFINITY;
   /**
-   * Whether transactions ran at the last poll. A transaction takes its value just before it commits, so what such a one
-   * wrote may become visible without another rise of the sequence.
+   * Whether transactions ran at the last poll. A transaction takes its value just before it commits, so what
+   * such a one wrote may become visible without another rise of the sequence.
    */
   #openTransactions = false;
 

@@ -1,5 +1,5 @@
-// How one statement becomes a transaction of its own: it also takes the next revision, and it writes nothing if the time it
-// was given is not the server's.
+// How one statement becomes a transaction of its own: it also takes the next revision, and it writes nothing
+// if the time it was given is not the server's.
 
 import { MAX_SKEW_MS, SERVER_TIME } from "./time.ts";
 
@@ -27,8 +27,9 @@ export class SingleStatements {
   }
 
   /**
-   * Wraps a statement that returns what it wrote. A row comes back as one JSON column, because the description of many
-   * columns costs more than their values. The last parameter is the time to compare, or null.
+   * Wraps a statement that returns what it wrote. A row comes back as one JSON column, because the
+   * description of many columns costs more than their values. The last parameter is the time to compare, or
+   * null.
    */
   wrap(sql: string, parameters: number): PreparedStatement {
     let wrapped = this.#wrapped.get(sql);

@@ -1,13 +1,23 @@
-// What time it is. The database's clock decides, because no two processes have the same clock. Between its answers a process
-// extrapolates with the monotonic clock; a transaction that began with a wrong time is begun again.
+// What time it is. The database's clock decides, because no two processes have the same clock. Between its
+// answers a process extrapolates with the monotonic clock; a transaction that began with a wrong time is
+// begun again.
 
 import type { Clock } from "@formation-mcp/contract";
 
-/** The server's clock in milliseconds since the epoch, when the statement arrived. Waits for locks do not count. */
+/**
+ * The server's clock in milliseconds since the epoch, when the statement arrived. Waits for locks do not
+ * count.
+ */
 export const SERVER_TIME = "date_part('epoch', statement_timestamp()) * 1000";
-/** How far the time of a write may be off, in milliseconds: a quarter of the shortest lease that can be configured. */
+/**
+ * How far the time of a write may be off, in milliseconds: a quarter of the shortest lease that can be
+ * configured.
+ */
 export const MAX_SKEW_MS = 250;
-/** After so long without an answer the time is confirmed before a read: clocks drift, and the server's may be set. */
+/**
+ * After so long without an answer the time is confirmed before a read: clocks drift, and the server's may be
+ * set.
+ */
 const CONFIRM_AFTER_MS = 10_000;
 /** The two clocks of a process move this far apart only if its machine slept or one of them was set. */
 const CLOCK_JUMP_MS = 1000;
@@ -45,7 +55,8 @@ export class DatabaseTime {
   }
 
   /**
-   * Takes in the time that the server told. An offset that can be true is kept, so that the time does not jitter.
+   * Takes in the time that the server told. An offset that can be true is kept, so that the time does not
+   * jitter.
    * @param asked `performance.now()` before the question, `answered` after the answer.
    * @param now the time of the transaction that asked.
    * @returns whether what was written with `now` may stay.

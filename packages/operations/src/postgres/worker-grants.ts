@@ -1,5 +1,5 @@
-// What a worker's role may do in the database: it reads and changes records, and has no right on documents, counters and the
-// audit log, which belong to the servers.
+// What a worker's role may do in the database: it reads and changes records, and has no right on documents,
+// counters and the audit log, which belong to the servers.
 
 import { FormationError } from "@formation-mcp/contract";
 import { beginExclusive, withAdminClient } from "./admin-client.ts";
@@ -10,8 +10,8 @@ import type { TransactionPool } from "./pool.ts";
 const ROLE_NAME = /^[a-z_][a-z0-9_-]{0,62}$/i;
 
 /**
- * Grants a role what a worker needs and revokes everything else. A worker may not submit, and may not change the owner of a
- * record or what was asked for. Of the documents it sees only which artifacts they name.
+ * Grants a role what a worker needs and revokes everything else. A worker may not submit, and may not change
+ * the owner of a record or what was asked for. Of the documents it sees only which artifacts they name.
  * @throws FormationError `invalid` for a bad name; else as `migratePostgres` does.
  */
 export async function grantWorker(options: PostgresOptions, role: string): Promise<void> {

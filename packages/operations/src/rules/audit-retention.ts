@@ -1,5 +1,6 @@
-// How old lines of the audit log are removed: only from the front of a chain, so that the rest stays in one piece. A seal then
-// holds the hash of the last removed line, which the first kept line follows.
+// How old lines of the audit log are removed: only from the front of a chain, so that the rest stays in one
+// piece. A seal then holds the hash of the last removed line, which the first kept line follows. This folder
+// knows the rules of the store, one topic a file; each rule is a script. See docs/store.md.
 
 import { sql } from "kysely";
 import { all, first, lockTables, ONE, run, type Transaction, type TransactionScript } from "../sql/script.ts";
@@ -50,7 +51,8 @@ function* frontOf(tx: Transaction, chain: string): TransactionScript<Line[]> {
 function* cutFront(tx: Transaction, chain: string, before: number): TransactionScript<number> {
   let front = yield* frontOf(tx, chain);
   if (front.length <= BULK_ROWS && front.every(({ at }) => at <= before)) {
-    // The whole chain may go. Without this lock another transaction could add a line or a seal to it at the same time.
+    // The whole chain may go. Without this lock another transaction could add a line or a seal to it at the
+    // same time.
     yield* lockTables(tx, "audit", "audit_seals");
     if (tx.locks.manyWriters) front = yield* frontOf(tx, chain);
   }

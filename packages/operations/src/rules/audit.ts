@@ -1,4 +1,5 @@
-// The audit log: lines are appended, listed by their time, and read chain by chain. `control` computes the hashes.
+// The audit log: lines are appended, listed by their time, and read chain by chain. `control` computes the
+// hashes.
 
 import { type AuditRecord, type AuditSeal, FormationError } from "@formation-mcp/contract";
 import { type SqlBool, sql } from "kysely";
@@ -22,7 +23,10 @@ const COLUMNS = [
   "address",
   "trace_id",
 ] as const;
-/** Lines that one statement inserts. A rest is inserted line by line, because each number of lines is a statement. */
+/**
+ * Lines that one statement inserts. A rest is inserted line by line, because each number of lines is a
+ * statement.
+ */
 const LINES_PER_INSERT = 20;
 
 export function* append(tx: Transaction, records: readonly AuditRecord[]): TransactionScript<void> {

@@ -1,5 +1,5 @@
-// Claiming: which queued operation a node gets. An attempt is over when its lease ran out, and not before; the next claim or
-// the sweep then gives the operation back to the queue.
+// Claiming: which queued operation a node gets. An attempt is over when its lease ran out, and not before;
+// the next claim or the sweep then gives the operation back to the queue.
 
 import type { Operation } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
@@ -23,8 +23,8 @@ import { giveBack } from "./transitions.ts";
 type Request = Parameters<Store["claim"]>[0];
 
 /**
- * `OFFSET 0` stops PostgreSQL from rewriting a subquery with ORDER BY and LIMIT, so that it reads the index of that order, also
- * inside EXISTS. Without it the planner may read all unfinished operations.
+ * `OFFSET 0` stops PostgreSQL from rewriting a subquery with ORDER BY and LIMIT, so that it reads the index
+ * of that order, also inside EXISTS. Without it the planner may read all unfinished operations.
  */
 const OFFSET_0_BARRIER = sql.lit(0);
 
@@ -41,7 +41,10 @@ export function* claim(tx: Transaction, request: Request): TransactionScript<Ope
   return row ? toOperation(row) : null;
 }
 
-/** A claim in one statement. It claims nothing while there is an expired lease that {@link claim} has to requeue first. */
+/**
+ * A claim in one statement. It claims nothing while there is an expired lease that {@link claim} has to
+ * requeue first.
+ */
 export function claimInOneStatement(tx: Transaction, request: Request): Compilable<OperationRow> {
   return claimStatement(tx, request, request.subjects, true);
 }
@@ -116,8 +119,9 @@ function oldest(db: Kysely<Tables>, subjects: string[], fit: Fit) {
 }
 
 /**
- * The oldest operation that fits and that no other transaction has locked, of the subject with the oldest that fits. It locks
- * one row, never one of each subject: a claimer that skips a row which is then not claimed would leave it unclaimed.
+ * The oldest operation that fits and that no other transaction has locked, of the subject with the oldest
+ * that fits. It locks one row, never one of each subject: a claimer that skips a row which is then not
+ * claimed would leave it unclaimed.
  */
 function oldestUnlocked(tx: Transaction, db: Kysely<Tables>, subjects: string[], fit: Fit) {
   const [only = ""] = subjects;
@@ -188,8 +192,8 @@ function cordonedNode(db: Kysely<Tables>, node: Request["node_id"]) {
 }
 
 /**
- * Gives operations whose lease ran out back to the queue. Those that may not be tried again (attempts used up, cancelled, past
- * the deadline) are left to the sweep, which also publishes their end.
+ * Gives operations whose lease ran out back to the queue. Those that may not be tried again (attempts used
+ * up, cancelled, past the deadline) are left to the sweep, which also publishes their end.
  */
 function* requeueExpired(tx: Transaction): TransactionScript<void> {
   const rows = yield* all(

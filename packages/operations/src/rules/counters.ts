@@ -5,7 +5,10 @@ import { first, run, type Transaction, type TransactionScript } from "../sql/scr
 
 type Spending = Parameters<Counters["spend"]>[0];
 
-/** Takes up to `amount` from what is left of `limit` in the current window. @throws FormationError `invalid` */
+/**
+ * Takes up to `amount` from what is left of `limit` in the current window.
+ * @throws FormationError `invalid`
+ */
 export function* spend(
   tx: Transaction,
   { key, limit, windowMs, amount }: Spending,
@@ -20,8 +23,8 @@ export function* spend(
       ),
     ),
   );
-  // A transaction that waited for the lock past the end of its window counts in the window that another one has begun.
-  // A row from the far future was written with a wrong clock.
+  // A transaction that waited for the lock past the end of its window counts in the window that another one
+  // has begun. A row from the far future was written with a wrong clock.
   const isCurrent = row !== undefined && row.window_start >= window && row.window_start <= resets_at;
   const spent = isCurrent ? row.spent : 0;
   const granted = Math.max(0, Math.min(amount, limit - spent));

@@ -1,4 +1,5 @@
-// Documents: small records with a version for compare-and-set, an optional alias, and an end after which they are absent.
+// Documents: small records with a version for compare-and-set, an optional alias, and an end after which they
+// are absent.
 
 import {
   type Documents,
@@ -24,7 +25,10 @@ import {
 /** The columns that a document is found by, beside its id. */
 const NAMED_COLUMNS = ["owner", "group", "alias", "artifact", "expires_at"] as const;
 
-/** Inserts or replaces a document; `expected` as in {@link Documents.put}. @throws FormationError `conflict`, `invalid` */
+/**
+ * Inserts or replaces a document; `expected` as in {@link Documents.put}.
+ * @throws FormationError `conflict`, `invalid`
+ */
 export function* put(
   tx: Transaction,
   document: NewDocument,
@@ -72,7 +76,10 @@ export function* put(
   return toDocument(row);
 }
 
-/** Removes an expired document with this alias. @throws FormationError `conflict` if another document has it. */
+/**
+ * Removes an expired document with this alias.
+ * @throws FormationError `conflict` if another document has it.
+ */
 function* freeAlias(tx: Transaction, kind: string, id: string, alias: string): TransactionScript<void> {
   const holder = yield* first(
     tx.cached("document.alias.holder", { kind, alias, id }, (db, p) =>

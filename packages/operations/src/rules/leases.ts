@@ -1,5 +1,5 @@
-// What the holder of a lease may write: renew, report, apply changes, settle. Every write checks the lease in the same
-// transaction; a void lease writes nothing.
+// What the holder of a lease may write: renew, report, apply changes, settle. Every write checks the lease in
+// the same transaction; a void lease writes nothing.
 
 import { FormationError, LIMITS, type Operation, type Progress } from "@formation-mcp/contract";
 import { type Compilable, sql } from "kysely";
@@ -12,8 +12,9 @@ import { applyChanges, operationRow } from "./records.ts";
 import { end, giveBack } from "./transitions.ts";
 
 /**
- * Prolongs the lease, but never beyond one lease after the deadline, so that every operation ends. Past the deadline it also
- * requests the cancel. @throws FormationError `conflict` if the lease is void.
+ * Prolongs the lease, but never beyond one lease after the deadline, so that every operation ends. Past the
+ * deadline it also requests the cancel.
+ * @throws FormationError `conflict` if the lease is void.
  */
 export function* renew(tx: Transaction, lease: Lease, leaseMs: number): TransactionScript<Operation> {
   const row = yield* first(renewStatement(tx, lease, leaseMs));
@@ -84,8 +85,8 @@ export function* apply(tx: Transaction, lease: Lease, changes: Changes): Transac
 }
 
 /**
- * Ends the attempt. An operation that is given back ends here if it was cancelled, is past its deadline or had its last
- * attempt, because the sweep would only end it later.
+ * Ends the attempt. An operation that is given back ends here if it was cancelled, is past its deadline or
+ * had its last attempt, because the sweep would only end it later.
  */
 export function* settle(
   tx: Transaction,
@@ -107,7 +108,10 @@ export function* settle(
   return toOperation(yield* giveBack(tx, row, Math.max(outcome.run_at, tx.now), error));
 }
 
-/** The operation, if this lease completed it. Only the holder of a lease completes an operation, so no other one did. */
+/**
+ * The operation, if this lease completed it. Only the holder of a lease completes an operation, so no other
+ * one did.
+ */
 export function* findSettled(
   tx: Transaction,
   lease: Lease,

@@ -1,5 +1,6 @@
-// The lists of records, newest first in the order of insertion. Every filter has an index that ends in that order, so that a
-// page costs the same in a large database. For the same reason several states are read one by one and merged.
+// The lists of records, newest first in the order of insertion. Every filter has an index that ends in that
+// order, so that a page costs the same in a large database. For the same reason several states are read one
+// by one and merged.
 
 import type { Build, Deployment, Id, Instance, Operation } from "@formation-mcp/contract";
 import { sql } from "kysely";
@@ -157,14 +158,17 @@ function each<S>(states: S[] | undefined): (S | null)[] {
   return states ? [...new Set(states)] : [null];
 }
 
-/** A column that the planner may look up in an index, or one that only filters the rows which another index found. */
+/**
+ * A column that the planner may look up in an index, or one that only filters the rows which another index
+ * found.
+ */
 function plannable(indexed: boolean, column: string) {
   return indexed ? sql<string>`${sql.ref(column)}` : filterOnly(column);
 }
 
 /**
- * A parameter whose value the planner ignores. Otherwise SQLite, which compares it with the condition of a partial index,
- * prepares the statement again for each value.
+ * A parameter whose value the planner ignores. Otherwise SQLite, which compares it with the condition of a
+ * partial index, prepares the statement again for each value.
  */
 function opaque(state: string) {
   return sql<string>`(${state} || '')`;

@@ -1,5 +1,5 @@
-// Quotas: what an owner has, counted before and after a submission, in the transaction that writes it. The lock on the owner
-// prevents two calls from taking the same last place.
+// Quotas: what an owner has, counted before and after a submission, in the transaction that writes it. The
+// lock on the owner prevents two calls from taking the same last place.
 
 import { FormationError, type Instance, SUBJECTS, type Usage } from "@formation-mcp/contract";
 import { sql } from "kysely";
@@ -21,8 +21,9 @@ const QUOTA_TEXTS: Record<keyof Usage, { what: string; field: string | null }> =
 };
 
 /**
- * Runs `write`, which writes a submission, under the owner's quota. A submission that makes nothing grow is never refused: a
- * delete or a smaller replacement passes even if the owner is beyond a limit that was lowered.
+ * Runs `write`, which writes a submission, under the owner's quota. A submission that makes nothing grow is
+ * never refused: a delete or a smaller replacement passes even if the owner is beyond a limit that was
+ * lowered.
  * @throws FormationError `limit`
  */
 export function* withinQuota<T>(
@@ -73,8 +74,8 @@ function* countOperation(tx: Transaction, owner: string, limit: number | null): 
 }
 
 /**
- * What an owner has. An instance that is being replaced counts with the larger of its present and its future size, because the
- * replacement may fail or succeed.
+ * What an owner has. An instance that is being replaced counts with the larger of its present and its future
+ * size, because the replacement may fail or succeed.
  */
 export function* usage(tx: Transaction, owner: string): TransactionScript<Usage> {
   const total = yield* instances(tx, owner);
@@ -107,7 +108,10 @@ function* instances(tx: Transaction, owner: string): TransactionScript<Omit<Usag
 
 type Resources = Instance["config"]["resources"];
 
-/** By how much instances are to grow: for each, the largest growth that any of its unfinished deployments asks for. */
+/**
+ * By how much instances are to grow: for each, the largest growth that any of its unfinished deployments asks
+ * for.
+ */
 function* growth(tx: Transaction, owner: string): TransactionScript<Iterable<Resources>> {
   const rows = yield* all(
     tx.cached("usage.replacing", { owner }, (db, p) =>

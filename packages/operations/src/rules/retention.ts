@@ -1,5 +1,5 @@
-// The steps of a sweep that remove what is older than its retention: ended operations, idempotency keys, documents, counters,
-// lines of the audit log, deleted instances with their deployments, and unused builds.
+// The steps of a sweep that remove what is older than its retention: ended operations, idempotency keys,
+// documents, counters, lines of the audit log, deleted instances with their deployments, and unused builds.
 
 import { LIMITS } from "@formation-mcp/contract";
 import { expressionBuilder, type Kysely, sql } from "kysely";
@@ -80,8 +80,8 @@ function* keyedOperations(tx: Transaction, batch: { before: number }): Transacti
 }
 
 /**
- * Removes the rows that carry their own time, in the tables that this process sees. Usually there are none, which one query of
- * the indexes shows.
+ * Removes the rows that carry their own time, in the tables that this process sees. Usually there are none,
+ * which one query of the indexes shows.
  */
 function* expiredRows(
   tx: Transaction,
@@ -195,7 +195,10 @@ function* deletedInstances(tx: Transaction, { operationKeptMs }: SweepOptions): 
   return rows.length === BATCH_ROWS;
 }
 
-/** A build is in use while an instance that is not deleted runs it, or an unfinished or live deployment is for it. */
+/**
+ * A build is in use while an instance that is not deleted runs it, or an unfinished or live deployment is for
+ * it.
+ */
 function* unusedBuilds(
   tx: Transaction,
   { unusedBuildKeptMs }: SweepOptions,

@@ -1,12 +1,16 @@
-// The steps of a sweep. A step handles one batch of rows in a short transaction and returns whether there may be more. A sweep
-// of any size holds its locks only for moments, and several sweeps at the same time share the work.
+// The steps of a sweep. A step handles one batch of rows in a short transaction and returns whether there may
+// be more. A sweep of any size holds its locks only for moments, and several sweeps at the same time share
+// the work.
 
 import type { Store, SweepResult } from "../port.ts";
 import type { Transaction, TransactionScript } from "../sql/script.ts";
 
 export type SweepOptions = Parameters<Store["sweep"]>[0];
 
-/** Adds what it did to `part` and returns whether it should run again. `before` is what the sweep did until then. */
+/**
+ * Adds what it did to `part` and returns whether it should run again. `before` is what the sweep did until
+ * then.
+ */
 export type SweepStep = (
   tx: Transaction,
   options: SweepOptions,

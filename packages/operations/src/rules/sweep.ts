@@ -1,4 +1,5 @@
-// The steps of a sweep over unfinished operations: leases that ran out, deadlines that passed, and wake-ups that may be lost.
+// The steps of a sweep over unfinished operations: leases that ran out, deadlines that passed, and wake-ups
+// that may be lost.
 
 import { LIMITS } from "@formation-mcp/contract";
 import { sql } from "kysely";
@@ -109,7 +110,10 @@ function* unclaimed(tx: Transaction, _: SweepOptions, result: SweepResult): Tran
   return rows.length === BATCH_ROWS;
 }
 
-/** Asks the worker of an operation past its deadline to cancel it. `renew` prolongs such a lease only once more. */
+/**
+ * Asks the worker of an operation past its deadline to cancel it. `renew` prolongs such a lease only once
+ * more.
+ */
 function* overdue(tx: Transaction): TransactionScript<boolean> {
   yield* run(
     tx.cached("sweep.overdue", { now: tx.now }, (db, p) =>

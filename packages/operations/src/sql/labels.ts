@@ -1,6 +1,7 @@
-// How labels are stored so that every database can compare them: as the text `|key=value||key=value|`. No label contains a bar.
-// A node has all labels of an operation if nothing is left of the text after the node's labels are removed from it. This folder
-// knows the tables, how records become rows, and how a script makes its queries; it knows no rule of the store.
+// How labels are stored so that every database can compare them: as the text `|key=value||key=value|`. No
+// label contains a bar. A node has all labels of an operation if nothing is left of the text after the node's
+// labels are removed from it. This folder knows the tables, how records become rows, and how a script makes
+// its queries; it knows no rule of the store.
 
 import { checkLabels } from "@formation-mcp/contract";
 import { type RawBuilder, type SqlBool, sql } from "kysely";

@@ -1,16 +1,20 @@
-// The locks of a transaction that writes while others write too. SQLite has one writer at a time, which needs none of them:
-// there they compile to nothing. To avoid deadlocks every script takes names first, then operations, then their records.
+// The locks of a transaction that writes while others write too. SQLite has one writer at a time, which needs
+// none of them: there they compile to nothing. To avoid deadlocks every script takes names first, then
+// operations, then their records.
 
 import type { CompiledQuery, SelectQueryBuilder } from "kysely";
 
 export interface Locks {
   /** Whether other transactions write at the same time. */
   readonly manyWriters: boolean;
-  /** FOR UPDATE: for rows that are read to be changed. It waits for the transaction that has a row, and reads its result. */
+  /**
+   * FOR UPDATE: for rows that are read to be changed. It waits for the transaction that has a row, and reads
+   * its result.
+   */
   forUpdate<D, T extends keyof D, O>(select: SelectQueryBuilder<D, T, O>): SelectQueryBuilder<D, T, O>;
   /**
-   * FOR UPDATE SKIP LOCKED: as `forUpdate`, but without the rows that another transaction has locked; that transaction
-   * handles them.
+   * FOR UPDATE SKIP LOCKED: as `forUpdate`, but without the rows that another transaction has locked; that
+   * transaction handles them.
    * @param of the table, where the query joins several.
    */
   skipLocked<D, T extends keyof D, O>(

@@ -40,7 +40,10 @@ export function cursorOf(kind: string, ...place: number[]): string {
   return Buffer.from([kind, ...place].join(".")).toString("base64url");
 }
 
-/** The place that a cursor names; `start` without one. @throws FormationError `invalid` for another list's cursor. */
+/**
+ * The place that a cursor names; `start` without one.
+ * @throws FormationError `invalid` for another list's cursor.
+ */
 export function readCursor(
   kind: string,
   cursor: string | null | undefined,

@@ -1,5 +1,6 @@
-// Converts rows to records and back: JSON text, flags, and the columns that no record has. The records are written field by
-// field, because lists are hot paths and a rest pattern or a spread costs several times as much.
+// Converts rows to records and back: JSON text, flags, and the columns that no record has. The records are
+// written field by field, because lists are hot paths and a rest pattern or a spread costs several times as
+// much.
 
 import {
   type Build,
@@ -129,8 +130,8 @@ const MAX_TIME = 8.64e15;
 const MAX_NODE_TEXT = 200;
 
 /**
- * A compromised worker may have written anything into a row of this table, under any id. Malformed values become harmless
- * defaults, so that the other nodes stay visible and this one can be removed.
+ * A compromised worker may have written anything into a row of this table, under any id. Malformed values
+ * become harmless defaults, so that the other nodes stay visible and this one can be removed.
  */
 export function toNode({ removed_at: _, ...row }: NodeRow): NodeRecord {
   const [labels, capacity, engine] = [row.labels, row.capacity, row.engine].map(membersOf) as [

@@ -1,5 +1,5 @@
-// The types of the tables. What queries filter or sort by is a column; what is only stored and returned is JSON. Nothing outside
-// this package knows them.
+// The types of the tables. What queries filter or sort by is a column; what is only stored and returned is
+// JSON. Nothing outside this package knows them.
 
 import type {
   AuditRecord,
@@ -34,7 +34,9 @@ interface OperationTable extends Base {
   subject: string;
   input: Json;
   target_id: Id;
-  /** Operations with the same key run one after the other: the instance, or the build of a build operation. */
+  /**
+   * Operations with the same key run one after the other: the instance, or the build of a build operation.
+   */
   serial_key: Id;
   node_id: Id<"node"> | null;
   /** As `labels.ts` writes them; null for none. */
@@ -135,7 +137,10 @@ interface NodeTable {
   draining: Flag;
   cordoned: Generated<Flag>;
   drain: Drain | null;
-  /** When the node was removed, in milliseconds since the epoch. The row stays for the case that its worker runs on. */
+  /**
+   * When the node was removed, in milliseconds since the epoch. The row stays for the case that its worker
+   * runs on.
+   */
   removed_at: number | null;
 }
 

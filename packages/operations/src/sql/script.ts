@@ -1,5 +1,6 @@
-// How the rules of the store are written once for all databases: as scripts. A script is a generator that yields queries and
-// receives their results. A driver runs a whole script in one transaction, so a script can wait for nothing but the database.
+// How the rules of the store are written once for all databases: as scripts. A script is a generator that
+// yields queries and receives their results. A driver runs a whole script in one transaction, so a script can
+// wait for nothing but the database.
 
 import { type Compilable, type CompiledQuery, type Kysely, sql } from "kysely";
 import { type Locks, NO_LOCKS } from "./locks.ts";
@@ -11,21 +12,30 @@ export interface Result {
   changes: number;
 }
 
-/** Yields queries, receives their results, and returns what the rule returns. A throw rolls the transaction back. */
+/**
+ * Yields queries, receives their results, and returns what the rule returns. A throw rolls the transaction
+ * back.
+ */
 export type TransactionScript<T> = Generator<CompiledQuery, T, Result>;
 
-/** The transaction that a script runs in: Kysely to write queries with, the time, and the locks of this database. */
+/**
+ * The transaction that a script runs in: Kysely to write queries with, the time, and the locks of this
+ * database.
+ */
 export interface Transaction {
   /** It only compiles; the driver runs what the script yields. */
   readonly db: Kysely<Tables>;
   /** Milliseconds since the epoch: one moment for the whole transaction. */
   readonly now: number;
   readonly locks: Locks;
-  /** Whether it sees documents, counters and the audit log. A worker's role on PostgreSQL has no right on them. */
+  /**
+   * Whether it sees documents, counters and the audit log. A worker's role on PostgreSQL has no right on
+   * them.
+   */
   readonly seesPrivate: boolean;
   /**
-   * Compiles a query once per key; later calls only fill in the parameters. Every value that differs from call to call comes
-   * from `params`, and everything that changes the SQL is part of the key.
+   * Compiles a query once per key; later calls only fill in the parameters. Every value that differs from
+   * call to call comes from `params`, and everything that changes the SQL is part of the key.
    */
   cached<P extends Record<string, unknown>, O>(
     key: string,
@@ -72,8 +82,8 @@ export function numberedValues(params: object, name: string, length: number): st
 }
 
 /**
- * A row limit that differs from call to call. SQLite prepares a statement with a plain `limit ?` again for each value bound,
- * to plan for that value; the cast prevents it. A limit that never differs is a literal.
+ * A row limit that differs from call to call. SQLite prepares a statement with a plain `limit ?` again for
+ * each value bound, to plan for that value; the cast prevents it. A limit that never differs is a literal.
  */
 export function limitParam(limit: number) {
   return sql<number>`cast(${limit} as bigint)`;
