@@ -18,7 +18,7 @@ const BOOLEAN_TYPE = 16;
  * The part that every connection shares. Numbers and booleans of the database are converted; all else stays
  * text.
  */
-export function connectionConfig(url: string): ClientConfig {
+function connectionConfig(url: string): ClientConfig {
   const asIs = (value: string) => value;
   const asBoolean = (value: string) => value === "t";
   return {
