@@ -1,10 +1,11 @@
 // The pieces that rules are made of: each looks at one value, reports what is wrong with it, and returns it
 // when nothing is.
+
+import { byteLength, child, codeName, forbiddenIn, show } from "./characters.ts";
+import { KEYS, keyRemedy, type Level } from "./key-remedies.ts";
 import { FORMFILE_LIMITS } from "./limits.ts";
-import { KEYS, keyRemedy, type Level } from "./nearest.ts";
 import type { Report } from "./report.ts";
-import { byteLength, child, codeName, forbiddenIn, show } from "./text.ts";
-import { describe, type Entry, type Tree } from "./tree.ts";
+import { describe, type Entry, type Tree } from "./syntax-tree.ts";
 
 export type Check<T> = (tree: Tree, path: string, report: Report) => T | undefined;
 

@@ -1,5 +1,5 @@
 // Recognizes a Dockerfile that was passed as a formfile, the most natural mistake, and shows the formfile's form.
-import { isImage } from "./reference.ts";
+import { isImage } from "./image-reference.ts";
 
 const INSTRUCTION = /^[ \t]*(?:FROM|ARG)[ \t]+(?![:\s])(\S{1,255})/i;
 

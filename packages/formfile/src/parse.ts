@@ -1,5 +1,7 @@
 // The door: decides how an input is read, holds it against the rules, and answers with a formfile or with
 // everything that is wrong. Nothing is thrown.
+
+import { byteLength, codeName, forbiddenIn } from "./characters.ts";
 import { dockerfileIssue } from "./dockerfile.ts";
 import { FORMFILE_LIMITS } from "./limits.ts";
 import { looksLikeJson, readJson } from "./read-json.ts";
@@ -7,8 +9,7 @@ import { readObject } from "./read-object.ts";
 import { readYaml } from "./read-yaml.ts";
 import { Report } from "./report.ts";
 import { applyRules } from "./rules.ts";
-import { byteLength, codeName, forbiddenIn } from "./text.ts";
-import type { Tree } from "./tree.ts";
+import type { Tree } from "./syntax-tree.ts";
 import type { Formfile, FormfileIssue, FormfileResult } from "./types.ts";
 
 /**

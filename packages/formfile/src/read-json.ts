@@ -1,9 +1,10 @@
 // Reads JSON text (RFC 8259) into a tree with places. JSON.parse knows no places, and this reader goes on after
 // the usual slips (trailing comma, comment, missing comma, tab in a string), so that one look shows them all.
+
+import { show } from "./characters.ts";
 import { FORMFILE_LIMITS } from "./limits.ts";
 import type { Report } from "./report.ts";
-import { show } from "./text.ts";
-import type { Entry, Tree } from "./tree.ts";
+import type { Entry, Tree } from "./syntax-tree.ts";
 
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const WORD = /[\w.+$-]+/y;

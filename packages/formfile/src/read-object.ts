@@ -1,9 +1,10 @@
 // Turns an already decoded value into a tree. It trusts nothing about the value: cycles, depth, size, foreign
 // classes, getters and proxies that throw all end as issues.
+
+import { byteLength, child } from "./characters.ts";
 import { FORMFILE_LIMITS } from "./limits.ts";
 import type { Report } from "./report.ts";
-import { byteLength, child } from "./text.ts";
-import type { Tree } from "./tree.ts";
+import type { Tree } from "./syntax-tree.ts";
 
 // A parsed formfile is a little longer than its text because defaults were filled in, and must parse again.
 const SLACK = 1024;

@@ -13,10 +13,10 @@ import {
   Parser,
   type YAMLError,
 } from "yaml";
+import { child } from "./characters.ts";
 import { FORMFILE_LIMITS } from "./limits.ts";
 import type { Report } from "./report.ts";
-import { child } from "./text.ts";
-import type { Entry, Tree } from "./tree.ts";
+import type { Entry, Tree } from "./syntax-tree.ts";
 import { yamlRemedy } from "./yaml-remedies.ts";
 
 type Refused = "anchor" | "alias" | "tag" | "directive";

@@ -1,4 +1,6 @@
 // The rules of the language, one check per key, and those that tie keys together.
+
+import { byteLength, show } from "./characters.ts";
 import {
   boolean,
   type Check,
@@ -11,12 +13,11 @@ import {
   UNBOUNDED,
   wrongKind,
 } from "./checks.ts";
+import { imageRemedy, isImage, nameFrom, toName } from "./image-reference.ts";
+import { includePath } from "./include-paths.ts";
 import { FORMFILE_LIMITS as LIMITS } from "./limits.ts";
-import { includePath } from "./paths.ts";
-import { imageRemedy, isImage, nameFrom, toName } from "./reference.ts";
 import type { Report } from "./report.ts";
-import { byteLength, show } from "./text.ts";
-import type { Entry, Tree } from "./tree.ts";
+import type { Entry, Tree } from "./syntax-tree.ts";
 import { DEFAULTS, type Formfile, type Resources } from "./types.ts";
 
 export const NAME_PATTERN = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";

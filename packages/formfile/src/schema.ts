@@ -1,8 +1,8 @@
 // The language as JSON Schema, derived from the same patterns and numbers as the rules: in full for editors, and
 // cut short for tool lists, where every token is paid for on each request.
 import { z } from "zod";
+import { REFERENCE_PATTERN } from "./image-reference.ts";
 import { FORMFILE_LIMITS as LIMITS } from "./limits.ts";
-import { REFERENCE_PATTERN } from "./reference.ts";
 import { ENV_KEY_PATTERN, NAME_PATTERN } from "./rules.ts";
 import { DEFAULTS } from "./types.ts";
 

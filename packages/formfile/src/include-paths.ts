@@ -1,9 +1,10 @@
 // What `include` may name: files and directories below the context, by relative POSIX paths. A path means
 // itself: there are no patterns. `*` and `?` are refused because they are nearly always meant as one; `[` is
 // taken literally, since real sources are called `[id].tsx`.
+
+import { byteLength, show } from "./characters.ts";
 import { type Check, text } from "./checks.ts";
 import { FORMFILE_LIMITS } from "./limits.ts";
-import { byteLength, show } from "./text.ts";
 
 const any = text({
   maxBytes: FORMFILE_LIMITS.pathBytes,
