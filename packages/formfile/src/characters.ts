@@ -1,9 +1,9 @@
-// Which characters may stand in a formfile and how text from a stranger is shown in a message: short, with
-// nothing invisible left in it.
+// Which characters a formfile may contain, and how untrusted text is quoted in a message: short, and without
+// invisible characters.
 
 const encoder = new TextEncoder();
 
-/** Bytes of UTF-8. */
+/** The length of a text in bytes of UTF-8. */
 export function byteLength(text: string): number {
   return encoder.encode(text).length;
 }
@@ -19,12 +19,12 @@ function isForbidden(code: number): boolean {
   );
 }
 
-/** Spells a character as U+XXXX. */
+/** A character as U+XXXX. */
 export function codeName(code: number): string {
   return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
-/** The forbidden characters of a text with their offsets; those in `allowed` pass. */
+/** The forbidden characters of a text with their offsets, except those in `allowed`. */
 export function* forbiddenIn(text: string, allowed: string): Generator<{ offset: number; code: number }> {
   for (let offset = 0; offset < text.length; offset += 1) {
     const code = text.codePointAt(offset) ?? 0;
@@ -33,10 +33,10 @@ export function* forbiddenIn(text: string, allowed: string): Generator<{ offset:
   }
 }
 
-/** Quotes a text for a message: at most `most` characters, every forbidden one spelt out. */
-export function show(text: string, most = 48): string {
+/** Quotes a text for a message: at most `maxChars` characters, forbidden ones as `<U+XXXX>`. */
+export function quote(text: string, maxChars = 48): string {
   let shown = "";
-  let left = most;
+  let left = maxChars;
   for (const character of text) {
     if (left === 0) return `"${shown}…"`;
     left -= 1;
@@ -46,9 +46,9 @@ export function show(text: string, most = 48): string {
   return `"${shown}"`;
 }
 
-/** Appends a key or an index to a path as issues spell it. */
-export function child(path: string, key: string | number): string {
+/** Appends a key or an index to a path, as issues write paths. */
+export function childPath(path: string, key: string | number): string {
   if (typeof key === "number") return `${path}[${key}]`;
-  if (!/^[A-Za-z_$][\w$-]{0,63}$/.test(key)) return `${path}[${show(key)}]`;
+  if (!/^[A-Za-z_$][\w$-]{0,63}$/.test(key)) return `${path}[${quote(key)}]`;
   return path === "" ? key : `${path}.${key}`;
 }

@@ -1,9 +1,9 @@
-// Recognizes a Dockerfile that was passed as a formfile, the most natural mistake, and shows the formfile's form.
+// Recognizes a Dockerfile that was passed as a formfile, a common mistake, and shows how to write a formfile.
 import { isImage } from "./image-reference.ts";
 
 const INSTRUCTION = /^[ \t]*(?:FROM|ARG)[ \t]+(?![:\s])(\S{1,255})/i;
 
-/** The issue of a text whose first instruction is a Dockerfile's; undefined for anything else. */
+/** The issue for a text whose first instruction is a Dockerfile's; undefined for any other text. */
 export function dockerfileIssue(text: string): { at: number; problem: string; remedy: string } | undefined {
   let at = 0;
   for (;;) {

@@ -1,6 +1,6 @@
 // What `from` may be: an image reference by the grammar of the distribution project
-// (github.com/distribution/reference: [domain[:port]/]path[:tag][@digest]), a digest by the OCI image
-// specification, all but the tag in lower case; or the word scratch.
+// (github.com/distribution/reference: [domain[:port]/]path[:tag][@digest]), with a digest by the OCI image
+// specification, and in lower case except for the tag; or the word scratch.
 import { FORMFILE_LIMITS } from "./limits.ts";
 
 const LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?";
@@ -9,7 +9,7 @@ const COMPONENT = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
 const TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
 const DIGEST = "sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}";
 
-/** The grammar as an ECMAScript pattern, for the JSON Schema too. */
+/** The grammar as an ECMAScript pattern, also for the JSON Schema. */
 export const REFERENCE_PATTERN = `^(?:${DOMAIN}/)?${COMPONENT}(?:/${COMPONENT})*(?::${TAG})?(?:@(?:${DIGEST}))?$`;
 
 const REFERENCE = new RegExp(REFERENCE_PATTERN);
@@ -18,12 +18,12 @@ function isReference(text: string): boolean {
   return text.length <= FORMFILE_LIMITS.fromLength && REFERENCE.test(text);
 }
 
-/** Whether a text may stand after `from`. */
+/** Whether a text is a valid value of `from`. */
 export function isImage(text: string): boolean {
   return isReference(text) && !/^(?:scratch[:@]|[0-9a-f]{64}$)/.test(text);
 }
 
-/** What to write instead of a text that is no image: a corrected reference where one is plain to see. */
+/** The remedy for a text that is no image reference: a corrected reference if there is an obvious one. */
 export function imageRemedy(text: string): string {
   if (text.length > FORMFILE_LIMITS.fromLength)
     return `Shorten it to at most ${FORMFILE_LIMITS.fromLength} characters.`;
@@ -38,13 +38,13 @@ export function imageRemedy(text: string): string {
   return 'Write [registry/]name[:tag][@sha256:…], such as "debian:12", or "scratch".';
 }
 
-/** The name that a workload from this image gets: the last path component in letters, digits and hyphens. */
+/** The default name of a workload from this image: the last path component in letters, digits and hyphens. */
 export function nameFrom(image: string): string {
   const path = image.replace(/@.*$/, "").split("/").at(-1) ?? "";
   return toName(path.replace(/:.*$/, ""));
 }
 
-/** Makes a legal name of any text; "workload" where nothing is left. */
+/** Makes a valid name of any text; "workload" if nothing is left. */
 export function toName(text: string): string {
   const name = text
     .slice(0, 4 * FORMFILE_LIMITS.nameLength)

@@ -1,19 +1,18 @@
-// What `include` may name: files and directories below the context, by relative POSIX paths. A path means
-// itself: there are no patterns. `*` and `?` are refused because they are nearly always meant as one; `[` is
-// taken literally, since real sources are called `[id].tsx`.
+// What `include` may name: files and directories below the context, by relative POSIX paths. There are no
+// patterns. `*` and `?` are refused because they are nearly always meant as a pattern; `[` is literal,
+// because real files are called `[id].tsx`.
 
-import { byteLength, show } from "./characters.ts";
-import { type Check, text } from "./checks.ts";
+import { byteLength, quote } from "./characters.ts";
+import { type Check, stringCheck } from "./checks.ts";
 import { FORMFILE_LIMITS } from "./limits.ts";
 
-const any = text({
+const anyPath = stringCheck({
   maxBytes: FORMFILE_LIMITS.pathBytes,
   remedy: 'Name a file or a directory of the context; "." for everything.',
 });
 
-type Finding = [problem: string, remedy: string];
-
-function objection(path: string): Finding | undefined {
+/** Why a path is refused; undefined if it is not. */
+function refusalOf(path: string): [problem: string, remedy: string] | undefined {
   const parts = path.split("/");
   if (path.startsWith("/") || /^[A-Za-z]:[/\\]/.test(path))
     return ["is an absolute path", "Write it relative to the context directory, without a leading /."];
@@ -35,15 +34,15 @@ function objection(path: string): Finding | undefined {
   return undefined;
 }
 
-/** A path of the context in its shortest spelling. */
+/** A path below the context, normalized: without empty and `.` components. */
 export const includePath: Check<string> = (tree, path, report) => {
-  const value = any(tree, path, report);
+  const value = anyPath(tree, path, report);
   if (value === undefined) return undefined;
-  const found = objection(value);
-  if (found === undefined) {
+  const refusal = refusalOf(value);
+  if (refusal === undefined) {
     const parts = value.split("/").filter((part) => part !== "" && part !== ".");
     return parts.length === 0 ? "." : parts.join("/");
   }
-  report.add(tree.at, path, `${path} ${found[0]}: ${show(value)}.`, found[1]);
+  report.add(tree.at, path, `${path} ${refusal[0]}: ${quote(value)}.`, refusal[1]);
   return undefined;
 };

@@ -1,4 +1,4 @@
-// Which known key somebody meant: by spelling, by the word that other formats use, or by the level it belongs to.
+// Which known key was probably meant: by spelling, by the word that other formats use, or by its level.
 
 import { nearestName } from "@formation-mcp/base";
 
@@ -10,8 +10,8 @@ export const KEYS = {
 
 export type Level = keyof typeof KEYS;
 
-/** Words of Dockerfiles, compose files, fly.toml and Kubernetes, and where they live here. */
-const WORDS = new Map([
+/** Words of Dockerfiles, compose files, fly.toml and Kubernetes, and the key for each. */
+const KEY_BY_FOREIGN_WORD = new Map([
   ["image", "from"],
   ["base", "from"],
   ["cmd", "entrypoint"],
@@ -42,14 +42,14 @@ const WORDS = new Map([
   ["formnet", "network.join_formnet"],
 ]);
 
-const LONGEST = 32;
+const MAX_WORD_CHARS = 32;
 
-/** Says what to write instead of an unknown key. */
+/** The remedy for an unknown key: what to write instead. */
 export function keyRemedy(key: string, level: Level): string {
-  const word = key.slice(0, LONGEST).trim().toLowerCase().replaceAll("-", "_");
+  const word = key.slice(0, MAX_WORD_CHARS).trim().toLowerCase().replaceAll("-", "_");
   const known: readonly string[] = KEYS[level];
   if (known.includes(word)) return `Write "${word}", exactly so.`;
-  const elsewhere = WORDS.get(word) ?? homeOf(word);
+  const elsewhere = KEY_BY_FOREIGN_WORD.get(word) ?? pathOf(word);
   if (elsewhere !== undefined) {
     const [first = "", second] = elsewhere.split(".");
     const here = level === first ? second : second === undefined && level === "" ? first : undefined;
@@ -63,7 +63,7 @@ export function keyRemedy(key: string, level: Level): string {
   return `Remove it, or write a known key (the nearest is "${nearest}"): ${known.join(", ")}.`;
 }
 
-function homeOf(word: string): string | undefined {
+function pathOf(word: string): string | undefined {
   for (const [level, keys] of Object.entries(KEYS))
     if ((keys as readonly string[]).includes(word)) return level === "" ? word : `${level}.${word}`;
   return undefined;

@@ -1,22 +1,25 @@
-// The numbers of the language. They live here because nothing stands below this package.
+// The numeric limits of the language.
 
-/** Every bound that a formfile can meet. `…Bytes` counts UTF-8. */
+/** Every limit of a formfile. `…Bytes` counts bytes of UTF-8. */
 export const FORMFILE_LIMITS = {
-  /** A formfile's text, or the strings of an object together. */
+  /** A formfile's text, or all strings of an object together. */
   textBytes: 256 * 1024,
-  /** Lists and mappings inside each other. */
+  /** Nesting of lists and mappings. */
   depth: 16,
   /** Scalars, lists and mappings together. */
   values: 10_000,
   /** YAML tokens, comments and blank lines included. */
   yamlTokens: 100_000,
-  /** Issues that one parse lists. */
+  /** Issues that one parse lists. Further issues are counted. */
   issues: 200,
   /** UTF-16 code units that `formfileError` spends on issues. */
   errorLength: 10_000,
   fromLength: 255,
   nameLength: 63,
-  /** One command or one `KEY=value`: the longest string that Linux hands to a program (MAX_ARG_STRLEN less its NUL). */
+  /**
+   * One command or one `KEY=value`: the longest string that Linux hands to a program (MAX_ARG_STRLEN less its
+   * NUL).
+   */
   argumentBytes: 131_071,
   /** PATH_MAX less its NUL, and NAME_MAX, of Linux. */
   pathBytes: 4095,

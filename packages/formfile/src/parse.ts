@@ -1,5 +1,5 @@
-// The door: decides how an input is read, holds it against the rules, and answers with a formfile or with
-// everything that is wrong. Nothing is thrown.
+// The entry point: decides how an input is read, checks it against the rules, and returns a formfile or all
+// issues. Nothing is thrown.
 
 import { byteLength, codeName, forbiddenIn } from "./characters.ts";
 import { dockerfileIssue } from "./dockerfile.ts";
@@ -13,9 +13,10 @@ import type { Tree } from "./syntax-tree.ts";
 import type { Formfile, FormfileIssue, FormfileResult } from "./types.ts";
 
 /**
- * Parses a formfile. A string is text: JSON (RFC 8259) when its first character opens `{` or `[`, else YAML 1.2
- * (core schema). Anything else is taken as decoded already. Answers with every default filled in, or with all
- * issues in document order (at most `FORMFILE_LIMITS.issues`); throws nothing.
+ * Parses a formfile. A string is text: JSON (RFC 8259) if its first character is `{` or `[`, otherwise YAML
+ * 1.2 (core schema). Any other value is read as decoded JSON. Throws nothing.
+ * @returns the formfile with every default filled in, or all issues in document order (at most
+ *   `FORMFILE_LIMITS.issues`)
  */
 export function parseFormfile(input: unknown): FormfileResult {
   const text = typeof input === "string" ? input.replace(/^\uFEFF/, "") : undefined;
@@ -27,7 +28,10 @@ export function parseFormfile(input: unknown): FormfileResult {
   return { ok: false, issues: report.issues() };
 }
 
-/** Spells issues out for a person or a model, one per line under a headline; what exceeds `errorLength` is counted. */
+/**
+ * Issues as text for a person or a model: one line each under a headline. Issues beyond `errorLength` are
+ * counted.
+ */
 export function formfileError(issues: readonly FormfileIssue[]): string {
   const lines = issues.map(({ path, line, column, problem, remedy }) => {
     const place =
@@ -71,11 +75,11 @@ function readText(text: string, report: Report): Tree | undefined {
   return tree;
 }
 
-/** Reports control characters between the values, where comments could hide something. */
+/** Reports control characters outside of values, for example in comments. */
 function reportCharacters(text: string, report: Report): void {
   for (const { offset, code } of forbiddenIn(text, "\t\n\r")) {
     if (report.full) return;
-    if (!report.isClaimed(offset))
+    if (!report.isReported(offset))
       report.add(offset, "", `The text holds ${codeName(code)}.`, "Remove the character.");
   }
 }

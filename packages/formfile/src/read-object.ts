@@ -1,26 +1,28 @@
-// Turns an already decoded value into a tree. It trusts nothing about the value: cycles, depth, size, foreign
-// classes, getters and proxies that throw all end as issues.
+// Reads a decoded value into a tree. Nothing about the value is trusted: cycles, depth, size, classes, and
+// getters and proxies that throw all become issues.
 
-import { byteLength, child } from "./characters.ts";
+import { byteLength, childPath } from "./characters.ts";
 import { FORMFILE_LIMITS } from "./limits.ts";
 import type { Report } from "./report.ts";
 import type { Tree } from "./syntax-tree.ts";
 
-// A parsed formfile is a little longer than its text because defaults were filled in, and must parse again.
-const SLACK = 1024;
+/**
+ * A parsed formfile must parse again, and is a little longer than its text because defaults are filled in.
+ */
+const DEFAULTS_BYTES = 1024;
 
 class TooLarge extends Error {}
 
-/** Reads a decoded value; undefined when the whole of it could not be read and the report says why. */
+/** Reads a decoded value. Undefined if it cannot be read as a whole; the report says why. */
 export function readObject(value: unknown, report: Report): Tree | undefined {
   let order = 0;
   let values = 0;
   let bytes = 0;
   const ancestors = new Set<object>();
 
-  function spend(text: string): void {
+  function countBytes(text: string): void {
     bytes += text.length > FORMFILE_LIMITS.textBytes ? text.length : byteLength(text);
-    if (bytes > FORMFILE_LIMITS.textBytes + SLACK) throw new TooLarge("bytes");
+    if (bytes > FORMFILE_LIMITS.textBytes + DEFAULTS_BYTES) throw new TooLarge("bytes");
   }
 
   function refuse(at: number, path: string, what: string, remedy: string): Tree {
@@ -32,7 +34,7 @@ export function readObject(value: unknown, report: Report): Tree | undefined {
     const at = order++;
     values += 1;
     if (values > FORMFILE_LIMITS.values) throw new TooLarge("values");
-    if (typeof from === "string") spend(from);
+    if (typeof from === "string") countBytes(from);
     if (from === null || typeof from === "string" || typeof from === "number" || typeof from === "boolean")
       return { kind: "scalar", at, end: at, value: from };
     if (typeof from !== "object")
@@ -59,7 +61,8 @@ export function readObject(value: unknown, report: Report): Tree | undefined {
   function list(from: unknown[], path: string, at: number): Tree {
     if (from.length > FORMFILE_LIMITS.values) throw new TooLarge("values");
     const items: Tree[] = [];
-    for (let index = 0; index < from.length; index += 1) items.push(visit(from[index], child(path, index)));
+    for (let index = 0; index < from.length; index += 1)
+      items.push(visit(from[index], childPath(path, index)));
     return { kind: "list", at, end: at, items };
   }
 
@@ -72,9 +75,9 @@ export function readObject(value: unknown, report: Report): Tree | undefined {
     for (const key of Object.keys(from)) {
       const value: unknown = Reflect.get(from, key);
       if (value === undefined) continue;
-      spend(key);
+      countBytes(key);
       const keyAt = order++;
-      tree.entries.push({ key, at: keyAt, end: keyAt, value: visit(value, child(path, key)) });
+      tree.entries.push({ key, at: keyAt, end: keyAt, value: visit(value, childPath(path, key)) });
     }
     return tree;
   }

@@ -1,6 +1,6 @@
-// Reads YAML 1.2 text (core schema, through the `yaml` package) into a tree with places. Depth and size are
-// judged while tokens arrive, before anything recursive or quadratic could run; what makes YAML dangerous or
-// surprising (anchors, aliases, tags, directives, several documents) is refused.
+// Reads YAML 1.2 text (core schema, by the `yaml` package) into a tree with places. Depth and size are
+// checked token by token, before any recursive or quadratic code runs. The dangerous or surprising features
+// of YAML (anchors, aliases, tags, directives, several documents) are refused.
 import {
   Composer,
   CST,
@@ -13,27 +13,28 @@ import {
   Parser,
   type YAMLError,
 } from "yaml";
-import { child } from "./characters.ts";
+import { childPath } from "./characters.ts";
 import { FORMFILE_LIMITS } from "./limits.ts";
 import type { Report } from "./report.ts";
 import type { Entry, Tree } from "./syntax-tree.ts";
 import { yamlRemedy } from "./yaml-remedies.ts";
 
-type Refused = "anchor" | "alias" | "tag" | "directive";
+type Feature = "anchor" | "alias" | "tag" | "directive";
 
+/** Where a refused feature is used. */
 interface Mark {
-  what: Refused;
+  what: Feature;
   at: number;
 }
 
 interface Scan {
   tokens: CST.Token[];
   marks: Mark[];
-  /** Where quoted strings open. */
+  /** Offsets of the opening quotes of quoted strings. */
   quotes: number[];
 }
 
-const REFUSALS: Record<Refused, [problem: string, remedy: string]> = {
+const REFUSALS: Record<Feature, [problem: string, remedy: string]> = {
   anchor: [
     "YAML anchors (&name) are not accepted.",
     "Remove the anchor. If the text starts with &, put it in quotes.",
@@ -49,8 +50,8 @@ const REFUSALS: Record<Refused, [problem: string, remedy: string]> = {
   directive: ["YAML directives (%…) are not accepted.", "Remove the line; formfiles are YAML 1.2."],
 };
 
-/** What the composer says about things that are refused as such, so that they are named once. */
-const ABOUT_REFUSED = new Set([
+/** Errors of the composer about refused features, which are reported already. */
+const REFUSED_FEATURE_ERRORS = new Set([
   "ALIAS_PROPS",
   "BAD_ALIAS",
   "BAD_DIRECTIVE",
@@ -62,15 +63,16 @@ const ABOUT_REFUSED = new Set([
 
 const COLLECTIONS = new Set(["block-map", "block-seq", "flow-collection"]);
 
-/** Reads YAML text; undefined when its syntax is wrong and the report says where. */
+/** Reads YAML text. Undefined if its syntax is wrong; the report says where. */
 export function readYaml(text: string, report: Report): Tree | undefined {
   const scanned = scan(text, report);
   if (scanned === undefined) return undefined;
   const { tokens, marks, quotes } = scanned;
   const document = compose(tokens, text.length, report);
   const wrong =
-    document?.errors.filter((error) => marks.length === 0 || !ABOUT_REFUSED.has(error.code)) ?? [];
-  // Of several errors at one place the last says most: a value that ran on is first taken for a nested mapping.
+    document?.errors.filter((error) => marks.length === 0 || !REFUSED_FEATURE_ERRORS.has(error.code)) ?? [];
+  // Of several errors at one place the last is the most precise: a value that runs on is first read as a
+  // nested mapping.
   const byPlace = new Map(wrong.map((error) => [error.pos[0], error]));
   for (const error of byPlace.values()) addSyntax(error, text, quotes, report);
   const tree = document === undefined || wrong.length > 0 ? undefined : convert(document, marks, report);
@@ -78,7 +80,7 @@ export function readYaml(text: string, report: Report): Tree | undefined {
   return tree;
 }
 
-/** Feeds the parser token by token and stops at the first sign of a bomb. */
+/** Feeds the parser token by token, and stops as soon as a limit is exceeded. */
 function scan(text: string, report: Report): Scan | undefined {
   const parser = new Parser();
   const tokens: CST.Token[] = [];
@@ -135,7 +137,7 @@ function compose(tokens: CST.Token[], length: number, report: Report): Document.
     version: "1.2",
     schema: "core",
     merge: false,
-    // The rules find duplicates; the library's search is quadratic.
+    // The rules find duplicates. The library's search is quadratic.
     uniqueKeys: false,
     stringKeys: true,
     prettyErrors: false,
@@ -159,8 +161,8 @@ function addSyntax(error: YAMLError, text: string, quotes: number[], report: Rep
 function convert(document: Document.Parsed, marks: Mark[], report: Report): Tree | undefined {
   let values = 0;
 
-  /** Reports the nearest unreported mark before a value under that value's path. */
-  function take(what: Refused, before: number, path: string): void {
+  /** Reports the nearest unreported mark before a value, under the path of that value. */
+  function reportMark(what: Feature, before: number, path: string): void {
     const index = marks.findLastIndex((mark) => mark.what === what && mark.at <= before);
     const mark = marks[index];
     if (mark === undefined) return;
@@ -172,20 +174,20 @@ function convert(document: Document.Parsed, marks: Mark[], report: Report): Tree
     values += 1;
     if (isAlias(node)) {
       const at = node.range?.[0] ?? fallback.at;
-      take("alias", at, path);
+      reportMark("alias", at, path);
       return { kind: "reported", at, end: at };
     }
     if (!isScalar(node) && !isMap(node) && !isSeq(node)) return { kind: "scalar", ...fallback, value: null };
     const at = node.range?.[0] ?? fallback.at;
     const end = node.range?.[1] ?? at;
-    if (node.anchor !== undefined) take("anchor", at, path);
-    if (node.tag !== undefined && marks.length > 0) take("tag", at, path);
+    if (node.anchor !== undefined) reportMark("anchor", at, path);
+    if (node.tag !== undefined && marks.length > 0) reportMark("tag", at, path);
     if (isScalar(node)) {
       const place = end > at ? { at, end } : fallback;
       return { kind: "scalar", ...place, value: plain(node.value) };
     }
     if (isSeq(node)) {
-      const items = node.items.map((item, index) => visit(item, child(path, index), { at, end: at }));
+      const items = node.items.map((item, index) => visit(item, childPath(path, index), { at, end: at }));
       return { kind: "list", at, end, items };
     }
     const entries: Entry[] = [];
@@ -193,7 +195,7 @@ function convert(document: Document.Parsed, marks: Mark[], report: Report): Tree
       const name = isScalar(pair.key) ? String(pair.key.value ?? "") : "";
       const keyAt = isScalar(pair.key) ? (pair.key.range?.[0] ?? at) : at;
       const keyEnd = isScalar(pair.key) ? (pair.key.range?.[1] ?? keyAt) : keyAt;
-      const value = visit(pair.value, child(path, name), { at: keyAt, end: keyEnd });
+      const value = visit(pair.value, childPath(path, name), { at: keyAt, end: keyEnd });
       entries.push({ key: name, at: keyAt, end: keyEnd, value });
     }
     return { kind: "map", at, end, entries };

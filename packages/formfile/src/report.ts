@@ -1,4 +1,4 @@
-// Collects what is wrong, keeps it in document order, and knows how an offset becomes a line and a column.
+// Collects issues, sorts them in document order, and converts offsets to lines and columns.
 import { FORMFILE_LIMITS } from "./limits.ts";
 import type { FormfileIssue } from "./types.ts";
 
@@ -9,11 +9,11 @@ interface Found {
   remedy: string;
 }
 
-/** The issues of one parse. Offsets index the text; without a text they only order the issues. */
+/** The issues of one parse. Offsets are indexes into the text; without a text they only order the issues. */
 export class Report {
   readonly text: string | undefined;
   readonly #found: Found[] = [];
-  readonly #claimed: [start: number, end: number][] = [];
+  readonly #reported: [start: number, end: number][] = [];
   #unlisted = 0;
   #starts: number[] | undefined;
 
@@ -25,7 +25,7 @@ export class Report {
     return this.#found.length === 0;
   }
 
-  /** Whether a further issue would only be counted. */
+  /** Whether the list is full: further issues are only counted. */
   get full(): boolean {
     return this.#found.length >= FORMFILE_LIMITS.issues;
   }
@@ -35,16 +35,16 @@ export class Report {
     else this.#found.push({ at, path, problem, remedy });
   }
 
-  /** Says that the characters from `start` up to `end` were judged. */
-  claim(start: number, end: number): void {
-    this.#claimed.push([start, end]);
+  /** Records that the characters from `start` up to `end` have been reported. */
+  markReported(start: number, end: number): void {
+    this.#reported.push([start, end]);
   }
 
-  isClaimed(at: number): boolean {
-    return this.#claimed.some(([start, end]) => at >= start && at < end);
+  isReported(at: number): boolean {
+    return this.#reported.some(([start, end]) => at >= start && at < end);
   }
 
-  /** 1-based line of an offset; undefined without a text. */
+  /** The 1-based line of an offset; undefined without a text. */
   lineOf(at: number): number | undefined {
     const starts = this.#lineStarts();
     return starts && position(starts, at).line;

@@ -1,17 +1,16 @@
-// The rules of the language, one check per key, and those that tie keys together.
+// The rules of the language: one check for each key, and the rules between keys.
 
-import { byteLength, show } from "./characters.ts";
+import { byteLength, quote } from "./characters.ts";
 import {
-  boolean,
+  booleanCheck,
   type Check,
-  integer,
-  legible,
-  list,
-  record,
-  strings,
-  text,
-  UNBOUNDED,
-  wrongKind,
+  checkCharacters,
+  integerCheck,
+  listCheck,
+  objectCheck,
+  reportType,
+  stringCheck,
+  stringMapCheck,
 } from "./checks.ts";
 import { imageRemedy, isImage, nameFrom, toName } from "./image-reference.ts";
 import { includePath } from "./include-paths.ts";
@@ -28,13 +27,13 @@ const ENV_KEY = new RegExp(ENV_KEY_PATTERN);
 
 const from: Check<string> = (tree, path, report) => {
   if (tree.kind !== "scalar" || typeof tree.value !== "string")
-    return wrongKind(tree, path, report, "a string", 'Write an image such as "debian:12", or "scratch".');
+    return reportType(tree, path, report, "a string", 'Write an image such as "debian:12", or "scratch".');
   if (isImage(tree.value)) return tree.value;
-  report.claim(tree.at, tree.end);
+  report.markReported(tree.at, tree.end);
   report.add(
     tree.at,
     path,
-    `from is ${show(tree.value)}, which is no image reference.`,
+    `from is ${quote(tree.value)}, which is no image reference.`,
     imageRemedy(tree.value),
   );
   return undefined;
@@ -43,61 +42,65 @@ const from: Check<string> = (tree, path, report) => {
 const name: Check<string> = (tree, path, report) => {
   const rule = "Use 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end";
   if (tree.kind !== "scalar" || typeof tree.value !== "string")
-    return wrongKind(tree, path, report, "a string", `${rule}; quote a number.`);
+    return reportType(tree, path, report, "a string", `${rule}; quote a number.`);
   if (NAME.test(tree.value)) return tree.value;
-  report.claim(tree.at, tree.end);
+  report.markReported(tree.at, tree.end);
   report.add(
     tree.at,
     path,
-    `name is ${show(tree.value)}, which is no legal name.`,
+    `name is ${quote(tree.value)}, which is no legal name.`,
     `${rule}: "${toName(tree.value)}".`,
   );
   return undefined;
 };
 
-const command = text({
+const command = stringCheck({
   allowed: "\n\t",
   maxBytes: LIMITS.argumentBytes,
   remedy: "Write one shell command as a string.",
 });
 
-const argument = text({
+const argument = stringCheck({
   allowed: "\n\t",
-  maybeEmpty: true,
+  allowEmpty: true,
   maxBytes: LIMITS.argumentBytes,
   remedy: "Write every argument as a string; quote numbers.",
 });
 
-const arguments_ = list({ item: argument, most: UNBOUNDED, example: '["/usr/bin/app", "--flag"]' });
+const argumentList = listCheck({
+  item: argument,
+  maxItems: LIMITS.values,
+  example: '["/usr/bin/app", "--flag"]',
+});
 
 const entrypoint: Check<string | string[] | null> = (tree, path, report) => {
   const remedy =
     'Write a shell command as a string, or a program with arguments as a list: ["/usr/bin/app"].';
   if (tree.kind === "scalar" && tree.value === null) return null;
   if (tree.kind === "scalar" && typeof tree.value === "string") return command(tree, path, report);
-  if (tree.kind !== "list") return wrongKind(tree, path, report, "a string or a list of strings", remedy);
+  if (tree.kind !== "list") return reportType(tree, path, report, "a string or a list of strings", remedy);
   const [program] = tree.items;
   if (program === undefined) report.add(tree.at, path, "entrypoint is an empty list.", remedy);
   else if (program.kind === "scalar" && typeof program.value === "string" && program.value.trim() === "")
     report.add(program.at, `${path}[0]`, "entrypoint[0], the program, is empty.", remedy);
-  return arguments_(tree, path, report);
+  return argumentList(tree, path, report);
 };
 
 function envKey({ key, at, end }: Entry, path: string, report: Report): void {
   if (ENV_KEY.test(key)) return;
-  report.claim(at, end);
+  report.markReported(at, end);
   report.add(
     at,
     path,
-    `${show(key)} is no name of an environment variable.`,
+    `${quote(key)} is no name of an environment variable.`,
     "Use letters, digits and underscores, and no digit first.",
   );
 }
 
 function envValue(key: string): Check<string> {
-  return text({
+  return stringCheck({
     allowed: "\n\t",
-    maybeEmpty: true,
+    allowEmpty: true,
     maxBytes: Math.max(0, LIMITS.argumentBytes - 1 - byteLength(key)),
     remedy: 'Put the value in quotes ("…"); "" for an empty one.',
   });
@@ -108,11 +111,11 @@ function metadataKey({ key, at, end }: Entry, path: string, report: Report): voi
   if (key === "") report.add(at, path, "A metadata key is empty.", "Name it.");
   else if (byteLength(key) > LIMITS.metadataBytes)
     report.add(at, path, `A metadata key is longer than ${LIMITS.metadataBytes} bytes.`, "Shorten it.");
-  else legible(key, "", place, path, report);
+  else checkCharacters(key, "", place, path, report);
 }
 
-const metadataValue = text({
-  maybeEmpty: true,
+const metadataValue = stringCheck({
+  allowEmpty: true,
   maxBytes: LIMITS.metadataBytes,
   remedy: "Put the value in quotes.",
 });
@@ -127,17 +130,17 @@ function sizeRemedy(unit: string, normal: number): (tree: Tree) => string {
   return () => `Write a plain number${unit}, without unit or quotes, such as ${normal}.`;
 }
 
-const resources = record<Resources>("resources", {
-  vcpus: integer(LIMITS.vcpus, sizeRemedy("", DEFAULTS.resources.vcpus)),
-  memory_mb: integer(LIMITS.memoryMb, sizeRemedy(" of MiB", DEFAULTS.resources.memory_mb)),
-  disk_gb: integer(LIMITS.diskGb, sizeRemedy(" of GiB", DEFAULTS.resources.disk_gb)),
+const resources = objectCheck<Resources>("resources", {
+  vcpus: integerCheck(LIMITS.vcpus, sizeRemedy("", DEFAULTS.resources.vcpus)),
+  memory_mb: integerCheck(LIMITS.memoryMb, sizeRemedy(" of MiB", DEFAULTS.resources.memory_mb)),
+  disk_gb: integerCheck(LIMITS.diskGb, sizeRemedy(" of GiB", DEFAULTS.resources.disk_gb)),
 });
 
-const network = record<Formfile["network"]>("network", {
-  join_formnet: boolean,
-  external_networks: list({
-    item: text({ maxBytes: 128, remedy: "Write the network's name." }),
-    most: LIMITS.externalNetworks,
+const network = objectCheck<Formfile["network"]>("network", {
+  join_formnet: booleanCheck,
+  external_networks: listCheck({
+    item: stringCheck({ maxBytes: 128, remedy: "Write the network's name." }),
+    maxItems: LIMITS.externalNetworks,
     example: '["lan"]',
     unique: true,
   }),
@@ -148,32 +151,37 @@ type Written = Omit<Formfile, "resources" | "network"> & {
   network: Partial<Formfile["network"]>;
 };
 
-const whole = record<Written>("", {
+const formfile = objectCheck<Written>("", {
   from,
   name,
-  run: list({ item: command, most: UNBOUNDED, example: '["apt-get update"]' }),
-  include: list({ item: includePath, most: UNBOUNDED, example: '["src", "package.json"]', unique: true }),
-  env: strings({ key: envKey, value: envValue, most: UNBOUNDED, example: '{"KEY": "value"}' }),
-  expose: list({
-    item: integer(LIMITS.port, portRemedy),
-    most: LIMITS.exposedPorts,
+  run: listCheck({ item: command, maxItems: LIMITS.values, example: '["apt-get update"]' }),
+  include: listCheck({
+    item: includePath,
+    maxItems: LIMITS.values,
+    example: '["src", "package.json"]',
+    unique: true,
+  }),
+  env: stringMapCheck({ key: envKey, value: envValue, maxKeys: LIMITS.values, example: '{"KEY": "value"}' }),
+  expose: listCheck({
+    item: integerCheck(LIMITS.port, portRemedy),
+    maxItems: LIMITS.exposedPorts,
     example: "[8080]",
     unique: true,
   }),
   entrypoint,
   resources,
   network,
-  metadata: strings({
+  metadata: stringMapCheck({
     key: metadataKey,
     value: () => metadataValue,
-    most: LIMITS.metadataKeys,
+    maxKeys: LIMITS.metadataKeys,
     example: '{"team": "web"}',
   }),
 });
 
-/** Holds a tree against the rules; what comes back counts only if the report is still empty. */
+/** Checks a tree against the rules. The result is valid only if the report is still empty. */
 export function applyRules(tree: Tree, report: Report): Formfile | undefined {
-  const written = whole(tree, "", report);
+  const written = formfile(tree, "", report);
   if (written === undefined || tree.kind !== "map") return undefined;
   const entry = new Map(tree.entries.map(({ key, value }) => [key, value]));
   if (!entry.has("from"))
@@ -193,7 +201,7 @@ export function applyRules(tree: Tree, report: Report): Formfile | undefined {
   };
 }
 
-/** An image without files has no shell to run anything with. */
+/** An image without files has no shell, so `run` and a shell entrypoint cannot work. */
 function scratchRules(written: Partial<Written>, entry: Map<string, Tree>, tree: Tree, report: Report): void {
   const run = entry.get("run");
   if (run?.kind === "list" && run.items.length > 0)

@@ -1,5 +1,5 @@
-// The language as JSON Schema, derived from the same patterns and numbers as the rules: in full for editors, and
-// cut short for tool lists, where every token is paid for on each request.
+// The language as JSON Schema, made from the same patterns and limits as the rules: complete for editors, and
+// shortened for tool lists, where every token costs in each request.
 import { z } from "zod";
 import { REFERENCE_PATTERN } from "./image-reference.ts";
 import { FORMFILE_LIMITS as LIMITS } from "./limits.ts";
@@ -134,8 +134,8 @@ export function formfileJsonSchema(): { [key: string]: unknown } {
   };
 }
 
-/** What a caller's model needs no reminder of: the parse says it where it matters. */
-const TOLD_BY_ISSUES = new Set([
+/** Keywords left out of tool lists: the issues of a parse say the same when it matters. */
+const KEYWORDS_LEFT_OUT = new Set([
   "pattern",
   "maxLength",
   "minLength",
@@ -147,24 +147,24 @@ const TOLD_BY_ISSUES = new Set([
   "examples",
 ]);
 
-/** Keeps names, types, bounds of sizes and one description per key. */
-function brief(schema: unknown, level = 0): unknown {
-  if (Array.isArray(schema)) return schema.map((item) => brief(item, level + 1));
+/** Keeps names, types, limits of sizes and one description for each key. */
+function shorten(schema: unknown, level = 0): unknown {
+  if (Array.isArray(schema)) return schema.map((item) => shorten(item, level + 1));
   if (typeof schema !== "object" || schema === null) return schema;
   const kept = Object.entries(schema).filter(([key, value]) => {
-    if (TOLD_BY_ISSUES.has(key) || (key === "description" && level > 2)) return false;
+    if (KEYWORDS_LEFT_OUT.has(key) || (key === "description" && level > 2)) return false;
     return key !== "default" || typeof value === "number";
   });
-  return Object.fromEntries(kept.map(([key, value]) => [key, brief(value, level + 1)]));
+  return Object.fromEntries(kept.map(([key, value]) => [key, shorten(value, level + 1)]));
 }
 
 /**
- * The formfile object as tool input. It describes and accepts everything: `parseFormfile` judges, because it names
- * every issue with its remedy where a schema's refusal would name only a type.
+ * The formfile as tool input. The schema describes but accepts everything: `parseFormfile` checks, because it
+ * reports every issue with its remedy, while a schema would only name a type.
  */
 export const formfileSchema = z.unknown().meta({
   type: "object",
   required: ["from"],
   additionalProperties: false,
-  properties: brief(properties()),
+  properties: shorten(properties()),
 });

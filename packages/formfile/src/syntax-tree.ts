@@ -1,7 +1,8 @@
-// What the three readers (JSON text, YAML text, decoded object) hand to the rules: values with their places.
-// Mappings are lists of entries, so no key of a stranger ever becomes a property on the way.
+// The syntax tree that the three readers (JSON text, YAML text, decoded object) produce for the rules: values
+// with their places. Mappings are lists of entries, so an untrusted key never becomes a property of an
+// object.
 
-/** Where a value stands: offsets into the text, or for decoded objects the order of visiting. */
+/** The place of a value: offsets into the text, or for decoded objects the order of visiting. */
 interface Placed {
   at: number;
   end: number;
@@ -18,11 +19,11 @@ export type Tree =
   | (Placed & { kind: "map"; entries: Entry[] })
   | (Placed & { kind: "list"; items: Tree[] })
   | (Placed & { kind: "scalar"; value: string | number | boolean | null })
-  /** A value that its reader has already reported. */
+  /** A value that its reader has reported already. */
   | (Placed & { kind: "reported" });
 
-/** Says what a value is, for `must be …, not …`. */
-export function describe(tree: Tree): string {
+/** The type of a value in words, for `must be …, not …`. */
+export function describeType(tree: Tree): string {
   if (tree.kind === "map") return "a mapping";
   if (tree.kind === "list") return "a list";
   if (tree.kind === "reported") return "unreadable";

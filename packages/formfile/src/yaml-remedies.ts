@@ -1,8 +1,8 @@
-// Says in our words what the YAML library found. Its own messages repeat parts of the text, which may hold
-// secrets, so none of them is passed on.
+// Problem and remedy for each error of the YAML library. The library's own messages repeat parts of the text,
+// which may hold secrets, so they are never shown.
 import type { YAMLError } from "yaml";
 
-/** `atQuote`: the place to show is where the string opens, not where the text ends. */
+/** `atQuote`: the issue is shown where the string begins, not where the text ends. */
 type Remedy = [problem: string, remedy: string, atQuote?: boolean];
 
 const QUOTE = "Put the value in quotes.";
