@@ -3,11 +3,11 @@
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
-import { Blobs } from "./blobs.ts";
-import { checkLogName, isLogName } from "./log-files.ts";
+import { Blobs } from "./directory/blobs.ts";
+import { checkLogName, isLogName } from "./directory/log-files.ts";
+import { openLog } from "./directory/log-reader.ts";
+import { LogWriter } from "./directory/log-writer.ts";
 import { readPage } from "./log-pages.ts";
-import { openLog } from "./log-reader.ts";
-import { LogWriter } from "./log-writer.ts";
 import type { Artifacts } from "./port.ts";
 import { explained } from "./streams.ts";
 

@@ -2,7 +2,7 @@
 // cursors lead through. Where the lines come from, a driver says.
 
 import { FormationError } from "@formation-mcp/contract";
-import { cutText, type NumberedLine } from "./log-files.ts";
+import { cutText, type NumberedLine } from "./directory/log-files.ts";
 import type { LogLine, LogPage, LogQuery } from "./port.ts";
 
 const CURSOR = /^l([0-9a-z]{1,11})$/;

@@ -3,16 +3,16 @@
 
 import { type Clock, FormationError, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
 import type { NatsConnection } from "@formation-mcp/os/nats";
-import { BlobCache } from "./blob-cache.ts";
-import { checkLogName } from "./log-files.ts";
+import { BlobCache } from "./directory/blob-cache.ts";
+import { checkLogName } from "./directory/log-files.ts";
 import { readPage } from "./log-pages.ts";
-import { BLOB_SUBJECTS, BUCKET, NatsBlobs } from "./nats-blobs.ts";
-import { LOG_SUBJECTS, LOGS, listLogs, logFilter } from "./nats-log-message.ts";
-import { openNatsLog } from "./nats-log-reader.ts";
-import { NatsLogWriter } from "./nats-log-writer.ts";
-import { NatsStream } from "./nats-stream.ts";
+import { LOG_SUBJECTS, LOGS, listLogs, logFilter } from "./nats/log-message.ts";
+import { openNatsLog } from "./nats/log-reader.ts";
+import { NatsLogWriter } from "./nats/log-writer.ts";
+import { BLOB_SUBJECTS, BUCKET, NatsBlobs } from "./nats/object-store.ts";
+import { SharedBlobs } from "./nats/shared-blobs.ts";
+import { NatsStream } from "./nats/stream.ts";
 import type { Artifacts } from "./port.ts";
-import { SharedBlobs } from "./shared-blobs.ts";
 import { explained } from "./streams.ts";
 
 export interface NatsArtifactsOptions {

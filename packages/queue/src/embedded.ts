@@ -10,13 +10,13 @@ import {
   systemClock,
   type WakeMessage,
 } from "@formation-mcp/contract";
-import { EmbeddedConsumer } from "./consumer.ts";
-import { EventStream, emitEvent, pruneEvents } from "./event-stream.ts";
-import { deadLetters, prune, put } from "./mailbox.ts";
+import { EmbeddedConsumer } from "./embedded/consumer.ts";
+import { EventStream, emitEvent, pruneEvents } from "./embedded/events.ts";
+import { deadLetters, prune, put } from "./embedded/mailbox.ts";
+import { type Opened, QueueFile } from "./embedded/queue-file.ts";
+import { WalWatch } from "./embedded/wal-watch.ts";
 import type { ConsumeOptions, Consumer, DeadLetter, Queue } from "./port.ts";
-import { type Opened, QueueFile } from "./queue-file.ts";
 import { bodyOf, checkConsumer, checkListener, reasonOf } from "./rules.ts";
-import { WalWatch } from "./wal-watch.ts";
 
 export interface EmbeddedQueueOptions {
   /** The queue's own SQLite file; made with mode 0600 if it is not there. Its directory must exist. */

@@ -13,12 +13,12 @@ import {
 } from "@formation-mcp/contract";
 import { type JetStreamClient, jetstream } from "@nats-io/jetstream";
 import { headers, type NatsConnection } from "@nats-io/transport-node";
-import { NatsConsumer } from "./nats-consumer.ts";
-import { newestLetters, storeLetter } from "./nats-dead.ts";
-import type { Delivery } from "./nats-delivery.ts";
-import { NatsEvents } from "./nats-events.ts";
-import { NatsLink } from "./nats-link.ts";
-import { isMissing, NatsStreams, unavailable, WORK_STREAM, WORK_SUBJECTS } from "./nats-streams.ts";
+import { NatsLink } from "./nats/connection.ts";
+import { NatsConsumer } from "./nats/consumer.ts";
+import { newestLetters, storeLetter } from "./nats/dead-letters.ts";
+import type { Delivery } from "./nats/delivery.ts";
+import { NatsEvents } from "./nats/events.ts";
+import { isMissing, NatsStreams, unavailable, WORK_STREAM, WORK_SUBJECTS } from "./nats/streams.ts";
 import type { ConsumeOptions, Consumer, DeadLetter, Queue } from "./port.ts";
 import { bodyOf, checkConsumer, checkListener, reasonOf } from "./rules.ts";
 
@@ -28,7 +28,7 @@ export {
   type NatsRole,
   natsUser,
   permissionsOf,
-} from "./nats-permissions.ts";
+} from "./nats/permissions.ts";
 
 export interface NatsQueueOptions {
   /** Of the process; it reconnects for ever, and whoever opened it closes it after the queue. */

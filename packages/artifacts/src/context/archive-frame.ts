@@ -1,0 +1,111 @@
+// The outer form of an archive that a stranger sends: perhaps compressed, then header by header (POSIX.1-2017, pax,
+// "ustar Interchange Format"), with an end mark and nothing but zeros behind it. A reader of tar is lenient here; whoever
+// takes archives from everybody is not, so that no two readers can see different things in one.
+
+import { createGunzip } from "node:zlib";
+import { errnoOf } from "../streams.ts";
+import { drained } from "./tar.ts";
+import { damaged } from "./tree.ts";
+
+const BLOCK = 512;
+/** The types whose bytes follow their header; of all others none may. */
+const WITH_BYTES = new Set(["\0", "0", "7", "x", "g", "L", "K"]);
+
+/** Passes on the blocks of an archive. @throws FormationError `invalid` if it has no end, or something behind it. */
+export async function* framed(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  const header = Buffer.alloc(BLOCK);
+  let filled = 0;
+  let body = 0;
+  let ended = false;
+  for await (const chunk of stream) {
+    for (let at = 0; at < chunk.byteLength; ) {
+      if (ended) {
+        for (; at < chunk.byteLength; at++)
+          if (chunk[at] !== 0) throw damaged("has something behind its end");
+      } else if (body > 0) {
+        const passed = Math.min(body, chunk.byteLength - at);
+        body -= passed;
+        at += passed;
+      } else {
+        const part = chunk.subarray(at, at + BLOCK - filled);
+        header.set(part, filled);
+        filled += part.byteLength;
+        at += part.byteLength;
+        if (filled < BLOCK) continue;
+        filled = 0;
+        if (header.every((byte) => byte === 0)) ended = true;
+        else body = bytesAfter(header);
+      }
+    }
+    yield chunk;
+  }
+  if (!ended) throw damaged("ends too early");
+}
+
+/** How many bytes follow a header, padding included. */
+function bytesAfter(header: Buffer): number {
+  const size = /^ *([0-7]*)[ \0]*$/.exec(header.toString("latin1", 124, 136))?.[1];
+  if (size === undefined) throw damaged("has an entry without a size");
+  const bytes = Number.parseInt(size || "0", 8);
+  const type = String.fromCharCode(header[156] ?? 0);
+  const name = header.subarray(0, 100);
+  const end = name.indexOf(0);
+  const isDirectory = name[(end === -1 ? name.length : end) - 1] === 0x2f;
+  if (bytes > 0 && (!WITH_BYTES.has(type) || isDirectory)) {
+    throw damaged("has an entry that is no file, and yet holds bytes");
+  }
+  return Math.ceil(bytes / BLOCK) * BLOCK;
+}
+
+/** Undoes gzip (RFC 1952) if the bytes begin as it does, and says `.gzip` whether they did; else passes them on. */
+export async function* unzipped(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  const source = stream[Symbol.asyncIterator]();
+  const first: Uint8Array[] = [];
+  let known = 0;
+  while (known < 2) {
+    const next = await source.next();
+    if (next.done) break;
+    first.push(next.value);
+    known += next.value.byteLength;
+  }
+  const head = Buffer.concat(first);
+  const all = (async function* () {
+    yield head;
+    yield* { [Symbol.asyncIterator]: () => source };
+  })();
+  if (head[0] === 0x1f && head[1] === 0x8b) yield* gunzipped(all);
+  else yield* all;
+}
+
+async function* gunzipped(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  const gunzip = createGunzip();
+  let failure: { error: unknown } | undefined;
+  let sent = 0;
+  const feed = async () => {
+    for await (const chunk of stream) {
+      if (gunzip.destroyed) return;
+      // What comes after the end would be dropped without a word.
+      if (gunzip.readableEnded) throw damaged("has something behind its end");
+      sent += chunk.byteLength;
+      if (!gunzip.write(chunk)) await drained(gunzip);
+    }
+    gunzip.end();
+  };
+  const fed = feed().catch((error: unknown) => {
+    failure ??= { error };
+    gunzip.destroy(error as Error);
+  });
+  try {
+    for await (const chunk of gunzip) yield chunk as Uint8Array;
+    await fed;
+    if (failure) throw failure.error;
+    if (gunzip.bytesWritten !== sent) throw damaged("has something behind its end");
+  } catch (error) {
+    const thrown = failure?.error ?? error;
+    const own = errnoOf(thrown)?.startsWith("Z_") ?? false;
+    throw own ? damaged("is no whole gzip file", thrown) : thrown;
+  } finally {
+    gunzip.destroy();
+    await fed;
+  }
+}

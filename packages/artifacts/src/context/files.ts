@@ -1,0 +1,83 @@
+// A context of files that the caller holds in memory.
+
+import { FormationError } from "@formation-mcp/contract";
+import { nothingThere, objectionTo, shortest, show } from "./names.ts";
+import { type ContextEntry, writeTar } from "./tar.ts";
+
+export interface ContextFile {
+  content: Uint8Array;
+  executable?: boolean;
+}
+
+/**
+ * Packs those of the files that `include` names, by file or directory; `.` names all. The caller named each file, so
+ * nothing is left out as a likely secret.
+ * @throws FormationError `invalid`, at once and not while streaming: a path that is none, one that is both a file and a
+ *   directory, or an include path that names nothing (field `include[i]`).
+ */
+export function packFiles(files: Record<string, ContextFile>, include: string[]): AsyncIterable<Uint8Array> {
+  const known = new Map<string, ContextFile>();
+  for (const [written, file] of Object.entries(files)) {
+    const name = written.startsWith("./") ? shortest(written) : written;
+    const objection = objectionTo(name);
+    if (objection !== null || known.has(name)) {
+      throw new FormationError("invalid", `The file ${show(written)} ${objection ?? "is given twice"}.`, {
+        field: `context_files[${show(written)}]`,
+        remedy: "Name it relative to the context, as in src/main.py.",
+      });
+    }
+    known.set(name, file);
+  }
+  const taken = new Map<string, ContextFile | null>();
+  include.forEach((written, index) => {
+    const wanted = shortest(written);
+    const found = [...known].filter(
+      ([name]) => wanted === "" || name === wanted || name.startsWith(`${wanted}/`),
+    );
+    if (found.length === 0 && wanted !== "") throw nothingThere(index, written, withParents(known.keys()));
+    for (const [name, file] of found) taken.set(name, file);
+  });
+  for (const name of [...taken.keys()]) {
+    for (const parent of parentsOf(name)) {
+      if (known.has(parent)) {
+        throw new FormationError(
+          "invalid",
+          `${show(parent)} is given as a file, but ${show(name)} lies in it.`,
+          {
+            field: `context_files[${show(parent)}]`,
+            remedy: "Rename one of them.",
+          },
+        );
+      }
+      taken.set(parent, null);
+    }
+  }
+  return writeTar(sorted(taken));
+}
+
+function* sorted(taken: Map<string, ContextFile | null>): Iterable<ContextEntry> {
+  for (const [name, file] of [...taken].sort(([a], [b]) => byBytes(a, b))) {
+    if (file === null) yield { name, kind: "directory" };
+    else {
+      const { content, executable = false } = file;
+      yield { name, kind: "file", bytes: content.byteLength, executable, content: () => [content] };
+    }
+  }
+}
+
+/** An order that is the same everywhere, and in which a directory comes before what is in it. */
+export function byBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+export function parentsOf(name: string): string[] {
+  const parts = name.split("/");
+  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join("/"));
+}
+
+function* withParents(names: Iterable<string>): Iterable<string> {
+  for (const name of names) {
+    yield name;
+    yield* parentsOf(name);
+  }
+}

@@ -1,0 +1,64 @@
+// Reading an archive entry by entry, with the reader's own errors made ours and everything let go of at the end.
+
+import { type Extract, extract } from "tar-stream";
+import { drained } from "./tar.ts";
+import { archiveBytes, type ContextLimits, contextTooLarge, type TarEntry, understood } from "./tree.ts";
+
+/** Passes on no more than an archive within the limits can have. */
+export async function* bounded(
+  stream: AsyncIterable<Uint8Array>,
+  limits: ContextLimits,
+): AsyncIterable<Uint8Array> {
+  let left = archiveBytes(limits);
+  for await (const chunk of stream) {
+    left -= chunk.byteLength;
+    if (left < 0) throw contextTooLarge(limits.maxBytes);
+    yield chunk;
+  }
+}
+
+export interface ReadEntry {
+  header: TarEntry["header"];
+  /** Its bytes, once; what ends them early is the stream's own error. */
+  content: () => AsyncIterable<Uint8Array>;
+  /** Passes over what was not read. */
+  discard: () => void;
+}
+
+/** The entries of an archive; each must be read or discarded before the next. */
+export async function* read(stream: AsyncIterable<Uint8Array>): AsyncIterable<ReadEntry> {
+  const archive = extract();
+  let failure: { error: unknown } | undefined;
+  const fed = feed(archive, stream).catch((error: unknown) => {
+    failure ??= { error };
+    archive.destroy(error as Error);
+  });
+  async function* contentOf(entry: TarEntry): AsyncIterable<Uint8Array> {
+    try {
+      yield* entry as AsyncIterable<Uint8Array>;
+    } catch (error) {
+      throw understood(failure?.error ?? error);
+    }
+  }
+  try {
+    for await (const entry of archive) {
+      entry.on("error", () => {}); // whoever reads it is told by its content
+      yield { header: entry.header, content: () => contentOf(entry), discard: () => entry.resume() };
+    }
+    await fed;
+    if (failure) throw failure.error;
+  } catch (error) {
+    throw understood(failure?.error ?? error);
+  } finally {
+    archive.destroy(null);
+    await fed;
+  }
+}
+
+async function feed(archive: Extract, stream: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const chunk of stream) {
+    if (archive.destroyed) return;
+    if (!archive.write(chunk)) await drained(archive);
+  }
+  archive.end(undefined);
+}

@@ -1,0 +1,95 @@
+// How a record's log lies on disk: one directory, and in it for each stream a row of segments, each named by the number
+// of its first line. A line is one JSON array `[number, at, text]`, so a torn write spoils one line and no other.
+
+import { readdir } from "node:fs/promises";
+import { FormationError, LIMITS } from "@formation-mcp/contract";
+import type { LogLine } from "../port.ts";
+import { errnoOf } from "../streams.ts";
+
+/** A stream is dropped by segments, so that much of its limit is one. */
+export const SEGMENT_BYTES = LIMITS.logBytesPerStream / 8;
+/** A text of the largest length, every byte of it escaped. */
+export const LONGEST_FRAME = LIMITS.logLineBytes * 6 + 64;
+
+/** No number of a line is larger: one can be counted on from each. */
+export const LARGEST = 2 ** 52;
+/** The latest time that a date can have, in milliseconds since the epoch. */
+const LATEST = 8.64e15;
+const NAME = /^[a-z]{1,16}_[0-9a-z]{1,64}(\.[0-9]{1,9})?$/;
+const STREAM = /^[a-z]{1,16}$/;
+const SEGMENT = /^([a-z]{1,16})\.([0-9]{15})$/;
+
+export interface Segment {
+  stream: string;
+  /** The number of its first line. */
+  first: number;
+}
+
+/** A line with its number in the record's log; numbers rise over all streams of it. */
+export interface NumberedLine extends LogLine {
+  number: number;
+}
+
+export function isLogName(name: string): boolean {
+  return NAME.test(name);
+}
+
+export function checkLogName(name: string): void {
+  if (isLogName(name)) return;
+  throw new FormationError("invalid", "A log is named by a record's id, with or without an attempt.");
+}
+
+export function isStream(text: string): boolean {
+  return STREAM.test(text);
+}
+
+export function checkStream(stream: string): void {
+  if (isStream(stream)) return;
+  throw new FormationError("invalid", "A log's stream is named by one lower-case word.");
+}
+
+export function segmentName(segment: Segment): string {
+  return `${segment.stream}.${String(segment.first).padStart(15, "0")}`;
+}
+
+/** Every stream's segments, oldest first; none if there is no log. */
+export async function listSegments(directory: string): Promise<Map<string, Segment[]>> {
+  let names: string[];
+  try {
+    names = await readdir(directory);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return new Map();
+    throw error;
+  }
+  const streams = new Map<string, Segment[]>();
+  for (const name of names.sort()) {
+    const [, stream, first] = SEGMENT.exec(name) ?? [];
+    if (stream === undefined) continue;
+    const segments = streams.get(stream) ?? [];
+    segments.push({ stream, first: Number(first) });
+    streams.set(stream, segments);
+  }
+  return streams;
+}
+
+export function frame(number: number, line: LogLine): string {
+  return `${JSON.stringify([number, line.at, line.text])}\n`;
+}
+
+/** A line as it was framed, or null if it is torn or damaged. */
+export function unframe(stream: string, bytes: Uint8Array): NumberedLine | null {
+  try {
+    const [number, at, text] = JSON.parse(Buffer.from(bytes).toString("utf8")) as unknown[];
+    if (!Number.isInteger(number) || (number as number) > LARGEST || typeof text !== "string") return null;
+    if (typeof at !== "number" || Math.abs(at) > LATEST) return null;
+    return { number: number as number, at, stream, text };
+  } catch {
+    return null;
+  }
+}
+
+/** The start of a text, at most so many bytes of UTF-8, no character broken. */
+export function cutText(text: string, bytes: number): string {
+  if (text.length * 3 <= bytes || Buffer.byteLength(text) <= bytes) return text;
+  return new TextDecoder().decode(Buffer.from(text).subarray(0, bytes), { stream: true });
+}

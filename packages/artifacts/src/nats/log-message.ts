@@ -1,0 +1,151 @@
+// How a record's log lies in a JetStream stream: a subject for each of its streams and one that says which there are; in
+// each message some lines, the numbers of the messages before it, and up to which number all lines of the log are stored.
+// A stream is read backwards along these, so no reader needs a consumer, nor a search, which in NATS takes longer the more
+// logs there are. Whoever may write logs may have written anything.
+
+import { LIMITS } from "@formation-mcp/contract";
+import { cutText, frame, isStream, LARGEST, type NumberedLine, unframe } from "../directory/log-files.ts";
+import type { LogLine } from "../port.ts";
+import type { Kept, NatsStream } from "./stream.ts";
+
+export const LOGS = "FORMATION_LOGS";
+export const LOG_SUBJECTS = ["formation.log.>"];
+export const STREAMS_PER_LOG = 16;
+/** How many messages before it a message knows. */
+const KNOWN_BEFORE = 32;
+
+/** Where a message of a stream lies, and what it begins with. */
+export interface Pointer {
+  seq: number;
+  /** The number of its first line. */
+  first: number;
+  /** The bytes of the stream before it, dropped ones too. */
+  offset: number;
+}
+
+export interface LogMessage extends Pointer {
+  id: string;
+  /** Every line of the log up to this number is stored. */
+  sure: number;
+  /** The offset of the oldest message that is kept. */
+  from: number;
+  /** The offset behind it. */
+  end: number;
+  /** The messages before it, newest first; fewer than there are. */
+  before: Pointer[];
+  lines: NumberedLine[];
+}
+
+export function logFilter(name: string): string {
+  return logSubject(name, "*");
+}
+
+export function logSubject(name: string, stream: string): string {
+  const [record, attempt = "-"] = name.split(".");
+  return `formation.log.${record}.${attempt}.${stream}`;
+}
+
+/** Where a log's streams are listed. */
+export function indexSubject(name: string): string {
+  return logSubject(name, "-");
+}
+
+export function writeIndex(streams: string[]): Uint8Array {
+  return Buffer.from(JSON.stringify(streams));
+}
+
+/** The streams that a log has; what is no stream's name is left out. */
+export function readIndex(kept: Kept | null): string[] {
+  if (kept === null) return [];
+  try {
+    const named = (JSON.parse(Buffer.from(kept.data).toString("utf8")) as unknown[]).map(String);
+    return [...new Set(named.filter(isStream))].slice(0, STREAMS_PER_LOG);
+  } catch {
+    return [];
+  }
+}
+
+/** The names of all logs. */
+export async function listLogs(stream: NatsStream): Promise<string[]> {
+  const names = [...(await stream.subjects(LOG_SUBJECTS[0] as string)).keys()].map((subject) => {
+    const [, , record, attempt] = subject.split(".");
+    return attempt === "-" ? record : `${record}.${attempt}`;
+  });
+  return [...new Set(names)].filter((name) => name !== undefined).sort();
+}
+
+/** @param before newest first */
+export function writeMessage(
+  head: Pick<LogMessage, "id" | "sure" | "from" | "first" | "offset"> & { before: Pointer[] },
+  lines: { number: number; line: LogLine }[],
+): { data: Uint8Array; end: number } {
+  const cut = (line: LogLine) => ({ ...line, text: cutText(line.text, LIMITS.logLineBytes) });
+  const text = lines.map(({ number, line }) => frame(number, cut(line))).join("");
+  const bytes = Buffer.from(text);
+  const end = head.offset + bytes.length;
+  const before = head.before.slice(0, KNOWN_BEFORE).map(({ seq, first, offset }) => [seq, first, offset]);
+  const opening = Buffer.from(`${JSON.stringify({ v: 1, ...head, end, before })}\n`);
+  return { data: Buffer.concat([opening, bytes]), end };
+}
+
+/** A message as it was written, or null for what is none. */
+export function readMessage(kept: Kept | null, subject: string): LogMessage | null {
+  // Numbers lead everywhere in the stream, also to others' logs.
+  if (kept === null || kept.subject !== subject) return null;
+  const stream = subject.slice(subject.lastIndexOf(".") + 1);
+  const bytes = Buffer.from(kept.data);
+  const opened = bytes.indexOf(10);
+  try {
+    const head = JSON.parse(bytes.subarray(0, opened).toString("utf8")) as Record<string, unknown>;
+    const number = (key: string) => natural(head[key]);
+    let newer = kept.seq;
+    const before = (head["before"] as unknown[]).map((entry) => {
+      const [seq, first, offset] = (entry as unknown[]).map(natural) as [number, number, number];
+      // Strictly older each, so that whoever follows them arrives.
+      if (seq >= newer) throw new Error("not older");
+      newer = seq;
+      return { seq, first, offset: natural(offset) };
+    });
+    const lines: NumberedLine[] = [];
+    for (let begin = opened + 1; begin < bytes.length; ) {
+      const end = bytes.indexOf(10, begin);
+      if (end === -1) break;
+      const line = unframe(stream, bytes.subarray(begin, end));
+      if (line) lines.push(line);
+      begin = end + 1;
+    }
+    return {
+      seq: kept.seq,
+      id: String(head["id"]),
+      first: number("first"),
+      offset: number("offset"),
+      sure: number("sure"),
+      from: number("from"),
+      end: number("end"),
+      before,
+      lines,
+    };
+  } catch {
+    return null;
+  }
+}
+
+/** The messages of one stream, newest first, as far back as they are kept. */
+export async function* pointersBack(
+  stream: NatsStream,
+  subject: string,
+  newest: LogMessage,
+): AsyncGenerator<Pointer> {
+  yield newest;
+  for (let message: LogMessage | null = newest; message !== null && message.before.length > 0; ) {
+    yield* message.before;
+    const oldest: Pointer | undefined = message.before.at(-1);
+    if (!oldest || oldest.offset <= newest.from) return;
+    message = readMessage(await stream.at(oldest.seq), subject);
+  }
+}
+
+function natural(value: unknown): number {
+  if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= LARGEST) return value;
+  throw new Error("no natural number");
+}

@@ -1,0 +1,160 @@
+// One consumer of the embedded queue: it fills its slots with messages, keeps their leases while handlers run, and
+// settles each message when its handler is done.
+
+import { randomBytes } from "node:crypto";
+import { setImmediate as turn } from "node:timers/promises";
+import type { Clock, Logger, WakeMessage } from "@formation-mcp/contract";
+import type { Consumer } from "../port.ts";
+import { MAX_DELIVERIES, readWake, reasonOf } from "../rules.ts";
+import { bury, giveBack, type Message, nextVisible, prolong, remove, take, waiting } from "./mailbox.ts";
+import type { QueueFile } from "./queue-file.ts";
+
+export interface ConsumerOptions {
+  subjects: string[];
+  slots: number;
+  handler: (message: WakeMessage, subject: string) => Promise<void>;
+  missed: (() => void) | undefined;
+  leaseMs: number;
+  retryMs: number;
+  clock: Clock;
+  logger: Logger;
+  onClose: (consumer: EmbeddedConsumer) => void;
+}
+
+/** Timers never wait longer than this before they look again, so that a clock that was set does not strand them. */
+const LONGEST_TIMER_MS = 60_000;
+/** The pause after the file could not be used. */
+const TROUBLE_MS = 1_000;
+
+export class EmbeddedConsumer implements Consumer {
+  readonly #file: QueueFile;
+  readonly #options: ConsumerOptions;
+  readonly #holder = randomBytes(9).toString("base64url");
+  readonly #running = new Set<Promise<void>>();
+  #filling: Promise<void> | undefined;
+  #again = false;
+  #closing = false;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(file: QueueFile, options: ConsumerOptions) {
+    this.#file = file;
+    this.#options = options;
+  }
+
+  /** Takes what can be taken. Many calls at once are one. */
+  kick(): void {
+    if (this.#closing || this.#running.size >= this.#options.slots) return;
+    this.#again = true;
+    this.#filling ??= this.#fill().finally(() => {
+      this.#filling = undefined;
+      // Somebody may have called between the last look and now.
+      if (this.#again) this.kick();
+    });
+  }
+
+  /** The file was gone, and with it what stood in it. */
+  missed(): void {
+    if (!this.#closing) this.#options.missed?.();
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    clearTimeout(this.#timer);
+    await this.#filling;
+    while (this.#running.size > 0) await Promise.all(this.#running);
+    this.#options.onClose(this);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #fill(): Promise<void> {
+    const { subjects, slots, clock, leaseMs, logger } = this.#options;
+    try {
+      while (this.#again && !this.#closing) {
+        this.#again = false;
+        while (!this.#closing && this.#running.size < slots) {
+          if (!(await this.#file.read((at) => waiting(at, subjects, clock.now())))) break;
+          const now = clock.now();
+          const message = await this.#file.write((at) => take(at, subjects, this.#holder, now, leaseMs));
+          if (!message) break;
+          const done: Promise<void> = this.#handle(message).finally(() => {
+            this.#running.delete(done);
+            this.kick();
+          });
+          this.#running.add(done);
+          // SQLite answers without ever waiting, so a full mailbox would keep everything else from its turn.
+          await turn();
+        }
+        this.#schedule(await this.#file.read((at) => nextVisible(at, subjects)));
+      }
+    } catch (error) {
+      this.#again = false;
+      if (this.#closing) return;
+      logger.log("warn", "The queue cannot be read; trying again.", { reason: reasonOf(error) });
+      this.#wakeIn(TROUBLE_MS);
+    }
+  }
+
+  #schedule(visibleAt: number | undefined): void {
+    clearTimeout(this.#timer);
+    if (visibleAt === undefined || this.#running.size >= this.#options.slots) return;
+    this.#wakeIn(visibleAt - this.#options.clock.now() + 1);
+  }
+
+  #wakeIn(ms: number): void {
+    clearTimeout(this.#timer);
+    if (this.#closing) return;
+    this.#timer = setTimeout(() => this.kick(), Math.min(Math.max(ms, 1), LONGEST_TIMER_MS)).unref();
+  }
+
+  async #handle(message: Message): Promise<void> {
+    const { clock, leaseMs, logger } = this.#options;
+    const wake = readWake(message.body);
+    if (typeof wake === "string") return this.#settle(message, wake);
+    if (message.deliveries > MAX_DELIVERIES) {
+      return this.#settle(message, `Whoever took it vanished, ${MAX_DELIVERIES} times.`);
+    }
+    const keep = setInterval(() => {
+      this.#file
+        .write((at) => prolong(at, message.seq, this.#holder, clock.now() + leaseMs))
+        .catch((error) =>
+          logger.log("warn", "A message's lease was not prolonged.", { reason: reasonOf(error) }),
+        );
+    }, leaseMs / 3).unref();
+    let failure: { error: unknown } | undefined;
+    try {
+      await this.#options.handler(wake, message.subject);
+    } catch (error) {
+      failure = { error };
+    } finally {
+      clearInterval(keep);
+    }
+    await this.#settle(message, failure);
+  }
+
+  /** Ends one delivery: `undefined` means the handler is content, a text buries the message. */
+  async #settle(message: Message, outcome: { error: unknown } | string | undefined): Promise<void> {
+    const { clock, retryMs, logger } = this.#options;
+    const reason = typeof outcome === "string" ? outcome : outcome && reasonOf(outcome.error);
+    const last = typeof outcome === "string" || message.deliveries >= MAX_DELIVERIES;
+    if (reason !== undefined) {
+      logger.log("warn", last ? "A message became a dead letter." : "A message's handler failed.", {
+        subject: message.subject,
+        message_id: message.message_id,
+        reason,
+      });
+    }
+    try {
+      await this.#file.write((at) => {
+        if (reason === undefined) return remove(at, message.seq, this.#holder);
+        if (last) return bury(at, message, this.#holder, reason, clock.now());
+        const pause = retryMs * 2 ** (message.deliveries - 1);
+        return giveBack(at, message.seq, this.#holder, clock.now() + pause);
+      });
+    } catch (error) {
+      logger.log("warn", "A message could not be settled; it will come again.", { reason: reasonOf(error) });
+    }
+  }
+}

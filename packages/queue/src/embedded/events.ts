@@ -1,0 +1,95 @@
+// Events of the embedded queue: a short ring of rows that every process reads from where it stopped.
+
+import type { ChangeEvent, Id, Logger } from "@formation-mcp/contract";
+import { isHeardAt } from "../rules.ts";
+import type { Opened } from "./queue-file.ts";
+
+const KEPT_MS = 60_000;
+const KEPT_ROWS = 10_000;
+const PRUNE_EVERY = 256;
+
+type Listener = (event: ChangeEvent) => void;
+
+interface Place {
+  node: Id<"node"> | undefined;
+  /** The number of the last event that is not for it, being older than it. */
+  from: number;
+}
+
+export function emitEvent(file: Opened, event: ChangeEvent, now: number): void {
+  const { lastInsertRowid } = file
+    .sql("INSERT INTO events (at, body) VALUES (?, ?)")
+    .run(now, JSON.stringify(event));
+  if (Number(lastInsertRowid) % PRUNE_EVERY === 0) pruneEvents(file, now);
+}
+
+export function pruneEvents(file: Opened, now: number): void {
+  file.run("DELETE FROM events WHERE at <= ?", now - KEPT_MS);
+  file.run(`DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ${KEPT_ROWS}`);
+}
+
+/** The subscribers of one process. */
+export class EventStream {
+  readonly #logger: Logger;
+  readonly #listeners = new Map<Listener, Place>();
+  #file: Opened | undefined;
+  #seen = 0;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** Adds a listener for what comes after now. */
+  add(file: Opened, listener: Listener, node: Id<"node"> | undefined): void {
+    this.deliver(file);
+    this.#listeners.set(listener, { node, from: this.#seen });
+  }
+
+  remove(listener: Listener): void {
+    this.#listeners.delete(listener);
+  }
+
+  clear(): void {
+    this.#listeners.clear();
+  }
+
+  /** Hands on what is new. */
+  deliver(file: Opened): void {
+    if (this.#file !== file) this.#follow(file);
+    if (this.#listeners.size === 0) {
+      this.#seen = lastEvent(file);
+      return;
+    }
+    for (const row of file.all<{ seq: number; body: string }>(
+      "SELECT seq, body FROM events WHERE seq > ? ORDER BY seq",
+      this.#seen,
+    )) {
+      this.#seen = row.seq;
+      const event = JSON.parse(row.body) as ChangeEvent;
+      for (const [listener, { node, from }] of this.#listeners) {
+        if (row.seq > from && isHeardAt(event, node)) this.#tell(listener, event);
+      }
+    }
+  }
+
+  /** A file made anew counts from one again, and all that stands in it is new to whoever listened before. */
+  #follow(file: Opened): void {
+    this.#seen = this.#file === undefined ? lastEvent(file) : 0;
+    this.#file = file;
+    for (const place of this.#listeners.values()) place.from = 0;
+  }
+
+  #tell(listener: Listener, event: ChangeEvent): void {
+    try {
+      listener(event);
+    } catch (error) {
+      this.#logger.log("error", "A listener of events threw.", {
+        error: error instanceof Error ? error.name : typeof error,
+      });
+    }
+  }
+}
+
+function lastEvent(file: Opened): number {
+  return file.one<{ seq: number }>("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?.seq ?? 0;
+}

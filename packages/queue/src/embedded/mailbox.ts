@@ -1,0 +1,129 @@
+// The SQL of wake-ups and dead letters: who may take a message, for how long, and when it comes again. A message is
+// taken by a lease in its row, so a process that dies gives it back by doing nothing.
+
+import type { DeadLetter } from "../port.ts";
+import {
+  DEAD_BODY_CHARACTERS,
+  DEAD_KEPT_MS,
+  DEDUP_MS,
+  MAX_DEAD,
+  MAX_MESSAGES,
+  MESSAGE_KEPT_MS,
+} from "../rules.ts";
+import type { Opened } from "./queue-file.ts";
+
+/** No lease or delay is longer: what lies further ahead was written before the clock was set back. */
+const FURTHEST_MS = 3_600_000;
+
+export interface Message {
+  seq: number;
+  subject: string;
+  message_id: string;
+  body: string;
+  deliveries: number;
+}
+
+/** Stores a message, unless its id was seen within two minutes. */
+export function put(file: Opened, subject: string, messageId: string, body: string, now: number): void {
+  const fresh = file.run(
+    `INSERT INTO recent (message_id, at) VALUES (?, ?) ON CONFLICT (message_id) DO UPDATE SET at = excluded.at
+     WHERE recent.at <= excluded.at - ${DEDUP_MS} OR recent.at > excluded.at + ${DEDUP_MS}`,
+    messageId,
+    now,
+  );
+  if (fresh === 0) return;
+  const { lastInsertRowid } = file
+    .sql("INSERT INTO messages (subject, message_id, body, created_at, visible_at) VALUES (?, ?, ?, ?, ?)")
+    .run(subject, messageId, body, now, now);
+  if (Number(lastInsertRowid) % 256 === 0) prune(file, now);
+}
+
+/** Whether a message can be taken now; cheap, and takes no lock that writers need. */
+export function waiting(file: Opened, subjects: string[], now: number): boolean {
+  return (
+    file.one(
+      `SELECT 1 FROM messages WHERE ${among(subjects)} AND (visible_at <= ? OR visible_at > ?) LIMIT 1`,
+      ...subjects,
+      now,
+      now + FURTHEST_MS,
+    ) !== undefined
+  );
+}
+
+/** When the next message that is leased or delayed may be taken, or undefined if there is none. */
+export function nextVisible(file: Opened, subjects: string[]): number | undefined {
+  const row = file.one<{ at: number | null }>(
+    `SELECT min(visible_at) AS at FROM messages WHERE ${among(subjects)}`,
+    ...subjects,
+  );
+  return row?.at ?? undefined;
+}
+
+/** Takes the oldest message for `leaseMs`. */
+export function take(
+  file: Opened,
+  subjects: string[],
+  holder: string,
+  now: number,
+  leaseMs: number,
+): Message | undefined {
+  return file.one<Message>(
+    `UPDATE messages SET deliveries = deliveries + 1, visible_at = ?, holder = ? WHERE seq = (
+       SELECT seq FROM messages WHERE ${among(subjects)} AND (visible_at <= ? OR visible_at > ?) ORDER BY seq LIMIT 1)
+     RETURNING seq, subject, message_id, body, deliveries`,
+    now + leaseMs,
+    holder,
+    ...subjects,
+    now,
+    now + FURTHEST_MS,
+  );
+}
+
+export function prolong(file: Opened, seq: number, holder: string, until: number): void {
+  file.run("UPDATE messages SET visible_at = ? WHERE seq = ? AND holder = ?", until, seq, holder);
+}
+
+export function remove(file: Opened, seq: number, holder: string): void {
+  file.run("DELETE FROM messages WHERE seq = ? AND holder = ?", seq, holder);
+}
+
+export function giveBack(file: Opened, seq: number, holder: string, visibleAt: number): void {
+  file.run(
+    "UPDATE messages SET visible_at = ?, holder = NULL WHERE seq = ? AND holder = ?",
+    visibleAt,
+    seq,
+    holder,
+  );
+}
+
+/** Moves a message that its holder gave up among the dead letters. */
+export function bury(file: Opened, message: Message, holder: string, reason: string, now: number): void {
+  if (file.run("DELETE FROM messages WHERE seq = ? AND holder = ?", message.seq, holder) === 0) return;
+  file.run(
+    "INSERT INTO dead (subject, message_id, body, reason, at) VALUES (?, ?, ?, ?, ?)",
+    message.subject,
+    message.message_id,
+    message.body.slice(0, DEAD_BODY_CHARACTERS),
+    reason.slice(0, DEAD_BODY_CHARACTERS),
+    now,
+  );
+  file.run(`DELETE FROM dead WHERE seq <= (SELECT max(seq) FROM dead) - ${MAX_DEAD}`);
+}
+
+export function deadLetters(file: Opened, limit: number): DeadLetter[] {
+  return file.all<DeadLetter>(
+    "SELECT subject, message_id, body, reason, at FROM dead ORDER BY seq DESC LIMIT ?",
+    limit,
+  );
+}
+
+export function prune(file: Opened, now: number): void {
+  file.run("DELETE FROM recent WHERE at <= ?", now - DEDUP_MS);
+  file.run("DELETE FROM messages WHERE created_at <= ? AND visible_at <= ?", now - MESSAGE_KEPT_MS, now);
+  file.run(`DELETE FROM messages WHERE seq <= (SELECT max(seq) FROM messages) - ${MAX_MESSAGES}`);
+  file.run("DELETE FROM dead WHERE at <= ?", now - DEAD_KEPT_MS);
+}
+
+function among(subjects: string[]): string {
+  return `subject IN (${subjects.map(() => "?").join(", ")})`;
+}

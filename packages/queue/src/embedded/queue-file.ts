@@ -1,0 +1,196 @@
+// The queue's SQLite file: how it is opened, how we notice that somebody deleted it, and how it is made anew. It holds
+// nothing that cannot be lost, so a damaged file is moved aside and replaced instead of mended.
+
+import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
+import { setTimeout as delay } from "node:timers/promises";
+import { FormationError, type Logger } from "@formation-mcp/contract";
+import { openSqlite, retryBusy } from "@formation-mcp/os/sqlite";
+import { migrate } from "./schema.ts";
+import { type FileIdentity, identityOf, isMainAt, removeAll, setAside } from "./sqlite-files.ts";
+
+const TRIES = 8;
+// Primary result codes (https://sqlite.org/rescode.html) that a file which vanished or broke under us gives.
+const IOERR = 10;
+const GONE = new Set([8, IOERR, 14]); // READONLY (moved), IOERR, CANTOPEN
+const BROKEN = new Set([11, 26]); // CORRUPT, NOTADB
+
+/** One opening of the file: its statements are prepared once. */
+export class Opened {
+  readonly database: DatabaseSync;
+  readonly identity: FileIdentity;
+  readonly #statements = new Map<string, StatementSync>();
+
+  constructor(database: DatabaseSync, identity: FileIdentity) {
+    this.database = database;
+    this.identity = identity;
+  }
+
+  sql(text: string): StatementSync {
+    const known = this.#statements.get(text);
+    if (known) return known;
+    const statement = this.database.prepare(text);
+    this.#statements.set(text, statement);
+    return statement;
+  }
+
+  one<Row>(text: string, ...values: SQLInputValue[]): Row | undefined {
+    return this.sql(text).get(...values) as Row | undefined;
+  }
+
+  all<Row>(text: string, ...values: SQLInputValue[]): Row[] {
+    return this.sql(text).all(...values) as Row[];
+  }
+
+  /** Runs a statement and returns how many rows it changed. */
+  run(text: string, ...values: SQLInputValue[]): number {
+    return Number(this.sql(text).run(...values).changes);
+  }
+}
+
+export class QueueFile {
+  readonly #path: string;
+  readonly #logger: Logger;
+  readonly #onOpen: () => void;
+  #opened: Opened | undefined;
+  #opening: Promise<Opened> | undefined;
+  #closed = false;
+
+  /** `onOpen` is called whenever a file was opened, the first time and each time it was made anew. */
+  constructor(path: string, logger: Logger, onOpen: () => void) {
+    this.#path = path;
+    this.#logger = logger;
+    this.#onOpen = onOpen;
+  }
+
+  get walPath(): string {
+    return `${this.#path}-wal`;
+  }
+
+  /** The file as it is open now, or undefined if it is not, or is no longer the one at our path. */
+  intact(): Opened | undefined {
+    return this.#opened?.identity.all === identityOf(this.#path)?.all ? this.#opened : undefined;
+  }
+
+  /** The open file; opened anew if it is gone. */
+  async ensure(): Promise<Opened> {
+    const intact = this.intact();
+    if (intact) return intact;
+    if (this.#closed) throw new FormationError("unavailable", "The queue is closed.");
+    this.#opening ??= this.#reopen().finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
+  }
+
+  /**
+   * Does something in one write transaction. If the file vanishes meanwhile, it is done again in the new one.
+   * @throws FormationError `unavailable`
+   */
+  async write<T>(action: (opened: Opened) => T): Promise<T> {
+    return this.#again((opened) => transaction(opened, action));
+  }
+
+  /** Reads, without taking the lock that writers need. */
+  async read<T>(action: (opened: Opened) => T): Promise<T> {
+    return this.#again(action);
+  }
+
+  async #again<T>(action: (opened: Opened) => T): Promise<T> {
+    for (let tries = 0; ; tries++) {
+      const opened = await this.ensure();
+      try {
+        const result = await retryBusy(() => action(opened));
+        // What was committed into a file that nobody sees any more must be said again.
+        if (tries >= 3 || this.#closed || this.intact()) return result;
+      } catch (error) {
+        const lost = !opened.database.isOpen || isLost(error);
+        if (error instanceof FormationError || tries >= 3 || !lost) throw unavailable(this.#path, error);
+        if (BROKEN.has(codeOf(error)) && this.intact() === opened) setAside(this.#path);
+      }
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.#opened?.database.isOpen) this.#opened.database.close();
+    this.#opened = undefined;
+  }
+
+  async #reopen(): Promise<Opened> {
+    this.#leave();
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#open();
+      } catch (error) {
+        if (tries >= TRIES || !isLost(error)) throw unavailable(this.#path, error);
+        if (BROKEN.has(codeOf(error))) {
+          this.#logger.log("error", "The queue's file is damaged; it is set aside and made anew.");
+          setAside(this.#path);
+        }
+        await delay(tries * 5);
+      }
+    }
+  }
+
+  async #open(): Promise<Opened> {
+    const database = await openSqlite(this.#path);
+    try {
+      await retryBusy(() => migrate(database, this.#path));
+      if (this.#closed) throw new FormationError("unavailable", "The queue is closed.");
+      const identity = identityOf(this.#path);
+      if (!identity) throw Object.assign(new Error("its files went while it was opened"), { errcode: IOERR });
+      this.#opened = new Opened(database, identity);
+      this.#onOpen();
+      return this.#opened;
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  }
+
+  /** Leaves the file that is open, because it is no longer whole. */
+  #leave(): void {
+    const before = this.#opened;
+    this.#opened = undefined;
+    if (!before) return;
+    this.#logger.log("warn", "The queue's file is gone or changed; opening it anew.");
+    if (before.database.isOpen) before.database.close();
+    // Without its log and index, processes that came before and after would see different content in one main file.
+    if (isMainAt(this.#path, before.identity)) removeAll(this.#path);
+  }
+}
+
+function transaction<T>(opened: Opened, action: (opened: Opened) => T): T {
+  opened.sql("BEGIN IMMEDIATE").run();
+  try {
+    const result = action(opened);
+    opened.sql("COMMIT").run();
+    return result;
+  } catch (error) {
+    if (opened.database.isOpen && opened.database.isTransaction) opened.sql("ROLLBACK").run();
+    throw error;
+  }
+}
+
+function codeOf(error: unknown): number {
+  const own = (error as { errcode?: number } | null)?.errcode;
+  if (own !== undefined) return own & 0xff;
+  const cause = (error as Error | null)?.cause;
+  return cause === undefined ? -1 : codeOf(cause);
+}
+
+function isLost(error: unknown): boolean {
+  return GONE.has(codeOf(error)) || BROKEN.has(codeOf(error));
+}
+
+function unavailable(path: string, error: unknown): FormationError {
+  if (error instanceof FormationError) return error;
+  return new FormationError(
+    "unavailable",
+    `The queue at ${path} cannot be used: ${(error as Error).message}.`,
+    {
+      cause: error,
+      remedy: "Check that its directory exists, is writable, and that its disk is not full.",
+    },
+  );
+}

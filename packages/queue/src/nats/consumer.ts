@@ -1,0 +1,173 @@
+// One consumer of the NATS queue: its slots, shared by all its subjects, and what becomes of each message. Work comes by
+// pulls; what wakes this node alone comes over a plain subject, and is remembered here alone.
+
+import type { Clock, Logger, WakeMessage } from "@formation-mcp/contract";
+import type { Subscription } from "@nats-io/transport-node";
+import type { Consumer } from "../port.ts";
+import { MAX_DELIVERIES, readWake, reasonOf } from "../rules.ts";
+import type { NatsLink } from "./connection.ts";
+import { type Delivery, messageIdOf, textOf } from "./delivery.ts";
+import { NatsPull } from "./pull.ts";
+import { type NatsStreams, WORK_SUBJECTS } from "./streams.ts";
+
+export interface NatsConsumerOptions {
+  link: NatsLink;
+  streams: NatsStreams;
+  subjects: string[];
+  slots: number;
+  handler: (message: WakeMessage, subject: string) => Promise<void>;
+  missed: (() => void) | undefined;
+  /** Stores a dead letter; rejects if it could not. */
+  bury: (delivery: Delivery, reason: string) => Promise<void>;
+  leaseMs: number;
+  retryMs: number;
+  clock: Clock;
+  logger: Logger;
+  onClose: (consumer: NatsConsumer) => void;
+}
+
+/** What may wait for a slot without being at the server; a node is woken by any one of them. */
+const MOST_LOCAL = 1_000;
+
+export class NatsConsumer implements Consumer {
+  readonly #options: NatsConsumerOptions;
+  readonly #pulls: NatsPull[];
+  readonly #subscriptions: Subscription[] = [];
+  readonly #running = new Set<Promise<void>>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #forget: () => void;
+  #waiting: (() => void)[] = [];
+  #local = 0;
+  #taken = 0;
+  #closing = false;
+
+  constructor(options: NatsConsumerOptions) {
+    this.#options = options;
+    const { link, streams, logger, missed } = options;
+    const room = () => this.#room();
+    const hand = (delivery: Delivery) => this.#hand(delivery);
+    this.#forget = missed ? link.onBack(missed) : () => {};
+    this.#pulls = options.subjects
+      .filter((subject) => WORK_SUBJECTS.includes(subject))
+      .map((subject) => new NatsPull({ link, streams, subject, room, hand, logger }));
+    for (const subject of options.subjects) {
+      if (!WORK_SUBJECTS.includes(subject)) this.#listen(subject);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#forget();
+    for (const timer of this.#timers) clearTimeout(timer);
+    if (!this.#options.link.closed) for (const each of this.#subscriptions) each.unsubscribe();
+    this.#rouse();
+    await Promise.all(this.#pulls.map((pull) => pull.close()));
+    while (this.#running.size > 0) await Promise.all(this.#running);
+    this.#options.onClose(this);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #listen(subject: string): void {
+    const { link, logger } = this.#options;
+    let count = 0;
+    const give = (messageId: string, body: string, deliveries: number) => {
+      if (this.#closing || this.#local >= MOST_LOCAL) return;
+      this.#local++;
+      const key = `${subject}-${messageId}-${++count}`;
+      const done = () => this.#local--;
+      const again = (ms: number) => {
+        this.#local--;
+        const timer = setTimeout(() => {
+          this.#timers.delete(timer);
+          give(messageId, body, deliveries + 1);
+        }, ms).unref();
+        this.#timers.add(timer);
+      };
+      void this.#hand({ subject, messageId, body, deliveries, key, done, again, working: () => {} });
+    };
+    this.#subscriptions.push(
+      link.connection.subscribe(subject, {
+        callback: (error, message) => {
+          if (error) logger.log("error", "NATS does not let us be woken.", { reason: error.message });
+          else give(messageIdOf(message), textOf(message), 1);
+        },
+      }),
+    );
+  }
+
+  async #room(): Promise<void> {
+    while (!this.#closing && this.#taken >= this.#options.slots) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+  }
+
+  /** Takes a slot; false if there will be none any more. */
+  async #take(): Promise<boolean> {
+    // Who waited may find it taken by another who waited: between a look and the taking nothing is awaited.
+    while (!this.#closing && this.#taken >= this.#options.slots) await this.#room();
+    if (this.#closing) return false;
+    this.#taken++;
+    return true;
+  }
+
+  #rouse(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  /** Resolves once the delivery is in a slot; it stays ours until then. */
+  async #hand(delivery: Delivery): Promise<void> {
+    const keep = setInterval(() => delivery.working(), this.#options.leaseMs / 3).unref();
+    if (!(await this.#take())) {
+      clearInterval(keep);
+      return delivery.again(0);
+    }
+    const done: Promise<void> = this.#handle(delivery).finally(() => {
+      clearInterval(keep);
+      this.#taken--;
+      this.#running.delete(done);
+      this.#rouse();
+    });
+    this.#running.add(done);
+  }
+
+  async #handle(delivery: Delivery): Promise<void> {
+    const wake = readWake(delivery.body);
+    if (typeof wake === "string") return this.#bury(delivery, wake);
+    if (delivery.deliveries > MAX_DELIVERIES) {
+      return this.#bury(delivery, `Whoever took it vanished, ${MAX_DELIVERIES} times.`);
+    }
+    try {
+      await this.#options.handler(wake, delivery.subject);
+      delivery.done();
+    } catch (error) {
+      const reason = reasonOf(error);
+      if (delivery.deliveries >= MAX_DELIVERIES) return this.#bury(delivery, reason);
+      this.#say("A message's handler failed.", delivery, reason);
+      delivery.again(this.#pause(delivery));
+    }
+  }
+
+  async #bury(delivery: Delivery, reason: string): Promise<void> {
+    this.#say("A message became a dead letter.", delivery, reason);
+    try {
+      await this.#options.bury(delivery, reason);
+      delivery.done();
+    } catch (error) {
+      this.#say("A dead letter could not be kept; its message will come again.", delivery, reasonOf(error));
+      delivery.again(this.#pause(delivery));
+    }
+  }
+
+  #pause(delivery: Delivery): number {
+    return this.#options.retryMs * 2 ** Math.min(delivery.deliveries - 1, MAX_DELIVERIES);
+  }
+
+  #say(what: string, { subject, messageId }: Delivery, reason: string): void {
+    this.#options.logger.log("warn", what, { subject, message_id: messageId.slice(0, 200), reason });
+  }
+}

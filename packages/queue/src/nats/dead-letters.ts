@@ -1,0 +1,78 @@
+// Dead letters in NATS: how one is written and read back. A worker that was broken into may write any, so what is read
+// is checked like any stranger's text.
+
+import { JetStreamApiCodes, JetStreamApiError, type JetStreamManager } from "@nats-io/jetstream";
+import type { DeadLetter } from "../port.ts";
+import { DEAD_BODY_CHARACTERS } from "../rules.ts";
+import type { Delivery } from "./delivery.ts";
+import { DEAD_PREFIX, DEAD_STREAM } from "./streams.ts";
+
+/** How many letters are asked for at a time. */
+const BATCH = 32;
+const SHORT_CHARACTERS = 200;
+
+type Store = (subject: string, messageId: string, body: string, stream: string) => Promise<void>;
+
+/** Stores a letter once, however often its message is given up. */
+export async function storeLetter(
+  delivery: Delivery,
+  reason: string,
+  at: number,
+  store: Store,
+): Promise<void> {
+  const letter: DeadLetter = {
+    subject: delivery.subject,
+    message_id: delivery.messageId.slice(0, SHORT_CHARACTERS),
+    body: delivery.body.slice(0, DEAD_BODY_CHARACTERS),
+    reason: reason.slice(0, DEAD_BODY_CHARACTERS),
+    at,
+  };
+  const subject = `${DEAD_PREFIX}.${delivery.subject}`;
+  await store(subject, `dead-${delivery.key}`, JSON.stringify(letter), DEAD_STREAM);
+}
+
+/** The newest letters first. Throws what the library throws. */
+export async function newestLetters(manager: JetStreamManager, limit: number): Promise<DeadLetter[]> {
+  const { state } = await manager.streams.info(DEAD_STREAM);
+  const letters: DeadLetter[] = [];
+  for (
+    let from = state.last_seq;
+    from >= state.first_seq && from > 0 && letters.length < limit;
+    from -= BATCH
+  ) {
+    const size = Math.min(BATCH, from - state.first_seq + 1, limit - letters.length);
+    const batch = await Promise.all(
+      Array.from({ length: size }, (_, index) => letterAt(manager, from - index)),
+    );
+    letters.push(...batch.filter((letter) => letter !== undefined));
+    // Fewer than a batch were asked for: the next ones follow these.
+    from += BATCH - size;
+  }
+  return letters;
+}
+
+async function letterAt(manager: JetStreamManager, seq: number): Promise<DeadLetter | undefined> {
+  try {
+    const stored = await manager.streams.getMessage(DEAD_STREAM, { seq });
+    return stored ? readLetter(stored.string()) : undefined;
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === JetStreamApiCodes.NoMessageFound)
+      return undefined;
+    throw error;
+  }
+}
+
+function readLetter(text: string): DeadLetter | undefined {
+  try {
+    const { subject, message_id, body, reason, at } = JSON.parse(text) as Record<string, unknown>;
+    const texts = [subject, message_id, body, reason].map((each) =>
+      typeof each === "string" ? each : undefined,
+    );
+    const [a, b, c, d] = texts.map((each) => each?.slice(0, DEAD_BODY_CHARACTERS));
+    if (a === undefined || b === undefined || c === undefined || d === undefined) return undefined;
+    if (typeof at !== "number" || !Number.isFinite(at)) return undefined;
+    return { subject: a, message_id: b, body: c, reason: d, at };
+  } catch {
+    return undefined;
+  }
+}

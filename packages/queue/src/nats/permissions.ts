@@ -1,0 +1,116 @@
+// What each process may do at NATS, in one place, so that the server's configuration, its documentation and the tests
+// cannot disagree. A worker's user can draw work and say that something changed; it cannot order work, wake or hear
+// another node, change or delete a stream, or remove a blob. What permissions cannot say, the accounts of deploy/nats do:
+// NATS checks no permission on where an answer goes, so whoever shares an account with a stream may have its answers, and
+// what it stored, sent anywhere there.
+
+import { controlSubject, FormationError, type Id, idKind } from "@formation-mcp/contract";
+import { ALL_EVENTS, eventsOf } from "./events.ts";
+import { consumerOf, DEAD_PREFIX, DEAD_STREAM, WORK_STREAM, WORK_SUBJECTS } from "./streams.ts";
+
+/** Whose credentials they are: an HTTP server's, or one node's worker's. */
+export type NatsRole = { role: "server" } | { role: "worker"; node: Id<"node"> };
+
+/** The subjects a user may use; all others are denied (https://docs.nats.io, "Authorization"). */
+export interface NatsPermissions {
+  publish: { allow: string[] };
+  subscribe: { allow: string[] };
+}
+
+const API = "$JS.API";
+/** As deploy/nats calls it in the workers' account: NATS answers for an account of its own whatever is called `$JS.API`. */
+const WORKERS_API = "formation.api";
+const READING = ["STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"];
+const REMOVING = "STREAM.PURGE";
+/** What `@formation-mcp/artifacts/nats`, a neighbour, stores in. A log keeps its bounds by what its writer removes. */
+const ARTIFACTS = [
+  {
+    stream: "OBJ_formation-blobs",
+    subjects: ["$O.formation-blobs.C.*", "$O.formation-blobs.M.*"],
+    workers: READING,
+  },
+  { stream: "FORMATION_LOGS", subjects: ["formation.log.*.*.*"], workers: [...READING, REMOVING] },
+];
+const NKEY = /^U[A-Z2-7]{55}$/;
+
+/**
+ * The prefix of the subjects on which a process gets its answers; `connectNats` must be given it.
+ * @throws FormationError `invalid` if the node id is none.
+ */
+export function inboxPrefixOf(who: NatsRole): string {
+  return who.role === "server" ? "_INBOX.server" : `_INBOX.${checkNode(who.node)}`;
+}
+
+/**
+ * What a process may publish and subscribe to, and nothing else.
+ * @throws FormationError `invalid` if the node id is none.
+ */
+export function permissionsOf(who: NatsRole): NatsPermissions {
+  const inbox = `${inboxPrefixOf(who)}.>`;
+  const artifacts = ARTIFACTS.flatMap(({ stream, subjects, workers }) => [
+    ...subjects,
+    ...(who.role === "worker" ? workers : [...READING, REMOVING]).map((call) => `${API}.${call}.${stream}`),
+  ]);
+  if (who.role === "worker") {
+    const control = controlSubject(who.node);
+    const drawing = WORK_SUBJECTS.flatMap((subject) => {
+      const consumer = `${WORK_STREAM}.${consumerOf(subject)}`;
+      return [
+        `${API}.CONSUMER.INFO.${consumer}`,
+        `${API}.CONSUMER.MSG.NEXT.${consumer}`,
+        `$JS.ACK.${consumer}.>`,
+        `${DEAD_PREFIX}.${subject}`,
+      ];
+    });
+    return {
+      publish: { allow: [...drawing, `${DEAD_PREFIX}.${control}`, ALL_EVENTS, ...artifacts].flatMap(mapped) },
+      subscribe: { allow: [inbox, control, ...eventsOf(who.node)] },
+    };
+  }
+  const streams = [WORK_STREAM, DEAD_STREAM, ...ARTIFACTS.map(({ stream }) => stream)];
+  const managing = streams.flatMap((stream) =>
+    ["CREATE", "UPDATE", "INFO"].map((call) => `${API}.STREAM.${call}.${stream}`),
+  );
+  const consumers = [
+    `${API}.CONSUMER.CREATE.${WORK_STREAM}.>`,
+    `${API}.CONSUMER.INFO.${WORK_STREAM}.*`,
+    `${API}.STREAM.MSG.GET.${DEAD_STREAM}`,
+  ];
+  const sending = [...WORK_SUBJECTS, "vm.control.*", ALL_EVENTS];
+  return {
+    publish: { allow: [...new Set([...sending, ...managing, ...consumers, ...artifacts])] },
+    subscribe: { allow: [inbox, ALL_EVENTS] },
+  };
+}
+
+/**
+ * The entry of one process in the `users` of its account in nats-server's configuration, with its public nkey.
+ * @throws FormationError `invalid` if the key is no user's public key, or the node id is none.
+ */
+export function natsUser(publicKey: string, who: NatsRole): string {
+  if (!NKEY.test(publicKey)) {
+    throw new FormationError("invalid", "A user's public key begins with U and has 56 characters.", {
+      remedy: "Never put the seed, which begins with SU, into the server's configuration.",
+    });
+  }
+  const { publish, subscribe } = permissionsOf(who);
+  const list = (subjects: string[]) =>
+    `[\n${subjects.map((each) => `      ${JSON.stringify(each)}\n`).join("")}    ]`;
+  return `{
+  nkey: ${publicKey}
+  permissions: {
+    publish: { allow: ${list(publish.allow)} }
+    subscribe: { allow: ${list(subscribe.allow)} }
+  }
+}`;
+}
+
+/** NATS maps a subject before it looks whether it is allowed. */
+function mapped(subject: string): string[] {
+  return subject.startsWith(`${API}.`) ? [subject, subject.replace(API, () => WORKERS_API)] : [subject];
+}
+
+function checkNode(node: Id<"node">): Id<"node"> {
+  if (idKind(node) === "node") return node;
+  throw new FormationError("invalid", "A worker's permissions are for the id of its node.");
+}

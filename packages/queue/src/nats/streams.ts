@@ -1,0 +1,180 @@
+// What the queue keeps inside NATS: a work queue with one consumer for each subject, and the dead letters. Whoever may
+// manage makes them, also again when a server lost its whole store; whoever may not only asks whether they are there.
+
+import { FormationError, type Logger, SUBJECTS } from "@formation-mcp/contract";
+import {
+  AckPolicy,
+  DiscardPolicy,
+  JetStreamApiCodes,
+  JetStreamApiError,
+  type JetStreamManager,
+  jetstreamManager,
+  RetentionPolicy,
+  StorageType,
+  type StreamConfig,
+} from "@nats-io/jetstream";
+import { nanos, PermissionViolationError } from "@nats-io/transport-node";
+import { DEAD_KEPT_MS, DEDUP_MS, MAX_DEAD, MAX_MESSAGES, MESSAGE_KEPT_MS, reasonOf } from "../rules.ts";
+import type { NatsLink } from "./connection.ts";
+
+export const WORK_STREAM = "FORMATION_WORK";
+export const DEAD_STREAM = "FORMATION_DEAD";
+export const WORK_SUBJECTS: readonly string[] = Object.values(SUBJECTS);
+export const DEAD_PREFIX = "dead";
+
+/** The durable consumer of a work subject: a stream name's alphabet has no dots. */
+export function consumerOf(subject: string): string {
+  return subject.replaceAll(".", "_");
+}
+
+export interface StreamSettings {
+  replicas: number;
+  storage: "file" | "memory";
+  leaseMs: number;
+  manage: boolean;
+  logger: Logger;
+}
+
+const CALL_MS = 2_000;
+const NAME_IN_USE = 10058;
+const CONSUMER_EXISTS = 10148;
+/** More than there can be workers: beyond it a worker's request for the next message is refused. */
+const MOST_WAITING = 16_384;
+
+export class NatsStreams {
+  readonly #link: NatsLink;
+  readonly #settings: StreamSettings;
+  #manager: Promise<JetStreamManager> | undefined;
+  #preparing: Promise<void> | undefined;
+
+  constructor(link: NatsLink, settings: StreamSettings) {
+    this.#link = link;
+    this.#settings = settings;
+  }
+
+  get manages(): boolean {
+    return this.#settings.manage;
+  }
+
+  manager(): Promise<JetStreamManager> {
+    this.#manager ??= jetstreamManager(this.#link.connection, { checkAPI: false, timeout: CALL_MS });
+    return this.#manager;
+  }
+
+  /** Makes what is missing and changes what is configured otherwise. Many calls at once are one. */
+  prepare(): Promise<void> {
+    this.#preparing ??= this.#prepare().finally(() => {
+      this.#preparing = undefined;
+    });
+    return this.#preparing;
+  }
+
+  /** Whether a subject's consumer is there; makes it, if we may. Rejects if the server does not answer. */
+  async ready(subject: string): Promise<boolean> {
+    const manager = await this.manager();
+    try {
+      await manager.consumers.info(WORK_STREAM, consumerOf(subject));
+      return true;
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      if (!this.manages) return false;
+      await this.prepare();
+      return true;
+    }
+  }
+
+  async #prepare(): Promise<void> {
+    const { replicas, storage } = this.#settings;
+    const common = {
+      num_replicas: replicas,
+      storage: storage === "file" ? StorageType.File : StorageType.Memory,
+      discard: DiscardPolicy.Old,
+      duplicate_window: nanos(DEDUP_MS),
+    };
+    await this.#stream({
+      ...common,
+      name: WORK_STREAM,
+      subjects: [...WORK_SUBJECTS],
+      retention: RetentionPolicy.Workqueue,
+      max_age: nanos(MESSAGE_KEPT_MS),
+      max_msgs: MAX_MESSAGES,
+    });
+    await this.#stream({
+      ...common,
+      name: DEAD_STREAM,
+      subjects: [`${DEAD_PREFIX}.>`],
+      retention: RetentionPolicy.Limits,
+      max_age: nanos(DEAD_KEPT_MS),
+      max_msgs: MAX_DEAD,
+    });
+    for (const subject of WORK_SUBJECTS) await this.#consumer(subject);
+  }
+
+  async #stream(config: Partial<StreamConfig> & { name: string }): Promise<void> {
+    const { streams } = await this.manager();
+    try {
+      await streams.add(config);
+    } catch (error) {
+      if (codeOf(error) !== NAME_IN_USE) throw error;
+      // A stream's storage can't be changed, and fewer servers may be up than it wants copies: it works as it is.
+      await streams.update(config.name, config).catch((reason: unknown) =>
+        this.#settings.logger.log("warn", "A stream keeps its old configuration.", {
+          stream: config.name,
+          reason: reason instanceof Error ? reason.message : reasonOf(reason),
+        }),
+      );
+    }
+  }
+
+  async #consumer(subject: string): Promise<void> {
+    const { consumers } = await this.manager();
+    const changing = { ack_wait: nanos(this.#settings.leaseMs), max_ack_pending: MOST_WAITING };
+    const durable = consumerOf(subject);
+    try {
+      await consumers.add(WORK_STREAM, {
+        ...changing,
+        durable_name: durable,
+        filter_subject: subject,
+        ack_policy: AckPolicy.Explicit,
+        // Deliveries are counted where they are handled, so that no message stays behind that nobody may have.
+        max_deliver: -1,
+        max_waiting: MOST_WAITING,
+      });
+    } catch (error) {
+      if (codeOf(error) !== CONSUMER_EXISTS) throw error;
+      await consumers.update(WORK_STREAM, durable, changing);
+    }
+  }
+}
+
+/** Whether an answer says that a stream or a consumer is not there. */
+export function isMissing(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === JetStreamApiCodes.StreamNotFound || code === JetStreamApiCodes.ConsumerNotFound;
+}
+
+/** What went wrong at NATS, as the port's error. */
+export function unavailable(error: unknown, what: string): FormationError {
+  if (error instanceof FormationError) return error;
+  if (isForbidden(error)) {
+    return new FormationError("forbidden", `${what}: NATS does not let this user do it.`, {
+      cause: error,
+      remedy: "Look at the user's permissions in the server's configuration.",
+    });
+  }
+  return new FormationError("unavailable", `${what}: NATS cannot be used now.`, {
+    cause: error,
+    remedy:
+      "Check that nats-server runs, with JetStream on and room on its disk; it is tried again by itself.",
+  });
+}
+
+/** The library wraps what the server said into errors of its own. */
+function isForbidden(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return error instanceof PermissionViolationError || isForbidden(error.cause);
+}
+
+function codeOf(error: unknown): number {
+  return error instanceof JetStreamApiError ? error.code : 0;
+}
