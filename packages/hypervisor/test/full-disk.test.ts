@@ -41,7 +41,7 @@ describe("on a full disk", { timeout: 120_000 }, () => {
     for (const path of [work, small]) rmSync(path, { recursive: true, force: true });
   }, 60_000);
 
-  /** Takes or gives back room until so much of it is free. */
+  /** Fills or frees the disk until this much of it is free. */
   const leave = (bytes: number) => {
     const ballast = join(small, "ballast");
     rmSync(ballast, { force: true });

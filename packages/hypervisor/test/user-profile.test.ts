@@ -18,7 +18,7 @@ import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeDisk } from "./support/rootfs.ts";
 
-/** As root, a fresh account is made for these tests; otherwise they run as whoever runs them. */
+/** As root, the tests run as a new account; otherwise as the current one. */
 describe("without root", { timeout: 180_000 }, () => {
   const isRoot = userInfo().uid === 0;
   const name = `fm-test-${process.pid}`;
@@ -82,7 +82,7 @@ describe("without root", { timeout: 180_000 }, () => {
     const status = readFileSync(`/proc/${journal.qemu.pid}/status`, "utf8");
     expect(/^Uid:\t(\d+)/m.exec(status)?.[1]).toBe(owner);
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
-    // Its guard is the user's too, and needs nothing else.
+    // The guard of a leash runs as the same user and needs no privileges.
     await worker({ stateDir, spec, steps: ["stop", "start"], leashMs: 4000 });
     expect(existsSync(`/proc/${journal.qemu.pid}/exe`)).toBe(false);
     await waitFor(() => processesIn(stateDir).length === 0, { timeoutMs: 15_000, what: "the leash to end" });

@@ -1,5 +1,5 @@
-// The laws that every driver of the port obeys, told by what can be seen from outside: bytes served, exit codes, processes,
-// what is left.
+// The laws of the hypervisor port, which every driver passes. They are checked by what is visible from
+// outside: bytes served, exit codes, processes, and what is left on the host.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,10 +1,11 @@
-// A host that is not this one, for tests of what guests may reach: a network namespace behind a pair of virtual cables.
+// Another host, for tests of what guests may reach: a network namespace behind a pair of virtual Ethernet
+// devices.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 
 export interface Elsewhere {
-  /** Says "here" to whoever connects; a documentation address stands for the internet. */
+  /** Answers "here" to each connection. A documentation address (RFC 5737) represents the internet. */
   open: string;
   /** The same host under an address of a private network. */
   closed: string;
@@ -28,7 +29,7 @@ export async function makeElsewhere(): Promise<Elsewhere> {
       try {
         execFileSync("ip", args, { stdio: "ignore" });
       } catch {
-        // gone with the other end
+        // It was deleted with the other end.
       }
     }
   };

@@ -1,4 +1,4 @@
-// What of a state directory's machines may be left on the host: firewall chains, their rules, cgroups.
+// Finds what the machines of a state directory left on the host: firewall chains, rules, cgroups.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";

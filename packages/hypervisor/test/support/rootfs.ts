@@ -1,4 +1,4 @@
-// Root file systems for tests: a static busybox with a link for each of its programs, and the files asked for.
+// Root file systems for tests: a static busybox with a link for each of its programs, and given files.
 
 import { execFileSync } from "node:child_process";
 import {

@@ -1,4 +1,4 @@
-// A worker process for the conformance suite: opens a driver, does what it is ordered, says so, and waits to be killed.
+// The worker program of the conformance suite; see `Subject.worker`.
 
 import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";

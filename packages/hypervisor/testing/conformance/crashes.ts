@@ -1,4 +1,5 @@
-// The laws about a worker that dies at any moment: its successor takes back what runs, and nothing half-made stays.
+// The laws about a worker that dies at any moment: its successor takes back the machines that run, and
+// nothing half-made stays.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -65,7 +66,7 @@ export function describeCrashes(subject: Subject, disk: () => string): void {
 
     const random = seeded(20_261_123);
     for (let round = 0; round < subject.kills.rounds; round++) {
-      // Every other one early, while a machine is being made and started.
+      // Every other kill is early, while the machine is made and started.
       const afterMs = Math.round(
         random() * (round % 2 === 0 ? subject.kills.withinMs / 12 : subject.kills.withinMs),
       );
@@ -88,7 +89,7 @@ export function describeCrashes(subject: Subject, disk: () => string): void {
             again,
             state: expect.stringMatching(statesAfter(last, again)) as string,
           });
-          // One that runs comes alive, unless it was being stopped: then it may, or says that it was stopped.
+          // A machine that runs becomes live. If the worker died in a stop, it may also say that it was stopped.
           if (state === "running") {
             const live = next.waitLive(spec.id, { signal: never, timeoutMs: subject.patienceMs });
             if (last === "stop")
@@ -103,7 +104,7 @@ export function describeCrashes(subject: Subject, disk: () => string): void {
   });
 }
 
-/** The states that a successor may find after the worker died in a step; `again`: in its second life. */
+/** The states that a successor may find after the worker died in a step; `again`: after the second start. */
 function statesAfter(step: string | undefined, again: boolean): RegExp {
   switch (step) {
     case "create":

@@ -1,4 +1,5 @@
-// The laws about a machine on a leash: it ends by itself unless somebody goes on wanting it, whatever became of who started it.
+// The laws about a machine on a leash: it ends unless the leash is prolonged, even if the process that started
+// it is dead or frozen.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,13 +18,13 @@ import {
   type Worker,
 } from "./support.ts";
 
-/** How late a machine may end, on a host that is busy. */
+/** How late a machine may end on a busy host. */
 const LATE_MS = 5000;
 
 export function describeLeashes(subject: Subject, disk: () => string): void {
   describe("on a leash", () => {
     const never = new AbortController().signal;
-    /** Longer than a start takes here. */
+    /** Longer than a start takes with this driver. */
     const leashMs = Math.max(2000, subject.patienceMs / 10);
     const opened: { hypervisor: Hypervisor; directory: string }[] = [];
     const directories: string[] = [];
@@ -95,12 +96,12 @@ export function describeLeashes(subject: Subject, disk: () => string): void {
       }
       await hypervisor.release(id);
       await hypervisor.prolong(id, 1);
-      // Whatever guarded it has nothing to guard: the machine is alone.
+      // The guard is gone: only the machine's process is left.
       expect(processesIn(join(home, "machines"))).toContain(pid);
       await delay(leashMs + 500);
       expect((await hypervisor.inspect(id)).pid).toBe(pid);
       await hypervisor.stop(id, { timeoutMs: 0 });
-      // The next start without a leash is without one.
+      // A later start without a leash does not get the old one.
       await hypervisor.start(id, { signal: never });
       await hypervisor.prolong(id, 1);
       await delay(1500);

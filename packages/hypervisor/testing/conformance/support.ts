@@ -1,5 +1,5 @@
-// What the conformance suite needs around a driver: specs with sane values, a worker in a process of its own that can be
-// killed, and ways to see from outside whether anything of a machine is left.
+// Helpers of the conformance suite: specs with sane values, a worker in a process of its own that can be
+// killed, and checks from outside for anything that a machine left.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,21 +10,21 @@ import { createInterface } from "node:readline";
 import { FormationError } from "@formation-mcp/contract";
 import type { Hypervisor, MachineSpec } from "@formation-mcp/hypervisor";
 
-/** What a driver's own test gives to the suite. */
+/** What the test of a driver gives to the suite. */
 export interface Subject {
   open(stateDir: string): Promise<Hypervisor>;
   /** A disk with busybox in /bin and these files, whose paths are relative to its root. */
   disk(files: Record<string, string>): Promise<string>;
   /**
-   * A program that opens the driver on a state directory and does, in order, what its last argument lists as JSON
-   * (`WorkerOrders`), printing each step's name before it and `done` at the end, then waits to be killed.
+   * A program that opens the driver and performs the steps of `WorkerOrders`, which is its last argument as
+   * JSON. It prints the name of each step before the step, and `done` at the end. Then it waits to be killed.
    */
   worker(): { file: string; args: string[] };
   /** A port for a workload to listen on. */
   guestPort(): Promise<number>;
   /** How long a machine may take until it is live or has failed. */
   patienceMs: number;
-  /** What of this state directory's machines is left outside of it: rules, cgroups. */
+  /** What the machines of this state directory left outside of it: rules, cgroups. */
   leftovers(stateDir: string): Promise<string[]>;
   /** How many seeded kills of the worker are tried, and within how long. */
   kills: { rounds: number; withinMs: number };
@@ -67,7 +67,7 @@ export async function fetchText(port: number, path: string, timeoutMs = 5000): P
 
 export type Worker = ReturnType<typeof startWorker>;
 
-/** Starts a worker process; `reached(step)` resolves when it says that it begins that step. */
+/** Starts a worker process; `reached(step)` resolves when it begins that step. */
 export function startWorker(subject: Subject, orders: WorkerOrders) {
   const { file, args } = subject.worker();
   const child = spawn(file, [...args, JSON.stringify(orders)], { stdio: ["ignore", "pipe", "inherit"] });
@@ -85,7 +85,7 @@ export function startWorker(subject: Subject, orders: WorkerOrders) {
         waiting.set(step, resolve);
         child.once("exit", () => reject(new Error(`the worker ended before ${step}`)));
       }),
-    /** Stops it where it is, its threads and timers too. */
+    /** Stops it with SIGSTOP: its threads and timers, too. */
     freeze: () => void child.kill("SIGSTOP"),
     /** Kills it; resolves with the steps that it had begun. */
     kill: async () => {
@@ -104,7 +104,7 @@ function killed(child: ChildProcess): Promise<void> {
   });
 }
 
-/** The processes that were started somewhere below a directory. */
+/** The processes whose working directory is below a directory. */
 export function processesIn(directory: string): number[] {
   return readdirSync("/proc")
     .filter((entry) => {
@@ -118,7 +118,7 @@ export function processesIn(directory: string): number[] {
     .map(Number);
 }
 
-/** Everything that is left of a state directory's machines. */
+/** All that the machines of a state directory left: processes, directories, rules, cgroups. */
 export async function leftOf(subject: Pick<Subject, "leftovers">, stateDir: string): Promise<string[]> {
   return [
     ...processesIn(stateDir).map((pid) => `process ${pid}`),
