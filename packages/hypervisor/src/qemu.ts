@@ -49,7 +49,7 @@ export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervis
   const settings = { stateDir: options.stateDir, bindAddress: options.bindAddress ?? "127.0.0.1" };
   const logger = options.logger ?? silentLogger;
   mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
-  const runner = createQemuDriver({
+  const driver = createQemuDriver({
     ...settings,
     profile: options.profile ?? ownProfile(),
     kernel: options.kernel,
@@ -61,5 +61,5 @@ export async function openQemuHypervisor(options: QemuOptions): Promise<Hypervis
     busyboxPath: options.busyboxPath ?? "/bin/busybox",
     logger,
   });
-  return openHypervisor(settings, runner, options.clock ?? systemClock, logger);
+  return openHypervisor(settings, driver, options.clock ?? systemClock, logger);
 }

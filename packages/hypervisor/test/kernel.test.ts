@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import { serving } from "@formation-mcp/hypervisor/testing/conformance";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { fetchKernel } from "../src/guest/kernel.ts";
+import { ensureKernel } from "../src/guest/kernel.ts";
 import { fetchInProcess } from "./support/fetch-kernel.ts";
 
 describe("the guest's kernel", { timeout: 120_000 }, () => {
@@ -26,15 +26,15 @@ describe("the guest's kernel", { timeout: 120_000 }, () => {
 
   it("is fetched by two processes at once, and one whole one stays", async () => {
     const found = await Promise.all([fetchInProcess(stateDir), fetchInProcess(stateDir)]);
-    const kernel = await fetchKernel({ stateDir });
+    const kernel = await ensureKernel({ stateDir });
     expect(found).toEqual([kernel.sha256, kernel.sha256]);
     expect(readdirSync(join(stateDir, "kernel"))).toEqual(["current"]);
   });
 
   it("is left alone where it is whole, and fetched again where a bit of it changed", async () => {
-    const before = await fetchKernel({ stateDir });
+    const before = await ensureKernel({ stateDir });
     const { ino } = statSync(before.image);
-    await fetchKernel({ stateDir });
+    await ensureKernel({ stateDir });
     expect(statSync(before.image).ino).toBe(ino);
     for (const harm of [
       (path: string) => {
@@ -45,7 +45,7 @@ describe("the guest's kernel", { timeout: 120_000 }, () => {
       (path: string) => truncateSync(path, 1000),
     ]) {
       harm(before.image);
-      const after = await fetchKernel({ stateDir });
+      const after = await ensureKernel({ stateDir });
       expect(after.sha256).toBe(before.sha256);
       expect(await fetchInProcess(stateDir)).toBe(before.sha256);
     }

@@ -18,23 +18,10 @@ export interface KernelOverride {
   version: string;
 }
 
-/**
- * Downloads the guest's kernel ahead of the first start; does nothing where it is there.
- * @param options.stateDir As for `openQemuHypervisor`.
- * @throws FormationError `unavailable` if this is not an x86-64 host or has no apt; `cancelled`.
- */
-export function fetchKernel(options: {
-  stateDir: string;
-  signal?: AbortSignal;
-  onStep?: (message: string) => void;
-}): Promise<Kernel> {
-  const { stateDir, signal, onStep } = options;
-  return ensureKernel({ directory: kernelDirectory(stateDir), signal, onStep });
-}
-
 export interface KernelOptions {
-  /** Of the stored kernel. */
-  directory: string;
+  /** The hypervisor's. */
+  stateDir: string;
+  /** Boots instead of the stored kernel. */
   override?: KernelOverride | undefined;
   /** Unpacks modules that are compressed. Default /bin/busybox. */
   busybox?: string;
@@ -54,11 +41,12 @@ export async function ensureKernel(options: KernelOptions): Promise<Kernel> {
     });
   }
   if (options.override) return overriddenKernel(options.override);
-  const present = storedKernel(options.directory);
+  const directory = kernelDirectory(options.stateDir);
+  const present = storedKernel(directory);
   if (present) return present;
   options.onStep?.("Downloading the guest kernel (about 26 MB, once).");
-  await downloadKernel(options.directory, options.busybox ?? "/bin/busybox", options.signal);
-  const stored = storedKernel(options.directory);
+  await downloadKernel(directory, options.busybox ?? "/bin/busybox", options.signal);
+  const stored = storedKernel(directory);
   if (!stored) throw new FormationError("unavailable", "The downloaded guest kernel vanished again.");
   return stored;
 }

@@ -30,20 +30,11 @@ const COMMAND_MS = 10_000;
 const MAX_LINE_LENGTH = 1024 * 1024;
 
 /**
- * Connects to the socket `directory/name`. A socket address holds 108 bytes (unix(7)), so the directory is
- * given as a descriptor.
+ * Connects to the socket `directory/name` and negotiates capabilities.
  * @throws FormationError `unavailable` if nothing answers.
  */
 export async function connectQmp(directory: string, name: string, handlers: QmpHandlers): Promise<QmpClient> {
-  const descriptor = openSync(directory, "r");
-  let socket: Socket;
-  try {
-    socket = await connected(`/proc/self/fd/${descriptor}/${name}`);
-  } catch (cause) {
-    throw new FormationError("unavailable", "The machine's control socket does not answer.", { cause });
-  } finally {
-    closeSync(descriptor);
-  }
+  const socket = await openSocket(directory, name);
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   let next = 1;
   let closed = false;
@@ -97,7 +88,19 @@ export async function connectQmp(directory: string, name: string, handlers: QmpH
   };
 }
 
-function connected(path: string): Promise<Socket> {
+/** A socket address holds 108 bytes (unix(7)), so the directory is given as a descriptor. */
+async function openSocket(directory: string, name: string): Promise<Socket> {
+  const descriptor = openSync(directory, "r");
+  try {
+    return await connectTo(`/proc/self/fd/${descriptor}/${name}`);
+  } catch (cause) {
+    throw new FormationError("unavailable", "The machine's control socket does not answer.", { cause });
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function connectTo(path: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connect({ path });
     socket.once("connect", () => {

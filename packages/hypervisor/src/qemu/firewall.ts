@@ -2,6 +2,7 @@
 // host's packet filter tells machines apart by the owner of a connection. This file keeps which account may
 // do what, and changes rules one at a time.
 
+import { createKeyedLock } from "@formation-mcp/base";
 import type { Logger } from "@formation-mcp/contract";
 import type { MachineStatus } from "../port.ts";
 import { type ChainOptions, createFirewallChains, type Way } from "./firewall-chains.ts";
@@ -37,12 +38,8 @@ export function createFirewall(options: FirewallOptions): Firewall {
   const chains = createFirewallChains(options);
   const ways = new Map<number, Way>();
   // The first rule makes the chains and the last one deletes them, so rules are changed one after the other.
-  let turn: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(action: () => Promise<T>): Promise<T> => {
-    const result = turn.then(action, action);
-    turn = result.catch(() => {});
-    return result;
-  };
+  const lock = createKeyedLock();
+  const inTurn = <T>(action: () => Promise<T>) => lock.run(options.chain, action);
   const add = async (uid: number, way: Way) => {
     if (ways.get(uid) === way) return;
     await chains.addJump(uid, way, ways.size === 0);

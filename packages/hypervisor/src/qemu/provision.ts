@@ -17,7 +17,6 @@ import { run } from "@formation-mcp/os";
 import { guestConfig } from "../guest/config.ts";
 import { ensureInitramfs } from "../guest/initramfs.ts";
 import { ensureKernel } from "../guest/kernel.ts";
-import { kernelDirectory } from "../guest/kernel-store.ts";
 import { MACHINE_FILES, type MachinePaths } from "../machine/files.ts";
 import type { Journal } from "../machine/journal.ts";
 import type { MachineSpec, StartHooks } from "../port.ts";
@@ -81,7 +80,7 @@ export async function ensureGuestImages(
   hooks: Partial<StartHooks> = {},
 ): Promise<{ image: string; initramfs: string }> {
   const kernel = await ensureKernel({
-    directory: kernelDirectory(settings.stateDir),
+    stateDir: settings.stateDir,
     override: settings.kernel,
     busybox: settings.busyboxPath,
     signal: hooks.signal,

@@ -2,11 +2,11 @@
 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fetchKernel } from "../../src/guest/kernel.ts";
+import { ensureKernel } from "../../src/guest/kernel.ts";
 
 const stateDir = join(tmpdir(), `formation-test-kernel3-${process.getuid?.() ?? 0}`);
 
 export async function sharedKernel() {
-  const { image, modules, version } = await fetchKernel({ stateDir });
+  const { image, modules, version } = await ensureKernel({ stateDir });
   return { kernel: { image, modules, version } };
 }
