@@ -35,13 +35,13 @@ async function serveOAuth(
     url: `${publicUrl}${request.url}`,
     headers: headersOf(request),
   };
-  const admitted = await server.gateway.admit(asked, { address: request.socket.remoteAddress ?? "" });
-  for (const [name, value] of Object.entries(admitted.headers)) response.setHeader(name, value);
+  const guarded = await server.gateway.guard(asked, { address: request.socket.remoteAddress ?? "" });
+  for (const [name, value] of Object.entries(guarded.headers)) response.setHeader(name, value);
   // Who hung up while the guards looked is counted all the same, and must not stand in the metrics for ever.
-  if (response.closed) return admitted.answered(response.statusCode);
-  response.once("close", () => admitted.answered(response.statusCode));
-  if (admitted.refused) return write(response, admitted.refused);
-  if (await server.oauth(request, response, admitted.address)) return;
+  if (response.closed) return guarded.answered(response.statusCode);
+  response.once("close", () => guarded.answered(response.statusCode));
+  if (guarded.refused) return write(response, guarded.refused);
+  if (await server.oauth(request, response, guarded.address)) return;
   await write(response, Response.json({ error: "not_found" }, { status: 404 }));
 }
 

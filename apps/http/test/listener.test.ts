@@ -13,7 +13,7 @@ test("who hangs up while the guards look at a request is counted as answered, an
   let served = 0;
   const system = {
     gateway: {
-      async admit() {
+      async guard() {
         looking.resolve();
         await goOn.promise;
         return { refused: null, address: "127.0.0.1", headers: {}, answered: () => (answered += 1) };

@@ -1,84 +1,89 @@
-// What stands at which path: the doors and what belongs to a server beside them.
+// The router: which path leads to which part of the server. `/mcp` is the MCP endpoint, `/api` the REST API; beside them
+// are metadata, health, metrics and the home page.
 
 import { FormationError } from "@formation-mcp/contract";
 import { type Context, Hono } from "hono";
-import { identify } from "./http/bearer-auth.ts";
+import { authenticateRequest } from "./http/bearer-auth.ts";
 import type { Env, GatewayDeps } from "./http/deps.ts";
-import { fail } from "./http/error-response.ts";
+import { errorResponse } from "./http/error-response.ts";
 import { createReadiness } from "./http/health.ts";
-import { frontPage, PAGE_POLICY } from "./http/home-page.ts";
-import type { McpDoor } from "./http/mcp-endpoint.ts";
+import { HOME_PAGE_CSP, homePage } from "./http/home-page.ts";
+import type { McpEndpoint } from "./http/mcp-endpoint.ts";
 import type { Metrics } from "./http/metrics.ts";
 import { actionOf, recordRefusal } from "./http/refusals.ts";
-import { failed, type Visit } from "./http/request-context.ts";
-import type { Arrival } from "./http/request-policy.ts";
+import { failureResponse, type RequestContext } from "./http/request-context.ts";
+import type { PolicyVerdict } from "./http/request-policy.ts";
 import { BASIC_SCOPES } from "./http/www-authenticate.ts";
-import { UNAVAILABLE_SECONDS } from "./rest/envelope.ts";
+import { RETRY_AFTER_SECONDS } from "./rest/envelope.ts";
 import { restRoutes } from "./rest/routes.ts";
 
-type Bound = Env & { Bindings: { visit: Visit } };
+type AppEnv = Env & { Bindings: { context: RequestContext } };
 
-/** The router behind the guards; its handlers find the visit in their bindings. */
-export function routes(deps: GatewayDeps, mcp: McpDoor, metrics: Metrics) {
-  const app = new Hono<Bound>();
-  const ready = createReadiness(deps);
+/** Makes the router behind the guards. `app.fetch(request, { context })` needs the context as its bindings. */
+export function createApp(deps: GatewayDeps, mcp: McpEndpoint, metrics: Metrics): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  shareContext(app, deps);
+  app.all("/mcp", async (c) => {
+    const context = c as unknown as Context<Env>;
+    return (await authenticateRequest(deps, context)) ?? mcp.serve(context);
+  });
+  for (const path of ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"]) {
+    app.get(path, (c) => c.json(resourceMetadata(deps), 200, PUBLIC_METADATA_HEADERS));
+  }
+  const readiness = createReadiness(deps);
+  app.get("/health/live", (c) => c.json({ status: "ok" }));
+  app.get("/health/ready", async (c) => {
+    const { ready, parts } = await readiness();
+    if (ready) return c.json({ status: "ok", parts });
+    return c.json({ status: "unavailable", parts }, 503, { "retry-after": String(RETRY_AFTER_SECONDS) });
+  });
+  app.get("/metrics", async (c) => {
+    const refused = await checkMetricsAccess(deps, c as unknown as Context<Env>, c.env.context.verdict);
+    if (refused) return refused;
+    const { text, type } = await metrics.render();
+    return c.body(text, 200, { "content-type": type });
+  });
+  const page = homePage(deps.publicUrl, deps.version);
+  app.get("/", (c) =>
+    c.html(page, 200, { "content-security-policy": HOME_PAGE_CSP, "cache-control": "no-cache" }),
+  );
+  // Browsers request it by themselves; a 404 would be an error in their console.
+  app.get("/favicon.ico", (c) => c.body(null, 204, { "cache-control": "public, max-age=86400" }));
+  app.route("/api", restRoutes(deps) as unknown as Hono<AppEnv>);
+  return app;
+}
+
+/** Moves what is known between the request context and Hono's variables, and answers errors. */
+function shareContext(app: Hono<AppEnv>, deps: GatewayDeps): void {
   app.use(async (c, next) => {
-    const { visit } = c.env;
-    c.set("address", visit.arrival.address);
-    c.set("traceId", visit.traceId);
+    const { context } = c.env;
+    c.set("address", context.verdict.address);
+    c.set("traceId", context.traceId);
     await next();
-    visit.action = actionOf(c);
-    visit.owner = (c.get("caller") as Env["Variables"]["caller"] | undefined)?.principal.owner ?? null;
+    context.action = actionOf(c);
+    context.owner = (c.get("caller") as Env["Variables"]["caller"] | undefined)?.principal.owner ?? null;
   });
   app.onError((error, c) => {
-    c.env.visit.action = actionOf(c);
-    return failed(deps.logger, c.env.visit, error);
+    c.env.context.action = actionOf(c);
+    return failureResponse(deps.logger, c.env.context, error);
   });
   app.notFound(() =>
-    fail(
+    errorResponse(
       new FormationError("not_found", "There is nothing here.", {
         remedy: "The page at / says what there is.",
       }),
     ),
   );
-
-  app.all("/mcp", async (c) => {
-    const context = c as unknown as Context<Env>;
-    return (await identify(deps, context)) ?? mcp.serve(context);
-  });
-  for (const path of ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"]) {
-    app.get(path, (c) => c.json(resourceMetadata(deps), 200, OPEN));
-  }
-  app.get("/health/live", (c) => c.json({ status: "ok" }));
-  app.get("/health/ready", async (c) => {
-    const { ready: is, parts } = await ready();
-    if (is) return c.json({ status: "ok", parts });
-    return c.json({ status: "unavailable", parts }, 503, { "retry-after": String(UNAVAILABLE_SECONDS) });
-  });
-  app.get("/metrics", async (c) => {
-    const refused = await mayRead(deps, c as unknown as Context<Env>, c.env.visit.arrival);
-    if (refused) return refused;
-    const { text, type } = await metrics.render();
-    return c.body(text, 200, { "content-type": type });
-  });
-  const page = frontPage(deps.publicUrl, deps.version);
-  app.get("/", (c) =>
-    c.html(page, 200, { "content-security-policy": PAGE_POLICY, "cache-control": "no-cache" }),
-  );
-  // Browsers ask for it by themselves, and tell whoever looks into their console of a 404.
-  app.get("/favicon.ico", (c) => c.body(null, 204, { "cache-control": "public, max-age=86400" }));
-  app.route("/api", restRoutes(deps) as unknown as Hono<Bound>);
-  return app;
 }
 
-/** Metadata is for everybody, web pages of any origin included. */
-const OPEN = {
+/** Any web page may read the metadata. */
+const PUBLIC_METADATA_HEADERS = {
   "cache-control": "public, max-age=300",
   "access-control-allow-origin": "*",
   "cross-origin-resource-policy": "cross-origin",
 };
 
-/** RFC 9728 §2. Scopes are those to begin with; a call that needs more says so. */
+/** The metadata of the protected resource (RFC 9728 §2). The scopes are those to begin with. */
 function resourceMetadata({ publicUrl, authority }: GatewayDeps): Record<string, unknown> {
   return {
     resource: authority.audience,
@@ -90,23 +95,29 @@ function resourceMetadata({ publicUrl, authority }: GatewayDeps): Record<string,
   };
 }
 
-/** Metrics are for an admin, and for networks that the operator names; a caller on loopback is like any other. */
-async function mayRead(deps: GatewayDeps, c: Context<Env>, arrival: Arrival): Promise<Response | null> {
-  if (arrival.scrapes) return null;
-  const refused = await identify(deps, c);
+/**
+ * Metrics are for admins, and for the networks that the operator lists; loopback has no privilege. Returns the response
+ * to answer with, or null to go on.
+ */
+async function checkMetricsAccess(
+  deps: GatewayDeps,
+  c: Context<Env>,
+  verdict: PolicyVerdict,
+): Promise<Response | null> {
+  if (verdict.mayReadMetrics) return null;
+  const refused = await authenticateRequest(deps, c);
   if (refused) return refused;
   const { principal } = c.get("caller");
   if (principal.scopes.has("admin")) return null;
-  const { address, traceId, owner } = { ...arrival, traceId: c.get("traceId"), owner: principal.owner };
   await recordRefusal(deps, {
     action: "GET /metrics",
-    address,
-    traceId,
-    owner,
+    address: verdict.address,
+    traceId: c.get("traceId"),
+    owner: principal.owner,
     credential: principal.credential,
     outcome: "forbidden",
   });
-  return fail(
+  return errorResponse(
     new FormationError("forbidden", "Metrics are for admins.", {
       remedy:
         "Use a token with the scope admin, or let the operator list your network in FORMATION_METRICS_FROM.",

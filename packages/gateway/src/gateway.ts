@@ -1,120 +1,125 @@
-// The HTTP door as a whole: every request passes the same guards in the same order, and every answer leaves with the same
-// headers, one line in the log and one count in the metrics, whoever made it.
+// The HTTP gateway as a whole. Every request passes the same guards in the same order. Every response gets the same
+// headers, one line in the access log and one count in the metrics.
 
 import { getPath } from "hono/utils/url";
-import { routes } from "./app.ts";
+import { createApp } from "./app.ts";
+import { logRequest } from "./http/access-log.ts";
 import type { GatewayDeps } from "./http/deps.ts";
-import { guard, turnAway } from "./http/guards.ts";
-import { createMcpDoor } from "./http/mcp-endpoint.ts";
+import { applyGuards, checkHostAndOrigin } from "./http/guards.ts";
+import { createMcpEndpoint } from "./http/mcp-endpoint.ts";
 import { createMetrics } from "./http/metrics.ts";
-import { createLimits, DEFAULT_RATES } from "./http/rate-limits.ts";
-import { type Asked, accessLog, failed, pathOf, type Visit } from "./http/request-context.ts";
-import { corsHeaders, createFront, NO_PAGE, securityHeaders } from "./http/request-policy.ts";
+import { createRateLimits, DEFAULT_RATES } from "./http/rate-limits.ts";
+import { failureResponse, pathOf, type RequestContext, type RequestHead } from "./http/request-context.ts";
+import { createRequestPolicy } from "./http/request-policy.ts";
+import { corsHeaders, NO_CONTENT_CSP, securityHeaders } from "./http/response-headers.ts";
 import type { GatewaySettings } from "./http/settings.ts";
-import { traceIds } from "./http/trace-id.ts";
+import { createTraceIds } from "./http/trace-id.ts";
 
 export interface HttpGatewayOptions extends GatewayDeps {
   settings?: GatewaySettings;
 }
+
 export interface RequestInfo {
   /** The address of the socket's other end. */
   address: string;
 }
 
-/** What a request that something beside the gateway serves was given by the guards. */
-export interface Admitted {
-  /** The answer, if it was turned away. */
+/** What the guards say about a request that something beside the gateway serves. */
+export interface GuardResult {
+  /** The response to answer with, if the guards refuse the request. */
   refused: Response | null;
-  /** The client's address, which a trusted proxy may have said. */
+  /** The client's address: the socket's, or the one that a trusted proxy reports. */
   address: string;
-  /** What the answer has to say. */
+  /** The headers that the response must have. */
   headers: Record<string, string>;
-  /** To be called with the status once it is answered. */
+  /** To be called with the status once the request is answered. */
   answered(status: number): void;
 }
 
 export interface HttpGateway {
   /** Answers a request; never rejects. */
   fetch(request: Request, info: RequestInfo): Promise<Response>;
-  /** The same guards, log and headers for what is served beside it on the same origin: the OAuth server. */
-  admit(request: Asked, info: RequestInfo): Promise<Admitted>;
-  /** Ends what runs. */
+  /** The guards, log and headers for requests that the OAuth server answers on the same origin. Never rejects. */
+  guard(request: RequestHead, info: RequestInfo): Promise<GuardResult>;
+  /** Ends MCP connections. */
   close(): Promise<void>;
 }
 
+/** Wires the gateway over the parts of a server. */
 export function createHttpGateway(options: HttpGatewayOptions): HttpGateway {
   const { settings = {}, ...given } = options;
   const rates = { ...DEFAULT_RATES, ...settings.rates };
   const metrics = createMetrics(given.version);
   const deps: GatewayDeps = {
-    limits: createLimits(given.counters, rates, given.clock),
+    limits: createRateLimits(given.counters, rates, given.clock),
     ...given,
-    control: metrics.counted(given.control),
+    control: metrics.countCalls(given.control),
   };
-  const front = createFront(deps, settings);
-  const mcp = createMcpDoor(deps);
-  const always = Object.entries({ ...DEFAULTS, ...securityHeaders(deps.publicUrl), vary: "Origin" });
-  const traceIdOf = traceIds(deps.random);
-  const app = routes(deps, mcp, metrics);
+  const policy = createRequestPolicy(deps, settings);
+  const mcp = createMcpEndpoint(deps);
+  const commonHeaders = Object.entries({ ...DEFAULTS, ...securityHeaders(deps.publicUrl), vary: "Origin" });
+  const traceIdOf = createTraceIds(deps.random);
+  const app = createApp(deps, mcp, metrics);
 
-  const enter = (request: Asked, info: RequestInfo): Visit => {
-    metrics.began();
+  const begin = (request: RequestHead, info: RequestInfo): RequestContext => {
+    metrics.requestStarted();
     return {
-      arrival: front.look(request, info.address),
+      verdict: policy.evaluate(request, info.address),
       traceId: traceIdOf(request.headers.get("traceparent")),
-      began: performance.now(),
+      startedAt: performance.now(),
       action: `${request.method} (unknown)`,
       owner: null,
     };
   };
-  const leave = (request: Asked, path: string, visit: Visit, status: number) => {
-    const seconds = (performance.now() - visit.began) / 1000;
-    const route = visit.action.slice(visit.action.indexOf(" ") + 1);
-    metrics.answered({ method: request.method, route, status, seconds });
-    accessLog(deps.logger, request, path, visit, status, seconds);
+  const end = (request: RequestHead, path: string, context: RequestContext, status: number) => {
+    const seconds = (performance.now() - context.startedAt) / 1000;
+    const route = context.action.slice(context.action.indexOf(" ") + 1);
+    metrics.requestAnswered({ method: request.method, route, status, seconds });
+    logRequest(deps.logger, request, path, context, { status, seconds });
   };
 
   return {
     close: () => mcp.close(),
     async fetch(request, info) {
-      const visit = enter(request, info);
-      // As the router reads it: a spelling of a path must not pass the guard of that path.
+      const context = begin(request, info);
+      // As the router reads it: another spelling of a path must not pass the guard of that path.
       const path = getPath(request);
       let response: Response;
       try {
-        response = (await guard(deps, visit, request.method, path)) ?? (await app.fetch(request, { visit }));
+        const refused = await applyGuards(deps, context, request.method, path);
+        response = refused ?? (await app.fetch(request, { context }));
       } catch (thrown) {
-        response = failed(deps.logger, visit, thrown);
+        response = failureResponse(deps.logger, context, thrown);
       }
       const { headers } = response;
-      for (const [name, value] of ownHeaders(visit)) if (!headers.has(name)) headers.set(name, value);
-      for (const [name, value] of always) if (!headers.has(name)) headers.set(name, value);
-      leave(request, path, visit, response.status);
+      for (const [name, value] of ownHeaders(context)) if (!headers.has(name)) headers.set(name, value);
+      for (const [name, value] of commonHeaders) if (!headers.has(name)) headers.set(name, value);
+      end(request, path, context, response.status);
       return response;
     },
-    async admit(request, info) {
-      const visit = enter(request, info);
+    async guard(request, info) {
+      const context = begin(request, info);
       const path = pathOf(request);
-      visit.action = `${request.method} /${path.split("/")[1] ?? ""}/*`;
+      context.action = `${request.method} /${path.split("/")[1] ?? ""}/*`;
       let refused: Response | null;
       try {
-        refused = await turnAway(deps, visit, request.method, path);
+        refused = await checkHostAndOrigin(deps, context, request.method, path);
       } catch (thrown) {
-        refused = failed(deps.logger, visit, thrown);
+        refused = failureResponse(deps.logger, context, thrown);
       }
       return {
         refused,
-        address: visit.arrival.address,
-        headers: Object.fromEntries([...always, ...ownHeaders(visit)]),
-        answered: (status) => leave(request, path, visit, status),
+        address: context.verdict.address,
+        headers: Object.fromEntries([...commonHeaders, ...ownHeaders(context)]),
+        answered: (status) => end(request, path, context, status),
       };
     },
   };
 }
 
-const DEFAULTS = { "cache-control": "no-store", "content-security-policy": NO_PAGE };
+const DEFAULTS = { "cache-control": "no-store", "content-security-policy": NO_CONTENT_CSP };
 
-/** What differs from answer to answer, and stands before what is always said. */
-function ownHeaders(visit: Visit): [string, string][] {
-  return [["x-trace-id", visit.traceId], ...Object.entries(corsHeaders(visit.arrival.readableBy))];
+/** The headers that differ between responses; they win over the common ones. */
+function ownHeaders(context: RequestContext): [string, string][] {
+  return [["x-trace-id", context.traceId], ...Object.entries(corsHeaders(context.verdict.corsOrigin))];
 }

@@ -1,4 +1,4 @@
-// The OAuth 2.1 authorization server on the same origin: how MCP hosts, agents and people get tokens.
+// The public API of the OAuth 2.1 authorization server, which gives tokens to MCP hosts, agents and people.
 
-export { createOAuth, isOAuthPath, type OAuth, type OAuthDeps } from "./oauth/oauth-server.ts";
-export type { OutsideOptions } from "./oauth/provider/safe-fetch.ts";
+export { createOAuthServer, isOAuthPath, type OAuth, type OAuthServerDeps } from "./oauth/oauth-server.ts";
+export type { SafeFetchOptions } from "./oauth/provider/safe-fetch.ts";

@@ -14,7 +14,7 @@ import {
   startKeeper,
 } from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway";
-import { createOAuth } from "@formation-mcp/gateway/oauth";
+import { createOAuthServer } from "@formation-mcp/gateway/oauth";
 import { type Backends, openBackends, serverBackends } from "../open/backends.ts";
 import { openLayout } from "../open/layout.ts";
 import { masterKeyOf } from "../open/secret-file.ts";
@@ -69,7 +69,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     },
   });
   const { privateHosts, caFile } = configuration.oauthClients;
-  const oauth = createOAuth({
+  const oauth = createOAuthServer({
     ...deps,
     secret: masterKey,
     rates: configuration.rates,

@@ -1,36 +1,36 @@
-// The bearer gate: who asks, by the token in the Authorization header and nothing else, and how often that account may ask.
-// Everything behind it finds the caller with `c.get("caller")`.
+// Bearer authentication (RFC 6750): the token in the Authorization header decides who calls; nothing else does. It also
+// applies the account's rate limit. Handlers behind it read the caller with `c.get("caller")`.
 
 import type { Authenticated } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
 import type { Context, MiddlewareHandler } from "hono";
 import { addressKey } from "./client-address.ts";
 import type { Env, GatewayDeps } from "./deps.ts";
-import { fail } from "./error-response.ts";
+import { errorResponse } from "./error-response.ts";
 import { retryAfter } from "./rate-limits.ts";
 import { actionOf, type Refusal, recordRefusal } from "./refusals.ts";
-import { BASIC_SCOPES, type Challenge, challengeHeader, firstScopes } from "./www-authenticate.ts";
+import { BASIC_SCOPES, type BearerChallenge, initialScopes, wwwAuthenticate } from "./www-authenticate.ts";
 
 /** RFC 6750 §2.1: `b64token`. A token is never read from a query or a body. */
 const BEARER = /^Bearer +([A-Za-z0-9\-._~+/]{1,8192}=*)$/i;
 
 /**
- * Lets in who shows a valid token and has permits left; sets `caller`. Else it answers 401 with a challenge, 403, 429 with
- * Retry-After or 503, and the refusal is in the audit log before that.
+ * Middleware that sets `caller` for a request with a valid token within its rate limit. Otherwise it answers 401 with a
+ * challenge, 403, 429 with Retry-After, or 503. A refusal is in the audit log before the answer goes out.
  */
-export function bearer(deps: GatewayDeps): MiddlewareHandler<Env> {
+export function bearerAuth(deps: GatewayDeps): MiddlewareHandler<Env> {
   return async (c, next) => {
-    const refused = await identify(deps, c);
+    const refused = await authenticateRequest(deps, c);
     if (refused) return refused;
     await next();
   };
 }
 
 /**
- * The bearer gate's check: sets `caller`, or returns the refusal to answer with.
- * @throws FormationError what the authority throws beside refusals: `unavailable`, `internal`.
+ * Sets `caller` and returns null, or returns the response to answer with.
+ * @throws FormationError `unavailable` or `internal`, as the authority throws them.
  */
-export async function identify(deps: GatewayDeps, c: Context<Env>): Promise<Response | null> {
+export async function authenticateRequest(deps: GatewayDeps, c: Context<Env>): Promise<Response | null> {
   const header = c.req.header("authorization");
   let caller: Authenticated;
   try {
@@ -44,7 +44,7 @@ export async function identify(deps: GatewayDeps, c: Context<Env>): Promise<Resp
     await deps.limits?.take("owner", caller.principal.owner);
   } catch (thrown) {
     const { owner, credential } = caller.principal;
-    return tooOften(deps, { ...origin(c), owner, credential }, thrown);
+    return tooManyRequests(deps, { ...auditFields(c), owner, credential }, thrown);
   }
   c.set("caller", caller);
   return null;
@@ -66,34 +66,40 @@ async function refuseToken(
   deps: GatewayDeps,
   c: Context<Env>,
   error: FormationError,
-  shown: boolean,
+  tokenSent: boolean,
 ): Promise<Response> {
   try {
     await deps.limits?.take("failure", addressKey(c.get("address")));
   } catch (thrown) {
-    return tooOften(deps, origin(c), thrown);
+    return tooManyRequests(deps, auditFields(c), thrown);
   }
-  await recordRefusal(deps, { ...origin(c), outcome: error.code });
-  const said: Challenge = {
-    ...(shown ? { error: "invalid_token", description: error.message } : {}),
-    scopes: c.req.path === "/mcp" ? firstScopes(c.req.header("mcp-protocol-version")) : BASIC_SCOPES,
+  await recordRefusal(deps, { ...auditFields(c), outcome: error.code });
+  const challenge: BearerChallenge = {
+    ...(tokenSent ? { error: "invalid_token", description: error.message } : {}),
+    scopes: c.req.path === "/mcp" ? initialScopes(c.req.header("mcp-protocol-version")) : BASIC_SCOPES,
   };
-  return fail(error, { "www-authenticate": challengeHeader(deps.publicUrl, said) });
+  return errorResponse(error, { "www-authenticate": wwwAuthenticate(deps.publicUrl, challenge) });
 }
 
-/** Answers 429 with Retry-After; the first refusal of a window goes to the audit log. What else is thrown is its own answer. */
-export async function tooOften(
+/**
+ * The response for what {@link RateLimits.take} threw: 429 with Retry-After, or the response of another error. The first
+ * refusal of a window goes to the audit log.
+ */
+export async function tooManyRequests(
   deps: GatewayDeps,
-  where: Omit<Refusal, "outcome">,
+  request: Omit<Refusal, "outcome">,
   thrown: unknown,
 ): Promise<Response> {
   const wait = retryAfter(thrown);
-  if (!wait) return fail(thrown);
-  if (wait.first) await recordRefusal(deps, { ...where, outcome: "limit" });
-  return fail(thrown, { "retry-after": String(wait.seconds) });
+  if (!wait) return errorResponse(thrown);
+  if (wait.first) await recordRefusal(deps, { ...request, outcome: "limit" });
+  return errorResponse(thrown, { "retry-after": String(wait.seconds) });
 }
 
-/** A 403 that tells a client which scopes to come back with: those it has and the one it lacks. */
+/**
+ * A 403 whose challenge names the scopes to come back with: those that the token has, and the one that it lacks.
+ * @param action for the audit log: a tool's name. Default: the route.
+ */
 export async function refuseScope(
   deps: GatewayDeps,
   c: Context<Env>,
@@ -102,20 +108,20 @@ export async function refuseScope(
 ): Promise<Response> {
   const caller = c.get("caller");
   const { owner, scopes, credential } = caller.principal;
-  const from = { ...origin(c), ...(action ? { action } : {}) };
-  await recordRefusal(deps, { ...from, outcome: "forbidden", owner, credential });
+  const request = { ...auditFields(c), ...(action ? { action } : {}) };
+  await recordRefusal(deps, { ...request, outcome: "forbidden", owner, credential });
   const error = new FormationError("forbidden", `This needs the scope ${scope}.`, {
     remedy: `Ask for a token with ${scope}.`,
   });
-  const needed: Challenge = {
+  const needed: BearerChallenge = {
     error: "insufficient_scope",
     description: error.message,
     scopes: [...new Set([...scopes, scope])],
   };
-  return fail(error, { "www-authenticate": challengeHeader(deps.publicUrl, needed) });
+  return errorResponse(error, { "www-authenticate": wwwAuthenticate(deps.publicUrl, needed) });
 }
 
-/** Which request it is, as the audit log names it. */
-function origin(c: Context<Env>): Omit<Refusal, "outcome"> {
+/** The fields by which the audit log identifies a request. */
+function auditFields(c: Context<Env>): Omit<Refusal, "outcome"> {
   return { action: actionOf(c), address: c.get("address"), traceId: c.get("traceId") };
 }

@@ -1,16 +1,16 @@
-// Whose request it is: the peer of the socket, or what a proxy that the operator trusts says of it. Nobody else's
-// X-Forwarded-For counts.
+// The client's address: the socket's, or the one that a proxy reports, if the operator trusts that proxy. The
+// X-Forwarded-For header of anyone else is ignored.
 
 import { BlockList, isIP } from "node:net";
 
-/** The plain form of an address: an IPv4 address that came over an IPv6 socket is that IPv4 address. */
+/** The plain form of an address: an IPv4 address that comes over an IPv6 socket (`::ffff:…`) as IPv4, no zone. */
 export function plainAddress(address: string | undefined): string {
   if (address === undefined) return "unknown";
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
   return mapped?.[1] ?? address.replace(/%.*$/, "");
 }
 
-/** What stands for an address where requests are counted: of IPv6 the /64, which one customer has whole. */
+/** The key of an address in rate limits: of IPv6 the /64, because one customer has all of it. */
 export function addressKey(address: string): string {
   if (isIP(address) !== 6) return address;
   const [head = "", tail] = address.toLowerCase().split("::");
@@ -25,11 +25,11 @@ export function addressKey(address: string): string {
 export interface Proxies {
   /** Whether a peer is a proxy that the operator trusts. */
   trusted(peer: string): boolean;
-  /** The client that stands behind the peer. */
+  /** The client behind the peer. */
   clientOf(peer: string, forwardedFor: string | null): string;
 }
 
-/** @param cidrs networks of trusted proxies, checked before: `10.0.0.0/8`, `fd00::/8`. */
+/** @param cidrs networks of trusted proxies, already validated: `10.0.0.0/8`, `fd00::/8`. */
 export function trustProxies(cidrs: readonly string[]): Proxies {
   const list = new BlockList();
   for (const cidr of cidrs) {
@@ -44,18 +44,18 @@ export function trustProxies(cidrs: readonly string[]): Proxies {
     trusted,
     clientOf(peer, forwardedFor) {
       if (forwardedFor === null || !trusted(peer)) return peer;
-      // Each proxy appends what it saw: from the right, the first that is no proxy of ours is the client.
+      // Each proxy appends the peer that it saw: from the right, the first that is not a trusted proxy is the client.
       let client = peer;
       for (const word of forwardedFor.slice(-2048).split(",").reverse()) {
-        const said = plainAddress(
+        const reported = plainAddress(
           word
             .trim()
             .replace(/^\[(.*)\](:\d+)?$/, "$1")
             .replace(/^(\d+(?:\.\d+){3}):\d+$/, "$1"),
         );
-        if (isIP(said) === 0) break;
-        client = said;
-        if (!trusted(said)) break;
+        if (isIP(reported) === 0) break;
+        client = reported;
+        if (!trusted(reported)) break;
       }
       return client;
     },

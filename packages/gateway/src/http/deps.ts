@@ -1,4 +1,4 @@
-// What every part of the HTTP door works with, and what a request carries once the guards let it in.
+// What the parts of the gateway are given, and what Hono's handlers read about a request.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Authenticated, Authority } from "@formation-mcp/auth/authority";
@@ -6,44 +6,44 @@ import type { Clock, Counters, Documents, Logger, Usage } from "@formation-mcp/c
 import type { Audit, Control, Nodes, Quotas } from "@formation-mcp/control";
 import type { AuditStore } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
-import type { Limits } from "./rate-limits.ts";
+import type { RateLimits } from "./rate-limits.ts";
 
 export interface GatewayDeps {
   control: Control;
   authority: Authority;
   audit: Audit;
-  /** The audit log as admins read it. */
+  /** The audit log, for admins to read. */
   auditLog: Pick<AuditStore, "page">;
   quotas: Quotas;
-  /** What admins see of nodes and do with them. */
+  /** The nodes, for admins. */
   nodes: Nodes;
-  /** What an owner has now, as quotas count it. */
+  /** An owner's current usage, as quotas count it. */
   usage: (owner: string) => Promise<Usage>;
   documents: Documents;
   counters: Counters;
   artifacts: Artifacts;
   queue: Queue;
-  /** The server's origin as clients know it, without a slash at its end. Tokens are for `${publicUrl}/mcp`. */
+  /** The server's public origin, without a trailing slash. The audience of tokens is `${publicUrl}/mcp`. */
   publicUrl: string;
   /** The program's version. */
   version: string;
   clock: Clock;
   logger: Logger;
   random: (bytes: number) => Uint8Array;
-  /** How often a caller may ask; without it there is no limit. The gateway fills it in for its parts. */
-  limits?: Limits;
-  /** Aborts when the server leaves: streams end, and calls that wait answer with what there is. */
+  /** Rate limits; without it there are none. The gateway fills it in for its parts. */
+  limits?: RateLimits;
+  /** Aborts when the server shuts down: streams end, and calls that wait return what there is so far. */
   closing?: AbortSignal;
 }
 
-/** What handlers read with `c.get(…)`. */
+/** Hono's variables, which handlers read with `c.get(…)`. */
 export interface Env {
   Variables: {
-    /** Set by the bearer gate. */
+    /** Set by bearer authentication. */
     caller: Authenticated;
-    /** The client's address: the socket's, or what a trusted proxy says. */
+    /** The client's address: the socket's, or the one that a trusted proxy reports. */
     address: string;
-    /** From `traceparent` (https://www.w3.org/TR/trace-context/), or made here. */
+    /** From the `traceparent` header (W3C Trace Context), or made here. */
     traceId: string;
   };
 }

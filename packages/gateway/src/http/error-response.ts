@@ -1,4 +1,4 @@
-// How an error of ours looks over HTTP: which status it has, and the envelope that every answer of the REST door wears.
+// A FormationError over HTTP: its status code, and the JSON envelope that the REST API uses for errors.
 
 import { type ErrorCode, FormationError } from "@formation-mcp/contract";
 
@@ -14,12 +14,12 @@ const STATUS: Record<ErrorCode, number> = {
   internal: 500,
 };
 
-/** The field of an error about the size of a request's body, which is 413 and not 429. */
+/** The field of an error about the size of the request body: such a `limit` is 413, not 429. */
 export const BODY_FIELD = "body";
-/** The field of an error about the kind of a request's body, which is 415 and not 400. */
+/** The field of an error about the media type of the request body: such an `invalid` is 415, not 400. */
 export const CONTENT_TYPE_FIELD = "content-type";
 
-/** The HTTP status of an error (RFC 9110 §15). */
+/** The HTTP status code of an error (RFC 9110 §15). */
 export function statusOf({ code, details: { field } }: FormationError): number {
   if (code === "limit" && field === BODY_FIELD) return 413;
   if (code === "invalid" && field === CONTENT_TYPE_FIELD) return 415;
@@ -39,10 +39,10 @@ export function errorBody(error: FormationError): Record<string, unknown> {
 }
 
 /**
- * The answer that is an error. What is not ours says nothing of itself.
- * @param headers what the answer says beside the envelope, e.g. `www-authenticate`.
+ * The response of an error. Anything that is not a FormationError becomes `internal`, without its message.
+ * @param headers beside the envelope, for example `www-authenticate`.
  */
-export function fail(thrown: unknown, headers: Record<string, string> = {}): Response {
+export function errorResponse(thrown: unknown, headers: Record<string, string> = {}): Response {
   const error = FormationError.from(thrown);
   const retry = error.code === "unavailable" ? { "retry-after": "2" } : {};
   return Response.json(errorBody(error), {

@@ -1,59 +1,66 @@
-// The guards that need no token, in their order: the host that was meant, the origin that asks, how often an address may.
+// The guards that need no token, in their order: the Host header, the Origin header, the rate limit of the client's address.
 
 import { FormationError } from "@formation-mcp/contract";
-import { tooOften } from "./bearer-auth.ts";
+import { tooManyRequests } from "./bearer-auth.ts";
 import { addressKey } from "./client-address.ts";
 import type { GatewayDeps } from "./deps.ts";
-import { fail } from "./error-response.ts";
+import { errorResponse } from "./error-response.ts";
 import { recordRefusal } from "./refusals.ts";
-import type { Visit } from "./request-context.ts";
-import { preflight } from "./request-policy.ts";
+import type { RequestContext } from "./request-context.ts";
+import { preflightResponse } from "./response-headers.ts";
 
-/** What makes tokens, and what could be tried until it fits. */
+/** Paths that make tokens, or where a secret could be guessed. */
 const SIGN_IN = /^\/api\/auth\/(?!validate$)/;
+/** Public metadata: any web page may read it, so its origin does not matter. */
+const PUBLIC_METADATA = /^\/(?:\.well-known\/|oauth\/jwks$)/;
 
-/** The guards that need no token: host, origin, how often an address may ask. The refusal, or null. */
-export async function guard(
+/** All guards that need no token. Returns the response to answer with, or null to go on. */
+export async function applyGuards(
   deps: GatewayDeps,
-  visit: Visit,
+  context: RequestContext,
   method: string,
   path: string,
 ): Promise<Response | null> {
-  // Who asks whether the server lives may call it by an address of its network; nothing is told that a page could use.
+  // Health probes call the server by an address of its network; the answer holds nothing that a web page could use.
   if (path === "/health/live" || path === "/health/ready") return null;
-  const turned = await turnAway(deps, visit, method, path);
-  if (turned) return turned;
-  const { address } = visit.arrival;
+  const answer = await checkHostAndOrigin(deps, context, method, path);
+  if (answer) return answer;
+  const { address } = context.verdict;
   try {
     await deps.limits?.take("address", addressKey(address));
     if (SIGN_IN.test(path)) await deps.limits?.take("signIn", addressKey(address));
   } catch (thrown) {
-    return tooOften(deps, { action: refusedAction(method), address, traceId: visit.traceId }, thrown);
+    return tooManyRequests(
+      deps,
+      { action: refusedAction(method), address, traceId: context.traceId },
+      thrown,
+    );
   }
   return null;
 }
 
-/** The guards against other people's pages: the host that was meant, and the origin that asks. */
-export async function turnAway(
+/**
+ * The guards against other people's web pages: the Host and the Origin header. Also answers CORS preflight requests.
+ * Returns the response to answer with, or null to go on.
+ */
+export async function checkHostAndOrigin(
   deps: GatewayDeps,
-  visit: Visit,
+  context: RequestContext,
   method: string,
   path: string,
 ): Promise<Response | null> {
-  const { address, byAddress, refused, readableBy } = visit.arrival;
-  // What says who this server is anybody may read from anywhere.
-  if (refused === "origin" && (method === "GET" || method === "HEAD") && PUBLIC.test(path)) return null;
-  // Who may read the metrics finds the server by its address.
-  if (refused === "host" && byAddress && method === "GET" && path === "/metrics") return null;
+  const { address, hostIsAddress, refused, corsOrigin } = context.verdict;
+  const reads = method === "GET" || method === "HEAD";
+  if (refused === "origin" && reads && PUBLIC_METADATA.test(path)) return null;
+  // A metrics scraper calls the server by its address.
+  if (refused === "host" && hostIsAddress && method === "GET" && path === "/metrics") return null;
   if (refused !== null) {
-    const from = { action: refusedAction(method), address, traceId: visit.traceId };
-    await recordRefusal(deps, { ...from, outcome: "forbidden" });
-    return fail(REFUSALS[refused]());
+    const request = { action: refusedAction(method), address, traceId: context.traceId };
+    await recordRefusal(deps, { ...request, outcome: "forbidden" });
+    return errorResponse(REFUSALS[refused]());
   }
-  return method === "OPTIONS" && readableBy !== null ? preflight(readableBy) : null;
+  return method === "OPTIONS" && corsOrigin !== null ? preflightResponse(corsOrigin) : null;
 }
-
-const PUBLIC = /^\/(?:\.well-known\/|oauth\/jwks$)/;
 
 function refusedAction(method: string): string {
   return `${/^[A-Z]{1,10}$/.test(method) ? method : "OTHER"} (refused)`;

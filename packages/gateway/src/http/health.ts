@@ -1,4 +1,5 @@
-// Whether the server can serve now: each part is really used, and what failed is named, never how.
+// Readiness: whether the server can serve now. Each part is really used. The answer names the parts that failed, and says
+// nothing about the cause.
 
 import type { Logger } from "@formation-mcp/contract";
 import type { GatewayDeps } from "./deps.ts";
@@ -8,11 +9,11 @@ export interface Readiness {
   parts: Record<string, "ok" | "failed">;
 }
 
-const LIMIT_MS = 5000;
-/** Asked more often, the last answer is given again: a probe must not become a load. */
-const FRESH_MS = 1000;
+const CHECK_TIMEOUT_MS = 5000;
+/** A result is returned again for this long, so that probes do not become a load. */
+const CACHED_MS = 1000;
 
-/** The look that `/health/ready` takes: store (read and write), queue, artifacts, signing key. */
+/** The check behind `/health/ready`: store (read and write), queue, artifacts, signing key. Never rejects. */
 export function createReadiness(deps: GatewayDeps): () => Promise<Readiness> {
   const parts: Record<string, () => Promise<unknown>> = {
     store: async () => {
@@ -27,17 +28,17 @@ export function createReadiness(deps: GatewayDeps): () => Promise<Readiness> {
   return () => {
     const now = deps.clock.now();
     if (deps.closing?.aborted) return Promise.resolve({ ready: false, parts: { leaving: "failed" } });
-    if (last && now - last.at < FRESH_MS && now >= last.at) return last.answer;
-    last = { at: now, answer: look(parts, deps.logger) };
+    if (last && now - last.at < CACHED_MS && now >= last.at) return last.answer;
+    last = { at: now, answer: check(parts, deps.logger) };
     return last.answer;
   };
 }
 
-async function look(parts: Record<string, () => Promise<unknown>>, logger: Logger): Promise<Readiness> {
-  const seen = await Promise.all(
+async function check(parts: Record<string, () => Promise<unknown>>, logger: Logger): Promise<Readiness> {
+  const states = await Promise.all(
     Object.entries(parts).map(async ([name, use]): Promise<[string, "ok" | "failed"]> => {
       try {
-        await within(use(), LIMIT_MS);
+        await within(use(), CHECK_TIMEOUT_MS);
         return [name, "ok"];
       } catch (error) {
         logger.log("warn", "A part of the server does not answer.", { part: name, error });
@@ -45,7 +46,7 @@ async function look(parts: Record<string, () => Promise<unknown>>, logger: Logge
       }
     }),
   );
-  return { ready: seen.every(([, state]) => state === "ok"), parts: Object.fromEntries(seen) };
+  return { ready: states.every(([, state]) => state === "ok"), parts: Object.fromEntries(states) };
 }
 
 async function within<T>(promise: Promise<T>, ms: number): Promise<T> {

@@ -1,6 +1,7 @@
-// The page at `/`: what this server is, and how a person connects something to it.
+// The page at `/`: what this server is, and how to connect an MCP host, a terminal or a program to it.
 
 import { createHash } from "node:crypto";
+import { escapeHtml } from "./escape-html.ts";
 
 const STYLE = `:root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}
 body{margin:0 auto;max-width:44rem;padding:2rem 1rem}
@@ -8,12 +9,12 @@ h1{line-height:1.2}
 code,pre{font-family:ui-monospace,monospace;font-size:.95em}
 pre{background:color-mix(in srgb,currentColor 8%,transparent);border-radius:.4rem;overflow-x:auto;padding:.8rem}`;
 
-/** The page's policy: its one style and nothing else. */
-export const PAGE_POLICY = `default-src 'none'; style-src 'sha256-${createHash("sha256").update(STYLE).digest("base64")}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'`;
+/** The page's content security policy: its own style, nothing else. */
+export const HOME_PAGE_CSP = `default-src 'none'; style-src 'sha256-${createHash("sha256").update(STYLE).digest("base64")}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'`;
 
-/** @param publicUrl an origin, checked before. */
-export function frontPage(publicUrl: string, version: string): string {
-  const url = html(publicUrl);
+/** @param publicUrl an origin, already validated. */
+export function homePage(publicUrl: string, version: string): string {
+  const url = escapeHtml(publicUrl);
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -25,7 +26,7 @@ export function frontPage(publicUrl: string, version: string): string {
 <body>
 <main>
 <h1>Formation MCP</h1>
-<p>A Formfile becomes a running, reachable, verified virtual machine. This is a server for a team and its agents, version ${html(version)}.</p>
+<p>A Formfile becomes a running, reachable, verified virtual machine. This is a server for a team and its agents, version ${escapeHtml(version)}.</p>
 <h2>Connect an MCP host</h2>
 <p>Give it this address; it finds the rest, and sends you to a page where you sign in with your key:</p>
 <pre tabindex="0"><code>${url}/mcp</code></pre>
@@ -38,8 +39,4 @@ npx -y formation-mcp login --server ${url}</code></pre>
 </body>
 </html>
 `;
-}
-
-function html(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }

@@ -1,5 +1,5 @@
-// `/mcp`: the MCP endpoint for both protocol eras, stateless. What the SDK leaves to whoever mounts it is done here: who
-// calls, and the challenge for a scope that a call lacks, before anything of it is dispatched.
+// `/mcp`: the stateless MCP endpoint for both protocol eras. The SDK leaves two things to its user, and they are done
+// here: who calls, and the challenge for a scope that a call lacks, before the call is dispatched.
 
 import type { Principal } from "@formation-mcp/auth";
 import type { Authenticated } from "@formation-mcp/auth/authority";
@@ -20,37 +20,37 @@ import { resourceMetadataUrl } from "./www-authenticate.ts";
 const SCOPES = new Map(LISTING.map(({ name, scope }) => [name, scope]));
 const EVERY_SCOPE = new Set([...SCOPES.values()]);
 
-export interface McpDoor {
-  /** Serves a request whose caller is known. */
+export interface McpEndpoint {
+  /** Serves a request behind bearer authentication. */
   serve(c: Context<Env>): Promise<Response>;
-  /** Ends what runs. */
+  /** Ends the requests that run. */
   close(): Promise<void>;
 }
 
-/** What the gate knows, on its way through the SDK. */
-interface Known {
+/** Who calls and from where; it goes through the SDK in `AuthInfo.extra`. */
+interface CallOrigin {
   caller: Authenticated;
   address: string;
   traceId: string;
 }
 
-export function createMcpDoor(deps: GatewayDeps): McpDoor {
+export function createMcpEndpoint(deps: GatewayDeps): McpEndpoint {
   const resource = new URL(deps.authority.audience);
   const metadata = resourceMetadataUrl(deps.publicUrl);
   const handler = createMcpHandler(
     createMcpServerFactory({
       control: deps.control,
       version: deps.version,
-      principalFor: (context) => knownOf(context).caller.principal,
+      principalFor: (context) => callOriginOf(context).caller.principal,
       hooksFor: (context) => {
-        const { address, traceId } = knownOf(context);
+        const { address, traceId } = callOriginOf(context);
         return { address, traceId };
       },
       ...(deps.closing ? { closing: deps.closing } : {}),
     }),
     {
       maxRequestBodySize: LIMITS.mcpBodyBytes,
-      // What stands behind a colon may be quoted from the client's message.
+      // The text after a colon may be quoted from the client's message.
       onerror: ({ message }) => deps.logger.log("debug", message.split(":", 1)[0] ?? ""),
     },
   );
@@ -60,15 +60,15 @@ export function createMcpDoor(deps: GatewayDeps): McpDoor {
     async serve(c) {
       const caller = c.get("caller");
       const { principal, tokenId, clientId, expiresAt } = caller;
-      const known: Known = { caller, address: c.get("address"), traceId: c.get("traceId") };
+      const origin: CallOrigin = { caller, address: c.get("address"), traceId: c.get("traceId") };
       const authInfo: AuthInfo = {
-        token: tokenId, // the token itself goes no further than the gate
+        token: tokenId, // never the token itself: it goes no further than bearer authentication
         clientId,
         scopes: [...principal.scopes],
         expiresAt,
         resource,
         resourceMetadataUrl: metadata,
-        extra: { known },
+        extra: { origin },
       };
       if (c.req.method !== "POST") return handler.fetch(c.req.raw, { authInfo });
       const type = c.req.header("content-type")?.split(";")[0]?.trim().toLowerCase();
@@ -89,7 +89,7 @@ export function createMcpDoor(deps: GatewayDeps): McpDoor {
   };
 }
 
-/** A body's text, or null if it is too large. One that says its length is no longer than that: it is read at once. */
+/** The body's text, or null if it is too large. A Content-Length is the exact length, so such a body is read at once. */
 async function bodyOf(request: Request): Promise<string | null> {
   const length = request.headers.get("content-length");
   if (length !== null && /^\d{1,9}$/.test(length)) {
@@ -99,11 +99,14 @@ async function bodyOf(request: Request): Promise<string | null> {
   return read.tooLarge ? null : read.text;
 }
 
-function knownOf({ authInfo }: McpRequestContext): Known {
-  return authInfo?.extra?.["known"] as Known;
+function callOriginOf({ authInfo }: McpRequestContext): CallOrigin {
+  return authInfo?.extra?.["origin"] as CallOrigin;
 }
 
-/** The first tool that a message calls without its scope, if more scopes would help: the operator's bound is no matter of tokens. */
+/**
+ * The first tool that the message calls without having its scope, if a token with more scopes could call it. A tool that
+ * the operator denies is not one of these.
+ */
 function lackedScope(
   { control }: GatewayDeps,
   principal: Principal,
@@ -120,7 +123,7 @@ function lackedScope(
   return null;
 }
 
-/** A refusal in the words of JSON-RPC, as the SDK says its own. */
+/** A JSON-RPC error, in the same form as the SDK's own. */
 function refuse(status: number, code: number, message: string): Response {
   return Response.json({ jsonrpc: "2.0", id: null, error: { code, message } }, { status });
 }

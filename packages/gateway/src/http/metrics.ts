@@ -1,4 +1,4 @@
-// Numbers for Prometheus. Labels come from closed lists, so that no caller can make series without end.
+// Metrics for Prometheus. Label values come from closed lists, so that no caller can create series without end.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { Control } from "@formation-mcp/control";
@@ -6,11 +6,11 @@ import { LISTING } from "@formation-mcp/tools/listing";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 export interface Metrics {
-  /** Counts one answered request; `route` is a pattern. */
-  answered(request: { method: string; route: string; status: number; seconds: number }): void;
-  began(): void;
-  /** The same control, its calls counted. */
-  counted(control: Control): Control;
+  requestStarted(): void;
+  /** Counts an answered request; `route` is a pattern. */
+  requestAnswered(request: { method: string; route: string; status: number; seconds: number }): void;
+  /** The same control, with its calls counted. */
+  countCalls(control: Control): Control;
   /** The text for `/metrics`, and its media type. */
   render(): Promise<{ text: string; type: string }>;
 }
@@ -52,24 +52,24 @@ export function createMetrics(version: string): Metrics {
     registers,
   });
   const tools = new Set(LISTING.map(({ name }) => name));
-  const call = (tool: string, outcome: string) =>
+  const countCall = (tool: string, outcome: string) =>
     calls.inc({ tool: tools.has(tool) ? tool : "(unknown)", outcome });
   return {
-    began: () => running.inc(),
-    answered({ method, route, status, seconds: took }) {
+    requestStarted: () => running.inc(),
+    requestAnswered({ method, route, status, seconds: took }) {
       running.dec();
       requests.inc({ method: METHODS.has(method) ? method : "OTHER", route, status });
       seconds.observe({ route }, took);
     },
-    counted: (control) => ({
+    countCalls: (control) => ({
       offers: (principal, tool) => control.offers(principal, tool),
       async call(principal, tool, input, hooks) {
         try {
           const result = await control.call(principal, tool, input, hooks);
-          call(tool, "ok");
+          countCall(tool, "ok");
           return result;
         } catch (error) {
-          call(tool, FormationError.from(error).code);
+          countCall(tool, FormationError.from(error).code);
           throw error;
         }
       },

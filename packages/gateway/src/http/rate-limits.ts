@@ -1,46 +1,50 @@
-// How often a caller may ask, counted over all server processes. A process takes permits from the shared count in blocks
-// and remembers who has none left, so that neither a busy caller nor a flood costs a write for every request.
+// Rate limits per minute, counted over all server processes. A process takes permits from the shared counter in blocks,
+// and remembers which callers have none left, so that neither a busy caller nor a flood costs a write per request.
 
 import { type Clock, type Counters, FormationError, LIMITS } from "@formation-mcp/contract";
 
-/** Requests a minute; 0 is no limit. */
+/** Requests per minute; 0 is no limit. */
 export interface Rates {
-  /** Of one address, IPv6 by its /64, whatever it asks. */
+  /** All requests of one address; of IPv6, of one /64. */
   address: number;
-  /** Of one account. */
+  /** Requests of one account. */
   owner: number;
-  /** Of one address at what makes tokens: sign-in, registration, token endpoints. */
+  /** Requests of one address that make tokens: sign-in, registration, token endpoints. */
   signIn: number;
-  /** Refused tokens of one address. */
+  /** Refused tokens and guessed login codes of one address. */
   failure: number;
 }
 
 export const DEFAULT_RATES: Rates = LIMITS.requestsPerMinute;
 
-export interface Limits {
+export interface RateLimits {
   /**
    * Takes one permit.
-   * @throws FormationError `limit` when none is left (with {@link retryAfter}), `unavailable` if it can't be counted.
+   * @param who an account, or an address by `addressKey`.
+   * @throws FormationError `limit` when none is left (see {@link retryAfter}), `unavailable` if the counter fails.
    */
   take(kind: keyof Rates, who: string): Promise<void>;
 }
 
 const WINDOW_MS = 60_000;
-/** Who is remembered at once; the one longest unseen is forgotten, and what was left of its block is lost. */
-const REMEMBERED = 20_000;
+/** The least recently seen caller is forgotten first; what is left of its block is lost. */
+const MAX_REMEMBERED = 20_000;
 
+/** The permits that this process took for one caller. */
 interface Block {
   left: number;
-  /** Nothing is left of the shared count either. */
+  /** Whether the shared counter has none left either. */
   spent: boolean;
+  /** The end of the window, in milliseconds since the epoch. */
   until: number;
-  taking: Promise<void> | null;
+  /** The refill under way, if there is one. */
+  refilling: Promise<void> | null;
 }
 
-/** Why a permit was refused, and for how long. */
-class LimitError extends FormationError {
+/** A refused permit. */
+class RateLimitError extends FormationError {
   readonly retryAfterSeconds: number;
-  /** Whether this process told nobody before: the first refusal of its window. */
+  /** Whether it is the first refusal of its window in this process. */
   readonly first: boolean;
 
   constructor(retryAfterSeconds: number, first: boolean) {
@@ -50,22 +54,23 @@ class LimitError extends FormationError {
   }
 }
 
-/** When it is worth to try again, in seconds, or null if the error is no refused permit. */
+/** After how many seconds to try again, or null if the error is not a refused permit. */
 export function retryAfter(error: unknown): { seconds: number; first: boolean } | null {
-  return error instanceof LimitError ? { seconds: error.retryAfterSeconds, first: error.first } : null;
+  return error instanceof RateLimitError ? { seconds: error.retryAfterSeconds, first: error.first } : null;
 }
 
-export function createLimits(counters: Counters, rates: Rates, clock: Clock): Limits {
+/** Rate limits on shared counters: windows of one minute, in blocks of a twentieth of the limit, at most 500 permits. */
+export function createRateLimits(counters: Counters, rates: Rates, clock: Clock): RateLimits {
   const blocks = new Map<string, Block>();
-  const told = new WeakSet<Block>();
+  const reported = new WeakSet<Block>();
 
   function blockOf(key: string): Block {
     const known = blocks.get(key);
     if (known) blocks.delete(key);
-    const block = known ?? { left: 0, spent: false, until: 0, taking: null };
+    const block = known ?? { left: 0, spent: false, until: 0, refilling: null };
     blocks.set(key, block);
     for (const oldest of blocks.keys()) {
-      if (blocks.size <= REMEMBERED) break;
+      if (blocks.size <= MAX_REMEMBERED) break;
       blocks.delete(oldest);
     }
     return block;
@@ -76,7 +81,7 @@ export function createLimits(counters: Counters, rates: Rates, clock: Clock): Li
     const { granted, resets_at } = await counters.spend({ key, limit, windowMs: WINDOW_MS, amount });
     block.left = granted;
     block.spent = granted < amount;
-    if (block.until !== resets_at) told.delete(block);
+    if (block.until !== resets_at) reported.delete(block);
     block.until = resets_at;
   }
 
@@ -94,15 +99,15 @@ export function createLimits(counters: Counters, rates: Rates, clock: Clock): Li
             return;
           }
           if (block.spent) {
-            const first = !told.has(block);
-            told.add(block);
-            throw new LimitError(Math.max(1, Math.ceil((block.until - now) / 1000)), first);
+            const first = !reported.has(block);
+            reported.add(block);
+            throw new RateLimitError(Math.max(1, Math.ceil((block.until - now) / 1000)), first);
           }
         }
-        block.taking ??= refill(key, block, limit).finally(() => {
-          block.taking = null;
+        block.refilling ??= refill(key, block, limit).finally(() => {
+          block.refilling = null;
         });
-        await block.taking;
+        await block.refilling;
       }
     },
   };

@@ -1,5 +1,5 @@
-// What the guards turned away, told to the audit log. Where nobody is recognised it is bounded: a flood of refusals is a few
-// lines, not a full disk. An account's refusals are all stored; its rate bounds them.
+// Refused requests in the audit log. For unknown callers the number is bounded, so that a flood does not fill the disk.
+// The refusals of an account are all stored; its rate limit bounds them.
 
 import type { ErrorCode } from "@formation-mcp/contract";
 import type { Context } from "hono";
@@ -19,14 +19,14 @@ export interface Refusal {
 
 type Deps = Pick<GatewayDeps, "audit" | "logger" | "clock">;
 
-/** Refusals stored a minute, for one address and for all of them, by one server process. */
-const FROM_ONE = 60;
-const FROM_ALL = 1200;
-const MINUTE = 60_000;
+/** Refusals of unknown callers that one server process stores per minute. */
+const MAX_PER_ADDRESS = 60;
+const MAX_PER_PROCESS = 1200;
+const MINUTE_MS = 60_000;
 
 const minutes = new WeakMap<object, { since: number; all: number; by: Map<string, number> }>();
 
-/** Stores a refusal before the answer goes out. A log that can't be written refuses no less. */
+/** Stores a refusal; await it before the answer goes out. Never rejects: if the audit log fails, the request is refused all the same. */
 export async function recordRefusal(deps: Deps, refusal: Refusal): Promise<void> {
   const { action, outcome, address, traceId, owner = null, credential = null } = refusal;
   if (owner === null && !mayStore(deps, addressKey(address))) return;
@@ -40,7 +40,7 @@ export async function recordRefusal(deps: Deps, refusal: Refusal): Promise<void>
   }
 }
 
-/** The pattern of the route as the audit log names it: `GET /api/operations/{id}`. */
+/** Method and route pattern, as the audit log names them: `GET /api/operations/{id}`. */
 export function actionOf(c: Context): string {
   const path = matchedRoutes(c)
     .map((route) => route.path)
@@ -52,12 +52,12 @@ export function actionOf(c: Context): string {
 function mayStore(deps: Deps, from: string): boolean {
   const now = deps.clock.now();
   let minute = minutes.get(deps.audit);
-  if (!minute || now - minute.since >= MINUTE || now < minute.since) {
+  if (!minute || now - minute.since >= MINUTE_MS || now < minute.since) {
     minute = { since: now, all: 0, by: new Map() };
     minutes.set(deps.audit, minute);
   }
   const one = minute.by.get(from) ?? 0;
-  if (one >= FROM_ONE || minute.all >= FROM_ALL) return false;
+  if (one >= MAX_PER_ADDRESS || minute.all >= MAX_PER_PROCESS) return false;
   minute.by.set(from, one + 1);
   minute.all += 1;
   return true;

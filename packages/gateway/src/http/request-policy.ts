@@ -1,66 +1,66 @@
-// The first look at a request: for which host, from which origin, from where. It keeps DNS rebinding and other people's web
-// pages out (MCP, "Security Warning" of the Streamable HTTP transport), and says what browsers may do with an answer.
+// The request policy: from the headers and the socket alone it decides whose request this is, whether its Host and Origin
+// are allowed, and which web origin may read the response. It keeps out DNS rebinding and other people's web pages
+// (MCP, Streamable HTTP, "Security Warning").
 
 import { isIP } from "node:net";
-import { type Proxies, plainAddress, trustProxies } from "./client-address.ts";
+import { plainAddress, trustProxies } from "./client-address.ts";
 import type { GatewayDeps } from "./deps.ts";
 import type { GatewaySettings } from "./settings.ts";
 
-/** What is known of a request before anything is done for it. */
-export interface Arrival {
-  /** The client's address: the socket's, or what a trusted proxy says. */
+/** What the policy decides about a request, before any work is done for it. */
+export interface PolicyVerdict {
+  /** The client's address: the socket's, or the one that a trusted proxy reports. */
   address: string;
-  /** Whether the request came straight from where metrics may be read. */
-  scrapes: boolean;
-  /** Whether such a request calls the server by an address, as Prometheus does: to rebind DNS, a page needs a name. */
-  byAddress: boolean;
-  /** The Origin header, if it is one that may read answers. */
-  readableBy: string | null;
-  /** Why it is turned away, or null. */
+  /** Whether the request comes directly from a network that may read the metrics. */
+  mayReadMetrics: boolean;
+  /**
+   * Whether such a request names the server by an IP address, as Prometheus does. DNS rebinding needs a host name, so
+   * this is safe.
+   */
+  hostIsAddress: boolean;
+  /** The Origin header, if the operator lists it for CORS. */
+  corsOrigin: string | null;
+  /** Which check refuses the request, or null. */
   refused: "host" | "origin" | null;
 }
 
-export interface Front {
-  look(request: Pick<Request, "headers">, peer: string): Arrival;
+export interface RequestPolicy {
+  /** @param peer the address of the socket's other end. */
+  evaluate(request: Pick<Request, "headers">, peer: string): PolicyVerdict;
 }
 
 const LOOPBACK_NAMES: readonly string[] = ["localhost", "127.0.0.1", "[::1]"];
+/** Headers that a proxy adds: a request with one of them did not come directly. */
+const PROXY_HEADERS: readonly string[] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
-export function createFront(deps: Pick<GatewayDeps, "publicUrl">, settings: GatewaySettings): Front {
-  const publicUrl = new URL(deps.publicUrl);
-  const local = LOOPBACK_NAMES.includes(publicUrl.hostname);
-  const hosts = new Set([
-    publicUrl.hostname,
-    ...(settings.allowedHosts ?? []).map((host) => host.toLowerCase()),
-    ...(local ? LOOPBACK_NAMES : []),
-  ]);
-  const port = publicUrl.port === "" ? "" : `:${publicUrl.port}`;
-  const origins = new Set([
-    publicUrl.origin,
-    ...(local ? LOOPBACK_NAMES.map((name) => `${publicUrl.protocol}//${name}${port}`) : []),
-  ]);
-  const readers = new Set(settings.corsOrigins ?? []);
-  const proxies: Proxies = trustProxies(settings.trustedProxies ?? []);
+export function createRequestPolicy(
+  deps: Pick<GatewayDeps, "publicUrl">,
+  settings: GatewaySettings,
+): RequestPolicy {
+  const { hosts, origins } = allowedNames(deps.publicUrl, settings);
+  const corsOrigins = new Set(settings.corsOrigins ?? []);
+  const proxies = trustProxies(settings.trustedProxies ?? []);
   const scrapers = trustProxies(settings.metricsFrom ?? []);
 
   return {
-    look({ headers }, peer) {
+    evaluate({ headers }, peer) {
       const plain = plainAddress(peer);
       const byProxy = proxies.trusted(plain);
       const host = (byProxy ? headers.get("x-forwarded-host") : null) ?? headers.get("host");
       const origin = headers.get("origin");
-      const readable = origin !== null && readers.has(origin);
+      const listed = origin !== null && corsOrigins.has(origin);
       const name = hostnameOf(host);
-      const scrapes = !byProxy && scrapers.trusted(plain) && !FORWARDED.some((each) => headers.has(each));
+      const mayReadMetrics =
+        !byProxy && scrapers.trusted(plain) && !PROXY_HEADERS.some((header) => headers.has(header));
       return {
         address: proxies.clientOf(plain, headers.get("x-forwarded-for")),
-        scrapes,
-        byAddress: scrapes && origin === null && isIP((name ?? "").replace(/^\[|\]$/g, "")) !== 0,
-        readableBy: readable ? origin : null,
+        mayReadMetrics,
+        hostIsAddress: mayReadMetrics && origin === null && isIP((name ?? "").replace(/^\[|\]$/g, "")) !== 0,
+        corsOrigin: listed ? origin : null,
         refused:
           name === null || !hosts.has(name)
             ? "host"
-            : origin !== null && !readable && !origins.has(origin)
+            : origin !== null && !listed && !origins.has(origin)
               ? "origin"
               : null,
       };
@@ -68,58 +68,28 @@ export function createFront(deps: Pick<GatewayDeps, "publicUrl">, settings: Gate
   };
 }
 
-const FORWARDED = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+/** The host names that the server answers to, and its own origins. On loopback all loopback names are the same. */
+function allowedNames(
+  url: string,
+  { allowedHosts = [] }: GatewaySettings,
+): { hosts: ReadonlySet<string>; origins: ReadonlySet<string> } {
+  const { hostname, protocol, origin, port } = new URL(url);
+  const aliases = LOOPBACK_NAMES.includes(hostname) ? LOOPBACK_NAMES : [];
+  const suffix = port === "" ? "" : `:${port}`;
+  return {
+    hosts: new Set([hostname, ...allowedHosts.map((host) => host.toLowerCase()), ...aliases]),
+    origins: new Set([origin, ...aliases.map((name) => `${protocol}//${name}${suffix}`)]),
+  };
+}
 
-/** `name`, `name:port`, `[v6]:port`; null for anything else, a list as two proxies make it included. */
+/**
+ * The name in a Host header: `name`, `name:port` or `[v6]:port`. Null for anything else, also for a list that two
+ * proxies make.
+ */
 function hostnameOf(host: string | null): string | null {
   return (
     /^(\[[0-9a-f:.]{2,45}\]|[a-z0-9](?:[a-z0-9.-]{0,252}))(?::\d{1,5})?$/i
       .exec(host ?? "")?.[1]
       ?.toLowerCase() ?? null
   );
-}
-
-/** What every answer says, whoever made it. */
-export function securityHeaders(publicUrl: string): Readonly<Record<string, string>> {
-  return {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    // `same-origin` and not `no-referrer`, which would make browsers send `Origin: null` with our own forms.
-    "referrer-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "x-permitted-cross-domain-policies": "none",
-    ...(publicUrl.startsWith("https:") ? { "strict-transport-security": "max-age=31536000" } : {}),
-  };
-}
-
-/** What an answer says that has no policy of its own: nothing of it is a page. */
-export const NO_PAGE = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
-
-const CORS_METHODS = "GET, POST, PUT, DELETE";
-const CORS_REQUEST_HEADERS =
-  "authorization, content-type, accept, last-event-id, mcp-protocol-version, mcp-method, mcp-name, traceparent, tracestate";
-const CORS_EXPOSED = "www-authenticate, mcp-protocol-version, mcp-session-id, retry-after, x-trace-id";
-
-/** What lets a page of a listed origin read the answer (Fetch, "CORS protocol"). Tokens are headers: no credentials. */
-export function corsHeaders(origin: string | null): Record<string, string> {
-  if (origin === null) return {};
-  return {
-    "access-control-allow-origin": origin,
-    "access-control-expose-headers": CORS_EXPOSED,
-    "cross-origin-resource-policy": "cross-origin",
-  };
-}
-
-/** The answer to a preflight of a listed origin. */
-export function preflight(origin: string): Response {
-  return new Response(null, {
-    status: 204,
-    headers: {
-      ...corsHeaders(origin),
-      "access-control-allow-methods": CORS_METHODS,
-      "access-control-allow-headers": CORS_REQUEST_HEADERS,
-      "access-control-max-age": "600",
-      vary: "Origin",
-    },
-  });
 }

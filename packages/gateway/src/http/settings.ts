@@ -1,16 +1,16 @@
-// What an operator may say about the HTTP door.
+// The operator's settings of the gateway.
 
 import type { Rates } from "./rate-limits.ts";
 
 export interface GatewaySettings {
-  /** Names that the Host header may hold beside the public URL's own. */
+  /** Host names that the server answers to, beside the public URL's own. */
   allowedHosts?: readonly string[];
-  /** Origins of web pages that may read answers: `https://app.example.org`. Default: the server's own alone. */
+  /** Origins of web pages that may call the server: `https://app.example.org`. Default: only its own. */
   corsOrigins?: readonly string[];
-  /** Networks of proxies whose X-Forwarded-For and X-Forwarded-Host count. Default: none. */
+  /** Networks of proxies whose X-Forwarded-For and X-Forwarded-Host are trusted. Default: none. */
   trustedProxies?: readonly string[];
-  /** Networks from which metrics are read without a token, by whoever asks directly. Default: none. */
+  /** Networks that may read the metrics without a token, if they connect directly. Default: none. */
   metricsFrom?: readonly string[];
-  /** Requests a minute; 0 is no limit. Default: {@link DEFAULT_RATES}. */
+  /** Requests per minute; 0 is no limit. Default: {@link DEFAULT_RATES}. */
   rates?: Partial<Rates>;
 }

@@ -5,11 +5,11 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Authority } from "@formation-mcp/auth/authority";
 import { type Clock, FormationError } from "@formation-mcp/contract";
 import { errors, type Interaction, type Provider } from "oidc-provider";
-import type { Codes, Signer } from "./login-codes.ts";
+import type { LoginCodes, Signer } from "./login-codes.ts";
 import { jsonObject, nothingHere, send, sendJson } from "./node-http.ts";
 import { consentPage, loginPage, type Page } from "./pages/pages.ts";
-import type { Journal } from "./provider/audit.ts";
-import { type ClientFace, findFace } from "./provider/clients.ts";
+import type { OAuthAudit } from "./provider/audit.ts";
+import { type ClientDisplay, findClientDisplay } from "./provider/clients.ts";
 import { grantable } from "./provider/interaction-policy.ts";
 import { knownScopes, scopesOf } from "./provider/scopes.ts";
 import { lastRevoked } from "./provider/tokens.ts";
@@ -32,9 +32,9 @@ export interface InteractionOptions {
   authority: Authority;
   clock: Clock;
   secrets: Secrets;
-  codes: Codes;
+  codes: LoginCodes;
   signIn: SignIn;
-  journal: Journal;
+  journal: OAuthAudit;
 }
 
 export interface Interactions {
@@ -59,8 +59,8 @@ export function createInteractions(options: InteractionOptions): Interactions {
     return found;
   }
 
-  function faceIn({ provider }: Visit, { params }: Interaction): Promise<ClientFace> {
-    return findFace(provider, String(params["client_id"]), params["redirect_uri"]);
+  function faceIn({ provider }: Visit, { params }: Interaction): Promise<ClientDisplay> {
+    return findClientDisplay(provider, String(params["client_id"]), params["redirect_uri"]);
   }
 
   function subjectOf({ uid, params }: Interaction) {

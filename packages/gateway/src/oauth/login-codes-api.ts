@@ -3,10 +3,10 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Clock, FormationError } from "@formation-mcp/contract";
 import type { Provider } from "oidc-provider";
-import type { Codes } from "./login-codes.ts";
+import type { LoginCodes } from "./login-codes.ts";
 import { jsonObject, nothingHere, sendJson } from "./node-http.ts";
-import { findFace } from "./provider/clients.ts";
-import { knownScopes, SCOPE_WORDS } from "./provider/scopes.ts";
+import { findClientDisplay } from "./provider/clients.ts";
+import { knownScopes, SCOPE_TEXTS } from "./provider/scopes.ts";
 import { type SignIn, statementFor } from "./sign-in.ts";
 
 /** One request for a code. */
@@ -19,19 +19,19 @@ export interface CodeRequest {
   below: string | undefined;
 }
 
-export interface CodesRoomOptions {
+export interface LoginCodesApiOptions {
   issuer: string;
   clock: Clock;
-  codes: Codes;
+  codes: LoginCodes;
   signIn: SignIn;
 }
 
 /** Serves `GET /auth/codes/{code}`, `POST …/challenge` and `POST /auth/codes/{code}`. */
-export function createCodesRoom(options: CodesRoomOptions): (asked: CodeRequest) => Promise<void> {
+export function createLoginCodesApi(options: LoginCodesApiOptions): (asked: CodeRequest) => Promise<void> {
   const { issuer, clock, codes, signIn } = options;
   return async ({ provider, original, response, body, code, below }) => {
     const subject = await codes.read(code);
-    const face = await findFace(provider, subject.clientId, subject.redirectUri);
+    const face = await findClientDisplay(provider, subject.clientId, subject.redirectUri);
     const scopes = knownScopes(subject.scope);
     const { method } = original;
     if (method === "GET" && below === undefined) {
@@ -46,7 +46,7 @@ export function createCodesRoom(options: CodesRoomOptions): (asked: CodeRequest)
           local: redirect.kind !== "web",
         },
         scopes: scopes.map((scope) => {
-          const { title, detail } = SCOPE_WORDS[scope];
+          const { title, detail } = SCOPE_TEXTS[scope];
           return { scope, title, detail };
         }),
         statement: statementFor(face, scopes),

@@ -1,4 +1,4 @@
-// Codes that carry a sign-in from a browser to the computer that has the key. The secret is their life: shown once, signed
+// LoginCodes that carry a sign-in from a browser to the computer that has the key. The secret is their life: shown once, signed
 // once, taken once, over in five minutes; the database holds neither the code nor anything to make it from.
 
 import {
@@ -30,7 +30,7 @@ interface CodeDocument extends CodeSubject {
   signed?: Signer;
 }
 
-export interface Codes {
+export interface LoginCodes {
   /** The code of an interaction: the same as before while it has a minute left, else a new one. */
   open(subject: CodeSubject): Promise<string>;
   state(uid: string): Promise<"waiting" | "signed" | "expired">;
@@ -44,12 +44,12 @@ export interface Codes {
 
 const KIND = "login-code";
 
-export function createCodes(options: {
+export function createLoginCodes(options: {
   documents: Documents;
   clock: Clock;
   random: (bytes: number) => Uint8Array;
   secrets: Secrets;
-}): Codes {
+}): LoginCodes {
   const { documents, clock, random, secrets } = options;
   const ofInteraction = (uid: string) => documents.byAlias<CodeDocument>(KIND, uid);
 

@@ -6,10 +6,10 @@ import { FormationError } from "@formation-mcp/contract";
 import { addressKey, plainAddress } from "../http/client-address.ts";
 import type { GatewayDeps } from "../http/deps.ts";
 import { BODY_FIELD, statusOf } from "../http/error-response.ts";
-import { createLimits, DEFAULT_RATES, type Rates, retryAfter } from "../http/rate-limits.ts";
+import { createRateLimits, DEFAULT_RATES, type Rates, retryAfter } from "../http/rate-limits.ts";
 import { createInteractions } from "./interactions.ts";
-import { createCodes } from "./login-codes.ts";
-import { createCodesRoom, isGuess } from "./login-codes-api.ts";
+import { createLoginCodes } from "./login-codes.ts";
+import { createLoginCodesApi, isGuess } from "./login-codes-api.ts";
 import { serverMetadata } from "./metadata.ts";
 import {
   jsonObject,
@@ -23,15 +23,15 @@ import {
 } from "./node-http.ts";
 import { assetOf } from "./pages/assets.ts";
 import { errorPage } from "./pages/pages.ts";
-import { createJournal } from "./provider/audit.ts";
+import { createOAuthAudit } from "./provider/audit.ts";
 import { normalizeClient, RedirectError } from "./provider/clients.ts";
 import { createProviders } from "./provider/provider.ts";
-import { createSafeFetch, type OutsideOptions, rememberingFailures } from "./provider/safe-fetch.ts";
+import { createSafeFetch, type SafeFetchOptions, withFailureMemory } from "./provider/safe-fetch.ts";
 import { authorizeQuery, formOf, tokenBody } from "./request-rewriting.ts";
 import { deriveSecrets } from "./secrets.ts";
 import { createSignIn } from "./sign-in.ts";
 
-export interface OAuthDeps
+export interface OAuthServerDeps
   extends Pick<
     GatewayDeps,
     "authority" | "audit" | "documents" | "counters" | "clock" | "logger" | "random"
@@ -41,7 +41,7 @@ export interface OAuthDeps
   /** Requests a minute; as for the rest of the HTTP door. */
   rates?: Partial<Rates>;
   /** Where clients' metadata documents may come from beside the public internet. */
-  outside?: OutsideOptions;
+  outside?: SafeFetchOptions;
 }
 
 /** The OAuth 2.1 authorization server of one process. Everything it knows is in documents. */
@@ -81,7 +81,7 @@ export function isOAuthPath(target: string): boolean {
 }
 
 /** @throws FormationError `invalid` if the secret is too short. */
-export function createOAuth(deps: OAuthDeps): OAuth {
+export function createOAuthServer(deps: OAuthServerDeps): OAuth {
   const { authority, documents, counters, clock, logger, random } = deps;
   if (deps.secret.length < 32) {
     throw new FormationError("invalid", "The OAuth server's secret has fewer than 32 bytes.", {
@@ -91,15 +91,15 @@ export function createOAuth(deps: OAuthDeps): OAuth {
   const origin = new URL(authority.issuer);
   const secrets = deriveSecrets(deps.secret);
   const rates = { ...DEFAULT_RATES, ...deps.rates };
-  const limits = createLimits(counters, rates, clock);
+  const limits = createRateLimits(counters, rates, clock);
   // As many an hour as sign-ins a minute.
   const registrations = rates.signIn;
-  const codes = createCodes({ documents, clock, random, secrets });
+  const codes = createLoginCodes({ documents, clock, random, secrets });
   const signIn = createSignIn(authority, secrets);
-  const journal = createJournal(deps);
+  const journal = createOAuthAudit(deps);
   const interactions = createInteractions({ authority, clock, secrets, codes, signIn, journal });
-  const codesRoom = createCodesRoom({ issuer: authority.issuer, clock, codes, signIn });
-  const fetch = rememberingFailures(createSafeFetch(deps.outside), clock);
+  const loginCodesApi = createLoginCodesApi({ issuer: authority.issuer, clock, codes, signIn });
+  const fetch = withFailureMemory(createSafeFetch(deps.outside), clock);
   const { cookieKeys } = secrets;
   const newest = createProviders({ authority, documents, clock, logger, cookieKeys, fetch, journal });
   const document = JSON.stringify(serverMetadata(authority.issuer));
@@ -212,7 +212,7 @@ export function createOAuth(deps: OAuthDeps): OAuth {
     // are counted before.
     if (isRead(asked.method)) await limits.take("signIn", addressKey(address));
     try {
-      await codesRoom({ provider: await newest(), original, response, body, code, below });
+      await loginCodesApi({ provider: await newest(), original, response, body, code, below });
     } catch (error) {
       if (isGuess(error)) await limits.take("failure", addressKey(address));
       throw error;

@@ -5,7 +5,7 @@ import { SCOPES, type Scope } from "@formation-mcp/auth";
 import type { Authority, SignedMessage } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
 import type { Signer } from "./login-codes.ts";
-import type { ClientFace } from "./provider/clients.ts";
+import type { ClientDisplay } from "./provider/clients.ts";
 import type { Secrets } from "./secrets.ts";
 
 export interface SignIn {
@@ -13,7 +13,7 @@ export interface SignIn {
   challenge(
     uid: string,
     address: unknown,
-    face: ClientFace,
+    face: ClientDisplay,
     scopes: readonly Scope[],
   ): Promise<{ message: string }>;
   /**
@@ -53,7 +53,7 @@ export function createSignIn(authority: Authority, secrets: Secrets): SignIn {
 }
 
 /** One line that a wallet shows: where the answer goes first, because that is known, and what the app calls itself after it. */
-export function statementFor(face: ClientFace, scopes: readonly Scope[]): string {
+export function statementFor(face: ClientDisplay, scopes: readonly Scope[]): string {
   const place = ascii(face.redirect.label);
   const name = face.name === null ? "" : `, for an app that calls itself ${ascii(face.name)}`;
   const known = scopes.filter((scope) => SCOPES.includes(scope));

@@ -1,29 +1,19 @@
-// An account's own keys and tokens. What lasts longer, or can do more, than the token in hand is only given to whoever
-// signed in with a key, with all that the account may do: a stolen or narrowed token must not become a key.
+// An account's own keys and tokens. A stolen or narrowed token must not become a key: what lasts longer or can do more than
+// the token in hand needs a sign-in with a key, for all the account's scopes.
+// This folder knows the REST API: its routes, their schemas, its envelope, its event streams and its OpenAPI document.
 
 import { type Bounds, SCOPES } from "@formation-mcp/auth";
-import type { Account, ApiToken } from "@formation-mcp/auth/authority";
+import type { Account } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
 import { z } from "zod";
-import { asSignedIn, scopeSet, signed, signedIn, signedMessage } from "./auth-routes.ts";
+import { accountView, apiToken, key, noSuch, scope, tokenView } from "./account-views.ts";
 import { type Exchange, type Route, route } from "./route.ts";
+import { asSignedIn, scopeSet, signed, signedIn, signedMessage } from "./sign-in-schemas.ts";
 
-/** A token that a signature gave: neither an OAuth client's, nor an API token, nor made with another token. */
+/** The id of a token of a sign-in with a key: not an OAuth client's, not an API token, not made from another token. */
 const SIGNED_IN = /^ses_[^~]*$/;
 
-export const scope = z.enum(SCOPES);
 const scopes = z.array(scope).min(1).max(SCOPES.length);
-export const newKey = z.strictObject({
-  id: z.string().min(1).max(200).optional().describe("0x… (secp256k1) or key:<thumbprint>"),
-  public_key: z.record(z.string(), z.unknown()).optional().describe("Instead: the public key as JWK"),
-  label: z.string().max(100).optional(),
-});
-const key = z.object({
-  id: z.string(),
-  kind: z.enum(["ed25519", "secp256k1"]),
-  label: z.string().nullable(),
-  created_at: z.string(),
-});
 const bounds = z
   .strictObject({
     instances: z.array(z.string().min(1).max(80)).min(1).max(100).optional().describe("Instances by name"),
@@ -32,51 +22,8 @@ const bounds = z
   .describe("A fence: every condition given must hold");
 const expires = z.int().min(1).max(315_360_000).optional().describe("From now on");
 
-const apiToken = z.object({
-  id: z.string(),
-  name: z.string(),
-  scopes: z.array(z.string()),
-  bounds: z.record(z.string(), z.unknown()).nullable(),
-  created_at: z.string(),
-  expires_at: z.string().nullable(),
-  last_used_at: z.string().nullable(),
-});
-
-export const account = z.object({
-  user_id: z.string(),
-  permissions: z.array(z.string()),
-  keys: z.array(key),
-  created_at: z.string(),
-});
-
-export function accountView(one: Account): z.output<typeof account> {
-  return {
-    user_id: one.owner,
-    permissions: one.scopes,
-    keys: one.keys.map(({ created_at, ...rest }) => ({ ...rest, created_at: iso(created_at) })),
-    created_at: iso(one.created_at),
-  };
-}
-
-export function iso(time: number): string {
-  return new Date(time).toISOString();
-}
-
-/** What the authority takes as a key. */
-export function keyOf(given: z.output<typeof newKey>): { id?: string; publicKey?: object; label?: string } {
-  const { id, public_key, label } = given;
-  if ((id === undefined) === (public_key === undefined)) {
-    throw new FormationError("invalid", "Give either id or public_key.", { field: "id" });
-  }
-  return {
-    ...(id === undefined ? {} : { id }),
-    ...(public_key === undefined ? {} : { publicKey: public_key }),
-    ...(label === undefined ? {} : { label }),
-  };
-}
-
 /**
- * The account of a caller who signed in with a key, with all that the account may do.
+ * The account of a caller who signed in with a key, for all the account's scopes.
  * @throws FormationError `forbidden`
  */
 async function signedInAccount({ deps, caller }: Exchange): Promise<Account> {
@@ -91,30 +38,18 @@ async function signedInAccount({ deps, caller }: Exchange): Promise<Account> {
   });
 }
 
-function tokenView(token: ApiToken): z.output<typeof apiToken> {
-  const { created_at, expires_at, last_used_at } = token;
-  return {
-    id: token.id,
-    name: token.name,
-    scopes: token.scopes,
-    bounds: token.bounds === null ? null : { ...token.bounds },
-    created_at: iso(created_at),
-    expires_at: expires_at === null ? null : iso(expires_at),
-    last_used_at: last_used_at === null ? null : iso(last_used_at),
-  };
-}
-
-interface Less {
+/** What a new token has less of than the caller. */
+interface Restrictions {
   scopes?: z.output<typeof scopes> | undefined;
   bounds?: z.output<typeof bounds> | undefined;
   expires_in_seconds?: number | undefined;
 }
 
-function lessOf({ scopes: list, bounds: fence, expires_in_seconds }: Less) {
+function restrictionsOf({ scopes: list, bounds: conditions, expires_in_seconds }: Restrictions) {
   const set = scopeSet(list);
   return {
     ...(set === undefined ? {} : { scopes: set }),
-    ...(fence === undefined ? {} : { bounds: fence as Bounds }),
+    ...(conditions === undefined ? {} : { bounds: conditions as Bounds }),
     ...(expires_in_seconds === undefined ? {} : { expiresInSeconds: expires_in_seconds }),
   };
 }
@@ -222,7 +157,7 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
       await signedInAccount(exchange);
       const { token, record } = await deps.authority.createApiToken(caller, {
         name: body.name,
-        ...lessOf(body),
+        ...restrictionsOf(body),
       });
       note.target = record.id;
       return { data: { token, ...tokenView(record) } };
@@ -244,7 +179,7 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
     data: signedIn,
     errors: [400],
     async handle({ deps, caller, body }) {
-      return { data: asSignedIn(deps.clock, await deps.authority.narrow(caller, lessOf(body))) };
+      return { data: asSignedIn(deps.clock, await deps.authority.narrow(caller, restrictionsOf(body))) };
     },
   }),
   route({
@@ -280,7 +215,3 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
     },
   }),
 ];
-
-export function noSuch(what: string): FormationError {
-  return new FormationError("not_found", `There is no such ${what}.`, { field: "id" });
-}

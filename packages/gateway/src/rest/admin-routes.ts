@@ -1,9 +1,9 @@
-// What admins do: accounts, quotas, the audit log. An owner sees its own quota too.
+// Routes for admins: accounts, quotas, the audit log. An owner can read its own quota.
 
 import { SCOPES } from "@formation-mcp/auth";
 import { ERROR_CODES, LIMITS, type Quota } from "@formation-mcp/contract";
 import { z } from "zod";
-import { account, accountView, iso, keyOf, newKey, noSuch, scope } from "./account-routes.ts";
+import { account, accountView, iso, keyOf, newKey, noSuch, scope } from "./account-views.ts";
 import { type Exchange, type Route, route } from "./route.ts";
 
 const scopes = z.array(scope).max(SCOPES.length);
@@ -29,8 +29,8 @@ async function quotaOf({ deps }: Pick<Exchange, "deps">, owner: string): Promise
   return { user_id: owner, limits, usage };
 }
 
-/** Admits a key, or changes what an account may do. */
-async function existing({ deps }: Pick<Exchange, "deps">, owner: string) {
+/** @throws FormationError `not_found` */
+async function requireAccount({ deps }: Pick<Exchange, "deps">, owner: string) {
   const found = await deps.authority.account(owner);
   if (found === null) throw noSuch("account");
   return found;
@@ -88,7 +88,7 @@ export const ADMIN_ROUTES: readonly Route[] = [
     errors: [404],
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      return { data: accountView(await existing(exchange, id)) };
+      return { data: accountView(await requireAccount(exchange, id)) };
     },
   }),
   route({
@@ -104,7 +104,7 @@ export const ADMIN_ROUTES: readonly Route[] = [
     errors: [400, 404, 409],
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      await existing(exchange, id);
+      await requireAccount(exchange, id);
       const changed = await exchange.deps.authority.setScopes(id, new Set(exchange.body.scopes));
       return { data: accountView(changed) };
     },
@@ -120,7 +120,7 @@ export const ADMIN_ROUTES: readonly Route[] = [
     errors: [404],
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      await existing(exchange, id);
+      await requireAccount(exchange, id);
       await exchange.deps.authority.revokeOwner(id);
       return { data: { revoked: true } };
     },

@@ -1,11 +1,11 @@
-// What the ancestor's clients read in an answer: its fields and its words for states, put beside ours.
+// Results as the ancestor's clients read them: the ancestor's fields and names of states, beside ours.
 
 type Json = Record<string, unknown>;
 
-/** The ancestor's words for an operation are ours. */
+/** The ancestor's names for the states of an operation are the same as ours. */
 const OPERATION_STATES = new Set(["queued", "running", "completed", "failed", "cancelled"]);
 
-const BUILD_WORDS: Readonly<Record<string, string>> = {
+const BUILD_STATES: Readonly<Record<string, string>> = {
   queued: "created",
   building: "building",
   ready: "succeeded",
@@ -13,7 +13,7 @@ const BUILD_WORDS: Readonly<Record<string, string>> = {
   cancelled: "failed",
 };
 
-const DEPLOYMENT_WORDS: Readonly<Record<string, string>> = {
+const DEPLOYMENT_STATES: Readonly<Record<string, string>> = {
   creating: "deploying",
   starting: "deploying",
   running: "running",
@@ -22,7 +22,7 @@ const DEPLOYMENT_WORDS: Readonly<Record<string, string>> = {
   lost: "failed",
 };
 
-const INSTANCE_WORDS: Readonly<Record<string, string>> = {
+const INSTANCE_STATES: Readonly<Record<string, string>> = {
   creating: "Building",
   starting: "Created",
   running: "Started",
@@ -30,11 +30,11 @@ const INSTANCE_WORDS: Readonly<Record<string, string>> = {
   stopped: "Stopped",
 };
 
-/** The result of a tool of ours as the one who called it by its old name expects it. */
+/** The result of one of our tools, with the fields that a caller by the alias expects. */
 export function asAncestor(alias: string, result: Json, warnings: readonly string[]): Json {
   const all = [...texts(result["warnings"]), ...warnings];
-  const told = all.length === 0 ? {} : { warnings: all };
-  return { ...result, ...(shapes[alias]?.(result) ?? {}), ...told };
+  const withWarnings = all.length === 0 ? {} : { warnings: all };
+  return { ...result, ...(shapes[alias]?.(result) ?? {}), ...withWarnings };
 }
 
 const shapes: Readonly<Record<string, (result: Json) => Json>> = {
@@ -64,7 +64,7 @@ const shapes: Readonly<Record<string, (result: Json) => Json>> = {
   "vm.status": (result) => ({
     success: true,
     id: result["instance_id"],
-    status: vmWord(result["state"]),
+    status: instanceState(result["state"]),
     created: result["created_at"],
     updated: result["observed_at"] ?? result["created_at"],
   }),
@@ -72,7 +72,7 @@ const shapes: Readonly<Record<string, (result: Json) => Json>> = {
     const vms = list(instances).map((vm) => ({
       ...vm,
       id: vm["instance_id"],
-      status: vmWord(vm["state"]),
+      status: instanceState(vm["state"]),
     }));
     return { success: true, count: vms.length, vms };
   },
@@ -88,32 +88,32 @@ function changed({ instance_id, instance_name, state }: Json): Json {
   };
 }
 
-function vmWord(state: unknown): unknown {
-  return INSTANCE_WORDS[String(state)] ?? state;
+function instanceState(state: unknown): unknown {
+  return INSTANCE_STATES[String(state)] ?? state;
 }
 
-/** `operation_get`'s result in the ancestor's OperationStatus. */
-export function asOperation(told: Json, deploymentId?: string): Json {
-  const status = OPERATION_STATES.has(String(told["state"])) ? told["state"] : "running";
-  const progress = object(told["progress"]);
-  const error = object(told["error"]);
-  const { log, ...rest } = told;
+/** The result of `operation_get` as the ancestor's OperationStatus. */
+export function asOperation(operation: Json, deploymentId?: string): Json {
+  const status = OPERATION_STATES.has(String(operation["state"])) ? operation["state"] : "running";
+  const progress = object(operation["progress"]);
+  const error = object(operation["error"]);
+  const { log, ...rest } = operation;
   return {
     ...rest,
-    id: told["operation_id"] ?? object(told["record"])?.["id"] ?? null,
+    id: operation["operation_id"] ?? object(operation["record"])?.["id"] ?? null,
     status,
     progress: status === "completed" ? 1 : (progress?.["fraction"] ?? null),
-    result: status === "completed" ? resultOf(told, deploymentId) : null,
+    result: status === "completed" ? resultOf(operation, deploymentId) : null,
     error:
       status === "failed" || status === "cancelled" ? (error?.["message"] ?? `It ${String(status)}.`) : null,
-    // Ours, which `progress` and `error` in the ancestor's shape leave no room for.
+    // Ours: the ancestor's `progress` and `error` have no room for them.
     step: progress ? { step: progress["step"], message: progress["message"] } : null,
     error_details: error ?? null,
     ...(log === undefined ? {} : { log }),
   };
 }
 
-/** One line of `operation_list`; what a list does not say is null. */
+/** One line of `operation_list`; what the list does not contain is null. */
 export function asListedOperation(line: Json): Json {
   const { state, target_id } = line;
   const result = { ...idOf(target_id) };
@@ -130,15 +130,15 @@ export function asListedOperation(line: Json): Json {
   };
 }
 
-function resultOf(told: Json, deploymentId: string | undefined): Json {
-  const record = object(told["record"]);
+function resultOf(operation: Json, deploymentId: string | undefined): Json {
+  const record = object(operation["record"]);
   if (!record) return {};
   const { id, name, state } = record;
   if (String(id).startsWith("bld_")) {
-    return { build_id: id, name, status: BUILD_WORDS[String(state)] ?? state };
+    return { build_id: id, name, status: BUILD_STATES[String(state)] ?? state };
   }
-  const urls = texts(told["urls"]);
-  const status = DEPLOYMENT_WORDS[String(state)] ?? state;
+  const urls = texts(operation["urls"]);
+  const status = DEPLOYMENT_STATES[String(state)] ?? state;
   const deployment =
     deploymentId === undefined
       ? {}

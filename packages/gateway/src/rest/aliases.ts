@@ -1,17 +1,17 @@
-// The names of the ancestor's tools and of their parameters, and what they mean here. What can't be honoured is refused
-// or told as a warning; nothing is dropped in silence.
+// The ancestor's tools: their names, their parameters, and the call that each becomes here. A parameter that has no
+// equivalent is refused or becomes a warning; none is ignored silently.
 
 import { FormationError } from "@formation-mcp/contract";
 import { z } from "zod";
 
 type Json = Record<string, unknown>;
 
-/** What a call under an old name becomes. */
+/** The call that an alias becomes. */
 export interface Translated {
-  /** The tool of ours. */
+  /** Our name of the tool. */
   tool: string;
   input: Json;
-  /** What was asked for and is not done, each a sentence. */
+  /** What the caller asked for and does not get, one sentence each. */
   warnings: string[];
 }
 
@@ -23,7 +23,7 @@ export interface Alias {
   /** The ancestor's parameters; unknown ones are refused. */
   readonly parameters: z.ZodObject;
   readonly returns: string;
-  /** @throws FormationError `invalid` for what can't be honoured. */
+  /** @throws FormationError `invalid` for parameters that have no equivalent here. */
   readonly translate: (parameters: Json) => Translated;
 }
 
@@ -31,7 +31,7 @@ const name = z.string().min(1).max(80);
 const seconds = z.number().min(0).optional();
 const key = z.string().min(1).max(200).nullish();
 const wait = z.number().min(0).max(45).optional().describe("Seconds to wait for the end; default 0");
-/** Metadata of any scalar, as the ancestor took it. */
+/** Metadata with any scalar as value, as the ancestor took it. */
 const metadata = z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).nullish();
 const instanceId = z.string().min(1).max(80).describe("ID or name of the VM");
 /** One VM, under any of the names that the ancestor's clients used. */
@@ -56,7 +56,7 @@ const vmConfig = z.strictObject({
   metadata,
 });
 
-/** Makes an alias whose translation sees its parameters as their schema leaves them. */
+/** Makes an alias. Its translation gets the parameters as their schema returns them. */
 function alias<P extends z.ZodObject>(
   spec: Omit<Alias, "parameters" | "translate"> & {
     parameters: P;
@@ -68,7 +68,7 @@ function alias<P extends z.ZodObject>(
     ...spec,
     translate: (given) => {
       const warnings: string[] = [];
-      // What is null was not given: some of the old clients send every field that they know.
+      // Null means absent: some of the old clients send every field that they know.
       const input = translate(parseParameters(spec.name, parameters, given), warnings);
       const present = Object.entries(input).filter(([, value]) => value !== undefined && value !== null);
       return { tool, input: Object.fromEntries(present), warnings };
@@ -332,7 +332,7 @@ const vmList = alias({
   }),
 });
 
-/** The ancestor's tools, in its own order. */
+/** The ancestor's tools, in the ancestor's order. */
 export const ALIASES: readonly Alias[] = [
   formPackBuild,
   formPackShip,

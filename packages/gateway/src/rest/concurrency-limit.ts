@@ -1,19 +1,22 @@
-// Places that an owner takes and gives back: how many of one thing it may hold of this process at once.
+// A limit on how many of one thing (uploads, event streams) an owner may have open in this process at once.
 
 import { FormationError } from "@formation-mcp/contract";
 
 /**
- * Takes a place for an owner and returns what gives it back, to be called once.
- * @throws FormationError `limit` if the owner holds as many as it may.
+ * Takes a slot for an owner, and returns the function that releases it, to be called once.
+ * @throws FormationError `limit` if the owner has no slot left.
  */
-export type Places = (owner: string) => () => void;
+export type ConcurrencyLimit = (owner: string) => () => void;
 
-/** @param full what an owner is told who holds all places. */
-export function createPlaces(most: number, full: { message: string; remedy: string }): Places {
+/** @param full the error's message and remedy when an owner has no slot left. */
+export function createConcurrencyLimit(
+  maxPerOwner: number,
+  full: { message: string; remedy: string },
+): ConcurrencyLimit {
   const taken = new Map<string, number>();
   return (owner) => {
     const now = taken.get(owner) ?? 0;
-    if (now >= most) throw new FormationError("limit", full.message, { remedy: full.remedy });
+    if (now >= maxPerOwner) throw new FormationError("limit", full.message, { remedy: full.remedy });
     taken.set(owner, now + 1);
     return () => {
       const left = (taken.get(owner) ?? 1) - 1;

@@ -1,5 +1,5 @@
-// Contexts come as one archive in the body, which is judged and made anew while it streams in, never held whole. What is
-// refused, or breaks off, leaves nothing.
+// Uploads of build contexts. A context comes as one archive in the body. It is checked and repacked while it streams in, and
+// never held in memory as a whole. An upload that is refused or breaks off leaves nothing.
 
 import type { Digest } from "@formation-mcp/artifacts";
 import { repackContext } from "@formation-mcp/artifacts/context";
@@ -7,25 +7,24 @@ import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
 import type { GatewayDeps } from "../http/deps.ts";
 import { BODY_FIELD } from "../http/error-response.ts";
-import { iso } from "./account-routes.ts";
-import { createPlaces } from "./concurrency-limit.ts";
+import { iso } from "./account-views.ts";
+import { createConcurrencyLimit } from "./concurrency-limit.ts";
 import { tooLarge } from "./request-body.ts";
 import { type Route, route } from "./route.ts";
 
-/** The kind of the documents that name uploaded contexts, as control looks for them. */
+/** The kind of the documents of uploaded contexts; control looks for it. */
 const KIND = "context";
-/** However slow a client is, it is done by then. */
-const UPLOAD_MS = 60 * 60_000;
+const UPLOAD_TIMEOUT_MS = 60 * 60_000;
 /** Uploads that one owner may have under way in this process: each holds a connection and a file. */
-const AT_ONCE = 4;
+const MAX_UPLOADS_PER_OWNER = 4;
 
-/** What one owner may upload in a day (UTC), in MiB; an upload counts for one at least. */
-const A_DAY_MIB = 16_384;
+/** What one owner may upload per day (UTC); each upload counts as at least 1 MiB. */
+const MAX_MIB_PER_DAY = 16_384;
 const DAY_MS = 86_400_000;
 const MiB = 1024 * 1024;
 
-const admit = createPlaces(AT_ONCE, {
-  message: `${AT_ONCE} uploads are under way already.`,
+const takeSlot = createConcurrencyLimit(MAX_UPLOADS_PER_OWNER, {
+  message: `${MAX_UPLOADS_PER_OWNER} uploads are under way already.`,
   remedy: "Wait until one of them has ended.",
 });
 
@@ -60,10 +59,10 @@ export const CONTEXT_ROUTES: readonly Route[] = [
       const expected = expectedDigest(c.req.raw.headers, query.digest);
       if (Number(c.req.header("content-length") ?? 0) > LIMITS.contextBytes)
         throw tooLarge(LIMITS.contextBytes);
-      const release = admit(owner);
+      const release = takeSlot(owner);
       try {
-        await takeShare(deps, owner, 1);
-        const signals = [c.req.raw.signal, AbortSignal.timeout(UPLOAD_MS)];
+        await spendUploads(deps, owner, 1);
+        const signals = [c.req.raw.signal, AbortSignal.timeout(UPLOAD_TIMEOUT_MS)];
         if (deps.closing) signals.push(deps.closing);
         const signal = AbortSignal.any(signals);
         const context = repackContext(bodyOf(c.req.raw), {
@@ -75,9 +74,9 @@ export const CONTEXT_ROUTES: readonly Route[] = [
         });
         const { digest, bytes: kept } = await deps.artifacts
           .put(context.stream, { maxBytes: 2 * LIMITS.contextBytes, signal })
-          .catch(aboutBody);
+          .catch(rethrowAsBodyError);
         const { bytes, files } = context.summary();
-        await takeShare(deps, owner, Math.floor(kept / MiB));
+        await spendUploads(deps, owner, Math.floor(kept / MiB));
         const context_id = `ctx_${Buffer.from(deps.random(16)).toString("hex")}`;
         const expires_at = deps.clock.now() + LIMITS.uploadedContextKeptMs;
         const doc = { bytes, files };
@@ -91,8 +90,8 @@ export const CONTEXT_ROUTES: readonly Route[] = [
   }),
 ];
 
-/** What is too much of a context is too much of a body (413): sending it again later helps nobody. */
-function aboutBody(thrown: unknown): never {
+/** A `limit` of a context is a body that is too large (413): to send it again later does not help. */
+function rethrowAsBodyError(thrown: unknown): never {
   if (!(thrown instanceof FormationError) || thrown.code !== "limit") throw thrown;
   throw new FormationError("limit", thrown.message, { ...thrown.details, field: BODY_FIELD, cause: thrown });
 }
@@ -102,39 +101,40 @@ async function* bodyOf(request: Request): AsyncIterable<Uint8Array> {
 }
 
 /**
- * Counts what an owner uploads, in all server processes: what is put stays on disk until it is swept.
+ * Counts an owner's uploads in all server processes, because artifacts stay on disk until the sweep.
+ * @param amount in MiB.
  * @throws FormationError `limit`
  */
-async function takeShare(
+async function spendUploads(
   { counters }: Pick<GatewayDeps, "counters">,
   owner: string,
   amount: number,
 ): Promise<void> {
   if (amount === 0) return;
-  const request = { key: `upload:${owner}`, limit: A_DAY_MIB, windowMs: DAY_MS, amount };
+  const request = { key: `upload:${owner}`, limit: MAX_MIB_PER_DAY, windowMs: DAY_MS, amount };
   if ((await counters.spend(request)).granted === amount) return;
-  throw new FormationError("limit", `More than ${A_DAY_MIB} MiB were uploaded today.`, {
+  throw new FormationError("limit", `More than ${MAX_MIB_PER_DAY} MiB were uploaded today.`, {
     remedy: "Use the contexts that are uploaded, or go on tomorrow.",
   });
 }
 
 /**
- * What the client says the bytes are: `?digest=`, Content-Digest (RFC 9530, section 2) or its forerunner Digest (RFC 3230).
- * Algorithms other than SHA-256 are passed over, as the RFC has it.
- * @throws FormationError `invalid` for a digest that is none, or two that differ.
+ * The digest that the client states: `?digest=`, Content-Digest (RFC 9530 §2) or the older Digest (RFC 3230). Algorithms
+ * other than SHA-256 are ignored, as the RFC requires.
+ * @throws FormationError `invalid` for a malformed digest, or for two that differ.
  */
 function expectedDigest(headers: Headers, given: string | undefined): Digest | undefined {
-  const said = new Set<Digest>();
+  const stated = new Set<Digest>();
   if (given !== undefined) {
     if (!/^sha256:[0-9a-f]{64}$/.test(given)) throw noDigest("digest", "`sha256:` and 64 hexadecimal digits");
-    said.add(given as Digest);
+    stated.add(given as Digest);
   }
   const content = /(?:^|,)\s*sha-256\s*=\s*:?([^:,]*):?/i.exec(headers.get("content-digest") ?? "")?.[1];
-  if (content !== undefined) said.add(fromBase64("content-digest", content));
+  if (content !== undefined) stated.add(fromBase64("content-digest", content));
   const older = /(?:^|,)\s*sha-256\s*=\s*([^,]*)/i.exec(headers.get("digest") ?? "")?.[1];
-  if (older !== undefined) said.add(fromBase64("digest", older));
-  const [only] = said;
-  if (said.size > 1) {
+  if (older !== undefined) stated.add(fromBase64("digest", older));
+  const [only] = stated;
+  if (stated.size > 1) {
     throw new FormationError("invalid", "Two digests are given, and they differ.", { field: "digest" });
   }
   return only;

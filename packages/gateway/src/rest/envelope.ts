@@ -1,12 +1,12 @@
-// How answers and errors leave: the ancestor's envelope {status, data, message}, with the headers that generic clients
-// act on.
+// REST responses: the ancestor's envelope {status, data, message}, with the headers that generic clients act on.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { GatewayDeps } from "../http/deps.ts";
 import { statusOf } from "../http/error-response.ts";
-import { BASIC_SCOPES, challengeHeader } from "../http/www-authenticate.ts";
+import { BASIC_SCOPES, wwwAuthenticate } from "../http/www-authenticate.ts";
 
-export const UNAVAILABLE_SECONDS = 5;
+/** The Retry-After of 503. */
+export const RETRY_AFTER_SECONDS = 5;
 
 const HEADERS = {
   "content-type": "application/json; charset=utf-8",
@@ -14,40 +14,45 @@ const HEADERS = {
   "x-content-type-options": "nosniff",
 };
 
-/** A JSON document as it is. */
-export function json(value: unknown, status = 200, headers: Record<string, string> = {}): Response {
+/** A JSON document without the envelope. */
+export function jsonResponse(value: unknown, status = 200, headers: Record<string, string> = {}): Response {
   return new Response(JSON.stringify(value), { status, headers: { ...HEADERS, ...headers } });
 }
 
-/** The only success there is for the ancestor's clients: 200. */
-export function success(data: unknown, message: string | null = null): Response {
-  return json({ status: "success", data, message });
+/** A success in the envelope. Always 200: the ancestor's clients accept no other status. */
+export function successResponse(data: unknown, message: string | null = null): Response {
+  return jsonResponse({ status: "success", data, message });
 }
 
 /**
  * An error in the envelope.
- * @param how `scopes`: what a token must have for the same to go well, where it was refused for want of one.
+ * @param options `scopes`: the scopes that a token needs, if the request was refused because one is missing. `status`:
+ * instead of the error's own.
  */
-export function failure(
+export function failureResponse(
   deps: Pick<GatewayDeps, "publicUrl" | "clock">,
   thrown: unknown,
-  how: { scopes?: readonly string[] | undefined; status?: number; headers?: Record<string, string> } = {},
+  options: { scopes?: readonly string[] | undefined; status?: number; headers?: Record<string, string> } = {},
 ): Response {
   const error = FormationError.from(thrown);
   const { code, message } = error;
   const tooMuch = code === "limit" && error.details.field === "context_files";
-  const status = how.status ?? (tooMuch ? 413 : statusOf(error));
-  const headers: Record<string, string> = { ...how.headers };
-  if (status === 401) headers["www-authenticate"] = challengeHeader(deps.publicUrl, { scopes: BASIC_SCOPES });
-  if (status === 403 && how.scopes !== undefined) {
-    const said = { error: "insufficient_scope", scopes: how.scopes } as const;
-    headers["www-authenticate"] = challengeHeader(deps.publicUrl, said);
+  const status = options.status ?? (tooMuch ? 413 : statusOf(error));
+  const headers: Record<string, string> = { ...options.headers };
+  if (status === 401) headers["www-authenticate"] = wwwAuthenticate(deps.publicUrl, { scopes: BASIC_SCOPES });
+  if (status === 403 && options.scopes !== undefined) {
+    const challenge = { error: "insufficient_scope", scopes: options.scopes } as const;
+    headers["www-authenticate"] = wwwAuthenticate(deps.publicUrl, challenge);
   }
-  // Whatever counts per minute begins again with the next one.
+  // Limits are per minute: a new window begins with the next one.
   if (status === 429) headers["retry-after"] = String(60 - Math.floor((deps.clock.now() % 60_000) / 1000));
-  // What an operation ended with stays what it is, however often it is asked for.
+  // The outcome of an operation does not change: to retry the request is useless.
   if (status === 503 && error.details.operation_id === undefined)
-    headers["retry-after"] = String(UNAVAILABLE_SECONDS);
-  // `code` beside `error`: the ancestor's ErrorResponse has it there.
-  return json({ status: "error", data: null, message, code, error: error.toRecord() }, status, headers);
+    headers["retry-after"] = String(RETRY_AFTER_SECONDS);
+  // `code` beside `error` is where the ancestor's ErrorResponse has it.
+  return jsonResponse(
+    { status: "error", data: null, message, code, error: error.toRecord() },
+    status,
+    headers,
+  );
 }

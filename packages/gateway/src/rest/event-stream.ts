@@ -1,123 +1,155 @@
-// Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): a stream that lives no longer than
-// the token it was opened with, that a slow reader can't make grow, and of which one owner has only so many.
+// Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). A stream ends with the token that
+// opened it, a slow reader does not make it grow, and an owner can have only a limited number of them open.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
-import { createPlaces } from "./concurrency-limit.ts";
+import { createConcurrencyLimit } from "./concurrency-limit.ts";
 import type { Exchange } from "./route.ts";
 
 export interface EventSink {
   /** Sends an event; resolves once the reader has room for more. */
-  send(event: { event: string; data: unknown; id?: string }): Promise<void>;
-  /** Aborted when the reader is gone, the token is void, or the server leaves. */
+  readonly send: (event: { event: string; data: unknown; id?: string }) => Promise<void>;
+  /** Aborts when the reader is gone, the token is no longer valid, or the server shuts down. */
   readonly signal: AbortSignal;
 }
 
 const HEARTBEAT_MS = 15_000;
-/** Streams that one owner may have open at this process. */
-const AT_ONCE = 32;
+/** Streams that one owner may have open in this process. */
+const MAX_STREAMS_PER_OWNER = 32;
+/** Events that are buffered for a slow reader. */
+const BUFFERED_EVENTS = 16;
 
-const admit = createPlaces(AT_ONCE, {
-  message: `${AT_ONCE} streams of events are open already.`,
+const takeSlot = createConcurrencyLimit(MAX_STREAMS_PER_OWNER, {
+  message: `${MAX_STREAMS_PER_OWNER} streams of events are open already.`,
   remedy: "Close one of them, or ask with wait_seconds instead.",
 });
 
 /**
- * Answers with a stream and fills it with `run`; it ends when `run` does. What `run` throws is told as an `error` event.
- * @throws FormationError `limit` if the owner has too many open.
+ * Answers with an event stream that `run` fills. The stream ends when `run` does; an error of `run` becomes an `error`
+ * event.
+ * @throws FormationError `limit` if the owner has too many streams open.
  */
 export function eventStream(exchange: Exchange, run: (sink: EventSink) => Promise<void>): Response {
   const { caller, c, deps } = exchange;
-  const { owner } = caller.principal;
-  const release = admit(owner);
-  const ended = new AbortController();
-  const signals = [ended.signal, c.req.raw.signal];
-  if (deps.closing) signals.push(deps.closing);
-  const signal = AbortSignal.any(signals);
-  const encoder = new TextEncoder();
-  let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
-  const waiting = new Set<() => void>();
-  const room = () => {
-    for (const wake of waiting) wake();
-    waiting.clear();
-  };
-  signal.addEventListener("abort", room, { once: true });
-  const write = (text: string) => {
-    if (!signal.aborted) controller?.enqueue(encoder.encode(text));
-  };
-  const sink: EventSink = {
-    signal,
-    async send({ event, data, id }) {
-      write(`${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
-      while (!signal.aborted && (controller?.desiredSize ?? 0) <= 0) {
-        await new Promise<void>((resolve) => waiting.add(resolve));
-      }
-    },
-  };
+  const release = takeSlot(caller.principal.owner);
+  const stream = new EventStream([c.req.raw.signal, ...(deps.closing ? [deps.closing] : [])]);
   const heartbeat = setInterval(() => {
-    if ((controller?.desiredSize ?? 0) > 0) write(": here\n\n");
+    if (stream.hasRoom) stream.heartbeat();
   }, HEARTBEAT_MS);
-  const guard = watchToken(exchange, signal, async (error) => {
-    write(`event: error\ndata: ${JSON.stringify(error.toRecord())}\n\n`);
-    ended.abort();
+  const token = watchToken(exchange, stream.signal, (error) => {
+    stream.error(error);
+    stream.abort();
   });
   const fill = async () => {
     try {
-      write(": here\n\n");
-      await run(sink);
+      stream.heartbeat();
+      await run(stream);
     } catch (thrown) {
-      const error = FormationError.from(thrown);
-      if (!signal.aborted) write(`event: error\ndata: ${JSON.stringify(error.toRecord())}\n\n`);
+      stream.error(FormationError.from(thrown));
     } finally {
       clearInterval(heartbeat);
-      guard.stop();
+      token.stop();
       release();
-      ended.abort();
-      try {
-        controller?.close();
-      } catch {
-        // The reader cancelled it.
-      }
+      stream.close();
     }
   };
-  const body = new ReadableStream<Uint8Array>(
-    {
-      start(given) {
-        controller = given;
-        void fill();
-      },
-      pull: room,
-      cancel: () => ended.abort(),
-    },
-    new CountQueuingStrategy({ highWaterMark: 16 }),
-  );
-  return new Response(body, {
+  void fill();
+  return new Response(stream.body, {
     headers: {
       "content-type": "text/event-stream; charset=utf-8",
       "cache-control": "no-store",
       "x-content-type-options": "nosniff",
-      // nginx would gather events before it passes them on.
+      // Without it, nginx buffers events.
       "x-accel-buffering": "no",
     },
   });
 }
 
-/** Asks now and then whether the token still holds and can do as much; a revocation ends what is open as well. */
+/** The body of the response: events as text, with backpressure. */
+class EventStream implements EventSink {
+  readonly body: ReadableStream<Uint8Array>;
+  readonly signal: AbortSignal;
+  readonly #aborting = new AbortController();
+  readonly #encoder = new TextEncoder();
+  readonly #waiting = new Set<() => void>();
+  #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
+
+  constructor(signals: readonly AbortSignal[]) {
+    this.signal = AbortSignal.any([this.#aborting.signal, ...signals]);
+    this.signal.addEventListener("abort", () => this.#wake(), { once: true });
+    this.body = new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          this.#controller = controller;
+        },
+        pull: () => this.#wake(),
+        cancel: () => this.abort(),
+      },
+      new CountQueuingStrategy({ highWaterMark: BUFFERED_EVENTS }),
+    );
+  }
+
+  get hasRoom(): boolean {
+    return (this.#controller?.desiredSize ?? 0) > 0;
+  }
+
+  readonly send: EventSink["send"] = async ({ event, data, id }) => {
+    this.#write(`${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    while (!this.signal.aborted && !this.hasRoom) {
+      await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    }
+  };
+
+  error(error: FormationError): void {
+    this.#write(`event: error\ndata: ${JSON.stringify(error.toRecord())}\n\n`);
+  }
+
+  /** A comment, which readers ignore; it keeps proxies from closing the connection. */
+  heartbeat(): void {
+    this.#write(": here\n\n");
+  }
+
+  abort(): void {
+    this.#aborting.abort();
+  }
+
+  close(): void {
+    this.abort();
+    try {
+      this.#controller?.close();
+    } catch {
+      // The reader has cancelled the stream.
+    }
+  }
+
+  #write(text: string): void {
+    if (!this.signal.aborted) this.#controller?.enqueue(this.#encoder.encode(text));
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+}
+
+/**
+ * Checks periodically that the token is still valid and has the scopes that the stream was opened with, so that a
+ * revocation ends open streams too.
+ */
 function watchToken(
   { deps, c, caller }: Exchange,
   signal: AbortSignal,
-  onVoid: (error: FormationError) => Promise<void>,
+  onInvalid: (error: FormationError) => void,
 ): { stop: () => void } {
   const token = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
   if (token === undefined) return { stop: () => {} };
-  let asking = false;
+  let checking = false;
   const timer = setInterval(async () => {
-    if (asking || signal.aborted) return;
-    asking = true;
+    if (checking || signal.aborted) return;
+    checking = true;
     try {
       const { principal } = await deps.authority.authenticate(token);
-      // The stream goes on with the scopes that it was opened with.
       if ([...caller.principal.scopes].some((scope) => !principal.scopes.has(scope))) {
-        await onVoid(
+        onInvalid(
           new FormationError("forbidden", "The account may do less than when this stream was opened.", {
             remedy: "Open it again.",
           }),
@@ -125,9 +157,9 @@ function watchToken(
       }
     } catch (thrown) {
       const error = FormationError.from(thrown);
-      if (!error.retryable) await onVoid(error);
+      if (!error.retryable) onInvalid(error);
     } finally {
-      asking = false;
+      checking = false;
     }
   }, LIMITS.revocationMs / 2);
   return { stop: () => clearInterval(timer) };

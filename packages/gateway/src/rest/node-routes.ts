@@ -1,4 +1,4 @@
-// What admins do with nodes, the machines that build and run.
+// Routes for admins: the nodes, which build images and run instances.
 
 import { DRAINS, LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";

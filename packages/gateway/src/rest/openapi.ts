@@ -1,5 +1,5 @@
-// The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1.html), made of the table of routes and the table of
-// tools: what is not in them is not served, and what is served is in it.
+// The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1.html), made from the table of routes and the table of
+// tools, so that it describes exactly what is served.
 
 import { ERROR_CODES } from "@formation-mcp/contract";
 import { LISTING } from "@formation-mcp/tools/listing";
@@ -170,7 +170,7 @@ function failure(code: number): Json {
   };
 }
 
-/** Each tool at its own path, with its own schemas; the old names beside. */
+/** One path per tool, with the tool's own schemas, and one per alias. */
 function toolPaths(): Record<string, Json> {
   const ours = LISTING.map(({ name, title, description, scope, input, output, annotations }) => {
     const codes = [400, 401, 403, 404, 409, 429, 500, 503];

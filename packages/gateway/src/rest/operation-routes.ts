@@ -1,4 +1,4 @@
-// Operations over REST, in the ancestor's vocabulary.
+// Operations over REST, with the ancestor's field names and states.
 
 import {
   FormationError,
@@ -10,7 +10,7 @@ import {
 import { z } from "zod";
 import { asListedOperation, asOperation } from "./alias-results.ts";
 import { type Exchange, type Route, route } from "./route.ts";
-import { themselves } from "./tool-routes.ts";
+import { ownRecordsOnly } from "./tool-routes.ts";
 
 const operation = z.object({
   id: z.string(),
@@ -39,7 +39,9 @@ export const OPERATION_ROUTES: readonly Route[] = [
     errors: [400],
     async handle(exchange) {
       const { user_id: user, ...query } = exchange.query;
-      const result = await exchange.tool("operation_list", present(query), { as: readerOf(exchange, user) });
+      const result = await exchange.tool("operation_list", withoutUndefined(query), {
+        as: readerOf(exchange, user),
+      });
       const operations = (result["operations"] as Record<string, unknown>[]).map(asListedOperation);
       return { data: { operations, cursor: result["cursor"] } };
     },
@@ -58,18 +60,19 @@ export const OPERATION_ROUTES: readonly Route[] = [
     data: operation,
     errors: [400, 404],
     async handle(exchange) {
-      const id = knownId(exchange.params["id"]);
-      const told = await exchange.tool("operation_get", { id, wait_seconds: exchange.query.wait_seconds });
-      return { data: asOperation(told, await deploymentOf(exchange, told)) };
+      const id = requireId(exchange.params["id"]);
+      const { wait_seconds } = exchange.query;
+      const operation = await exchange.tool("operation_get", { id, wait_seconds });
+      return { data: asOperation(operation, await deploymentOf(exchange, operation)) };
     },
   }),
 ];
 
 /**
- * An id of ours. What is none is not there, as for the ancestor, whose ids were of another kind.
+ * Checks that an id has our form. Another one is `not_found`, because the ancestor's ids had another form.
  * @throws FormationError `not_found`
  */
-export function knownId(id = ""): string {
+export function requireId(id = ""): string {
   if (idKind(id) !== undefined) return id;
   throw new FormationError("not_found", `There is no operation ${JSON.stringify(id.slice(0, 60))}.`, {
     field: "id",
@@ -77,10 +80,13 @@ export function knownId(id = ""): string {
   });
 }
 
-/** Whose operations a list shows. @throws FormationError `forbidden` for another's, but for an admin. */
+/**
+ * The principal whose operations a list shows.
+ * @throws FormationError `forbidden` for another account's operations, unless the caller is an admin.
+ */
 function readerOf({ caller, note }: Exchange, user: string | undefined) {
   const { principal } = caller;
-  const own = themselves(principal);
+  const own = ownRecordsOnly(principal);
   if (user === undefined || user.toLowerCase() === principal.owner.toLowerCase()) return own;
   if (principal.scopes.has("admin") && principal.bounds === undefined) {
     note.target = user;
@@ -96,9 +102,11 @@ function readerOf({ caller, note }: Exchange, user: string | undefined) {
   );
 }
 
-/** The ancestor's clients read the deployment in the result of a ship; operation_get does not tell it. */
-async function deploymentOf(exchange: Exchange, told: Record<string, unknown>): Promise<string | undefined> {
-  const { state, tool, record } = told;
+/** The ancestor's clients read the deployment's id in the result of a ship; operation_get does not return it. */
+async function deploymentOf(
+  exchange: Exchange,
+  { state, tool, record }: Record<string, unknown>,
+): Promise<string | undefined> {
   if (state !== "completed" || (tool !== "pack_ship" && tool !== "vm_create")) return undefined;
   if (!exchange.deps.control.offers(exchange.caller.principal, "vm_status")) return undefined;
   try {
@@ -106,10 +114,10 @@ async function deploymentOf(exchange: Exchange, told: Record<string, unknown>): 
     const { deployment_id } = await exchange.tool("vm_status", { instance: id });
     return typeof deployment_id === "string" ? deployment_id : undefined;
   } catch {
-    return undefined; // the instance may be gone meanwhile, which does not undo the operation
+    return undefined; // the instance may have been deleted since; the operation is completed all the same
   }
 }
 
-function present(values: Record<string, unknown>): Record<string, unknown> {
+function withoutUndefined(values: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 }

@@ -1,7 +1,7 @@
-// The reference page: the OpenAPI document as a person reads it. It is made on the server and needs no script, no file
-// beside it and nobody else's server.
+// The reference page: the OpenAPI document as HTML. It needs no script, no other file and no other server.
 
 import { createHash } from "node:crypto";
+import { escapeHtml } from "../http/escape-html.ts";
 
 type Json = Record<string, unknown>;
 
@@ -39,8 +39,8 @@ td:first-child{white-space:nowrap}
 .skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:1rem;background:Canvas;padding:.5rem}
 @media(max-width:52rem){body{display:block}nav{position:static;height:auto;border-right:0;border-bottom:1px solid var(--line);max-height:14rem}}`;
 
-/** The page's policy: its one style and nothing else. */
-export const REFERENCE_POLICY = `default-src 'none'; style-src 'sha256-${createHash("sha256").update(STYLE).digest("base64")}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'`;
+/** The page's content security policy: its own style, nothing else. */
+export const REFERENCE_PAGE_CSP = `default-src 'none'; style-src 'sha256-${createHash("sha256").update(STYLE).digest("base64")}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'`;
 
 interface Shown {
   anchor: string;
@@ -49,7 +49,7 @@ interface Shown {
   operation: Json;
 }
 
-/** Renders an OpenAPI document of ours. */
+/** Renders the OpenAPI document as a page. */
 export function referencePage(document: Json): string {
   const info = object(document["info"]);
   const [server] = list(document["servers"]);
@@ -61,13 +61,13 @@ export function referencePage(document: Json): string {
   });
   const nav = sections.map(({ tag, shown }) => {
     const links = shown.map(
-      ({ anchor, method, path }) => `<li><a href="#${anchor}">${method} ${html(short(path))}</a></li>`,
+      ({ anchor, method, path }) => `<li><a href="#${anchor}">${method} ${escapeHtml(short(path))}</a></li>`,
     );
-    return `<h2>${html(String(tag["description"]))}</h2><ul>${links.join("")}</ul>`;
+    return `<h2>${escapeHtml(String(tag["description"]))}</h2><ul>${links.join("")}</ul>`;
   });
   const body = sections.map(
     ({ tag, shown }) =>
-      `<section id="tag-${html(String(tag["name"]))}"><h2>${html(String(tag["description"]))}</h2>${shown.map(article).join("")}</section>`,
+      `<section id="tag-${escapeHtml(String(tag["name"]))}"><h2>${escapeHtml(String(tag["description"]))}</h2>${shown.map(article).join("")}</section>`,
   );
   return `<!doctype html>
 <html lang="en">
@@ -81,11 +81,11 @@ export function referencePage(document: Json): string {
 <a class="skip" href="#content">Skip to the reference</a>
 <nav aria-label="Routes" tabindex="0"><a class="title" href="/">Formation MCP</a>${nav.join("")}</nav>
 <main id="content">
-<p>REST reference, version ${html(String(info["version"]))} · <a href="/api/openapi.json">OpenAPI 3.1</a></p>
-<h1>${html(String(info["title"]))}</h1>
+<p>REST reference, version ${escapeHtml(String(info["version"]))} · <a href="/api/openapi.json">OpenAPI 3.1</a></p>
+<h1>${escapeHtml(String(info["title"]))}</h1>
 ${paragraphs(String(info["description"] ?? ""))}
 <p><strong>For example</strong></p>
-<pre tabindex="0"><code>curl ${html(url)}/api/tools/vm_list \\
+<pre tabindex="0"><code>curl ${escapeHtml(url)}/api/tools/vm_list \\
   -H "authorization: Bearer $TOKEN" -H "content-type: application/json" \\
   -d '{"parameters": {}}'</code></pre>
 ${body.join("\n")}
@@ -110,7 +110,7 @@ function article({ anchor, method, path, operation }: Shown): string {
   const access = String(operation["x-access"]);
   const old =
     operation["deprecated"] === true
-      ? `<span class="old">old name of ${html(String(operation["x-alias-of"]))}</span>`
+      ? `<span class="old">old name of ${escapeHtml(String(operation["x-alias-of"]))}</span>`
       : "";
   const parameters = list(operation["parameters"]).map((one) => ({
     name: String(one["name"]),
@@ -118,14 +118,14 @@ function article({ anchor, method, path, operation }: Shown): string {
     required: one["required"] === true,
     schema: { ...object(one["schema"]), description: one["description"] },
   }));
-  return `<article id="${anchor}"><h3><span class="method ${method.toLowerCase()}">${method}</span><code>${html(path)}</code><span class="access">${accessWord(access)}</span>${old}</h3>
-<p><strong>${html(String(operation["summary"]))}.</strong>${operation["description"] === undefined ? "" : ` ${text(String(operation["description"]))}`}</p>
+  return `<article id="${anchor}"><h3><span class="method ${method.toLowerCase()}">${method}</span><code>${escapeHtml(path)}</code><span class="access">${accessWord(access)}</span>${old}</h3>
+<p><strong>${escapeHtml(String(operation["summary"]))}.</strong>${operation["description"] === undefined ? "" : ` ${text(String(operation["description"]))}`}</p>
 ${table("Parameters", parameters, `${method} ${path}`)}${requestOf(operation, `${method} ${path}`)}${answerOf(operation)}</article>`;
 }
 
 function accessWord(access: string): string {
   if (access === "public") return "no token needed";
-  return access === "any" ? "any token" : `scope ${html(access)}`;
+  return access === "any" ? "any token" : `scope ${escapeHtml(access)}`;
 }
 
 interface Row {
@@ -140,9 +140,9 @@ function table(title: string, rows: readonly Row[], of: string): string {
   const lines = rows.map(({ name, where, required, schema }) => {
     const place = where === undefined || where === "path" ? "" : ` <span class="old">${where}</span>`;
     const must = required ? ' <span class="must">required</span>' : "";
-    return `<tr><td><code>${html(name)}</code>${place}${must}</td><td>${html(typeOf(schema))}</td><td>${text(told(schema))}</td></tr>`;
+    return `<tr><td><code>${escapeHtml(name)}</code>${place}${must}</td><td>${escapeHtml(typeOf(schema))}</td><td>${text(describe(schema))}</td></tr>`;
   });
-  return `<h4>${title}</h4><div class="table" tabindex="0" role="region" aria-label="${title} of ${html(of)}"><table><thead><tr><th scope="col">Name</th><th scope="col">Type</th><th scope="col">Meaning</th></tr></thead><tbody>${lines.join("")}</tbody></table></div>`;
+  return `<h4>${title}</h4><div class="table" tabindex="0" role="region" aria-label="${title} of ${escapeHtml(of)}"><table><thead><tr><th scope="col">Name</th><th scope="col">Type</th><th scope="col">Meaning</th></tr></thead><tbody>${lines.join("")}</tbody></table></div>`;
 }
 
 function requestOf(operation: Json, of: string): string {
@@ -150,7 +150,7 @@ function requestOf(operation: Json, of: string): string {
   const [type, media] = Object.entries(content)[0] ?? [];
   if (type === undefined) return "";
   if (type !== "application/json")
-    return `<h4>Body</h4><p>${Object.keys(content).map(html).join(" or ")}</p>`;
+    return `<h4>Body</h4><p>${Object.keys(content).map(escapeHtml).join(" or ")}</p>`;
   const schema = object(object(media)["schema"]);
   const inner = object(object(schema["properties"])["parameters"]);
   const fields = inner["properties"] === undefined ? schema : inner;
@@ -171,7 +171,7 @@ function answerOf(operation: Json): string {
     const comment = typeof schema["description"] === "string" ? `  // ${schema["description"]}` : "";
     return `  ${name}${required ? "" : "?"}: ${typeOf(schema)},${comment}`;
   });
-  return `<h4>Answer: data</h4><pre tabindex="0"><code>{\n${html(lines.join("\n"))}\n}</code></pre>`;
+  return `<h4>Answer: data</h4><pre tabindex="0"><code>{\n${escapeHtml(lines.join("\n"))}\n}</code></pre>`;
 }
 
 function rowsOf(schema: Json): Row[] {
@@ -194,7 +194,7 @@ function typeOf(schema: Json): string {
   return Array.isArray(type) ? type.join(" | ") : String(type ?? "any");
 }
 
-function told(schema: Json): string {
+function describe(schema: Json): string {
   const parts = [typeof schema["description"] === "string" ? schema["description"] : ""];
   if (schema["default"] !== undefined) parts.push(`Default: \`${JSON.stringify(schema["default"])}\``);
   const inside = object(schema["type"] === "array" ? schema["items"] : schema)["properties"];
@@ -214,13 +214,9 @@ function paragraphs(markdown: string): string {
     .join("\n");
 }
 
-/** Text with `code`. */
+/** Plain text as HTML; a part in backticks becomes `<code>`. */
 function text(plain: string): string {
-  return html(plain).replace(/`([^`]+)`/g, "<code>$1</code>");
-}
-
-function html(plain: string): string {
-  return plain.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+  return escapeHtml(plain).replace(/`([^`]+)`/g, "<code>$1</code>");
 }
 
 function object(value: unknown): Json {

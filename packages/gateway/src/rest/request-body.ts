@@ -1,14 +1,14 @@
-// How a body becomes a value: so many bytes, real UTF-8, JSON that is an object and not nested without end. What a
-// schema then finds wrong is told all at once.
+// Parses the body of a request: bounded in size, UTF-8, one JSON object, bounded in depth. What does not fit the schema is
+// reported all at once.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { z } from "zod";
 import { BODY_FIELD, CONTENT_TYPE_FIELD } from "../http/error-response.ts";
 
-const DEPTH = 64;
-const MOST_PROBLEMS = 20;
+const MAX_DEPTH = 64;
+const MAX_PROBLEMS = 20;
 
-/** The error for what a client sends too much of: 413. */
+/** The error for a body that is too large: 413. */
 export function tooLarge(maxBytes: number): FormationError {
   return new FormationError("limit", `The body is larger than ${maxBytes} bytes.`, {
     field: BODY_FIELD,
@@ -17,8 +17,8 @@ export function tooLarge(maxBytes: number): FormationError {
 }
 
 /**
- * Reads a JSON object; no body at all is an empty one.
- * @throws FormationError `invalid`, `limit` with field `body`.
+ * Reads a JSON object. No body is an empty object.
+ * @throws FormationError `invalid` with the field `body` or `content-type`, `limit` with the field `body`.
  */
 export async function readJson(
   request: Request,
@@ -29,7 +29,7 @@ export async function readJson(
   if (coding !== "identity") throw unsupported("The body is compressed, which is not taken here.");
   const bytes = await readBytes(request, maxBytes);
   if (bytes.byteLength === 0) return {};
-  // Without this a page elsewhere could make a browser send a form here, which asks nobody first (CORS).
+  // Any web page can make a browser send a form without a preflight request (CORS). A form does not have this type.
   if (type !== "application/json") throw unsupported("The body must have the type application/json.");
   let text: string;
   try {
@@ -37,7 +37,7 @@ export async function readJson(
   } catch {
     throw invalid("The body is not UTF-8.");
   }
-  if (depthOf(text) > DEPTH) throw invalid(`The body is nested deeper than ${DEPTH} levels.`);
+  if (depthOf(text) > MAX_DEPTH) throw invalid(`The body is nested deeper than ${MAX_DEPTH} levels.`);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -62,7 +62,7 @@ async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array
   return Buffer.concat(parts);
 }
 
-/** How deep brackets are nested, strings left aside: known before a parser has to stand it. */
+/** How deep brackets are nested outside strings; checked before the text goes to a parser. */
 function depthOf(text: string): number {
   let depth = 0;
   let deepest = 0;
@@ -80,28 +80,28 @@ function depthOf(text: string): number {
   return deepest;
 }
 
-/** @throws FormationError `invalid` with every problem. */
-export function checked<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+/** @throws FormationError `invalid` with every problem, one per line. */
+export function parseInput<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map(({ path, message, code, ...issue }) => {
-    const field = spell(path);
+    const field = fieldName(path);
     if (code !== "unrecognized_keys" || !("keys" in issue)) return { field, text: `${field}: ${message}` };
     const keys = (issue.keys as string[]).slice(0, 10).map((key) => JSON.stringify(key.slice(0, 40)));
-    return { field: spell([...path, keys[0] ?? ""]), text: `${field}: there is no ${keys.join(", ")}` };
+    return { field: fieldName([...path, keys[0] ?? ""]), text: `${field}: there is no ${keys.join(", ")}` };
   });
   const [first] = problems;
   throw new FormationError(
     "invalid",
     problems
-      .slice(0, MOST_PROBLEMS)
+      .slice(0, MAX_PROBLEMS)
       .map(({ text }) => text.slice(0, 500))
       .join("\n"),
     { field: first?.field ?? "body", remedy: "GET /api/openapi.json says what is taken." },
   );
 }
 
-function spell(path: readonly PropertyKey[]): string {
+function fieldName(path: readonly PropertyKey[]): string {
   const text = path.map((part) => String(part).slice(0, 60)).join(".");
   return text === "" ? "body" : text;
 }

@@ -1,5 +1,5 @@
-// How a route is served: who may use it, what it is given, what the audit log is told, and that nothing but a reply in
-// the agreed shape ever leaves.
+// Serves one route: checks access, parses the input, calls the handler and writes the audit log. Every response has the
+// agreed shape, errors included.
 
 import { type Principal, requireScope, type Scope } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
@@ -8,16 +8,25 @@ import { LISTING } from "@formation-mcp/tools/listing";
 import type { Context, Handler } from "hono";
 import type { Env, GatewayDeps } from "../http/deps.ts";
 import { recordRefusal } from "../http/refusals.ts";
-import { failure, success } from "./envelope.ts";
-import { checked, readJson } from "./request-body.ts";
+import { failureResponse, successResponse } from "./envelope.ts";
+import { parseInput, readJson } from "./request-body.ts";
 import type { Exchange, Route } from "./route.ts";
 
 const SCOPES = new Map(LISTING.map(({ name, scope }) => [name, scope]));
 
-/** The handler of a route behind the bearer gate, or before it if the route is public. */
-export function serve(deps: GatewayDeps, route: Route): Handler<Env> {
+/** What is known about a request while its route serves it. */
+interface RouteState {
+  note: Exchange["note"];
+  /** Whether control was called; it writes the audit log itself. */
+  byControl: boolean;
+  /** The scopes that a token needs, if this one lacks a scope. */
+  neededScopes: string[] | undefined;
+}
+
+/** Hono's handler of a route. Bearer authentication comes before it, unless the route is public. */
+export function createRouteHandler(deps: GatewayDeps, route: Route): Handler<Env> {
   return async (c) => {
-    const state: State = { note: {}, byControl: false, needed: undefined };
+    const state: RouteState = { note: {}, byControl: false, neededScopes: undefined };
     let response: Response;
     try {
       response = await answer(deps, route, c, state);
@@ -29,8 +38,55 @@ export function serve(deps: GatewayDeps, route: Route): Handler<Env> {
       return response;
     } catch (unrecorded) {
       await response.body?.cancel();
-      return failure(deps, isWrite(route) ? untold(unrecorded) : unrecorded);
+      return failureResponse(deps, isWrite(route) ? doneButNotAudited(unrecorded) : unrecorded);
     }
+  };
+}
+
+async function answer(
+  deps: GatewayDeps,
+  route: Route,
+  c: Context<Env>,
+  state: RouteState,
+): Promise<Response> {
+  if (route.access !== "public") checkAccess(c.get("caller").principal, route, state);
+  const { query, body } = route;
+  const params = pathParameters(c);
+  if (params["id"] !== undefined) state.note.target = params["id"];
+  const exchange: Exchange = {
+    deps,
+    c,
+    params,
+    query: query === undefined ? undefined : parseInput(query, c.req.query()),
+    body: body === undefined || body === "bytes" ? undefined : parseInput(body, await readJson(c.req.raw)),
+    get caller() {
+      const caller = c.get("caller");
+      if (caller !== undefined && route.access !== "public") return caller;
+      throw new FormationError("unauthenticated", "This needs a token.");
+    },
+    tool: toolCaller(deps, c, state),
+    note: state.note,
+  };
+  if (isWrite(route)) await audit(deps, route, c, state, "begun");
+  const reply = await route.handle(exchange);
+  return reply instanceof Response ? reply : successResponse(reply.data, reply.message ?? null);
+}
+
+/** Calls a tool as the caller, or as the principal given; the caller is then the audit log's actor. */
+function toolCaller(deps: GatewayDeps, c: Context<Env>, state: RouteState): Exchange["tool"] {
+  return async (name, input, { as, ...hooks } = {}) => {
+    const caller = c.get("caller");
+    const principal = as ?? caller.principal;
+    const scope = SCOPES.get(name);
+    if (scope !== undefined) noteMissingScope(principal, scope, state);
+    state.byControl = true;
+    return deps.control.call(principal, name, input, {
+      signal: c.req.raw.signal,
+      address: c.get("address"),
+      traceId: c.get("traceId"),
+      ...hooks,
+      ...(principal.owner === caller.principal.owner ? {} : { actor: caller.principal.owner }),
+    });
   };
 }
 
@@ -38,7 +94,7 @@ async function refuse(
   deps: GatewayDeps,
   route: Route,
   c: Context<Env>,
-  state: State,
+  state: RouteState,
   error: FormationError,
 ): Promise<Response> {
   if (error.code === "internal") {
@@ -51,76 +107,35 @@ async function refuse(
   try {
     await audit(deps, route, c, state, error.code);
   } catch (unrecorded) {
-    return failure(deps, unrecorded);
+    return failureResponse(deps, unrecorded);
   }
-  return failure(deps, error, { scopes: state.needed });
+  return failureResponse(deps, error, { scopes: state.neededScopes });
 }
 
-/** Whether a change is made by the route itself, for somebody known: a line stands in the log before it. */
+/**
+ * Whether the route itself makes a change for a known caller. The audit log has such a change as `begun` before it is
+ * made.
+ */
 function isWrite(route: Route): boolean {
   return route.method !== "GET" && route.access !== "public" && route.audited === undefined;
 }
 
-function untold(cause: unknown): FormationError {
+function doneButNotAudited(cause: unknown): FormationError {
   return new FormationError("unavailable", "It was done, but the audit log could not be told how it ended.", {
     remedy: "Look how it is now before you repeat it.",
     cause,
   });
 }
 
-interface State {
-  note: Exchange["note"];
-  /** Whether control was asked, and has told the audit log. */
-  byControl: boolean;
-  /** The scopes of a token that would do, if this one has too few. */
-  needed: string[] | undefined;
-}
-
-async function answer(deps: GatewayDeps, route: Route, c: Context<Env>, state: State): Promise<Response> {
-  if (route.access !== "public") allow(c.get("caller").principal, route, state);
-  const { query, body } = route;
-  const params = parameters(c);
-  if (params["id"] !== undefined) state.note.target = params["id"];
-  const exchange: Exchange = {
-    deps,
-    c,
-    params,
-    query: query === undefined ? undefined : checked(query, c.req.query()),
-    body: body === undefined || body === "bytes" ? undefined : checked(body, await readJson(c.req.raw)),
-    get caller() {
-      const caller = c.get("caller");
-      if (caller !== undefined && route.access !== "public") return caller;
-      throw new FormationError("unauthenticated", "This needs a token.");
-    },
-    tool: async (name, input, { as, ...hooks } = {}) => {
-      const caller = c.get("caller");
-      const principal = as ?? caller.principal;
-      const scope = SCOPES.get(name);
-      if (scope !== undefined) lacks(principal, scope, state);
-      state.byControl = true;
-      return deps.control.call(principal, name, input, {
-        signal: c.req.raw.signal,
-        address: c.get("address"),
-        traceId: c.get("traceId"),
-        ...hooks,
-        ...(principal.owner === caller.principal.owner ? {} : { actor: caller.principal.owner }),
-      });
-    },
-    note: state.note,
-  };
-  if (isWrite(route)) await audit(deps, route, c, state, "begun");
-  const said = await route.handle(exchange);
-  return said instanceof Response ? said : success(said.data, said.message ?? null);
-}
-
-function lacks(principal: Principal, scope: Scope, state: State): void {
+function noteMissingScope(principal: Principal, scope: Scope, state: RouteState): void {
   if (!principal.scopes.has(scope) && !principal.scopes.has("admin"))
-    state.needed = [...principal.scopes, scope];
+    state.neededScopes = [...principal.scopes, scope];
 }
 
-function allow(principal: Principal, route: Route, state: State): void {
+/** @throws FormationError `forbidden` */
+function checkAccess(principal: Principal, route: Route, state: RouteState): void {
   if (route.access === "public" || route.access === "any") return;
-  lacks(principal, route.access, state);
+  noteMissingScope(principal, route.access, state);
   requireScope(principal, route.access);
   if (route.access === "admin" && principal.bounds !== undefined) {
     throw new FormationError("forbidden", "A token with bounds can't be used to administer the server.", {
@@ -129,8 +144,8 @@ function allow(principal: Principal, route: Route, state: State): void {
   }
 }
 
-/** Path parameters. They are ids and names, never longer than this. */
-function parameters(c: Context<Env>): Record<string, string> {
+/** The path's parameters. They are ids and names, of at most 200 characters. */
+function pathParameters(c: Context<Env>): Record<string, string> {
   const params = c.req.param() as Record<string, string>;
   for (const [field, value] of Object.entries(params)) {
     if (value.length <= 200) continue;
@@ -139,12 +154,15 @@ function parameters(c: Context<Env>): Record<string, string> {
   return params;
 }
 
-/** Refusals and writes are stored before the reply goes out; refusals of nobody known are bounded. */
+/**
+ * Writes the audit log, unless control has done it. Refusals and writes are stored before the reply goes out. The number
+ * of refusals of unknown callers is bounded.
+ */
 async function audit(
   deps: GatewayDeps,
   route: Route,
   c: Context<Env>,
-  { note, byControl }: State,
+  { note, byControl }: RouteState,
   outcome: Audited["outcome"],
 ): Promise<void> {
   if (byControl || route.audited === "not at all") return;

@@ -1,5 +1,5 @@
-// What a REST route is: one value from which the router, the OpenAPI document, the reference page and the matrix of
-// tests are made, so that no route can be served that is not described and checked.
+// A REST route as a value. The router, the OpenAPI document, the reference page and the tests' authorization matrix are made
+// from it, so that every route that is served is also described and checked.
 
 import type { Principal, Scope } from "@formation-mcp/auth";
 import type { Authenticated } from "@formation-mcp/auth/authority";
@@ -9,16 +9,16 @@ import type { Env, GatewayDeps } from "../http/deps.ts";
 
 type Method = "GET" | "POST" | "PUT" | "DELETE";
 
-/** Who may use a route: everybody, whoever shows a valid token, or a token with this scope (`admin` has every other). */
+/** Who may use a route: everyone, any valid token, or a token with this scope (`admin` includes every other). */
 export type Access = "public" | "any" | Scope;
 
-/** What a test needs to know of a route. */
+/** The part of a route that tests need. */
 export interface RestRoute {
   readonly method: Method;
-  /** From the root, with names in braces: `/api/operations/{id}`. */
+  /** From the root, with parameters in braces: `/api/operations/{id}`. */
   readonly path: `/api${string}`;
   readonly access: Access;
-  /** What it answers with when all is well: the envelope, a stream of events, a page, or a document of its own. */
+  /** What a success is: the envelope, an event stream, an HTML page, or a JSON document of its own. */
   readonly answer: "envelope" | "events" | "page" | "document";
 }
 
@@ -29,43 +29,43 @@ export interface Route extends RestRoute {
   readonly summary: string;
   readonly description?: string;
   readonly query?: z.ZodObject;
-  /** The JSON body; `bytes` for one that is no JSON. */
+  /** The schema of the JSON body, or `bytes` for another body. */
   readonly body?: z.ZodType | "bytes";
-  /** What stands in `data` of the envelope. */
+  /** The schema of the envelope's `data`. */
   readonly data?: z.ZodType;
-  /** Codes of errors beside those that every route has. */
+  /** Status codes of errors beside those that every route has. */
   readonly errors?: readonly (400 | 404 | 409 | 413)[];
   /**
-   * Who tells the audit log of its use, if not the door itself: `control`, which is called for it, or nobody, for what
-   * is no secret and changes nothing.
+   * How its use is audited, if not by the route handler: by control, which the route calls, or not at all, because the
+   * route is public and changes nothing.
    */
   readonly audited?: "by control" | "not at all";
-  readonly handle: (exchange: Exchange) => Promise<Answer | Response>;
+  readonly handle: (exchange: Exchange) => Promise<Reply | Response>;
 }
 
 /** What goes into the envelope. */
-export interface Answer {
+export interface Reply {
   data: unknown;
-  /** For a person; null when all is said by `data`. */
+  /** For a person; null if `data` says it all. */
   message?: string | null;
 }
 
-/** One request on its way through a route. */
+/** One request as a handler sees it. */
 export interface Exchange<Q = unknown, B = unknown> {
   readonly deps: GatewayDeps;
   readonly c: Context<Env>;
   readonly params: Readonly<Record<string, string>>;
   readonly query: Q;
   readonly body: B;
-  /** Who calls. @throws FormationError `unauthenticated` on a public route. */
+  /** The caller. Reading it on a public route throws FormationError `unauthenticated`. */
   readonly caller: Authenticated;
-  /** Calls a tool as the caller, or as the principal given; the call is audited by control. */
+  /** Calls a tool as the caller, or as the principal `as`. Control audits the call. */
   readonly tool: (
     name: string,
     input: Record<string, unknown>,
     hooks?: { signal?: AbortSignal; onProgress?: (progress: Progress) => void; as?: Principal },
   ) => Promise<Record<string, unknown>>;
-  /** What the audit log is told beside what everybody knows. */
+  /** Further fields for the audit log. */
   readonly note: { owner?: string; target?: string };
 }
 
@@ -77,7 +77,7 @@ interface Progress {
 
 type Parsed<S> = S extends z.ZodType ? z.output<S> : undefined;
 
-/** Makes a route; its handler sees the query and the body as their schemas leave them. */
+/** Makes a route. Its handler gets the query and the body as their schemas return them. */
 export function route<
   Q extends z.ZodObject | undefined = undefined,
   B extends z.ZodType | "bytes" | undefined = undefined,
@@ -86,7 +86,7 @@ export function route<
     answer?: Route["answer"];
     query?: Q;
     body?: B;
-    handle: (exchange: Exchange<Parsed<Q>, Parsed<B>>) => Promise<Answer | Response>;
+    handle: (exchange: Exchange<Parsed<Q>, Parsed<B>>) => Promise<Reply | Response>;
   },
 ): Route {
   return { answer: "envelope", ...spec } as unknown as Route;

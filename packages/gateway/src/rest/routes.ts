@@ -1,21 +1,21 @@
-// The REST door: the routes in one table, and the router made from it.
+// The REST API: all routes in one table, and the router made from it.
 
 import { FormationError } from "@formation-mcp/contract";
 import { Hono, type MiddlewareHandler } from "hono";
-import { bearer } from "../http/bearer-auth.ts";
+import { bearerAuth } from "../http/bearer-auth.ts";
 import type { Env, GatewayDeps } from "../http/deps.ts";
 import { ACCOUNT_ROUTES } from "./account-routes.ts";
 import { ADMIN_ROUTES } from "./admin-routes.ts";
 import { AUTH_ROUTES } from "./auth-routes.ts";
 import { CONTEXT_ROUTES } from "./context-routes.ts";
-import { failure, json } from "./envelope.ts";
+import { failureResponse, jsonResponse } from "./envelope.ts";
 import { NODE_ROUTES } from "./node-routes.ts";
 import { openApi } from "./openapi.ts";
 import { OPERATION_ROUTES } from "./operation-routes.ts";
 import { QUEUE_ROUTES } from "./queue-routes.ts";
-import { REFERENCE_POLICY, referencePage } from "./reference-page.ts";
+import { REFERENCE_PAGE_CSP, referencePage } from "./reference-page.ts";
 import { type RestRoute, type Route, route } from "./route.ts";
-import { serve } from "./route-handler.ts";
+import { createRouteHandler } from "./route-handler.ts";
 import { STREAM_ROUTES } from "./stream-routes.ts";
 import { TOOL_ROUTES } from "./tool-routes.ts";
 
@@ -32,7 +32,7 @@ const ABOUT_ROUTES: readonly Route[] = [
     handle: async ({ deps }) => {
       const headers = {
         "content-type": "text/html; charset=utf-8",
-        "content-security-policy": REFERENCE_POLICY,
+        "content-security-policy": REFERENCE_PAGE_CSP,
         "cache-control": "no-cache",
         "x-content-type-options": "nosniff",
       };
@@ -48,7 +48,7 @@ const ABOUT_ROUTES: readonly Route[] = [
     summary: "This reference, as an OpenAPI 3.1 document",
     answer: "document",
     audited: "not at all",
-    handle: async ({ deps }) => json(described(deps).document, 200, { "cache-control": "no-cache" }),
+    handle: async ({ deps }) => jsonResponse(described(deps).document, 200, { "cache-control": "no-cache" }),
   }),
 ];
 
@@ -65,7 +65,7 @@ const ROUTES: readonly Route[] = [
   ...ABOUT_ROUTES,
 ];
 
-/** Made when somebody asks for the first time: most servers are never asked. */
+/** Made at the first request for it: most servers never get one. */
 const descriptions = new WeakMap<GatewayDeps, { document: Record<string, unknown>; page: string }>();
 
 function described(deps: GatewayDeps): { document: Record<string, unknown>; page: string } {
@@ -79,7 +79,7 @@ function described(deps: GatewayDeps): { document: Record<string, unknown>; page
   return made;
 }
 
-/** Every route there is, for whoever checks them all. */
+/** All routes, for tests that check every one of them. */
 export const REST_ROUTES: readonly RestRoute[] = ROUTES.map(({ method, path, access, answer }) => ({
   method,
   path,
@@ -88,16 +88,16 @@ export const REST_ROUTES: readonly RestRoute[] = ROUTES.map(({ method, path, acc
 }));
 
 /**
- * The routes below `/api`, for `app.route("/api", …)`; address and trace id are set before.
- * @param gate what lets callers in; the bearer gate by default.
+ * The routes below `/api`, for `app.route("/api", …)`. The variables `address` and `traceId` must be set before.
+ * @param gate sets `caller` or refuses. Default: bearer authentication.
  */
-export function restRoutes(deps: GatewayDeps, gate: MiddlewareHandler<Env> = bearer(deps)): Hono<Env> {
+export function restRoutes(deps: GatewayDeps, gate: MiddlewareHandler<Env> = bearerAuth(deps)): Hono<Env> {
   const app = new Hono<Env>();
   const methods = new Map<string, string[]>();
   for (const route of ROUTES) {
     const pattern = patternOf(route.path);
     methods.set(pattern, [...(methods.get(pattern) ?? []), route.method]);
-    const handler = serve(deps, route);
+    const handler = createRouteHandler(deps, route);
     if (route.access === "public") app.on(route.method, pattern, handler);
     else app.on(route.method, pattern, gate, handler);
   }
@@ -106,11 +106,11 @@ export function restRoutes(deps: GatewayDeps, gate: MiddlewareHandler<Env> = bea
       const error = new FormationError("invalid", "There is no such method here.", {
         remedy: `Use ${allowed.join(" or ")}.`,
       });
-      return failure(deps, error, { status: 405, headers: { allow: allowed.join(", ") } });
+      return failureResponse(deps, error, { status: 405, headers: { allow: allowed.join(", ") } });
     });
   }
   app.all("*", () =>
-    failure(
+    failureResponse(
       deps,
       new FormationError("not_found", "There is nothing at this path.", {
         remedy: "GET /api lists what there is.",
@@ -120,7 +120,7 @@ export function restRoutes(deps: GatewayDeps, gate: MiddlewareHandler<Env> = bea
   return app;
 }
 
-/** `/api/tools/{name}` as the router has it, below `/api`. */
+/** A path like `/api/tools/{name}` in the router's syntax, relative to `/api`: `/tools/:name`. */
 function patternOf(path: Route["path"]): string {
   return path.slice("/api".length).replace(/\{(\w+)\}/g, ":$1") || "/";
 }

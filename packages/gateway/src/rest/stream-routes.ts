@@ -1,16 +1,18 @@
-// Following operations and logs as server-sent events. Whether the caller may see a thing is asked of control, which
-// looks again each time; events of the queue wake, and because they may be lost there is a slow look besides.
+// Operations and logs as server-sent events. Control decides each time whether the caller may see the record. Events of the
+// queue trigger the next read; because events may be lost, there is a slow poll too.
 
 import type { LogPage } from "@formation-mcp/artifacts";
 import { Bell } from "@formation-mcp/base";
 import { LIMITS } from "@formation-mcp/contract";
 import { z } from "zod";
 import { type EventSink, eventStream } from "./event-stream.ts";
-import { knownId } from "./operation-routes.ts";
+import { requireId } from "./operation-routes.ts";
 import { type Exchange, type Route, route } from "./route.ts";
 
-/** How long an unheard event can delay a line. */
-const LOOK_AGAIN_MS = 1000;
+/** The longest delay of a line whose event is lost. */
+const POLL_MS = 1000;
+/** How long a log may be quiet before it is checked whether more can come. */
+const QUIET_MS = 5 * POLL_MS;
 const PAGE_BYTES = 64 * 1024;
 
 const logQuery = {
@@ -44,9 +46,9 @@ export const STREAM_ROUTES: readonly Route[] = [
     answer: "events",
     errors: [400, 404],
     async handle(exchange) {
-      const id = knownId(exchange.params["id"]);
+      const id = requireId(exchange.params["id"]);
       const first = await exchange.tool("operation_get", { id, wait_seconds: 0 });
-      return eventStream(exchange, (sink) => watch(exchange, sink, id, first));
+      return eventStream(exchange, (sink) => sendOperation(exchange, sink, id, first));
     },
   }),
   route({
@@ -84,75 +86,85 @@ export const STREAM_ROUTES: readonly Route[] = [
     errors: [400, 404],
     async handle(exchange) {
       const { id = "" } = exchange.params;
-      const look = () => exchange.tool("build_get", { build_id: id, log_tail: 0 });
-      const found = await look();
+      const getBuild = () => exchange.tool("build_get", { build_id: id, log_tail: 0 });
+      const found = await getBuild();
       return followLog(exchange, { name: String(found["build_id"]) }, async () => {
-        const { state } = await look();
+        const { state } = await getBuild();
         return state === "queued" || state === "building";
       });
     },
   }),
 ];
 
-type Told = Record<string, unknown>;
+type Operation = Record<string, unknown>;
 
-async function watch(exchange: Exchange, sink: EventSink, id: string, first: Told): Promise<void> {
-  let told = first;
+/** Sends an operation whenever it changes, and its progress, until it is done. */
+async function sendOperation(
+  exchange: Exchange,
+  sink: EventSink,
+  id: string,
+  first: Operation,
+): Promise<void> {
+  let latest = first;
   let sent = 0;
-  const send = (event: string, data: Told) => {
+  const send = (event: string, data: Operation) => {
     sent += 1;
     return sink.send({ event, data, id: String(sent) });
   };
-  await send("operation", told);
-  while (told["done"] !== true && !sink.signal.aborted) {
-    const current = told;
+  await send("operation", latest);
+  while (latest["done"] !== true && !sink.signal.aborted) {
+    const current = latest;
     const next = await exchange.tool(
       "operation_get",
       { id, wait_seconds: LIMITS.waitSeconds },
       {
         signal: sink.signal,
         onProgress: (progress) => {
-          void send("progress", { ...current, state: stateIn(progress.step, current), progress });
+          void send("progress", { ...current, state: stateDuring(progress.step, current), progress });
         },
       },
     );
     if (sink.signal.aborted) return;
-    if (JSON.stringify(next) !== JSON.stringify(told)) await send("operation", next);
-    told = next;
+    if (JSON.stringify(next) !== JSON.stringify(latest)) await send("operation", next);
+    latest = next;
   }
 }
 
-/** Progress is told of what waits and of what runs; only the first is called `queued`. */
-function stateIn(step: string, told: Told): unknown {
-  return step === "queued" || told["state"] !== "queued" ? told["state"] : "running";
+/** An operation that was queued and makes progress runs now, unless the step says that it still waits. */
+function stateDuring(step: string, { state }: Operation): unknown {
+  return step === "queued" || state !== "queued" ? state : "running";
 }
 
 interface Log {
   name: string;
+  /** Default: all of them. */
   streams?: string[];
 }
 
 type LogExchange = Exchange<{ tail: number; cursor?: string | undefined; follow: string }>;
 
-/** @param goesOn whether more lines may come; asked when there are none, and seldom. */
-function followLog(exchange: LogExchange, log: Log, goesOn: () => Promise<boolean>): Response {
+/** @param isLive whether more lines may come; called rarely, and only when there are none. */
+function followLog(exchange: LogExchange, log: Log, isLive: () => Promise<boolean>): Response {
   const { c, query } = exchange;
   const last = c.req.header("last-event-id");
-  // Whatever else was sent as Last-Event-ID is no cursor of ours: begin at the end, as for somebody new.
+  // Another Last-Event-ID is not one of our cursors: begin at the end of the log.
   const cursor = query.cursor ?? (last !== undefined && /^l[0-9a-z]{1,11}$/.test(last) ? last : undefined);
   const follow = query.follow === "1" || query.follow === "true";
-  return eventStream(exchange as Exchange, (sink) => copy(exchange, sink, log, { cursor, follow, goesOn }));
+  return eventStream(exchange as Exchange, (sink) =>
+    sendLog(exchange, sink, log, { cursor, follow, isLive }),
+  );
 }
 
-async function copy(
+/** Sends the lines of a log until it has ended, or once if it is not followed. */
+async function sendLog(
   { deps, query }: LogExchange,
   { send, signal }: EventSink,
   { name, streams: wanted }: Log,
-  how: { cursor: string | undefined; follow: boolean; goesOn: () => Promise<boolean> },
+  options: { cursor: string | undefined; follow: boolean; isLive: () => Promise<boolean> },
 ): Promise<void> {
-  let { cursor } = how;
-  let ending = !how.follow;
-  let asked = performance.now();
+  let { cursor } = options;
+  let ending = !options.follow;
+  let checkedAt = performance.now();
   const bell = new Bell();
   const subscription = await deps.queue
     .subscribe((event) => {
@@ -173,13 +185,13 @@ async function copy(
         if (page.more && following) continue;
       }
       if (ending) return;
-      // Ends one look after the last line could have come.
-      if (page.lines.length === 0 && performance.now() - asked > 5 * LOOK_AGAIN_MS) {
-        asked = performance.now();
-        ending = !(await how.goesOn());
+      // Reads once more after the log has ended: lines may have come in between.
+      if (page.lines.length === 0 && performance.now() - checkedAt > QUIET_MS) {
+        checkedAt = performance.now();
+        ending = !(await options.isLive());
         if (ending) continue;
       }
-      await bell.wait(LOOK_AGAIN_MS, signal);
+      await bell.wait(POLL_MS, signal);
     }
   } finally {
     await subscription?.[Symbol.asyncDispose]();

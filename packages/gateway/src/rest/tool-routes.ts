@@ -1,5 +1,5 @@
-// The tools over REST: the list as the ancestor had it, with the schemas beside, and one call each, under our names and
-// under the ancestor's.
+// The tools over REST: the list in the ancestor's format with JSON Schemas added, and one call per tool, by our name or by
+// the ancestor's.
 
 import type { Principal, Scope } from "@formation-mcp/auth";
 import { allScopes } from "@formation-mcp/auth";
@@ -36,12 +36,14 @@ const definition = z.object({
   output_schema: z.record(z.string(), z.unknown()).optional(),
 });
 
-const LONG = new Set(
+/** Tools that start an operation and may return before it ends. */
+const LONG_RUNNING = new Set(
   LISTING.filter(
     ({ input, annotations }) => !annotations.readOnlyHint && "wait_seconds" in propertiesOf(input),
   ).map(({ name }) => name),
 );
-const KEYED = new Set(
+/** Tools that take an idempotency key. */
+const TAKES_KEY = new Set(
   LISTING.filter(({ input }) => "idempotency_key" in propertiesOf(input)).map(({ name }) => name),
 );
 
@@ -61,8 +63,10 @@ export const TOOL_ROUTES: readonly Route[] = [
         LISTING.map(({ name }) => name).filter((name) => deps.control.offers(caller.principal, name)),
       );
       const all = [
-        ...LISTING.filter(({ name }) => offered.has(name)).map((tool) => ours(tool, deps.version)),
-        ...ALIASES.filter(({ tool }) => offered.has(tool)).map((alias) => theirs(alias, deps.version)),
+        ...LISTING.filter(({ name }) => offered.has(name)).map((tool) => toolDefinition(tool, deps.version)),
+        ...ALIASES.filter(({ tool }) => offered.has(tool)).map((alias) =>
+          aliasDefinition(alias, deps.version),
+        ),
       ];
       const { category } = query;
       return {
@@ -91,24 +95,24 @@ export const TOOL_ROUTES: readonly Route[] = [
       const name = params["name"] ?? "";
       const alias = findAlias(name);
       const tool = alias?.tool ?? name;
-      // Who may not use it is told so by control, whatever the input is.
+      // Control refuses a caller who may not use the tool; the input does not matter.
       if (!deps.control.offers(caller.principal, tool)) await exchange.tool(tool, {});
-      const { input, notes } = parametersOf(body);
-      const keyed = withKey(exchange, name, input);
+      const { input, notes } = parseBody(body);
+      const keyed = withIdempotencyKey(exchange, name, input);
       if (!alias) {
         const data = await exchange.tool(name, keyed);
         return { data, message: notes.join(" ") || null };
       }
       const translated = alias.translate(keyed);
       const { result, warnings } = await callAlias(exchange, alias, translated, keyed);
-      const told = [...warnings, ...notes];
-      return { data: asAncestor(alias.name, result, told), message: told.join(" ") || null };
+      const messages = [...warnings, ...notes];
+      return { data: asAncestor(alias.name, result, messages), message: messages.join(" ") || null };
     },
   }),
 ];
 
-/** The ancestor's body {parameters, context}, or the input as it is. */
-function parametersOf(body: Json): { input: Json; notes: string[] } {
+/** The input in a body: the ancestor's form {parameters, context}, or the tool's input itself. */
+function parseBody(body: Json): { input: Json; notes: string[] } {
   if (!Object.hasOwn(body, "parameters")) return { input: body, notes: [] };
   const { parameters, context, ...others } = body;
   if (typeof parameters !== "object" || parameters === null || Array.isArray(parameters)) {
@@ -130,10 +134,13 @@ function parametersOf(body: Json): { input: Json; notes: string[] } {
   return { input: parameters as Json, notes: unused };
 }
 
-/** @throws FormationError `invalid` if the header is no key, or the input has another. */
-function withKey({ c }: Pick<Exchange, "c">, name: string, input: Json): Json {
+/**
+ * Takes the Idempotency-Key header as `idempotency_key`, for tools that have one.
+ * @throws FormationError `invalid` if the input has another key.
+ */
+function withIdempotencyKey({ c }: Pick<Exchange, "c">, name: string, input: Json): Json {
   const key = c.req.header("idempotency-key");
-  if (key === undefined || !KEYED.has(findAlias(name)?.tool ?? name)) return input;
+  if (key === undefined || !TAKES_KEY.has(findAlias(name)?.tool ?? name)) return input;
   const given = input["idempotency_key"];
   if (given === undefined || given === key) return { ...input, idempotency_key: key };
   throw new FormationError("invalid", "The Idempotency-Key header and idempotency_key differ.", {
@@ -142,6 +149,7 @@ function withKey({ c }: Pick<Exchange, "c">, name: string, input: Json): Json {
   });
 }
 
+/** Calls the tool behind an alias, with what the ancestor did differently. */
 async function callAlias(
   exchange: Exchange,
   alias: Alias,
@@ -150,59 +158,60 @@ async function callAlias(
 ): Promise<{ result: Json; warnings: string[] }> {
   if (tool === "vm_delete") {
     return {
-      result: await exchange.tool(tool, { ...input, confirm: await nameOf(exchange, input) }),
+      result: await exchange.tool(tool, { ...input, confirm: await instanceName(exchange, input) }),
       warnings,
     };
   }
   if (tool === "vm_list") {
-    const as = given["all_users"] === true ? everybody(exchange) : themselves(exchange.caller.principal);
+    const as =
+      given["all_users"] === true ? requireAdmin(exchange) : ownRecordsOnly(exchange.caller.principal);
     return { result: await exchange.tool(tool, input, { as }), warnings };
   }
   try {
     return { result: await exchange.tool(tool, input), warnings };
   } catch (error) {
-    if (!wantsOtherName(error, alias, input)) throw error;
-    const as = reading(exchange.caller.principal, "pack:read");
+    if (!needsAnotherName(error, alias, input)) throw error;
+    const as = withScope(exchange.caller.principal, "pack:read");
     const build = await exchange.tool("build_get", { build_id: input["build_id"], log_tail: 0 }, { as });
     const name = String(build["name"]).slice(0, 56);
     const other = `${name}-${Buffer.from(exchange.deps.random(3)).toString("hex")}`;
     const result = await exchange.tool(tool, { ...input, instance_name: other });
-    const told = `The name ${name} is in use, so this VM is called ${other}; give instance_name, with replace: true to swap.`;
-    return { result, warnings: [...warnings, told] };
+    const warning = `The name ${name} is in use, so this VM is called ${other}; give instance_name, with replace: true to swap.`;
+    return { result, warnings: [...warnings, warning] };
   }
 }
 
-/** The ancestor deleted on an id alone; vm_delete wants the name again. */
-async function nameOf(exchange: Exchange, input: Json): Promise<string> {
+/** The instance's name, which vm_delete wants as a confirmation; the ancestor needed the id only. */
+async function instanceName(exchange: Exchange, input: Json): Promise<string> {
   const reference = String(input["instance"]);
   if (idKind(reference) !== "vm") return reference;
-  const as = reading(exchange.caller.principal, "vm:read");
+  const as = withScope(exchange.caller.principal, "vm:read");
   return String((await exchange.tool("vm_status", { instance: reference }, { as }))["name"]);
 }
 
-/** For a name that a call needs and the caller is not shown: it must not take another scope than its own. */
-function reading(principal: Principal, scope: Scope): Principal {
+/** The principal for reading a name that the alias needs: a call must not need a second scope for it. */
+function withScope(principal: Principal, scope: Scope): Principal {
   return { ...principal, scopes: new Set([...principal.scopes, scope]) };
 }
 
 /**
- * The ancestor made a new VM with every ship, under any name: so does a ship without an instance name of its own while a
- * VM has the build's name. With an idempotency key the call stays as it is, for it would not be the same call again.
+ * Whether a ship failed only because an instance has the build's name already. The ancestor made a new VM with every ship,
+ * so such a ship is repeated with another name. With an idempotency key it is not, because a repeated call would differ.
  */
-function wantsOtherName(error: unknown, alias: Alias, input: Json): boolean {
+function needsAnotherName(error: unknown, alias: Alias, input: Json): boolean {
   if (!(error instanceof FormationError) || error.code !== "conflict") return false;
   const free = !("instance_name" in input || "idempotency_key" in input || input["replace"] === true);
   return alias.name === "form_pack_ship" && free && error.details.field === "instance_name";
 }
 
-/** A principal that sees its own records alone, also if it may see everybody's. */
-export function themselves(principal: Principal): Principal {
+/** The principal without `admin`, so that it sees only its own records. */
+export function ownRecordsOnly(principal: Principal): Principal {
   if (!principal.scopes.has("admin")) return principal;
   return { ...principal, scopes: allScopes() };
 }
 
-/** @throws FormationError `forbidden` unless the caller is admin. */
-function everybody({ caller }: Pick<Exchange, "caller">): Principal {
+/** @throws FormationError `forbidden` unless the caller is an admin. */
+function requireAdmin({ caller }: Pick<Exchange, "caller">): Principal {
   if (caller.principal.scopes.has("admin")) return caller.principal;
   throw new FormationError("forbidden", "Only an admin sees everybody's VMs.", {
     field: "all_users",
@@ -210,7 +219,7 @@ function everybody({ caller }: Pick<Exchange, "caller">): Principal {
   });
 }
 
-function ours(tool: ListedTool, version: string): z.output<typeof definition> {
+function toolDefinition(tool: ListedTool, version: string): z.output<typeof definition> {
   const { name, title, description, scope, input, output } = tool;
   const [noun = ""] = name.split("_");
   return {
@@ -221,14 +230,14 @@ function ours(tool: ListedTool, version: string): z.output<typeof definition> {
     parameters: parametersIn(input),
     return_type: "object",
     tags: noun === "build" ? ["pack", "build"] : [noun],
-    is_long_running: LONG.has(name),
+    is_long_running: LONG_RUNNING.has(name),
     scope,
     input_schema: input,
     output_schema: output,
   };
 }
 
-function theirs(alias: Alias, version: string): z.output<typeof definition> {
+function aliasDefinition(alias: Alias, version: string): z.output<typeof definition> {
   const { $schema: _, ...input } = z.toJSONSchema(alias.parameters, { io: "input" }) as Json;
   return {
     name: alias.name,
@@ -237,7 +246,7 @@ function theirs(alias: Alias, version: string): z.output<typeof definition> {
     parameters: parametersIn(input),
     return_type: alias.returns,
     tags: [...alias.tags],
-    is_long_running: LONG.has(alias.tool),
+    is_long_running: LONG_RUNNING.has(alias.tool),
     alias_of: alias.tool,
     scope: LISTING.find(({ name }) => name === alias.tool)?.scope ?? ("admin" satisfies Scope),
     input_schema: input,
@@ -260,7 +269,7 @@ function propertiesOf(schema: Json): Record<string, Json> {
   return (schema["properties"] ?? {}) as Record<string, Json>;
 }
 
-/** The ancestor knew one type for each parameter: the first that is not null. */
+/** The ancestor had one type per parameter: here the first that is not null. */
 function typeOf(property: Json): string {
   if (typeof property["type"] === "string") return property["type"];
   const ways = property["anyOf"] ?? property["oneOf"];

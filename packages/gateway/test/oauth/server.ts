@@ -9,7 +9,7 @@ import { allScopes, type Scope } from "@formation-mcp/auth";
 import { type Authority, createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { type Clock, systemClock } from "@formation-mcp/contract";
-import { createOAuth, type OAuthDeps } from "@formation-mcp/gateway/oauth";
+import { createOAuthServer, type OAuthServerDeps } from "@formation-mcp/gateway/oauth";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 
@@ -30,7 +30,7 @@ export interface OAuthServer extends AsyncDisposable {
 }
 
 export async function openOAuthServer(
-  options: Partial<OAuthDeps> & {
+  options: Partial<OAuthServerDeps> & {
     clock?: Clock;
     issuer?: string;
     wrap?: (authority: Authority) => Authority;
@@ -53,7 +53,7 @@ export async function openOAuthServer(
   const assemble = async () => {
     const parts = { documents: store.documents, issuer, audience, masterKey, clock };
     const authority = createAuthority(parts);
-    const oauth = createOAuth({
+    const oauth = createOAuthServer({
       authority: wrap(authority),
       documents: store.documents,
       counters: store.counters,

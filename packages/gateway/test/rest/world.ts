@@ -19,7 +19,7 @@ import {
   createQuotas,
   type Quotas,
 } from "@formation-mcp/control";
-import { bearer, type Env, type GatewayDeps, restRoutes } from "@formation-mcp/gateway";
+import { bearerAuth, type Env, type GatewayDeps, restRoutes } from "@formation-mcp/gateway";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
@@ -118,7 +118,7 @@ export async function openWorld(): Promise<World> {
     c.set("traceId", "0123456789abcdef0123456789abcdef");
     await next();
   });
-  app.route("/api", restRoutes(deps, bearer(deps)));
+  app.route("/api", restRoutes(deps, bearerAuth(deps)));
   const closing: (() => Promise<void>)[] = [];
 
   const fetch = async (request: Request) => app.fetch(request);

@@ -3,8 +3,8 @@
 
 import type { Scope } from "@formation-mcp/auth";
 import { SAFE_HEADERS } from "../node-http.ts";
-import { type ClientFace, plainText } from "../provider/clients.ts";
-import { SCOPE_WORDS } from "../provider/scopes.ts";
+import { type ClientDisplay, plainText } from "../provider/clients.ts";
+import { SCOPE_TEXTS } from "../provider/scopes.ts";
 import { showCode } from "../secrets.ts";
 import { assetUrl } from "./assets.ts";
 import { html, Markup } from "./html.ts";
@@ -20,7 +20,7 @@ export interface LoginView {
   formToken: string;
   /** This server's, as clients know it. */
   origin: string;
-  face: ClientFace;
+  face: ClientDisplay;
   code: string;
   /** What went wrong with the last try. */
   problem?: string;
@@ -31,7 +31,7 @@ export interface ConsentView {
   formToken: string;
   /** This server's, as clients know it. */
   origin: string;
-  face: ClientFace;
+  face: ClientDisplay;
   owner: string;
   scopes: readonly Scope[];
   /** What was asked for and the account does not have. */
@@ -80,7 +80,7 @@ export function consentPage(view: ConsentView): Page {
   const { uid, formToken, origin, face, owner, scopes, withheld } = view;
   const server = new URL(origin).host;
   const list = scopes.map((scope) => {
-    const { title, detail, strong } = SCOPE_WORDS[scope];
+    const { title, detail, strong } = SCOPE_TEXTS[scope];
     return html`<li${strong ? new Markup(' class="strong"') : ""}><span class="mark" aria-hidden="true">${strong ? "!" : "✓"}</span><div><b>${title}</b><span>${detail}</span></div></li>`;
   });
   const csrf = html`<input type="hidden" name="csrf" value="${formToken}">`;
@@ -124,11 +124,11 @@ export function errorPage(code: string, description?: string, remedy?: string): 
 }
 
 /** How a person is told which client it is: by what it calls itself, or by its host. */
-function nameOf(face: ClientFace): string {
+function nameOf(face: ClientDisplay): string {
   return face.name ?? face.verifiedHost ?? face.redirect.label;
 }
 
-function who(face: ClientFace, owner?: string): Markup {
+function who(face: ClientDisplay, owner?: string): Markup {
   return html`<dl>
 ${face.verifiedHost === null ? "" : html`<div><dt>Published by</dt><dd>${face.verifiedHost}</dd></div>`}
 <div><dt>Returns to</dt><dd>${face.redirect.label}</dd></div>
@@ -136,7 +136,7 @@ ${owner === undefined ? "" : html`<div><dt>Your account</dt><dd class="key">${ow
 </dl>`;
 }
 
-function warning(face: ClientFace): Markup {
+function warning(face: ClientDisplay): Markup {
   const local = face.redirect.kind !== "web";
   const unverified = face.verifiedHost === null;
   if (!local && !unverified) return html``;

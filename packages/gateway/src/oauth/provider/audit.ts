@@ -17,7 +17,7 @@ interface Deed {
   address: string;
 }
 
-export interface Journal {
+export interface OAuthAudit {
   /**
    * Stores a deed; to be awaited before it takes effect.
    * @throws FormationError `unavailable` if it can't be stored.
@@ -29,7 +29,7 @@ export interface Journal {
 
 const TARGET_LENGTH = 200;
 
-export function createJournal(deps: Pick<GatewayDeps, "audit" | "logger" | "clock">): Journal {
+export function createOAuthAudit(deps: Pick<GatewayDeps, "audit" | "logger" | "clock">): OAuthAudit {
   const traceId = () => randomBytes(16).toString("hex");
   return {
     tell({ credential, target, ...deed }) {

@@ -88,7 +88,7 @@ export function normalizeClient(given: Readonly<Record<string, unknown>>): Recor
 }
 
 /** A client's own document in the shape that registration has; what the provider must refuse it still sees. */
-export async function tidyDocument(url: string, response: Response): Promise<Response> {
+export async function normalizeClientDocument(url: string, response: Response): Promise<Response> {
   if (response.status !== 200) return response;
   const text = await response.text();
   let body = text;
@@ -136,7 +136,7 @@ export function plainText(text: unknown, length: number): string {
 }
 
 /** A client as pages and messages name it. */
-export interface ClientFace {
+export interface ClientDisplay {
   /** What it calls itself, or null. */
   name: string | null;
   /** The host that stands for it, if it has a metadata document. */
@@ -145,7 +145,7 @@ export interface ClientFace {
 }
 
 /** How a client is shown that asked to be redirected somewhere. */
-function faceOf(client: Pick<Client, "clientId" | "clientName">, redirectUri: unknown): ClientFace {
+function displayOf(client: Pick<Client, "clientId" | "clientName">, redirectUri: unknown): ClientDisplay {
   const redirect = redirectPlace(redirectUri);
   if (!redirect) throw new RedirectError();
   const url = client.clientId.startsWith("https://") ? URL.parse(client.clientId) : null;
@@ -156,14 +156,14 @@ function faceOf(client: Pick<Client, "clientId" | "clientName">, redirectUri: un
  * How a client of a provider is shown.
  * @throws FormationError `not_found` if it is not registered any more, or its document can't be read now.
  */
-export async function findFace(
+export async function findClientDisplay(
   provider: Provider,
   clientId: string,
   redirectUri: unknown,
-): Promise<ClientFace> {
+): Promise<ClientDisplay> {
   const client = await provider.Client.find(clientId).catch(() => undefined);
   if (!client) throw new FormationError("not_found", "The app that asked is not known any more.");
-  return faceOf(client, redirectUri);
+  return displayOf(client, redirectUri);
 }
 
 /** Clients that exist because a key does: `key:<thumbprint>`, with private_key_jwt, and the one of the challenge grant. */

@@ -18,7 +18,7 @@ export function accountScopes(account: unknown): readonly Scope[] {
   return scopes ?? [];
 }
 
-export function createPolicy(audience: string): Policy.DefaultPolicy {
+export function createInteractionPolicy(audience: string): Policy.DefaultPolicy {
   const policy = interactionPolicy.base();
   policy.clear();
   policy.add(

@@ -8,12 +8,12 @@ import { type Clock, type Documents, LIMITS, type Logger } from "@formation-mcp/
 import { type Configuration, errors, Provider } from "oidc-provider";
 import { errorPage } from "../pages/pages.ts";
 import { createAdapter, keepClient } from "./adapter.ts";
-import type { Journal } from "./audit.ts";
+import type { OAuthAudit } from "./audit.ts";
 import { registerChallengeGrant } from "./challenge-grant.ts";
-import { agentClient, tidyDocument } from "./clients.ts";
-import { createPolicy } from "./interaction-policy.ts";
+import { agentClient, normalizeClientDocument } from "./clients.ts";
+import { createInteractionPolicy } from "./interaction-policy.ts";
 import type { Fetch } from "./safe-fetch.ts";
-import { ALGORITHM, heldScopes, resourceServer, tokenRules } from "./tokens.ts";
+import { ALGORITHM, heldScopes, resourceServer, tokenConfiguration } from "./tokens.ts";
 
 export interface ProviderOptions {
   authority: Authority;
@@ -22,7 +22,7 @@ export interface ProviderOptions {
   logger: Logger;
   cookieKeys: readonly string[];
   fetch: Fetch;
-  journal: Journal;
+  journal: OAuthAudit;
 }
 
 const DAY_SECONDS = 86_400;
@@ -134,7 +134,7 @@ function createProvider(options: ProviderOptions, keys: readonly object[]): Prov
     clientBasedCORS: (_ctx, origin, client) =>
       client.clientAuthMethod === "none" &&
       (client.redirectUris ?? []).some((uri) => URL.parse(uri)?.origin === origin && origin !== "null"),
-    ...tokenRules(authority, journal, clock),
+    ...tokenConfiguration(authority, journal, clock),
     async assertJwtClientAuthClaimsAndHeader(_ctx, claims) {
       const until = Number(claims["exp"]);
       if (!Number.isSafeInteger(until) || until > clock.now() / 1000 + ASSERTION_SECONDS) {
@@ -142,12 +142,12 @@ function createProvider(options: ProviderOptions, keys: readonly object[]): Prov
       }
     },
     interactions: {
-      policy: createPolicy(audience),
+      policy: createInteractionPolicy(audience),
       url: async (_ctx, interaction) => `/auth/${interaction.prompt.name}/${interaction.uid}`,
     },
     async fetch(input, init) {
       const url = input instanceof Request ? input.url : String(input);
-      return tidyDocument(url, await options.fetch(url, init));
+      return normalizeClientDocument(url, await options.fetch(url, init));
     },
     renderError: async (ctx, out) => {
       const page = errorPage(out.error, out.error_description);

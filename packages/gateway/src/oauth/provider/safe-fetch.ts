@@ -9,7 +9,7 @@ import type { Clock } from "@formation-mcp/contract";
 import { isPublicAddress } from "./public-addresses.ts";
 
 /** What may be read beside the public internet. */
-export interface OutsideOptions {
+export interface SafeFetchOptions {
   /** `host:port` of machines that may have private addresses; none by default. For an operator's own clients and tests. */
   privateHosts?: readonly string[];
   /** PEM certificates of the authority that signed theirs. */
@@ -32,7 +32,7 @@ export type Fetch = (
  * 64 KiB and five seconds at most, and every address that the name has must be public. It throws an Error whose message
  * says nothing of what was found inside.
  */
-export function createSafeFetch(options: OutsideOptions = {}): Fetch {
+export function createSafeFetch(options: SafeFetchOptions = {}): Fetch {
   const privateHosts = new Set(options.privateHosts ?? []);
   const find = options.lookup ?? ((name: string) => systemLookup(name, { all: true, verbatim: true }));
 
@@ -66,7 +66,7 @@ const FAILURES = 500;
 const FAILED_MS = 10_000;
 
 /** The same, but what could not be read is not tried again for ten seconds, however often it is asked for. */
-export function rememberingFailures(fetch: Fetch, clock: Clock): Fetch {
+export function withFailureMemory(fetch: Fetch, clock: Clock): Fetch {
   const failed = new Map<string, number>();
   const remember = (url: string) => {
     failed.delete(url);

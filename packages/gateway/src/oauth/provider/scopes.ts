@@ -2,7 +2,7 @@
 
 import { SCOPES, type Scope } from "@formation-mcp/auth";
 
-export const SCOPE_WORDS: Readonly<Record<Scope, { title: string; detail: string; strong: boolean }>> = {
+export const SCOPE_TEXTS: Readonly<Record<Scope, { title: string; detail: string; strong: boolean }>> = {
   "pack:read": {
     title: "See your builds",
     detail: "Read builds, their logs and their errors.",

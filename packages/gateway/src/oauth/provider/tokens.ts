@@ -12,7 +12,7 @@ import {
   type KoaContextWithOIDC,
   type ResourceServer,
 } from "oidc-provider";
-import type { Journal } from "./audit.ts";
+import type { OAuthAudit } from "./audit.ts";
 import { SIGNER } from "./challenge-grant.ts";
 import { accountScopes } from "./interaction-policy.ts";
 import { scopesOf } from "./scopes.ts";
@@ -42,9 +42,9 @@ interface Standing {
 }
 
 /** The parts of the provider's configuration that make tokens. */
-export function tokenRules(
+export function tokenConfiguration(
   authority: Authority,
-  journal: Journal,
+  journal: OAuthAudit,
   clock: Clock,
 ): Required<Pick<Configuration, "findAccount" | "extraTokenClaims" | "formats">> {
   return {
