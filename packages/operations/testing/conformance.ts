@@ -1,31 +1,48 @@
-// What every driver of the store must do, as laws that a driver's test runs against itself.
+// The conformance suite of the store: what every driver must do. A driver's own test calls `describeStore`.
 
 import type { Clock } from "@formation-mcp/contract";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { anyHistory } from "./conformance/anything.ts";
-import { auditLaws } from "./conformance/auditing.ts";
-import { cancelLaws } from "./conformance/cancelling.ts";
-import { counterLaws } from "./conformance/counters.ts";
-import { documentLaws } from "./conformance/documents.ts";
-import { leaseLaws } from "./conformance/leases.ts";
-import { nodeLaws } from "./conformance/nodes.ts";
-import { pageLaws } from "./conformance/pages.ts";
-import { quotaLaws } from "./conformance/quotas.ts";
-import { racingLaws } from "./conformance/racing.ts";
-import { requestLaws } from "./conformance/requests.ts";
-import { sweepLaws } from "./conformance/sweeping.ts";
-import { type Opened, refused, testClock, type World, world } from "./conformance/world.ts";
+import { describeAuditForgetting, describeAuditLines } from "./conformance/audit-log.ts";
+import { describeCancellation } from "./conformance/cancellation.ts";
+import { describeClaims, describeNeeds } from "./conformance/claims.ts";
+import {
+  describeConcurrentClaims,
+  describeConcurrentDesires,
+  describeConcurrentSubmissions,
+} from "./conformance/concurrency.ts";
+import { describeConcurrentAudit, describeConcurrentSweeps } from "./conformance/concurrency-records.ts";
+import { describeCounters } from "./conformance/counters.ts";
+import { describeExpiry, describeLists, describeWrites } from "./conformance/documents.ts";
+import { describeDocumentModel } from "./conformance/documents-model.ts";
+import { describeLeases, describeOutcomes } from "./conformance/leases.ts";
+import { describeFilters, describePages } from "./conformance/listing.ts";
+import {
+  describeLabels,
+  describeNodeState,
+  describeRemovedNodes,
+  describeSilentNodes,
+} from "./conformance/nodes.ts";
+import {
+  describeConcurrentQuotas,
+  describeExceptions,
+  describeReplacements,
+  describeUsage,
+} from "./conformance/quotas.ts";
+import { describeRandomHistory } from "./conformance/random-history.ts";
+import { describeInstanceWrites, describeRecords, describeSubmissions } from "./conformance/submissions.ts";
+import { describeDeadlines, describeExpired, describeStranded } from "./conformance/sweep.ts";
+import { refused, type StoreHarness, testClock, type World, world } from "./conformance/world.ts";
 
-export { play as playHistory, steps as anySteps } from "./conformance/anything.ts";
-export { type Opened, testClock, type World, world } from "./conformance/world.ts";
+export { play as playHistory, steps as anySteps } from "./conformance/random-history.ts";
+export { type StoreHarness, testClock, type World, world } from "./conformance/world.ts";
 
 /**
- * Declares the suite for a driver. `open` makes an empty store that goes by the clock given; with `reopen` the laws of
- * sharing are tried too.
+ * Declares the suite for a driver. `open` makes an empty store that uses the clock given. With `reopen` in what it
+ * returns, the cases of several connections run too.
  */
-export function describeStore(name: string, open: (clock: Clock) => Promise<Opened>): void {
+export function describeStore(name: string, open: (clock: Clock) => Promise<StoreHarness>): void {
   describe(`the ${name} store`, () => {
-    let opened: Opened;
+    let opened: StoreHarness;
     let here: World;
     beforeEach(async () => {
       const clock = testClock();
@@ -36,19 +53,61 @@ export function describeStore(name: string, open: (clock: Clock) => Promise<Open
     const current = () => here;
     const another = async () => await opened.reopen?.();
 
-    describe("requests", () => requestLaws(current));
-    describe("leases", () => leaseLaws(current));
-    describe("cancelling", () => cancelLaws(current));
-    describe("nodes", () => nodeLaws(current));
-    describe("pages", () => pageLaws(current));
-    describe("sweeping", () => sweepLaws(current));
-    describe("documents", () => documentLaws(current, another));
-    describe("counters", () => counterLaws(current, another));
-    describe("audit log", () => auditLaws(current));
-    describe("quotas", () => quotaLaws(current, another));
-    describe("many at once", () => racingLaws(current, another));
-    describe("any history", () =>
-      anyHistory(async () => {
+    describe("submissions", () => {
+      describeSubmissions(current);
+      describeInstanceWrites(current);
+      describeRecords(current);
+    });
+    describe("claims", () => {
+      describeClaims(current);
+      describeNeeds(current);
+    });
+    describe("leases", () => {
+      describeLeases(current);
+      describeOutcomes(current);
+    });
+    describe("cancellation", () => describeCancellation(current));
+    describe("nodes", () => {
+      describeLabels(current);
+      describeNodeState(current);
+      describeSilentNodes(current);
+      describeRemovedNodes(current);
+    });
+    describe("lists", () => {
+      describePages(current);
+      describeFilters(current);
+    });
+    describe("sweep", () => {
+      describeStranded(current);
+      describeDeadlines(current);
+      describeExpired(current);
+    });
+    describe("documents", () => {
+      describeWrites(current);
+      describeExpiry(current, another);
+      describeLists(current);
+      describeDocumentModel(current);
+    });
+    describe("counters", () => describeCounters(current, another));
+    describe("audit log", () => {
+      describeAuditLines(current);
+      describeAuditForgetting(current);
+    });
+    describe("quotas", () => {
+      describeUsage(current);
+      describeReplacements(current);
+      describeExceptions(current);
+      describeConcurrentQuotas(current, another);
+    });
+    describe("many at once", () => {
+      describeConcurrentSubmissions(current, another);
+      describeConcurrentClaims(current, another);
+      describeConcurrentDesires(current, another);
+      describeConcurrentSweeps(current, another);
+      describeConcurrentAudit(current, another);
+    });
+    describe("random histories", () =>
+      describeRandomHistory(async () => {
         const clock = testClock();
         const { store, close } = await open(clock);
         return { world: world(store, clock), close };

@@ -1,11 +1,10 @@
-// Laws of counting: what all callers get in a window is never more than its limit.
+// Counters: what all callers get in a window is never more than its limit.
 
-import type { Store } from "@formation-mcp/operations";
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { MINUTE, refused, SWEEP, type World } from "./world.ts";
+import { MINUTE, type Reopen, refused, SWEEP, type World } from "./world.ts";
 
-export function counterLaws(open: () => World, reopen: () => Promise<Store | undefined>): void {
+export function describeCounters(open: () => World, reopen: Reopen): void {
   it("a limit is spent in parts, and is there again in the next window", async () => {
     const { store, clock } = open();
     const resets_at = clock.now() - (clock.now() % MINUTE) + MINUTE;
@@ -41,7 +40,7 @@ export function counterLaws(open: () => World, reopen: () => Promise<Store | und
     expect((await spend("long", 1e12)).granted).toBe(0);
   });
 
-  it("what can't be counted with is refused", async () => {
+  it("invalid limits, windows and amounts are refused", async () => {
     const { store } = open();
     const request = { key: "k", limit: 5, windowMs: MINUTE, amount: 1 };
     for (const wrong of [{ limit: Number.NaN }, { windowMs: 0 }, { windowMs: 0.5 }, { amount: -1 }]) {
@@ -49,7 +48,7 @@ export function counterLaws(open: () => World, reopen: () => Promise<Store | und
     }
   });
 
-  it("whoever asks, however often: a window never grants more than its limit, and nothing is held back", async () => {
+  it("for any calls from two connections, a window grants exactly up to its limit", async () => {
     const { store, clock } = open();
     const all = [store, (await reopen()) ?? store];
     const calls = fc.array(

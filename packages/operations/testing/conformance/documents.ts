@@ -1,15 +1,14 @@
-// Laws of documents: compared, taken once, found by every name, and gone when their time is over.
+// Documents: compare-and-set, taken once, found by id, alias, owner and group, absent when expired.
 
 import type { NewDocument, StoredDocument } from "@formation-mcp/contract";
 import type { Page, Store } from "@formation-mcp/operations";
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { MINUTE, OWNER, refused, SWEEP, type World } from "./world.ts";
+import { MINUTE, OWNER, type Reopen, refused, SWEEP, type World } from "./world.ts";
 
-type Reopen = () => Promise<Store | undefined>;
-
-export function documentLaws(open: () => World, reopen: Reopen): void {
-  it("what is put is got, by its id and its alias; put again it has a higher version and its first time", async () => {
+/** What one document holds, and which version a write expects. */
+export function describeWrites(open: () => World): void {
+  it("a document is read by its id and its alias; put again it has a higher version and keeps created_at", async () => {
     const { documents, clock } = here(open);
     const document = {
       kind: "key",
@@ -43,7 +42,7 @@ export function documentLaws(open: () => World, reopen: Reopen): void {
     expect(await documents.get("other", "1")).toBeNull();
   });
 
-  it("any JSON comes back as it was, under any id", async () => {
+  it("any JSON value is read back as it was, under any id", async () => {
     const { documents } = here(open);
     await fc.assert(
       fc.asyncProperty(fc.string({ unit: "grapheme" }), fc.jsonValue(), async (id, doc) => {
@@ -85,7 +84,10 @@ export function documentLaws(open: () => World, reopen: Reopen): void {
     await documents.put({ kind: "a", id: "2", alias: "x", doc: 5 });
     expect(await documents.byAlias("a", "x")).toMatchObject({ id: "2" });
   });
+}
 
+/** Documents that are taken once, that expire, and whose artifacts are kept. */
+export function describeExpiry(open: () => World, reopen: Reopen): void {
   it("of many that take a document, or write over the same version, one succeeds", async () => {
     const { documents } = here(open);
     const all = [documents, (await reopen())?.documents ?? documents];
@@ -101,7 +103,7 @@ export function documentLaws(open: () => World, reopen: Reopen): void {
     }
   });
 
-  it("what is expired is absent to every question before any sweep, and its id and alias are free", async () => {
+  it("an expired document is absent to every query before any sweep, and its id and alias are free", async () => {
     const { store, documents, clock } = here(open);
     const document: NewDocument = {
       kind: "a",
@@ -144,8 +146,11 @@ export function documentLaws(open: () => World, reopen: Reopen): void {
     }
     expect((await store.artifactRoots()).sort()).toEqual(["sha256:a", "sha256:b"]);
   });
+}
 
-  it("all of an owner's or a group's go at once, of some kinds or of all, and never everybody's", async () => {
+/** Documents of an owner, a group or a kind: removed, listed and swept together. */
+export function describeLists(open: () => World): void {
+  it("all documents of an owner or a group are removed at once, of some kinds or of all, and never of all owners", async () => {
     const { documents } = here(open);
     const fill = async () => {
       for (const kind of ["a", "b"])
@@ -201,7 +206,7 @@ export function documentLaws(open: () => World, reopen: Reopen): void {
     await refused(documents.list({ kind: "a", limit: 4, cursor: "b3AuMw" }), "invalid");
   });
 
-  it("the sweep removes what is expired, once", async () => {
+  it("the sweep removes expired documents, once", async () => {
     const { store, documents, clock } = here(open);
     for (let i = 0; i < 1200; i++) {
       await documents.put({
@@ -221,82 +226,10 @@ export function documentLaws(open: () => World, reopen: Reopen): void {
     expect(store.revision()).toBe(after);
     expect((await documents.list({ kind: "a", limit: 1000 })).items).toHaveLength(100);
   });
-
-  it("after any history the documents are those of a simple table", async () => {
-    const { documents, clock } = here(open);
-    await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
-        const table = new Map<string, Expected>();
-        for (const owner of OWNERS) await documents.removeAll({ owner });
-        for (const each of steps) await both(documents, table, each, clock);
-      }),
-      { numRuns: 60 },
-    );
-  });
 }
 
-const OWNERS = ["x", "y"];
-
-interface Expected {
-  owner: string;
-  alias: string | null;
-  version: number;
-  until: number;
-}
-
-const step = fc.record({
-  do: fc.constantFrom("put", "put", "put", "cas", "take", "remove", "removeAll", "pass"),
-  id: fc.constantFrom("1", "2", "3"),
-  owner: fc.constantFrom(...OWNERS),
-  alias: fc.constantFrom(null, "p", "q"),
-  n: fc.integer({ min: 1, max: 3 }),
-});
-
-/** Takes a step in the store and in a table of the test, and compares what each answers and then holds. */
-async function both(
-  documents: Store["documents"],
-  table: Map<string, Expected>,
-  { do: what, id, owner, alias, n }: typeof step extends fc.Arbitrary<infer T> ? T : never,
-  clock: World["clock"],
-): Promise<void> {
-  const there = table.get(id);
-  if (what === "put" || what === "cas") {
-    const taken = [...table].some(
-      ([other, { alias: its }]) => other !== id && alias !== null && its === alias,
-    );
-    const stale = what === "cas" && n !== (there?.version ?? 0);
-    const until = clock.now() + n * 10;
-    const put = documents.put(
-      { kind: "any", id, owner, alias, doc: n, expires_at: until },
-      ...(what === "cas" ? [n] : []),
-    );
-    if (taken || stale) await refused(put, "conflict");
-    else {
-      const version = (there?.version ?? 0) + 1;
-      expect(await put).toMatchObject({ version });
-      table.set(id, { owner, alias, version, until });
-    }
-  } else if (what === "take") {
-    expect((await documents.take("any", id))?.version).toBe(there?.version);
-    table.delete(id);
-  } else if (what === "remove") {
-    expect(await documents.remove("any", id)).toBe(table.delete(id));
-  } else if (what === "removeAll") {
-    const mine = [...table].filter(([, one]) => one.owner === owner);
-    expect(await documents.removeAll({ owner })).toBe(mine.length);
-    for (const [gone] of mine) table.delete(gone);
-  } else {
-    clock.pass(n * 5);
-    for (const [old, { until }] of table) if (until <= clock.now()) table.delete(old);
-  }
-  const { items } = await documents.list({ kind: "any", limit: 10 });
-  const held = items.map((item) => [item.id, item.owner, item.alias, item.version] as const);
-  expect(held.sort()).toEqual(
-    [...table].map(([key, one]) => [key, one.owner, one.alias, one.version]).sort(),
-  );
-}
-
-function here(open: () => World): World & { documents: Store["documents"] } {
+/** The world, with its documents at hand. */
+export function here(open: () => World): World & { documents: Store["documents"] } {
   const world = open();
   return { ...world, documents: world.store.documents };
 }

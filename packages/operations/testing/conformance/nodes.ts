@@ -1,4 +1,4 @@
-// Laws of nodes: which node is given what, what a silent node's instances become, and what a removed node leaves.
+// Nodes: which operations one is given, what becomes of the instances of a silent one, and what a removed one leaves.
 
 import { type Id, LIMITS, type NodeRecord, type Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
@@ -36,7 +36,8 @@ async function machine(world: World, name?: string): Promise<Id<"vm">> {
 
 const states = ["running", "paused", "stopped", "stopping", "failed", "deleting"] as const;
 
-export function nodeLaws(open: () => World): void {
+/** Labels: an operation goes only to a node that has all of them. */
+export function describeLabels(open: () => World): void {
   it("an operation goes only to a node that has all the labels it asks for, with the same values", async () => {
     const { store, build, claim } = open();
     const labels = { zone: "eu-1", gpu: "yes" };
@@ -56,7 +57,7 @@ export function nodeLaws(open: () => World): void {
     expect((await store.operation(OWNER, asked.operation.id)).labels).toEqual(labels);
   });
 
-  it("whether labels fit is what comparing them says", async () => {
+  it("for any labels, an operation fits a node exactly if the node has them all", async () => {
     const { store, build, claim, lease } = open();
     const label = fc.dictionary(fc.constantFrom("a", "ab", "b", "a/b"), fc.constantFrom("", "1", "11", "b"), {
       maxKeys: 3,
@@ -75,14 +76,17 @@ export function nodeLaws(open: () => World): void {
     );
   });
 
-  it("labels that are none are refused", async () => {
+  it("invalid labels are refused", async () => {
     const { store, build } = open();
     for (const labels of [{ "a|b": "c" }, { a: "b|" }, { "": "a" }, { A: "b" }, { a: "b=c'" }]) {
       await refused(store.submit(build({ labels: labels as Record<string, string> })), "invalid");
     }
   });
+}
 
-  it("a heartbeat leaves what admins want of the node as it is", async () => {
+/** What a node may be given, and what it is told to hold. */
+export function describeNodeState(open: () => World): void {
+  it("a heartbeat changes neither cordon nor drain", async () => {
     const world = open();
     const { store, node, clock } = world;
     expect(await register(world)).toMatchObject({ cordoned: false, drain: null, heartbeat_at: clock.now() });
@@ -115,7 +119,7 @@ export function nodeLaws(open: () => World): void {
     expect(await claim()).not.toBeNull();
   });
 
-  it("what waits says what it needs and what the largest node offers, and names no node", async () => {
+  it("a queued operation says what it needs and what the largest node offers, and names no node", async () => {
     const world = open();
     const { store, build, clock, id } = world;
     await register(world, { name: "secret-one" });
@@ -136,7 +140,7 @@ export function nodeLaws(open: () => World): void {
     for (const request of [large, labelled, pinned]) expect(await said(request)).not.toContain("secret-one");
   });
 
-  it("what machines take of a node is told: their disks, and what may run", async () => {
+  it("a node's use counts the disks of its machines, and CPU and memory of those that may run", async () => {
     const world = open();
     const { store, node } = world;
     await register(world);
@@ -149,7 +153,10 @@ export function nodeLaws(open: () => World): void {
       { node_id: node, instances: 2, vcpus, memory_mb, disk_gb: 2 * disk_gb },
     ]);
   });
+}
 
+/** What becomes of the instances of a node that stopped reporting. */
+export function describeSilentNodes(open: () => World): void {
   it("the instances of a node that fell silent are lost, once, and say since when", async () => {
     const world = open();
     const { store, clock } = world;
@@ -191,7 +198,10 @@ export function nodeLaws(open: () => World): void {
     expect(await store.markLost(SILENT)).toEqual([]);
     for (const [vm, state] of kept) expect((await store.instance(null, vm)).state).toBe(state);
   });
+}
 
+/** What removing a node does to its instances and operations. */
+export function describeRemovedNodes(open: () => World): void {
   it("a node is removed when nothing is on it; what it is pinned for fails and says so", async () => {
     const world = open();
     const { store, node, build } = world;
@@ -208,7 +218,7 @@ export function nodeLaws(open: () => World): void {
     await refused(store.removeNode(node, { force: true }), "not_found");
   });
 
-  it("a removed node that registers again is given nothing until an admin lets it", async () => {
+  it("a removed node that registers again is given nothing until an admin uncordons it", async () => {
     const world = open();
     const { store, node, build, claim } = world;
     await register(world);
@@ -270,7 +280,7 @@ export function nodeLaws(open: () => World): void {
     expect(await store.instance(OWNER, vm)).toMatchObject({ state: "deleted" });
   });
 
-  it("what a removed node runs for anybody is tried elsewhere, after its lease", async () => {
+  it("an operation that a removed node ran is tried on another node, after its lease", async () => {
     const world = open();
     const { store, node, build, claim, lease, clock, id } = world;
     await register(world);

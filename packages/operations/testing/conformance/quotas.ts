@@ -1,18 +1,19 @@
-// Laws of quotas: whatever is asked for at the same time, nobody gets more than the limit, and nobody is held for nothing.
+// Quotas: what counts as used, and what is refused, also when submissions come at the same moment.
 
 import { NO_QUOTA, type Operation } from "@formation-mcp/contract";
 import type { Store, Submission } from "@formation-mcp/operations";
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { MINUTE, NEEDS, OWNER, refused, type World } from "./world.ts";
+import { MINUTE, NEEDS, OWNER, type Reopen, refused, type World } from "./world.ts";
 
 const IDLE = { vcpus: 0, memory_mb: 0, disk_gb: 0, instances: 0, builds: 0 };
 const ONE = { ...NEEDS, instances: 1, builds: 0 };
 
 type Resources = typeof NEEDS;
 
-export function quotaLaws(open: () => World, reopen: () => Promise<Store | undefined>): void {
-  it("an owner has the instances that are not deleted and the builds that are not done; nobody else's", async () => {
+/** What counts as used, and what a submission beyond a limit answers. */
+export function describeUsage(open: () => World): void {
+  it("an owner's usage is their instances that are not deleted and their builds that are not done", async () => {
     const { store, ready, live, build, ship, remove, claim, lease } = open();
     expect(await store.usage(OWNER)).toEqual(IDLE);
     const bld = await ready();
@@ -62,8 +63,11 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
       await store.submit({ ...request, quota: { ...NO_QUOTA, [name]: ONE[name] * 2 } });
     });
   }
+}
 
-  it("so many builds may wait and run at once", async () => {
+/** How builds and replacements count. */
+export function describeReplacements(open: () => World): void {
+  it("the limit of builds counts queued and running ones", async () => {
     const { store, build, claim, lease } = open();
     const quota = { ...NO_QUOTA, builds: 2 };
     await store.submit({ ...build(), quota });
@@ -122,7 +126,7 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     expect(await store.usage(OWNER)).toMatchObject({ memory_mb: 2048, vcpus: 2 });
   });
 
-  it("what is gone takes nothing, though a replacement of it still waits", async () => {
+  it("a deleted instance counts nothing, though a replacement of it is still queued", async () => {
     const { store, ready, live, ship } = open();
     const bld = await ready();
     const vm = await live(bld);
@@ -132,8 +136,11 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     await store.observe(vm, version, { state: "deleted" });
     expect(await store.usage(OWNER)).toEqual(IDLE);
   });
+}
 
-  it("who is beyond a lowered limit may still shrink, stop and delete", async () => {
+/** What a quota never refuses, and the limit of operations a minute. */
+export function describeExceptions(open: () => World): void {
+  it("an owner beyond a lowered limit may still shrink, stop and delete", async () => {
     const { store, ready, live, ship, control, remove } = open();
     const bld = await ready();
     const vm = await live(bld);
@@ -145,7 +152,7 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     await store.submit({ ...remove(vm, version), quota });
   });
 
-  it("a request made before is answered whatever the quota is now", async () => {
+  it("an idempotent repeat is answered whatever the quota is now", async () => {
     const { store, build } = open();
     const idempotency = { key: "k", inputDigest: "d" };
     const first = await store.submit({ ...build(), idempotency });
@@ -154,7 +161,7 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     expect(again).toEqual({ operation: first.operation, replayed: true });
   });
 
-  it("so many operations are begun a minute; what was refused did not count", async () => {
+  it("operations a minute are limited, and refused ones do not count", async () => {
     const { store, build, clock } = open();
     clock.pass(MINUTE - (clock.now() % MINUTE));
     const quota = { ...NO_QUOTA, builds: 2, operations_per_minute: 3 };
@@ -169,8 +176,11 @@ export function quotaLaws(open: () => World, reopen: () => Promise<Store | undef
     clock.pass(MINUTE);
     await submit({ builds: null });
   });
+}
 
-  it("however many ask at once, nobody gets more than the limit, and the limit is reached", async () => {
+/** Submissions at the same moment. */
+export function describeConcurrentQuotas(open: () => World, reopen: Reopen): void {
+  it("submissions at the same moment never exceed the limits, and reach them", async () => {
     const { store, ship, build } = open();
     const all = [store, (await reopen()) ?? store];
     let round = 0;

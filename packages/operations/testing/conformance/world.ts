@@ -1,16 +1,20 @@
-// What the laws are tested in: a store, a clock that only the test moves, and short ways to ask for things.
+// What the cases run in: a store, a clock that only the test moves, and short ways to make requests.
 
 import { type Id, type IdKind, newId, type Operation } from "@formation-mcp/contract";
 import type { Lease, NewDeployment, NewInstance, Store, Submission } from "@formation-mcp/operations";
 import { expect } from "vitest";
 import { buildRequest } from "../build-request.ts";
 
-export interface Opened {
+/** What a driver's own test gives to the suite for each case. */
+export interface StoreHarness {
   store: Store;
   /** Opens the same data once more, as another process would. */
   reopen?: () => Promise<Store>;
   close(): Promise<void>;
 }
+
+/** Opens the same data once more, if the driver can. */
+export type Reopen = () => Promise<Store | undefined>;
 
 export interface TestClock {
   now(): number;
@@ -18,7 +22,7 @@ export interface TestClock {
   pass(ms: number): void;
 }
 
-/** Begins anywhere: no law depends on what time it is. */
+/** A clock that stands still until `pass` moves it. It begins at a fixed time: no case depends on the date. */
 export function testClock(): TestClock {
   let time = 1_700_000_000_000;
   return {
@@ -42,6 +46,17 @@ export const FAILURE = {
   exit_code: 1,
 };
 
+export interface ShipOptions {
+  /** Default `web`. */
+  name?: string;
+  owner?: string;
+  /** The instance to replace. Default: a new one. */
+  instance_id?: Id<"vm">;
+  metadata?: Record<string, string>;
+}
+
+export type ShipRequest = Submission & { deployment: NewDeployment; instance?: NewInstance };
+
 export interface World {
   store: Store;
   clock: TestClock;
@@ -50,10 +65,7 @@ export interface World {
   /** A request to build. */
   build(over?: Partial<Submission["operation"]>): ReturnType<typeof buildRequest>;
   /** A request to ship a build to a new instance, or to one that is there. */
-  ship(
-    build_id: Id<"bld">,
-    over?: { name?: string; owner?: string; instance_id?: Id<"vm">; metadata?: Record<string, string> },
-  ): Submission & { deployment: NewDeployment; instance?: NewInstance };
+  ship(build_id: Id<"bld">, over?: ShipOptions): ShipRequest;
   control(instance_id: Id<"vm">, over?: Partial<Submission["operation"]>): Submission;
   remove(instance_id: Id<"vm">, version: number): Submission;
   claim(over?: Partial<Parameters<Store["claim"]>[0]>): Promise<Operation | null>;
@@ -84,38 +96,10 @@ export function world(store: Store, clock: TestClock): World {
     build(over = {}) {
       return buildRequest({ build_id: id("bld"), operation: base(over), now: clock.now() });
     },
-    ship(build_id, { name = "web", owner = OWNER, instance_id, metadata = {} } = {}) {
-      const vm = instance_id ?? id("vm");
-      const deployment_id = id("dep");
-      const operation = {
-        tool: "pack_ship",
-        subject: "pack.ship",
-        input: { kind: "ship" as const, deployment_id, instance_id: vm, build_id },
-        target_id: deployment_id,
-        ...base({ owner }),
-      };
-      const config = {
-        resources: NEEDS,
-        metadata,
-        host_ports: {},
-        network: { join_formnet: false, external_networks: [] },
-      };
-      const deployment: NewDeployment = {
-        id: deployment_id,
-        owner,
-        build_id,
-        instance_id: vm,
-        instance_name: name,
-        state: "queued",
-        config,
-        replace: instance_id !== undefined,
-        machine_id: null,
-        error: null,
-        operation_id: operation.id,
-        ended_at: null,
-      };
-      if (instance_id) return { operation, deployment };
-      return { operation, deployment, instance: instanceRecord(vm, owner, name, build_id, config) };
+    ship: (build_id, over = {}) => {
+      const instance_id = over.instance_id ?? id("vm");
+      const ids = { deployment_id: id("dep"), instance_id, build_id };
+      return shipRequest(ids, over, base({ owner: over.owner ?? OWNER }));
     },
     control: (instance_id, over = {}) => ({
       operation: {
@@ -154,7 +138,7 @@ export function world(store: Store, clock: TestClock): World {
       const { build } = await store.submit(self.build({ owner })).then(({ operation }) => ({
         build: operation.target_id as Id<"bld">,
       }));
-      const claimed = await claimed_(self, build);
+      const claimed = await claimFor(self, build);
       const lease = self.lease(claimed);
       await store.apply(lease, { builds: [{ id: build, patch: { state: "building" } }] });
       await store.settle(
@@ -168,7 +152,7 @@ export function world(store: Store, clock: TestClock): World {
       const request = self.ship(build_id, { name, metadata });
       await store.submit(request);
       const vm = request.deployment.instance_id;
-      const lease = self.lease(await claimed_(self, vm));
+      const lease = self.lease(await claimFor(self, vm));
       const { id: deployment_id } = request.deployment;
       await store.apply(lease, { deployments: [{ id: deployment_id, patch: { state: "deploying" } }] });
       await store.settle(
@@ -186,11 +170,51 @@ export function world(store: Store, clock: TestClock): World {
 }
 
 /** Claims, and expects to get the operation on this record. */
-async function claimed_(self: World, key: Id): Promise<Operation> {
+async function claimFor(self: World, key: Id): Promise<Operation> {
   const operation = await self.claim();
   const input = operation?.input;
   expect(input && (input.kind === "build" ? input.build_id : input.instance_id)).toBe(key);
   return operation as Operation;
+}
+
+function shipRequest(
+  ids: { deployment_id: Id<"dep">; instance_id: Id<"vm">; build_id: Id<"bld"> },
+  { name = "web", owner = OWNER, instance_id, metadata = {} }: ShipOptions,
+  base: Pick<Submission["operation"], "id" | "owner" | "node_id" | "deadline_at">,
+): ShipRequest {
+  const operation = {
+    tool: "pack_ship",
+    subject: "pack.ship",
+    input: { kind: "ship" as const, ...ids },
+    target_id: ids.deployment_id,
+    ...base,
+  };
+  const config = {
+    resources: NEEDS,
+    metadata,
+    host_ports: {},
+    network: { join_formnet: false, external_networks: [] },
+  };
+  const deployment: NewDeployment = {
+    id: ids.deployment_id,
+    owner,
+    build_id: ids.build_id,
+    instance_id: ids.instance_id,
+    instance_name: name,
+    state: "queued",
+    config,
+    replace: instance_id !== undefined,
+    machine_id: null,
+    error: null,
+    operation_id: operation.id,
+    ended_at: null,
+  };
+  if (instance_id) return { operation, deployment };
+  return {
+    operation,
+    deployment,
+    instance: instanceRecord(ids.instance_id, owner, name, ids.build_id, config),
+  };
 }
 
 function instanceRecord(

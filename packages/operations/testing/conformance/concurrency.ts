@@ -1,38 +1,21 @@
-// Laws of many at once: whatever is asked for at the same moment through several connections, the outcome is one that some
-// order of the requests explains.
+// Operations, builds and instances under many calls at the same moment, through several connections: the outcome is one that some order
+// of the calls, one after another, explains.
 
 import { type Id, NO_QUOTA, type Operation } from "@formation-mcp/contract";
-import type { Store } from "@formation-mcp/operations";
 import { expect, it } from "vitest";
-import { FAILURE, HOUR, OWNER, SWEEP, type World, world } from "./world.ts";
+import { CALLERS, EACH_CALLER, openCrowd, outcomes } from "./crowd.ts";
+import { FAILURE, HOUR, OWNER, type Reopen, SWEEP, type World, world } from "./world.ts";
 
-const MANY = 12;
-const EVERYBODY = [...Array(MANY).keys()];
-
-/** Settles all, and returns the values and the codes of what was refused. */
-async function outcomes<T>(calls: Promise<T>[]): Promise<{ made: T[]; codes: string[] }> {
-  const settled = await Promise.allSettled(calls);
-  return {
-    made: settled.flatMap((each) => (each.status === "fulfilled" ? [each.value] : [])),
-    codes: settled.flatMap((each) =>
-      each.status === "rejected" ? [String(each.reason?.code ?? each.reason)] : [],
-    ),
-  };
-}
-
-export function racingLaws(open: () => World, reopen: () => Promise<Store | undefined>): void {
-  const crowd = async () => {
-    const here = open();
-    const stores = [here.store, (await reopen()) ?? here.store, (await reopen()) ?? here.store];
-    return { here, one: (n: number) => stores[n % stores.length] as Store };
-  };
+/** Submissions at the same moment. */
+export function describeConcurrentSubmissions(open: () => World, reopen: Reopen): void {
+  const crowd = () => openCrowd(open, reopen);
 
   it("a key used by many at once makes one operation, which all of them get", async () => {
     const { here, one } = await crowd();
     for (let round = 0; round < 3; round++) {
       const idempotency = { key: `k${round}`, inputDigest: "d" };
       const answers = await Promise.all(
-        EVERYBODY.map((n) => one(n).submit({ ...here.build(), idempotency })),
+        EACH_CALLER.map((n) => one(n).submit({ ...here.build(), idempotency })),
       );
       expect(new Set(answers.map(({ operation }) => operation.id)).size).toBe(1);
       expect(answers.filter(({ replayed }) => !replayed)).toHaveLength(1);
@@ -40,13 +23,13 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
     expect((await here.store.operations({ owner: null, limit: 100 })).items).toHaveLength(3);
   });
 
-  it("of many that want a name one gets it, and the others are told so", async () => {
+  it("of many ships under one name one succeeds, and the others get a conflict", async () => {
     const { here, one } = await crowd();
     const bld = await here.ready();
     for (const name of ["a", "b", "c"]) {
-      const { made, codes } = await outcomes(EVERYBODY.map((n) => one(n).submit(here.ship(bld, { name }))));
+      const { made, codes } = await outcomes(EACH_CALLER.map((n) => one(n).submit(here.ship(bld, { name }))));
       expect(made).toHaveLength(1);
-      expect(codes).toEqual(Array(MANY - 1).fill("conflict"));
+      expect(codes).toEqual(Array(CALLERS - 1).fill("conflict"));
     }
     expect((await here.store.instances({ owner: OWNER, limit: 100 })).items).toHaveLength(3);
   });
@@ -57,12 +40,17 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
     for (const [round, limit] of limits.entries()) {
       const owner = `o${round}`;
       const quota = { ...NO_QUOTA, ...limit };
-      const calls = EVERYBODY.map((n) => one(n).submit({ ...here.build({ owner }), quota }));
+      const calls = EACH_CALLER.map((n) => one(n).submit({ ...here.build({ owner }), quota }));
       const { made, codes } = await outcomes(calls);
       expect(made).toHaveLength(5);
-      expect(codes).toEqual(Array(MANY - 5).fill("limit"));
+      expect(codes).toEqual(Array(CALLERS - 5).fill("limit"));
     }
   });
+}
+
+/** Workers that claim, report and end attempts at the same moment. */
+export function describeConcurrentClaims(open: () => World, reopen: Reopen): void {
+  const crowd = () => openCrowd(open, reopen);
 
   it("each operation is claimed by one, none is left, and none runs beside another on its instance", async () => {
     const { here, one } = await crowd();
@@ -89,10 +77,10 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
         done.push(operation.id);
       }
     };
-    await Promise.all(EVERYBODY.slice(0, 8).map(worker));
+    await Promise.all(EACH_CALLER.slice(0, 8).map(worker));
     const all = (await Promise.all(submitting)).map(({ operation }) => operation.id);
-    // Who looked while another had it in his hands looks again when that one ends.
-    while (await rest(here)) await worker(0);
+    // A claim that found the row locked by another transaction is tried again.
+    while (await hasQueued(here)) await worker(0);
     expect(done.sort()).toEqual(all.sort());
   });
 
@@ -101,7 +89,7 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
     for (let n = 0; n < 20; n++) await here.store.submit(here.build());
     for (let n = 0; n < 20; n++) await here.claim();
     here.clock.pass(HOUR);
-    const calls = EVERYBODY.map(async (n) => {
+    const calls = EACH_CALLER.map(async (n) => {
       const got: string[] = [];
       if (n % 4 === 0) await one(n).sweep(SWEEP);
       for (;;) {
@@ -144,8 +132,13 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
       await here.store.requestCancel(OWNER, operation.id);
     }
   });
+}
 
-  it("what an owner wishes of an instance last stands, whoever cancels what meanwhile", async () => {
+/** Cancels, deletes and ships of one instance or build at the same moment. */
+export function describeConcurrentDesires(open: () => World, reopen: Reopen): void {
+  const crowd = () => openCrowd(open, reopen);
+
+  it("the desired state that was set last holds, whatever is cancelled at the same moment", async () => {
     const { here, one } = await crowd();
     const vm = await here.live(await here.ready());
     const wish = async (n: number, desired: "stopped" | "paused") => {
@@ -168,14 +161,14 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
     }
   });
 
-  it("a delete and what it cancels leave one delete to do, however they meet", async () => {
+  it("a delete that races with what it cancels leaves one queued delete", async () => {
     const { here, one } = await crowd();
     const bld = await here.ready();
     for (let round = 0; round < 5; round++) {
       const vm = await here.live(bld, `n${round}`);
       await here.store.submit(here.control(vm));
       const running = (await here.claim()) as Operation;
-      const controls = EVERYBODY.slice(0, 4).map(() => here.control(vm));
+      const controls = EACH_CALLER.slice(0, 4).map(() => here.control(vm));
       const { version } = await here.store.instance(OWNER, vm);
       const remove = here.remove(vm, version);
       const { codes } = await outcomes<unknown>([
@@ -192,7 +185,7 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
     }
   });
 
-  it("what somebody ships is not removed as unused at that moment", async () => {
+  it("a build that is being shipped is not removed as unused at the same moment", async () => {
     const { here, one } = await crowd();
     for (let round = 0; round < 8; round++) {
       const bld = await here.ready();
@@ -210,102 +203,8 @@ export function racingLaws(open: () => World, reopen: () => Promise<Store | unde
       for (const { id } of left.items) await here.store.requestCancel(OWNER, id);
     }
   });
+}
 
-  it("sweeps at once remove each operation once, and every key still answers what it made", async () => {
-    const { here, one } = await crowd();
-    const made: { key: string; id: string }[] = [];
-    for (let n = 0; n < 40; n++) {
-      const request = here.build();
-      const keyed = n % 2 === 0 ? { idempotency: { key: `k${n}`, inputDigest: "d" } } : {};
-      await here.store.submit({ ...request, ...keyed });
-      await here.store.requestCancel(OWNER, request.operation.id);
-      if (n % 2 === 0) made.push({ key: `k${n}`, id: request.operation.id });
-    }
-    here.clock.pass(2 * HOUR);
-    const swept = await Promise.all(EVERYBODY.slice(0, 6).map((n) => one(n).sweep(SWEEP)));
-    expect(swept.reduce((sum, { removedOperations }) => sum + removedOperations, 0)).toBe(40);
-    for (const { key, id } of made) {
-      const answer = await here.store.replay(OWNER, "pack_build", { key, inputDigest: "d" });
-      expect(answer?.id).toBe(id);
-    }
-  });
-
-  it("documents: of many at once, one writes a version, one gets an alias, one takes", async () => {
-    const { here, one } = await crowd();
-    const { documents } = here.store;
-    for (const id of ["1", "2", "3"]) {
-      const put = (n: number) => one(n).documents.put({ kind: "a", id, doc: n }, 0);
-      const first = await outcomes(EVERYBODY.map(put));
-      expect(first.made).toHaveLength(1);
-      expect(first.codes).toEqual(Array(MANY - 1).fill("conflict"));
-      await Promise.all(EVERYBODY.map((n) => one(n).documents.put({ kind: "a", id, doc: n })));
-      expect(await documents.get("a", id)).toMatchObject({ version: MANY + 1 });
-      const named = EVERYBODY.map((n) =>
-        one(n).documents.put({ kind: "b", id: `${id} ${n}`, alias: id, doc: n }),
-      );
-      expect((await outcomes(named)).made).toHaveLength(1);
-      const taken = await Promise.all(EVERYBODY.map((n) => one(n).documents.take("a", id)));
-      expect(taken.filter((each) => each !== null)).toHaveLength(1);
-    }
-  });
-
-  it("documents: what was put before a group was revoked is gone, and a rotation that was late changes nothing", async () => {
-    const { here, one } = await crowd();
-    const group = "family";
-    for (let round = 0; round < 8; round++) {
-      await here.store.documents.put({ kind: "token", id: `${round} 0`, group, doc: 0 });
-      const rotations = EVERYBODY.map(async (n) => {
-        const old = await one(n).documents.take("token", `${round} 0`);
-        if (old) await one(n).documents.put({ kind: "token", id: `${round} 1`, group, doc: 1 });
-        else await one(n).documents.removeAll({ group });
-        return old !== null;
-      });
-      expect((await Promise.all(rotations)).filter(Boolean)).toHaveLength(1);
-      await one(1).documents.removeAll({ group });
-      expect((await here.store.documents.list({ kind: "token", group, limit: 10 })).items).toEqual([]);
-    }
-  });
-
-  it("counters: what many spend at once is the limit, while sweeps remove what is over", async () => {
-    const { here, one } = await crowd();
-    const spend = (n: number) => one(n).counters.spend({ key: "k", limit: 7, windowMs: 10, amount: 2 });
-    for (let round = 0; round < 6; round++) {
-      here.clock.pass(10);
-      const sweeping = one(round).sweep(SWEEP);
-      const granted = (await Promise.all(EVERYBODY.map(spend))).reduce((sum, each) => sum + each.granted, 0);
-      await sweeping;
-      expect(granted).toBe(7);
-    }
-  });
-
-  it("audit: of many that write the same line one does, and none of another's is lost", async () => {
-    const { here, one } = await crowd();
-    const line = (chain: string, seq: number, hash: string) => ({
-      ...{ chain, seq, hash, at: here.clock.now(), owner: null, credential: null, action: "vm_list" },
-      ...{ target: null, outcome: "ok" as const, address: null, trace_id: null },
-    });
-    const same = await outcomes(
-      EVERYBODY.map((n) => one(n).audit.append([line("a", 1, `${n}`), line("a", 2, `${n}`)])),
-    );
-    expect(same.made).toHaveLength(1);
-    expect(same.codes).toEqual(Array(MANY - 1).fill("conflict"));
-    const [first, second] = await here.store.audit.read("a", 1, 10);
-    expect(first?.hash).toBe(second?.hash);
-    await Promise.all(EVERYBODY.map((n) => one(n).audit.append([line(`b${n}`, 1, "h")])));
-    here.clock.pass(HOUR);
-    // Whoever writes on while old lines are forgotten finds his chain in one piece.
-    await Promise.all([
-      ...EVERYBODY.map((n) => one(n).audit.append([line(`b${n}`, 2, "h")])),
-      ...[0, 1, 2].map((n) => one(n).sweep({ ...SWEEP, auditKeptMs: HOUR })),
-    ]);
-    for (const { chain, first_seq, last_seq, seals } of await here.store.audit.chains()) {
-      if (chain === "a") continue;
-      expect(last_seq).toBe(2);
-      if (first_seq === 2) expect(seals.map(({ seq }) => seq)).toContain(1);
-    }
-  });
-
-  async function rest(here: World): Promise<boolean> {
-    return (await here.store.operations({ owner: null, states: ["queued"], limit: 1 })).items.length > 0;
-  }
+async function hasQueued({ store }: World): Promise<boolean> {
+  return (await store.operations({ owner: null, states: ["queued"], limit: 1 })).items.length > 0;
 }

@@ -1,4 +1,4 @@
-// Whatever is done in whatever order: the laws that hold at every moment, tried with random histories.
+// Random histories of operations: what must hold after every step.
 
 import { canMove, hasEnded, LIMITS, OPERATION_STATES, type Operation } from "@formation-mcp/contract";
 import type { Lease, Store } from "@formation-mcp/operations";
@@ -33,7 +33,7 @@ interface Held extends Lease {
   over: boolean;
 }
 
-export function anyHistory(open: () => Promise<{ world: World; close(): Promise<void> }>): void {
+export function describeRandomHistory(open: () => Promise<{ world: World; close(): Promise<void> }>): void {
   it("after any history: attempts rise, moves are legal, nothing is overbooked, void leases write nothing", async () => {
     await fc.assert(
       fc.asyncProperty(steps, async (list) => {

@@ -1,4 +1,4 @@
-// Laws of listing: newest first, every record once, nobody else's.
+// Lists: newest first, every record once, only those of the owner asked for.
 
 import type { Id } from "@formation-mcp/contract";
 import type { Page } from "@formation-mcp/operations";
@@ -17,7 +17,8 @@ async function through<T>(page: (cursor: string | null) => Promise<Page<T>>): Pr
   throw new Error("The pages never end.");
 }
 
-export function pageLaws(open: () => World): void {
+/** Pages and their cursors. */
+export function describePages(open: () => World): void {
   it("pages show every record once, newest first, and end", async () => {
     const { store, build, clock } = open();
     const ids: Id[] = [];
@@ -48,7 +49,7 @@ export function pageLaws(open: () => World): void {
     expect(second.cursor).toBeNull();
   });
 
-  it("a cursor of another list, or of nobody, is invalid", async () => {
+  it("a cursor of another list, or a made-up one, is invalid", async () => {
     const { store, build } = open();
     for (let i = 0; i < 2; i++) await store.submit(build());
     const { cursor } = await store.operations({ owner: OWNER, limit: 1 });
@@ -57,7 +58,10 @@ export function pageLaws(open: () => World): void {
       await refused(store.operations({ owner: OWNER, limit: 1, cursor: wrong }), "invalid");
     }
   });
+}
 
+/** Filters of each list. */
+export function describeFilters(open: () => World): void {
   it("operations are found by states and by what they work on", async () => {
     const { store, build, ready, live, ship } = open();
     const made = await ready();

@@ -1,11 +1,12 @@
-// Laws of asking: what a request writes, once, and what refuses it.
+// Submissions: what one writes, what its idempotency key answers, and what is refused.
 
 import { LIMITS } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import { FAILURE, HOUR, OWNER, refused, SWEEP, type World } from "./world.ts";
 
-export function requestLaws(open: () => World): void {
-  it("a request is written with its records, and answers as it was asked", async () => {
+/** What a submission writes, and what its idempotency key answers later. */
+export function describeSubmissions(open: () => World): void {
+  it("a submission is written with its records, and returned as it was submitted", async () => {
     const { store, build, clock } = open();
     const request = build();
     const { operation, replayed } = await store.submit(request);
@@ -27,7 +28,7 @@ export function requestLaws(open: () => World): void {
     expect(await store.operationFor(request.build.id)).toEqual(operation);
   });
 
-  it("somebody else's record is not found", async () => {
+  it("another owner's record is not found", async () => {
     const { store, build, ship, ready } = open();
     const request = build();
     await store.submit(request);
@@ -71,7 +72,10 @@ export function requestLaws(open: () => World): void {
     expect(await store.replay(OWNER, "pack_build", idempotency)).toBeNull();
     expect((await store.submit({ ...build(), idempotency })).replayed).toBe(false);
   });
+}
 
+/** What is written about an instance: its name, its desired state, what its node observed. */
+export function describeInstanceWrites(open: () => World): void {
   it("a name is one instance's until that is deleted, and nothing of a refused request is written", async () => {
     const { store, ready, ship, live, claim, lease, remove } = open();
     const build = await ready();
@@ -93,7 +97,7 @@ export function requestLaws(open: () => World): void {
     expect((await store.submit(refusedRequest)).replayed).toBe(false);
   });
 
-  it("a wish names the version it read", async () => {
+  it("a change of the desired state names the version it read", async () => {
     const { store, ready, live, control } = open();
     const vm = await live(await ready());
     const { version } = await store.instance(OWNER, vm);
@@ -103,7 +107,7 @@ export function requestLaws(open: () => World): void {
     await refused(store.submit({ ...control(vm), desire }), "conflict");
   });
 
-  it("a wish about an instance that is gone, or was never there, is refused", async () => {
+  it("a request about an instance that is deleted or never existed is refused", async () => {
     const { store, ready, control, ship, id } = open();
     await refused(store.submit(control(id("vm"))), "not_found");
     await refused(store.submit(ship(id("bld"))), "not_found");
@@ -122,7 +126,10 @@ export function requestLaws(open: () => World): void {
     await refused(store.observe(vm, version, { state: "running" }), "conflict");
     await refused(store.observe(vm, seen.version, { state: "creating" }), "conflict");
   });
+}
 
+/** Node records, the revision, and the artifacts that builds keep. */
+export function describeRecords(open: () => World): void {
   it("a node keeps its record through heartbeats", async () => {
     const { store, node, clock } = open();
     const record = {

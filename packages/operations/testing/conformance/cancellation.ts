@@ -4,7 +4,7 @@ import type { Operation } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import { FAILURE, OWNER, refused, type World } from "./world.ts";
 
-export function cancelLaws(open: () => World): void {
+export function describeCancellation(open: () => World): void {
   it("a queued build is cancelled at once, with its record, once", async () => {
     const { store, build, claim } = open();
     const request = build();
@@ -55,7 +55,7 @@ export function cancelLaws(open: () => World): void {
     expect(await store.build(OWNER, request.build.id)).toMatchObject({ state: "cancelled" });
   });
 
-  it("a wish is taken back with the operation that brought it, unless a younger one stands", async () => {
+  it("cancelling an operation restores the desired state, unless a younger operation has set it again", async () => {
     const { store, ready, live, control } = open();
     const vm = await live(await ready());
     const ask = async (desired: "stopped" | "running" | "paused") => {

@@ -1,10 +1,11 @@
-// Laws of the sweep: every operation ends, what was stranded is woken, what expired is gone, what is used stays.
+// The sweep: every operation ends, stranded ones are sent again, expired records go, used ones stay.
 
 import { LIMITS, type Operation } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import { FAILURE, HOUR, LEASE, MINUTE, OWNER, refused, SWEEP, type World } from "./world.ts";
 
-export function sweepLaws(open: () => World): void {
+/** Operations that wait too long or whose worker is gone. */
+export function describeStranded(open: () => World): void {
   it("a queued operation is woken again when its wake-up may be lost, and says what it waits for", async () => {
     const { store, build, clock } = open();
     const request = build();
@@ -20,7 +21,7 @@ export function sweepLaws(open: () => World): void {
     expect((await store.sweep(SWEEP)).resend).toEqual([]);
   });
 
-  it("what no node can take says so while it waits and when it fails", async () => {
+  it("an operation that no node can take says so while it is queued and when it fails", async () => {
     const { store, build, clock, node } = open();
     const register = () =>
       store.registerNode({
@@ -84,7 +85,10 @@ export function sweepLaws(open: () => World): void {
     expect(await claim()).toBeNull();
     expect((await store.sweep(SWEEP)).changed).toMatchObject([{ id, state: "cancelled" }]);
   });
+}
 
+/** Operations beyond their deadline. */
+export function describeDeadlines(open: () => World): void {
   it("an operation past its deadline is asked to cancel, and fails even if its worker renews for ever", async () => {
     const { store, build, claim, lease, clock } = open();
     await store.submit(build({ deadline_at: clock.now() + MINUTE }));
@@ -114,7 +118,10 @@ export function sweepLaws(open: () => World): void {
       cancel_requested_at: clock.now(),
     });
   });
+}
 
+/** Records that are kept long enough and then removed. */
+export function describeExpired(open: () => World): void {
   it("an operation is removed when it was kept long enough, its build stays", async () => {
     const { store, build, claim, lease, clock } = open();
     const request = build();

@@ -1,4 +1,4 @@
-// Laws of the audit log's store: lines are written once, found again, and forgotten from the front alone.
+// The audit log: what is appended and sealed, what a query finds, what a sweep forgets.
 
 import type { AuditRecord } from "@formation-mcp/contract";
 import type { AuditQuery, AuditStore, Page } from "@formation-mcp/operations";
@@ -8,8 +8,9 @@ import { HOUR, MINUTE, refused, SWEEP, type World } from "./world.ts";
 
 const KEPT = { ...SWEEP, auditKeptMs: HOUR };
 
-export function auditLaws(open: () => World): void {
-  it("lines are there all or none, and each number of a chain once", async () => {
+/** How lines are appended, sealed and found. */
+export function describeAuditLines(open: () => World): void {
+  it("lines are appended all or none, and each number of a chain once", async () => {
     const { audit, at } = here(open);
     const lines = [
       line("a", 1, at),
@@ -40,7 +41,7 @@ export function auditLaws(open: () => World): void {
     ]);
   });
 
-  it("any question has its answer, newest first, in pages of any size", async () => {
+  it("any query is answered newest first, in pages of any size", async () => {
     const { audit, at } = here(open);
     const lines: AuditRecord[] = [];
     for (let i = 0; i < 60; i++) {
@@ -76,7 +77,10 @@ export function auditLaws(open: () => World): void {
     );
     await refused(audit.page({ limit: 5, cursor: "b3AuMw" }), "invalid");
   });
+}
 
+/** Which lines a sweep forgets. */
+export function describeAuditForgetting(open: () => World): void {
   it("lines are forgotten when they were kept long enough, and what is kept hangs on a seal", async () => {
     const { store, audit, clock, at } = here(open);
     await audit.append([1, 2, 3, 4].map((seq) => line("a", seq, at + seq * MINUTE)));
@@ -107,7 +111,7 @@ export function auditLaws(open: () => World): void {
     expect(await audit.chains()).toEqual([]);
   });
 
-  it("what is old behind a younger line stays, and keeps no other chain", async () => {
+  it("an old line behind a younger one stays, and keeps no line of another chain", async () => {
     const { store, audit, clock, at } = here(open);
     await audit.append([
       line("a", 1, at + HOUR),
