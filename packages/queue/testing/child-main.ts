@@ -1,5 +1,4 @@
-// A process of its own that uses a queue as its parent tells it, one JSON command a line, and reports one JSON line for
-// each thing that happens.
+// The program of that process: it reads one JSON command a line and writes one JSON report a line.
 
 import { createInterface } from "node:readline";
 import type { ChangeEvent, WakeMessage } from "@formation-mcp/contract";

@@ -1,4 +1,4 @@
-// The conformance suite's other processes, told what to do and heard from where the suite runs.
+// Another process of a test, which uses a queue as it is told and reports what happens.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
@@ -9,11 +9,12 @@ import type { ChildCommand, ChildDriver, ChildReport } from "./child-main.ts";
 
 const CHILD_MAIN = join(import.meta.dirname, "child-main.ts");
 
-/** How long one law may take. */
-export const LONG_MS = 20_000;
+/** How long one case may take. */
+export const TEST_TIMEOUT_MS = 20_000;
 
+/** Waits until the condition holds; throws after 15 s. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  await waitFor(condition, { what, timeoutMs: LONG_MS - 5_000, everyMs: 10 });
+  await waitFor(condition, { what, timeoutMs: TEST_TIMEOUT_MS - 5_000, everyMs: 10 });
 }
 
 /** Another process that uses the same broker. */
