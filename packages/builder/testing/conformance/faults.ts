@@ -1,11 +1,13 @@
-// The part of the conformance suite in which builds misbehave: they are ended, the error says why, and nothing is left.
+// Builds that misbehave or are killed: they are ended, the error says why, and nothing is left.
 
+import { existsSync, rmSync } from "node:fs";
 import { expect, it } from "vitest";
-import { type BuilderUnderTest, ended, type Fixture, processesWith } from "./fixture.ts";
+import { type BuilderHarness, ended, type Fixture, processesWith } from "./fixture.ts";
 
 const MB = 1_000_000;
 
-export function describeFaults(fixture: Fixture, driver: BuilderUnderTest): void {
+/** Builds that are cancelled, take too long, or take too much. */
+export function describeFaults(fixture: Fixture, driver: BuilderHarness): void {
   it("ends every process of a build that is cancelled", async () => {
     const marker = fixture.unique();
     const stop = new AbortController();
@@ -19,7 +21,7 @@ export function describeFaults(fixture: Fixture, driver: BuilderUnderTest): void
     expect(await fixture.leftovers()).toEqual([]);
   });
 
-  it("does not begin what is cancelled already", async () => {
+  it("does not begin a build that is cancelled already", async () => {
     const stop = new AbortController();
     stop.abort();
     const building = fixture.start({ run: ["echo never"] }, { noCache: true }, stop);
@@ -94,4 +96,28 @@ export function describeFaults(fixture: Fixture, driver: BuilderUnderTest): void
       expect(await fixture.leftovers()).toEqual([]);
     });
   }
+}
+
+/** What the next process does with what a killed one left. */
+export function describeCrash(fixture: Fixture, driver: BuilderHarness): void {
+  it("removes what a killed process left half-made", async () => {
+    const stateDir = fixture.directory("killed");
+    const marker = fixture.unique();
+    const child = fixture.child(stateDir, { run: [`echo running; sleep 600 ${marker}`] });
+    try {
+      await child.saw("running");
+      child.kill();
+      await child.ended;
+      const builder = await driver.open(stateDir);
+      await builder.recover();
+      await ended(() => processesWith(marker));
+      expect(await driver.leftovers(stateDir)).toEqual([]);
+      await expect(fixture.buildOn(builder, { run: ["echo works > file"] })).resolves.toBeDefined();
+      await builder.destroy();
+      expect(existsSync(stateDir)).toBe(false);
+    } finally {
+      child.kill();
+      rmSync(stateDir, { recursive: true, force: true });
+    }
+  });
 }

@@ -1,5 +1,5 @@
-// What the conformance suite stands on: a state directory, a context, builds whose lines are kept, and a look at the
-// machine's processes.
+// What the cases of the builder's suite use: a state directory, a context, builds whose lines are kept, and the machine's
+// processes.
 
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -20,14 +20,14 @@ import { FormationError, type Image } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
 import { waitFor } from "@formation-mcp/os";
 
-/** How the suite meets a driver. */
-export interface BuilderUnderTest {
+/** What a driver's own test gives to the suite. */
+export interface BuilderHarness {
   open(stateDir: string): Promise<Builder>;
   /** The URL of a module that exports the same `open`, for a process of its own. */
   opener: string;
   /** A file's text on a disk that the driver made; null if it is not there. */
   read(disk: string, path: string): Promise<string | null>;
-  /** What is left of builds below a state directory and in the system: mounts, cgroups, processes, temporary files. */
+  /** The mounts, cgroups, processes and temporary files that builds have left, below a state directory and in the system. */
   leftovers(stateDir: string): Promise<string[]>;
   /** Which kernel bounds the driver has. The real one has all. */
   bounds: readonly ("pids" | "memory")[];
@@ -39,7 +39,7 @@ export interface Built {
   steps: string[];
 }
 
-interface More extends Partial<BuildLimits> {
+interface BuildOptions extends Partial<BuildLimits> {
   owner?: string;
   noCache?: boolean;
 }
@@ -52,13 +52,14 @@ const LIMITS: BuildLimits = {
   timeout_ms: 60_000,
 };
 
+/** One open driver for all cases, closed at the end. */
 export class Fixture {
-  readonly #driver: BuilderUnderTest;
+  readonly #driver: BuilderHarness;
   readonly #root = mkdtempSync(join(tmpdir(), "fb-"));
   #builder: Builder | null = null;
   #built = 0;
 
-  constructor(driver: BuilderUnderTest) {
+  constructor(driver: BuilderHarness) {
     this.#driver = driver;
   }
 
@@ -83,6 +84,7 @@ export class Fixture {
     return path;
   }
 
+  /** Digits that no other call returns. */
   unique(): string {
     return `9${BigInt(`0x${randomBytes(6).toString("hex")}`)}`;
   }
@@ -102,14 +104,14 @@ export class Fixture {
     symlinkSync(target, join(this.directory("ctx"), name));
   }
 
-  async build(formfile: Partial<Formfile>, more: More = {}): Promise<Built> {
-    return await this.buildOn(this.builder, formfile, more);
+  async build(formfile: Partial<Formfile>, options: BuildOptions = {}): Promise<Built> {
+    return await this.buildOn(this.builder, formfile, options);
   }
 
-  async buildOn(builder: Builder, formfile: Partial<Formfile>, more: More = {}): Promise<Built> {
+  async buildOn(builder: Builder, formfile: Partial<Formfile>, options: BuildOptions = {}): Promise<Built> {
     const lines: string[] = [];
     const steps: string[] = [];
-    const image = await builder.build(this.request(formfile, more), {
+    const image = await builder.build(this.request(formfile, options), {
       signal: new AbortController().signal,
       onLine: (_, line) => lines.push(line),
       onStep: (step) => steps.push(step),
@@ -117,14 +119,15 @@ export class Fixture {
     return { image, lines, steps };
   }
 
-  async fails(formfile: Partial<Formfile>, more: More = {}): Promise<FormationError> {
-    return await this.start(formfile, more, new AbortController()).error;
+  /** Builds, and returns the error that the build fails with. */
+  async fails(formfile: Partial<Formfile>, options: BuildOptions = {}): Promise<FormationError> {
+    return await this.start(formfile, options, new AbortController()).error;
   }
 
   /** Begins a build that is expected to fail. */
-  start(formfile: Partial<Formfile>, more: More, stop: AbortController) {
+  start(formfile: Partial<Formfile>, options: BuildOptions, stop: AbortController) {
     const lines: string[] = [];
-    const building = this.builder.build(this.request(formfile, more), {
+    const building = this.builder.build(this.request(formfile, options), {
       signal: stop.signal,
       onLine: (_, line) => lines.push(line),
       onStep: () => {},
@@ -194,7 +197,10 @@ export class Fixture {
     return await this.#driver.leftovers(join(this.#root, "s"));
   }
 
-  request(formfile: Partial<Formfile>, { noCache = false, owner = "one", ...limits }: More): BuildRequest {
+  request(
+    formfile: Partial<Formfile>,
+    { noCache = false, owner = "one", ...limits }: BuildOptions,
+  ): BuildRequest {
     this.#built += 1;
     return {
       id: `bld_test.${this.#built}`,
@@ -233,7 +239,7 @@ export function processesWith(word: string): number[] {
     .map(Number);
 }
 
-/** Waits until nothing of something is left. */
-export async function ended(look: () => unknown[]): Promise<void> {
-  await waitFor(() => look().length === 0, { timeoutMs: 15_000, what: "processes to end" });
+/** Waits until a list is empty. */
+export async function ended(list: () => unknown[]): Promise<void> {
+  await waitFor(() => list().length === 0, { timeoutMs: 15_000, what: "processes to end" });
 }

@@ -1,4 +1,4 @@
-// The laws of images that go to another node.
+// Images that go to another node as archives.
 
 import type { Builder } from "@formation-mcp/builder";
 import { FormationError } from "@formation-mcp/contract";
@@ -7,6 +7,7 @@ import type { Fixture } from "./fixture.ts";
 
 const LIMIT = 60_000;
 
+/** Exports and imports. */
 export function describeTransfers(fixture: Fixture): void {
   const archiveOf = async (digest: string, builder: Builder = fixture.builder): Promise<Buffer> => {
     const parts: Uint8Array[] = [];
@@ -61,7 +62,7 @@ export function describeTransfers(fixture: Fixture): void {
     }
   });
 
-  it("ends an export when it is cancelled or nobody reads on, and says what it does not have", async () => {
+  it("ends an export when it is cancelled or its reader stops, and refuses an unknown image", async () => {
     const { image } = await fixture.build({ run: [`head -c 3000000 /dev/urandom > file`] });
     const stop = new AbortController();
     const cancelled = async () => {
