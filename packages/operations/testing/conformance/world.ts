@@ -46,7 +46,7 @@ export const FAILURE = {
   exit_code: 1,
 };
 
-export interface ShipOptions {
+interface ShipOptions {
   /** Default `web`. */
   name?: string;
   owner?: string;
@@ -55,7 +55,7 @@ export interface ShipOptions {
   metadata?: Record<string, string>;
 }
 
-export type ShipRequest = Submission & { deployment: NewDeployment; instance?: NewInstance };
+type ShipRequest = Submission & { deployment: NewDeployment; instance?: NewInstance };
 
 export interface World {
   store: Store;
