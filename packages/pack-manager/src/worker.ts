@@ -7,15 +7,15 @@ import { createKeyedLock } from "@formation-mcp/base";
 import { type Clock, LIMITS, type Logger, RESTING_STATES, silentLogger } from "@formation-mcp/contract";
 import { createSilentNodeCheck } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
-import { createAnnouncer } from "./announce.ts";
-import { createClaims } from "./claims.ts";
-import { createFollowers } from "./follow.ts";
-import { createHeldImages } from "./held.ts";
-import { createLogWriter } from "./logs.ts";
-import { createReconciler, instancesHere } from "./reconcile.ts";
-import { everyItem, type NodeIdentity, type Ports, quietly, type Room } from "./room.ts";
+import { createClaims } from "./claim/claims.ts";
+import { everyItem, type NodeIdentity, type Ports, quietly, type Room } from "./deps.ts";
+import { createHeldImages } from "./operations/image-holds.ts";
+import { createReconciler, instancesHere } from "./reconcile/reconcile.ts";
+import { createSweeper } from "./reconcile/sweep.ts";
+import { createAnnouncer } from "./report/announce.ts";
+import { createFollowers } from "./report/follow.ts";
+import { createLogWriter } from "./report/logs.ts";
 import { DEFAULT_SETTINGS, type WorkerSettings } from "./settings.ts";
-import { createSweeper } from "./sweep.ts";
 
 /** How often the node's record is looked at because an event says that it changed. */
 const STEER_PAUSE_MS = 1000;

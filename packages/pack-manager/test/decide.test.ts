@@ -8,8 +8,8 @@ import {
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { decide, type Facts } from "../src/decide.ts";
-import { route } from "../src/route.ts";
+import { route } from "../src/machines/state-path.ts";
+import { decide, type Facts } from "../src/reconcile/rules.ts";
 
 const STATES = Object.keys(INSTANCE_STATES) as InstanceState[];
 const MACHINES = ["absent", "created", "running", "paused", "stopped", "broken"] as const;

@@ -2,7 +2,7 @@
 
 import type { WakeMessage } from "@formation-mcp/contract";
 import type { Consumer } from "@formation-mcp/queue";
-import { quietly, type Room } from "./room.ts";
+import { quietly, type Room } from "../deps.ts";
 
 export interface Pulling {
   /** Begins or stops to take them, as soon as may be. */

@@ -8,9 +8,9 @@ import { FormationError } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
-import type { Announcer } from "./announce.ts";
-import type { HeldImages } from "./held.ts";
-import type { LogWriter } from "./logs.ts";
+import type { HeldImages } from "./operations/image-holds.ts";
+import type { Announcer } from "./report/announce.ts";
+import type { LogWriter } from "./report/logs.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 export interface Ports {

@@ -8,9 +8,9 @@ import {
   needsOf,
   type Operation,
 } from "@formation-mcp/contract";
-import { deploymentOf, hasProcess, machineName } from "./machines.ts";
-import { instancesHere } from "./reconcile.ts";
-import type { Room } from "./room.ts";
+import type { Room } from "../deps.ts";
+import { deploymentOf, hasProcess, machineName } from "../machines/machine-ids.ts";
+import { instancesHere } from "../reconcile/reconcile.ts";
 
 type Resources = Operation["needs"];
 

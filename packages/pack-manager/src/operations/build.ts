@@ -6,10 +6,10 @@ import type { Digest } from "@formation-mcp/artifacts";
 import { unpackContext } from "@formation-mcp/artifacts/context";
 import { type Build, FormationError, type Image, LIMITS, type OperationInput } from "@formation-mcp/contract";
 import type { BuildPatch } from "@formation-mcp/operations";
-import type { Attempt, Kind } from "./attempt.ts";
-import type { Ending } from "./endings.ts";
+import type { Attempt, Kind } from "../attempt/attempt.ts";
+import type { Ending } from "../attempt/outcome.ts";
+import type { Room } from "../deps.ts";
 import { keepImage } from "./images.ts";
-import type { Room } from "./room.ts";
 
 type BuildInput = Extract<OperationInput, { kind: "build" }>;
 

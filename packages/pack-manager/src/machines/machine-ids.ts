@@ -2,7 +2,7 @@
 
 import { FormationError, type Id, type Instance, idKind } from "@formation-mcp/contract";
 import type { Hypervisor, MachineStatus } from "@formation-mcp/hypervisor";
-import { everyItem, type Room } from "./room.ts";
+import { everyItem, type Room } from "../deps.ts";
 
 export function machineName(deployment: Id<"dep">, attempt: number): string {
   return `${deployment}.${attempt}`;

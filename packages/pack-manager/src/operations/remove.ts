@@ -3,9 +3,9 @@
 import type { Id, Instance } from "@formation-mcp/contract";
 import { FormationError, type OperationInput } from "@formation-mcp/contract";
 import type { DeploymentPatch } from "@formation-mcp/operations";
-import type { Kind } from "./attempt.ts";
-import { machinesOfInstance, refuseMoved } from "./machines.ts";
-import { everyItem, type Room } from "./room.ts";
+import type { Kind } from "../attempt/attempt.ts";
+import { everyItem, type Room } from "../deps.ts";
+import { machinesOfInstance, refuseMoved } from "../machines/machine-ids.ts";
 
 type DeleteInput = Extract<OperationInput, { kind: "delete" }>;
 

@@ -2,13 +2,13 @@
 
 import { type Build, FormationError, type Id, type Instance, UP_STATES } from "@formation-mcp/contract";
 import type { Changes, InstancePatch } from "@formation-mcp/operations";
-import type { Attempt } from "./attempt.ts";
+import type { Attempt } from "../attempt/attempt.ts";
+import type { Ending } from "../attempt/outcome.ts";
+import { quietly, type Room } from "../deps.ts";
+import { hasProcess, isElsewhere, machinesOfDeployment } from "../machines/machine-ids.ts";
+import { observedOf } from "../machines/observed.ts";
 import { boot } from "./boot.ts";
 import { unbuilt } from "./build.ts";
-import type { Ending } from "./endings.ts";
-import { hasProcess, isElsewhere, machinesOfDeployment } from "./machines.ts";
-import { observedOf } from "./observed.ts";
-import { quietly, type Room } from "./room.ts";
 import type { ShipInput } from "./ship.ts";
 
 /** Removes every machine of a deployment but the one that its instance runs as. */

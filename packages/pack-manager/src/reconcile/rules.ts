@@ -2,8 +2,8 @@
 
 import type { ErrorRecord, Instance, InstanceState } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
-import { hasProcess } from "./machines.ts";
-import { isLive, whyDead } from "./observed.ts";
+import { hasProcess } from "../machines/machine-ids.ts";
+import { isLive, whyDead } from "../machines/observed.ts";
 
 export interface Facts {
   instance: Instance;

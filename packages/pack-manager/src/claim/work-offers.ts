@@ -9,7 +9,7 @@ import {
   type Placement,
   suits,
 } from "@formation-mcp/contract";
-import type { Room } from "./room.ts";
+import type { Room } from "../deps.ts";
 
 export interface Looking {
   /** Tells whom it may suit of a queued operation that this one could not take. */

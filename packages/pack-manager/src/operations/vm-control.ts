@@ -11,14 +11,14 @@ import {
 } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
-import type { Attempt, Kind } from "./attempt.ts";
+import type { Attempt, Kind } from "../attempt/attempt.ts";
+import type { Ending } from "../attempt/outcome.ts";
+import { quietly, type Room } from "../deps.ts";
+import { hasProcess, isElsewhere, refuseMoved } from "../machines/machine-ids.ts";
+import { observedOf } from "../machines/observed.ts";
+import { route } from "../machines/state-path.ts";
 import { boot } from "./boot.ts";
-import type { Ending } from "./endings.ts";
-import { hasProcess, isElsewhere, refuseMoved } from "./machines.ts";
-import { observedOf } from "./observed.ts";
-import { quietly, type Room } from "./room.ts";
-import { route } from "./route.ts";
-import { changeOf } from "./unship.ts";
+import { changeOf } from "./undo-ship.ts";
 
 type ControlInput = Extract<OperationInput, { kind: "control" }>;
 

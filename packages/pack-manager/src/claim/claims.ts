@@ -12,17 +12,17 @@ import {
   type WakeMessage,
 } from "@formation-mcp/contract";
 import type { Consumer } from "@formation-mcp/queue";
-import { type Kind, type RunningAttempt, startAttempt } from "./attempt.ts";
-import { buildKind } from "./build.ts";
+import { type Kind, type RunningAttempt, startAttempt } from "../attempt/attempt.ts";
+import type { EndReason } from "../attempt/outcome.ts";
+import { everyItem, quietly, type Room } from "../deps.ts";
+import { buildKind } from "../operations/build.ts";
+import { deleteKind } from "../operations/remove.ts";
+import { shipKind } from "../operations/ship.ts";
+import { controlKind } from "../operations/vm-control.ts";
+import { unfinished } from "../reconcile/reconcile.ts";
 import { freeCapacity } from "./capacity.ts";
-import { controlKind } from "./control.ts";
-import type { EndReason } from "./endings.ts";
-import { createLooking } from "./looking.ts";
-import { createPulling } from "./pulling.ts";
-import { unfinished } from "./reconcile.ts";
-import { deleteKind } from "./remove.ts";
-import { everyItem, quietly, type Room } from "./room.ts";
-import { shipKind } from "./ship.ts";
+import { createPulling } from "./wake-consumer.ts";
+import { createLooking } from "./work-offers.ts";
 
 const KINDS: Record<Operation["input"]["kind"], Kind> = {
   build: buildKind,

@@ -1,8 +1,8 @@
 // What an attempt started and nobody has confirmed yet: it lives only as long as the attempt is sure of its lease, also when
 // this process no longer does anything. Another attempt begins after the whole lease; what this one left is gone by then.
 
+import { quietly, type Room } from "../deps.ts";
 import type { LeaseWatch } from "./lease.ts";
-import { quietly, type Room } from "./room.ts";
 
 export interface Leash {
   /** Starts a machine on the leash: `start` is told how many milliseconds it may live from its call. */

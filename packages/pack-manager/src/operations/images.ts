@@ -3,8 +3,8 @@
 
 import type { Digest } from "@formation-mcp/artifacts";
 import { type Build, FormationError, type Image } from "@formation-mcp/contract";
-import type { Attempt } from "./attempt.ts";
-import type { Room } from "./room.ts";
+import type { Attempt } from "../attempt/attempt.ts";
+import type { Room } from "../deps.ts";
 
 const MiB = 1024 * 1024;
 

@@ -11,12 +11,12 @@ import {
 } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
-import { type Decision, decide } from "./decide.ts";
-import { deploymentOf } from "./machines.ts";
-import { differs, observedOf } from "./observed.ts";
-import { removeAll } from "./remove.ts";
-import { everyItem, quietly, type Room } from "./room.ts";
-import { route } from "./route.ts";
+import { everyItem, quietly, type Room } from "../deps.ts";
+import { deploymentOf } from "../machines/machine-ids.ts";
+import { differs, observedOf } from "../machines/observed.ts";
+import { route } from "../machines/state-path.ts";
+import { removeAll } from "../operations/remove.ts";
+import { type Decision, decide } from "./rules.ts";
 
 export interface Reconciler {
   /** Looks at every instance and every machine of this node, once. */

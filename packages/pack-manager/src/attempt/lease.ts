@@ -2,8 +2,8 @@
 
 import { FormationError, type Operation } from "@formation-mcp/contract";
 import type { Lease } from "@formation-mcp/operations";
-import type { EndReason } from "./endings.ts";
-import type { Room } from "./room.ts";
+import type { Room } from "../deps.ts";
+import type { EndReason } from "./outcome.ts";
 
 export interface LeaseWatch {
   /** Aborts when the attempt is to end, for whatever reason. */

@@ -2,7 +2,7 @@
 
 import { type ErrorRecord, FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Outcome } from "@formation-mcp/operations";
-import type { WorkerSettings } from "./settings.ts";
+import type { WorkerSettings } from "../settings.ts";
 
 /** Why an attempt was told to end. `lost`: its lease is void; somebody else may be at it. */
 export type EndReason = "cancel" | "deadline" | "shutdown" | "lost";

@@ -4,11 +4,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { FormationError, type Id, type Operation } from "@formation-mcp/contract";
 import type { Changes, Lease, Outcome } from "@formation-mcp/operations";
-import { type Ending, type EndReason, endingOf } from "./endings.ts";
+import { quietly, type Room } from "../deps.ts";
+import { createProgressWriter } from "../report/progress.ts";
 import { type LeaseWatch, watchLease } from "./lease.ts";
-import { type Leash, openLeash } from "./leash.ts";
-import { createProgressWriter } from "./progress.ts";
-import { quietly, type Room } from "./room.ts";
+import { type Leash, openLeash } from "./leash-renewal.ts";
+import { type Ending, type EndReason, endingOf } from "./outcome.ts";
 
 /** What the work of an operation sees of its attempt. */
 export interface Attempt {

@@ -3,8 +3,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { type ErrorRecord, FormationError, type Id, LIMITS } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
-import type { Leash } from "./leash.ts";
-import type { Room } from "./room.ts";
+import type { Leash } from "../attempt/leash-renewal.ts";
+import type { Room } from "../deps.ts";
 
 const GUEST_STREAMS = ["stdout", "stderr", "console"];
 /** The last lines of a guest may be on their way for so long; so often we look whether more have come. */

@@ -12,14 +12,14 @@ import {
   RESTING_STATES,
 } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
-import type { Attempt, Kind } from "./attempt.ts";
+import type { Attempt, Kind } from "../attempt/attempt.ts";
+import { quietly, type Room } from "../deps.ts";
+import { hasProcess, hostnameFor, isElsewhere, machineName } from "../machines/machine-ids.ts";
+import { observedOf } from "../machines/observed.ts";
 import { boot } from "./boot.ts";
 import { makeImage } from "./build.ts";
 import { bringImage } from "./images.ts";
-import { hasProcess, hostnameFor, isElsewhere, machineName } from "./machines.ts";
-import { observedOf } from "./observed.ts";
-import { quietly, type Room } from "./room.ts";
-import { clearDeployment, unship } from "./unship.ts";
+import { clearDeployment, unship } from "./undo-ship.ts";
 
 export type ShipInput = Extract<OperationInput, { kind: "ship" }>;
 

@@ -2,7 +2,7 @@
 
 import { FormationError, type Id, isHeard, LIMITS, type Operation } from "@formation-mcp/contract";
 import { hasLogRecord } from "@formation-mcp/operations";
-import { everyItem, quietly, type Room } from "./room.ts";
+import { everyItem, quietly, type Room } from "../deps.ts";
 
 export interface Sweeper {
   /** Once through everything; what fails is told to the operator and comes again next time. */
