@@ -33,7 +33,9 @@ export type NewOperation = Pick<
   "id" | "owner" | "tool" | "subject" | "input" | "target_id" | "node_id" | "deadline_at"
 > &
   Partial<Pick<Operation, "labels">> & {
-    /** What a build needs. Of every other kind the store computes it, from the instance (`OPERATION_NEEDS`). */
+    /**
+     * What a build needs. Of every other kind the store computes it, from the instance (`OPERATION_NEEDS`).
+     */
     needs?: Operation["needs"];
   };
 

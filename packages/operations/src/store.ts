@@ -17,14 +17,17 @@ import * as cancel from "./rules/cancel.ts";
 import { claim, claimInOneStatement } from "./rules/claim.ts";
 import * as counters from "./rules/counters.ts";
 import * as documents from "./rules/documents.ts";
+import { replay } from "./rules/idempotency.ts";
 import * as leases from "./rules/leases.ts";
 import * as listing from "./rules/listing.ts";
 import * as lookups from "./rules/lookups.ts";
+import { markLost } from "./rules/lost-instances.ts";
+import { removeNode } from "./rules/node-removal.ts";
 import * as nodes from "./rules/nodes.ts";
 import { usage } from "./rules/quota.ts";
 import * as records from "./rules/records.ts";
 import { RETENTION_STEPS } from "./rules/retention.ts";
-import { replay, submit, submitted } from "./rules/submit.ts";
+import { findSubmitted, submit } from "./rules/submit.ts";
 import { DUE_STEPS } from "./rules/sweep.ts";
 import { emptySweep, type SweepOptions, type SweepStep } from "./rules/sweep-batches.ts";
 import { toBuild, toDeployment, toInstance, toOperation } from "./sql/rows.ts";
@@ -90,7 +93,7 @@ export function createStore(runner: ScriptRunner): Store {
     submit: (submission) =>
       write(
         (tx) => submit(tx, submission),
-        (tx) => submitted(tx, submission),
+        (tx) => findSubmitted(tx, submission),
       ),
     async claim(request) {
       const row = request.subjects.length > 0 && (await single((tx) => claimInOneStatement(tx, request)));
@@ -131,8 +134,8 @@ export function createStore(runner: ScriptRunner): Store {
     node: (id) => read((tx) => nodes.node(tx, id)),
     nodeUse: () => read(nodes.nodeUse),
     steerNode: (id, wish) => write((tx) => nodes.steerNode(tx, id, wish)),
-    removeNode: (id, options) => write((tx) => nodes.removeNode(tx, id, options)),
-    markLost: (silentMs) => write((tx) => nodes.markLost(tx, silentMs)),
+    removeNode: (id, options) => write((tx) => removeNode(tx, id, options)),
+    markLost: (silentMs) => write((tx) => markLost(tx, silentMs)),
 
     usage: (owner) => read((tx) => usage(tx, owner)),
     audit: {

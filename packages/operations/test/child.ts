@@ -1,5 +1,6 @@
-// One of several processes on the same file or, with STORE_URL, database: `open`, `submit` without end, or one of those below, until nothing is left. It
-// prints what it got only after the store acknowledged it.
+// One of several processes on the same file or, with STORE_URL, the same database. Its role is `open`,
+// `submit` without end, or one of those below until no work is left. It prints a result after the store
+// acknowledged it.
 
 import { readSync, writeSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
@@ -50,7 +51,7 @@ if (role === "spend") {
   }
 }
 if (role === "work") {
-  // `path` is its node. It holds what it got, takes what others let go, and says what it found.
+  // `path` is its node. It keeps its leases, claims what other processes lost, and prints what it found.
   const id = path as `node_${string}`;
   const leaseMs = Number(process.env["LEASE_MS"]);
   const day = 86_400_000;

@@ -50,7 +50,7 @@ async function* from(lines: readonly string[]): AsyncGenerator<string> {
   yield* lines;
 }
 
-/** One row for each `[table, row]` line, whatever order its columns have. */
+/** One string for each `[table, row]` line, independent of the order of its columns. */
 const sorted = (lines: readonly string[]) =>
   lines.map((line) => {
     const parsed = JSON.parse(line);
@@ -94,7 +94,7 @@ it("whatever happened, nothing is lost from SQLite to PostgreSQL and back, and b
         expect(await now.usage(owner)).toEqual(await old.usage(owner));
       }
       expect((await now.artifactRoots()).sort()).toEqual((await old.artifactRoots()).sort());
-      // What is new comes after what came along.
+      // New rows are numbered after the imported ones.
       const younger = there.build();
       await now.submit(younger);
       const { items } = await now.operations({ owner: null, limit: 1 });

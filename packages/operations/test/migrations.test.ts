@@ -7,9 +7,12 @@ import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { buildRequest } from "@formation-mcp/operations/testing/build-request";
 import { afterEach, beforeEach, expect, it } from "vitest";
 
-/** A database as that version left it: a build, an instance that runs, a build that waits under an idempotency key. */
+/**
+ * A dump of a database of that version: a build, a running instance, and a queued build with an idempotency
+ * key.
+ */
 const left = (version: number) => fileURLToPath(new URL(`./version-${version}.sql`, import.meta.url));
-/** Columns that a later version added, by table. */
+/** The columns that later versions added, by table. */
 const LATER: Record<string, string[]> = {
   builds: ["archive"],
   instances: ["vcpus", "memory_mb", "disk_gb"],
@@ -32,7 +35,7 @@ async function restore(version: number): Promise<void> {
   raw.close();
 }
 
-/** Every row, as far as its columns were there in version 1. */
+/** Every row, with the columns of version 1. */
 function dump(): Record<string, unknown[]> {
   const raw = new DatabaseSync(path);
   try {

@@ -1,6 +1,6 @@
 // @module-tag postgres
 
-// What is told where no connection to PostgreSQL comes about: each reason is another one, and none shows the password.
+// The errors when a connection to PostgreSQL fails: each cause has its own, and none contains the password.
 
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
@@ -13,7 +13,7 @@ afterEach(() => {
   for (const close of closing.splice(0)) close();
 });
 
-/** A server that answers so, packet for packet, whatever it is told. */
+/** A server that answers with these packets, one for each packet that it receives. */
 async function answering(...answers: Buffer[]): Promise<number> {
   const server = createServer((socket) => {
     const left = [...answers];

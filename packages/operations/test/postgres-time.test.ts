@@ -1,6 +1,6 @@
 // @module-tag postgres
 
-// The laws of time on PostgreSQL: the database's clock decides, whatever the clocks of its processes show.
+// The laws of time on PostgreSQL: the database's clock decides, not the clocks of the processes.
 
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -34,7 +34,9 @@ async function open(schema: string): Promise<Store> {
   return store;
 }
 
-/** A process that works as this node, on a machine whose clock is so far ahead; what it says but for its rounds. */
+/**
+ * A process that works as this node, on a machine whose clock is ahead; what it prints except for its rounds.
+ */
 function worker(schema: string, node: string, aheadMs: number) {
   const off = `data:text/javascript,const now=Date.now;Date.now=()=>now()+(${aheadMs})`;
   const args = ["--conditions=formation-source", "--import", off, CHILD, "work", node];
@@ -85,14 +87,14 @@ describe.each([
       expect(who.said()).not.toEqual([]);
     }
 
-    // Both live: nothing is taken twice, and nobody is lost.
+    // While both run, nothing is claimed twice and no instance is lost.
     const until = performance.now() + 1.5 * LEASE_MS;
     await expect.poll(() => performance.now(), { timeout: 20_000 }).toBeGreaterThan(until);
     expect([strange(), a.lives(), b.lives()]).toEqual([[], true, true]);
     const held = (who: typeof a) => who.said().map((line) => line.split(" ")[1]);
     const ofA = held(a);
 
-    // One dies: the other has what was his, when he may be sure no longer and before long.
+    // One is killed: the other gets its work after the lease ended, and soon after.
     const killed = performance.now();
     a.kill();
     await expect.poll(() => b.said(), { timeout: 20_000 }).toContain(`took ${ofA[0]} 2`);

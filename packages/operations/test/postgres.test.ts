@@ -48,7 +48,7 @@ async function raw(url: string, text: string): Promise<Record<string, unknown>[]
   }
 }
 
-/** Every operation that is there has its build: nothing was written by halves. */
+/** Every operation has its build: no transaction was written partly. */
 async function idsOf(store: Store): Promise<Set<string>> {
   const ids = new Set<string>();
   for (let cursor: string | null | undefined; cursor !== null; ) {
@@ -173,7 +173,7 @@ describe("a claim", () => {
       const claim = { node_id: newId("node"), subjects: ["pack.build", "pack.ship"], leaseMs: HOUR, free };
       expect(await worker.claim(claim)).toMatchObject({ state: "running" });
     }
-    // A connection tells what it read at the latest when it ends.
+    // A connection reports its statistics when it ends, at the latest.
     await worker.close();
     await expect.poll(() => rowsRead(schema), { timeout: 20_000 }).toBeGreaterThan(before);
     expect(((await rowsRead(schema)) - before) / claims).toBeLessThan(20);
@@ -191,7 +191,7 @@ describe("a worker's role", () => {
     const store = await open({ url, schema, migrate: false, clock });
     const [all, mine] = [world(server, clock), world(store, clock)];
 
-    // The way of a build, a ship and an instance.
+    // The life of a build, a ship and an instance.
     const keyed = { ...all.build(), idempotency: { key: "k", inputDigest: "d" } };
     await server.submit(keyed);
     const operation = (await mine.claim()) as Operation;
@@ -213,7 +213,7 @@ describe("a worker's role", () => {
     expect(await store.usage("owner-1")).toEqual(await server.usage("owner-1"));
     expect(store.revision()).toBeGreaterThan(0);
 
-    // The artifacts of documents are roots though it sees no document.
+    // The artifacts of documents are roots although the worker sees no document.
     const digest = `sha256:${"ab".repeat(32)}`;
     const soon = clock.now() + 1000;
     await server.documents.put({
@@ -226,7 +226,7 @@ describe("a worker's role", () => {
     expect((await store.artifactRoots()).sort()).toEqual((await server.artifactRoots()).sort());
     expect(await store.artifactRoots()).toContain(digest);
 
-    // Its sweep removes records with their keys; what only servers see stays for them.
+    // Its sweep removes records with their keys, and leaves what only servers see to the servers' sweeps.
     await server.counters.spend({ key: "k", limit: 1, windowMs: 1000, amount: 1 });
     clock.pass(2 * HOUR);
     expect(await store.artifactRoots()).not.toContain(digest);
@@ -319,7 +319,7 @@ describe("a connection that breaks", () => {
       made.push(operation.id);
     }
     expect(proxy.broken).toBe(4);
-    // Of what can't be asked for afterwards nobody says that it was made.
+    // A commit that can't be looked up afterwards is never reported as made.
     const put = (id: string) => store.documents.put({ kind: "a", id, doc: 1 });
     proxy.next = "unheard";
     expect(await put("1")).toMatchObject({ version: 1 });

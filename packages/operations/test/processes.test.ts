@@ -36,7 +36,7 @@ interface Child {
   kill(): void;
 }
 
-/** Starts several and lets them begin when all are up. */
+/** Starts several processes and lets them begin when all are ready. */
 async function startAll(count: number, role: Role): Promise<Child[]> {
   const all = Array.from({ length: count }, () => start(role));
   await expect.poll(() => all.every((child) => child.isUp()), { timeout: 90_000 }).toBe(true);
@@ -106,7 +106,7 @@ describe("several processes on one file", () => {
     const store = await openSqliteStore({ path });
     for (const id of all())
       expect(await store.operation(null, id as `op_${string}`)).toMatchObject({ state: "queued" });
-    // Every operation that is there has its build: nothing was written by halves.
+    // Every operation has its build: no transaction was written partly.
     let pages = 0;
     for (let cursor: string | null = null; pages < 1000; pages++) {
       const page = await store.operations({ owner: null, limit: 1000, cursor });

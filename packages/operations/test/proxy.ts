@@ -1,4 +1,5 @@
-// A connection to PostgreSQL that breaks at the commit: just before the server hears of it, or just before its answer.
+// A proxy to PostgreSQL that breaks a connection at its commit: before the server receives the commit, or
+// before its answer is passed on.
 
 import { connect, createServer, type Socket } from "node:net";
 
@@ -6,9 +7,9 @@ type Break = "unheard" | "unanswered" | null;
 
 export interface Proxy {
   url: string;
-  /** How the next commit goes. */
+  /** What happens to the next commit. */
   next: Break;
-  /** Commits that were broken. */
+  /** How many commits were broken. */
   broken: number;
   close(): Promise<void>;
 }

@@ -1,18 +1,19 @@
-// Cancelling: what waits ends at once, what runs is asked to end. A cancelled operation that had changed what the owner
-// desires of an instance takes that back, because an operation that never began must leave no trace; one that failed
-// does not, because the owner still wants it.
+// Cancelling. A queued operation ends at once, a running one is asked to end. An operation that is cancelled
+// before it began leaves no trace: the instance's `desired`, which its submission changed, is restored. After
+// a failure `desired` stays, because the owner still wants it.
 
 import { type ErrorRecord, hasEnded, type Id } from "@formation-mcp/contract";
 import type { OperationRow } from "../sql/schema.ts";
 import { first, lockName, ONE, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { instanceRow, operationRow, patchInstance } from "./records.ts";
-import { end, move } from "./transitions.ts";
+import { endOperation, updateOperation } from "./transitions.ts";
 
 export const CANCELLED: ErrorRecord = {
   code: "cancelled",
   message: "The operation was cancelled before it began.",
 };
 
+/** @throws FormationError `not_found` */
 export function* requestCancel(
   tx: Transaction,
   owner: string | null,
@@ -24,33 +25,34 @@ export function* requestCancel(
         db.selectFrom("operations").select("serial_key").where("id", "=", p.id),
       ),
     );
-    // What was wished after it decides what is wished when it is gone.
+    // A later operation on the instance decides which `desired` remains, so none may be added now.
     if (asked) yield* lockName(tx, "serial", asked.serial_key);
   }
   return yield* cancelOperation(tx, yield* operationRow(tx, owner, id));
 }
 
-/** Idempotent: an operation that ended, or was asked before, stays as it is. */
+/** Idempotent: an operation that has ended, or was asked before, stays as it is. */
 export function* cancelOperation(tx: Transaction, row: OperationRow): TransactionScript<OperationRow> {
   if (hasEnded(row)) return row;
   if (row.state === "running") {
     if (row.cancel_requested_at !== null) return row;
-    return yield* move(tx, row, { cancel_requested_at: tx.now });
+    return yield* updateOperation(tx, row, { cancel_requested_at: tx.now });
   }
-  const asked = yield* move(tx, row, { cancel_requested_at: tx.now });
+  const asked = yield* updateOperation(tx, row, { cancel_requested_at: tx.now });
   yield* restoreDesire(tx, asked);
   const error =
     row.attempt === 0
       ? CANCELLED
       : { ...CANCELLED, message: "The operation was cancelled while it waited for another attempt." };
-  return yield* end(tx, asked, { state: "cancelled", error });
+  return yield* endOperation(tx, asked, { state: "cancelled", error });
 }
 
+/** Undoes the change of `desired` that the operation's submission made. */
 function* restoreDesire(tx: Transaction, row: OperationRow): TransactionScript<void> {
   const { desire_from, desire_to } = row;
   if (desire_from === null || desire_to === null) return;
-  const younger = yield* first(
-    tx.cached("operation.younger-desire", { key: row.serial_key, seq: row.seq }, (db, p) =>
+  const later = yield* first(
+    tx.cached("operation.later-desire", { key: row.serial_key, seq: row.seq }, (db, p) =>
       tx.locks.forUpdate(
         db
           .selectFrom("operations")
@@ -64,9 +66,9 @@ function* restoreDesire(tx: Transaction, row: OperationRow): TransactionScript<v
       ),
     ),
   );
-  // A younger wish stands; should that be cancelled too, it goes back to what was before this one.
-  if (younger) {
-    yield* move(tx, younger, { desire_from });
+  // The change of a later operation stays. If that is cancelled too, it restores what was before this one.
+  if (later) {
+    yield* updateOperation(tx, later, { desire_from });
     return;
   }
   const instance = yield* instanceRow(tx, row.owner, row.serial_key as `vm_${string}`);

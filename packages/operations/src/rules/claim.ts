@@ -18,7 +18,7 @@ import {
   type TransactionScript,
 } from "../sql/script.ts";
 import { BATCH_ROWS } from "./sweep-batches.ts";
-import { giveBack } from "./transitions.ts";
+import { requeue } from "./transitions.ts";
 
 type Request = Parameters<Store["claim"]>[0];
 
@@ -28,7 +28,7 @@ type Request = Parameters<Store["claim"]>[0];
  */
 const OFFSET_0_BARRIER = sql.lit(0);
 
-/** Claims an operation as {@link Store.claim} describes. */
+/** Claims an operation as `Store.claim` describes. */
 export function* claim(tx: Transaction, request: Request): TransactionScript<Operation | null> {
   yield* requeueExpired(tx);
   const { subjects } = request;
@@ -201,7 +201,7 @@ function* requeueExpired(tx: Transaction): TransactionScript<void> {
       tx.locks.skipLocked(retryableExpired(db, p).selectAll().limit(sql.lit(BATCH_ROWS))),
     ),
   );
-  for (const row of rows) yield* giveBack(tx, row, tx.now, leaseExpired(row.attempt));
+  for (const row of rows) yield* requeue(tx, row, tx.now, leaseExpired(row.attempt));
 }
 
 function retryableExpired(db: Kysely<Tables>, { now, attempts }: { now: number; attempts: number }) {

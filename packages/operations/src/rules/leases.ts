@@ -9,7 +9,7 @@ import type { OperationRow } from "../sql/schema.ts";
 import { first, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { CANCELLED } from "./cancel.ts";
 import { applyChanges, operationRow } from "./records.ts";
-import { end, giveBack } from "./transitions.ts";
+import { endOperation, requeue } from "./transitions.ts";
 
 /**
  * Prolongs the lease, but never beyond one lease after the deadline, so that every operation ends. Past the
@@ -96,16 +96,16 @@ export function* settle(
 ): TransactionScript<Operation> {
   const row = yield* leasedRow(tx, lease);
   yield* applyChanges(tx, row.owner, changes);
-  if (outcome.state !== "queued") return toOperation(yield* end(tx, row, outcome));
+  if (outcome.state !== "queued") return toOperation(yield* endOperation(tx, row, outcome));
   const { error } = outcome;
   if (row.deadline_at <= tx.now || (row.attempt >= LIMITS.attempts && row.cancel_requested_at === null)) {
-    return toOperation(yield* end(tx, row, { state: "failed", error }));
+    return toOperation(yield* endOperation(tx, row, { state: "failed", error }));
   }
   if (row.cancel_requested_at !== null) {
     const cancelled = { ...CANCELLED, message: "The operation was cancelled between two attempts." };
-    return toOperation(yield* end(tx, row, { state: "cancelled", error: cancelled }));
+    return toOperation(yield* endOperation(tx, row, { state: "cancelled", error: cancelled }));
   }
-  return toOperation(yield* giveBack(tx, row, Math.max(outcome.run_at, tx.now), error));
+  return toOperation(yield* requeue(tx, row, Math.max(outcome.run_at, tx.now), error));
 }
 
 /**

@@ -1,4 +1,6 @@
-// Reading and changing single records: the owner's door, the tables of legal moves, and what a move brings with it.
+// Reads single records, which checks their owner, and changes them, which checks the contract's tables of
+// legal moves. A change brings its consequences along: metadata rows, the use of a build, what waiting
+// operations need.
 
 import {
   BUILD_STATES,
@@ -14,10 +16,10 @@ import type { BuildPatch, Changes, DeploymentPatch, InstancePatch } from "../por
 import { fromPatch, notFound } from "../sql/rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
 import { all, first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
-import { machineOf, needAnew } from "./required-resources.ts";
+import { machineOf, updateRequirements } from "./required-resources.ts";
 
-/** Somebody else's record is not there. `owner: null` sees all. */
-function own<R extends { owner: string }>(
+/** The row, if it exists and is this owner's. `owner: null` sees all. @throws FormationError `not_found` */
+function ownedBy<R extends { owner: string }>(
   row: R | undefined,
   owner: string | null,
   what: string,
@@ -37,7 +39,7 @@ export function* operationRow(
       tx.locks.forUpdate(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
     ),
   );
-  return own(row, owner, "operation", id);
+  return ownedBy(row, owner, "operation", id);
 }
 
 export function* buildRow(tx: Transaction, owner: string | null, id: Id<"bld">): TransactionScript<BuildRow> {
@@ -46,7 +48,7 @@ export function* buildRow(tx: Transaction, owner: string | null, id: Id<"bld">):
       tx.locks.forUpdate(db.selectFrom("builds").selectAll().where("id", "=", p.id)),
     ),
   );
-  return own(row, owner, "build", id);
+  return ownedBy(row, owner, "build", id);
 }
 
 export function* deploymentRow(
@@ -59,7 +61,7 @@ export function* deploymentRow(
       tx.locks.forUpdate(db.selectFrom("deployments").selectAll().where("id", "=", p.id)),
     ),
   );
-  return own(row, owner, "deployment", id);
+  return ownedBy(row, owner, "deployment", id);
 }
 
 export function* instanceRow(
@@ -72,10 +74,10 @@ export function* instanceRow(
       tx.locks.forUpdate(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
     ),
   );
-  return own(row, owner, "instance", id);
+  return ownedBy(row, owner, "instance", id);
 }
 
-/** Changes records of one owner, each as its table of states allows. */
+/** Changes records of one owner. @throws FormationError `not_found`, or `conflict` for an illegal move. */
 export function* applyChanges(tx: Transaction, owner: string, changes: Changes): TransactionScript<void> {
   for (const { id, patch } of changes.builds ?? []) {
     yield* patchBuild(tx, yield* buildRow(tx, owner, id), patch);
@@ -89,8 +91,8 @@ export function* applyChanges(tx: Transaction, owner: string, changes: Changes):
 }
 
 export function* patchBuild(tx: Transaction, row: BuildRow, patch: BuildPatch): TransactionScript<void> {
-  legal(BUILD_STATES, row, patch.state);
-  const set = { ...fromPatch(patch), ...touched(tx, row) };
+  checkMove(BUILD_STATES, row, patch.state);
+  const set = { ...fromPatch(patch), ...nextVersion(tx, row) };
   yield* run(
     tx.cached(`builds ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
       db.updateTable("builds").set(p).where("id", "=", _id),
@@ -103,14 +105,14 @@ export function* patchDeployment(
   row: DeploymentRow,
   patch: DeploymentPatch,
 ): TransactionScript<void> {
-  legal(DEPLOYMENT_STATES, row, patch.state);
-  const set = { ...fromPatch(patch), ...touched(tx, row) };
+  checkMove(DEPLOYMENT_STATES, row, patch.state);
+  const set = { ...fromPatch(patch), ...nextVersion(tx, row) };
   yield* run(
     tx.cached(`deployments ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
       db.updateTable("deployments").set(p).where("id", "=", _id),
     ),
   );
-  if (patch.state === "superseded" && row.state !== "superseded") yield* useBuild(tx, row.build_id);
+  if (patch.state === "superseded" && row.state !== "superseded") yield* markBuildUsed(tx, row.build_id);
 }
 
 export function* patchInstance(
@@ -123,8 +125,8 @@ export function* patchInstance(
       remedy: "Create a new one; the name is free.",
     });
   }
-  legal(INSTANCE_STATES, row, patch.state);
-  const set = { ...fromPatch(patch), ...touched(tx, row) };
+  checkMove(INSTANCE_STATES, row, patch.state);
+  const set = { ...fromPatch(patch), ...nextVersion(tx, row) };
   yield* run(
     tx.cached(`instances ${Object.keys(set)}`, { ...set, _id: row.id }, (db, { _id, ...p }) =>
       db.updateTable("instances").set(p).where("id", "=", _id),
@@ -138,11 +140,11 @@ export function* patchInstance(
     );
     yield* writeMetadata(tx, row.owner, row.seq, patch.config);
   }
-  if (patch.state === "deleted") yield* useBuild(tx, row.build_id);
+  if (patch.state === "deleted") yield* markBuildUsed(tx, row.build_id);
   const { vcpus, memory_mb } = patch.config?.resources ?? row;
   const { state = row.state, machine_id = row.machine_id } = patch;
   const now = { id: row.id, state, machine_id, vcpus, memory_mb };
-  if (patch.config || machineOf(now) !== machineOf(row)) yield* needAnew(tx, now);
+  if (patch.config || machineOf(now) !== machineOf(row)) yield* updateRequirements(tx, now);
 }
 
 export function* writeMetadata(
@@ -157,8 +159,8 @@ export function* writeMetadata(
   }
 }
 
-/** A build is kept for a time after its last use. */
-export function* useBuild(
+/** Restarts the time for which a build is kept after its last use. */
+export function* markBuildUsed(
   tx: Transaction,
   id: Id<"bld">,
 ): TransactionScript<{ state: BuildState; owner: string } | undefined> {
@@ -174,11 +176,12 @@ export function* useBuild(
   return rows[0];
 }
 
-function touched(tx: Transaction, row: { version: number }): { version: number; updated_at: number } {
+function nextVersion(tx: Transaction, row: { version: number }): { version: number; updated_at: number } {
   return { version: row.version + 1, updated_at: tx.now };
 }
 
-function legal<S extends string>(
+/** @throws FormationError `conflict` if a record of this state may not become `to`. */
+function checkMove<S extends string>(
   table: Record<S, readonly string[]>,
   row: { id: string; state: S },
   to: S | undefined,

@@ -1,5 +1,6 @@
-// What an operation must find free on its node, by the contract's OPERATION_NEEDS. What a queued operation needs changes while
-// it waits, because its instance may come to hold less, or more. Claims go by these numbers alone, so they follow the instance.
+// What an operation must find free on its node, by the contract's OPERATION_NEEDS. The needs of a queued
+// operation change when its instance comes to hold less or more. Claims compare only the numbers in the
+// operation, so these are updated.
 
 import {
   INSTANCE_HOLDINGS,
@@ -12,10 +13,10 @@ import type { InstanceRow, OperationRow } from "../sql/schema.ts";
 import { all, first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 
 type Resources = Operation["needs"];
-/** An instance as far as it matters here. */
+/** The part of an instance that the needs depend on. */
 export type Holder = Pick<InstanceRow, "id" | "state" | "machine_id" | "vcpus" | "memory_mb">;
 
-/** What is known of an instance's machine: what operations need follows it. */
+/** What is known of an instance's machine. The needs of waiting operations change with it. */
 export function machineOf({ state, machine_id }: Pick<Holder, "state" | "machine_id">) {
   return machine_id === null ? "none" : INSTANCE_HOLDINGS[state].machine;
 }
@@ -68,10 +69,10 @@ export function* requiredNow(
 }
 
 /**
- * The instance holds something else than before: what waits to bring it up needs what is missing now. An operation that runs
- * keeps what it was promised; what it needs when it is given back is computed then.
+ * Updates the needs of queued operations after their instance came to hold something else. A running
+ * operation keeps what it was promised; if it is requeued, its needs are computed then.
  */
-export function* needAnew(tx: Transaction, instance: Holder): TransactionScript<void> {
+export function* updateRequirements(tx: Transaction, instance: Holder): TransactionScript<void> {
   const waiting = yield* all(
     tx.cached("operations.waiting", { key: instance.id }, (db, p) =>
       tx.locks.forUpdate(

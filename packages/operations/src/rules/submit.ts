@@ -1,18 +1,24 @@
-// Taking a request: the operation and its records are written together or not at all, once per idempotency key.
+// Submitting a request: the operation and its records are written together or not at all, once per
+// idempotency key.
 
-import { FormationError, type Id, type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
+import { FormationError, type Id, type Instance, type Operation } from "@formation-mcp/contract";
 import { sql } from "kysely";
-import type { Idempotency, Submission } from "../port.ts";
+import type { Submission } from "../port.ts";
 import { writeLabels } from "../sql/labels.ts";
 import { fromBuild, fromDeployment, fromInstance, notFound, serialKey, toOperation } from "../sql/rows.ts";
 import type { OperationRow } from "../sql/schema.ts";
 import { all, first, lockName, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { cancelOperation } from "./cancel.ts";
+import { replay, saveKey } from "./idempotency.ts";
 import { withinQuota } from "./quota.ts";
-import { buildRow, instanceRow, patchInstance, useBuild, writeMetadata } from "./records.ts";
+import { buildRow, instanceRow, markBuildUsed, patchInstance, writeMetadata } from "./records.ts";
 import { requiredFor } from "./required-resources.ts";
-import { end } from "./transitions.ts";
+import { endOperation } from "./transitions.ts";
 
+/**
+ * Writes a submission as `Store.submit` describes.
+ * @returns the operation; `replayed` if its idempotency key had made it before.
+ */
 export function* submit(
   tx: Transaction,
   submission: Submission,
@@ -23,13 +29,13 @@ export function* submit(
     const before = yield* replay(tx, operation.owner, operation.tool, idempotency);
     if (before) return { operation: before, replayed: true };
   }
-  const row = yield* withinQuota(tx, submission, () => writeAll(tx, submission));
-  if (idempotency) yield* remember(tx, row, idempotency);
-  return { operation: toOperation(yield* completeIfGone(tx, row, submission)), replayed: false };
+  const row = yield* withinQuota(tx, submission, () => writeRecords(tx, submission));
+  if (idempotency) yield* saveKey(tx, row, idempotency);
+  return { operation: toOperation(yield* completeIfDeleted(tx, row, submission)), replayed: false };
 }
 
-/** What a submission has made, if it was written: the id of its operation is nobody else's. */
-export function* submitted(
+/** What a submission wrote, or undefined if it was not written. The id of its operation is unique to it. */
+export function* findSubmitted(
   tx: Transaction,
   { operation }: Submission,
 ): TransactionScript<{ operation: Operation; replayed: boolean } | undefined> {
@@ -41,8 +47,8 @@ export function* submitted(
   return row && { operation: toOperation(row), replayed: false };
 }
 
-function* writeAll(tx: Transaction, submission: Submission): TransactionScript<OperationRow> {
-  const before = yield* unfinished(tx, submission);
+function* writeRecords(tx: Transaction, submission: Submission): TransactionScript<OperationRow> {
+  const before = yield* lockQueue(tx, submission);
   if (submission.instance) yield* addInstance(tx, submission.instance);
   yield* checkReferences(tx, submission);
   const desire = yield* writeDesire(tx, submission, before);
@@ -53,12 +59,12 @@ function* writeAll(tx: Transaction, submission: Submission): TransactionScript<O
   if (submission.deployment) {
     const row = fromDeployment(submission.deployment, tx.now);
     yield* run(tx.cached("deployments.add", row, (db, p) => db.insertInto("deployments").values(p)));
-    if (!submission.build) yield* useBuild(tx, row.build_id);
+    if (!submission.build) yield* markBuildUsed(tx, row.build_id);
   }
   return yield* addOperation(tx, submission, desire, yield* requiredBy(tx, submission));
 }
 
-/** What a new operation needs, once all that its submission changes of the instance is written. */
+/** What a new operation needs. It is computed after the submission's changes of the instance were written. */
 function* requiredBy(tx: Transaction, submission: Submission): TransactionScript<Operation["needs"]> {
   const { operation, deployment, instance } = submission;
   const { input } = operation;
@@ -70,71 +76,6 @@ function* requiredBy(tx: Transaction, submission: Submission): TransactionScript
     ? { ...instance, ...instance.config.resources }
     : yield* instanceRow(tx, operation.owner, input.instance_id);
   return requiredFor(input, row, deployment?.config.resources ?? row);
-}
-
-/** What a key made before, or null. A key used with other input is `conflict`. */
-export function* replay(
-  tx: Transaction,
-  owner: string,
-  tool: string,
-  { key, inputDigest }: Idempotency,
-): TransactionScript<Operation | null> {
-  const used = yield* first(
-    tx.cached("idempotency", { owner, tool, key, now: tx.now }, (db, p) =>
-      db
-        .selectFrom("idempotency")
-        .select(["input_digest", "operation_id", "operation"])
-        .where("owner", "=", p.owner)
-        .where("tool", "=", p.tool)
-        .where("key", "=", p.key)
-        .where("expires_at", ">", p.now),
-    ),
-  );
-  if (!used) return null;
-  if (used.input_digest !== inputDigest) {
-    throw new FormationError("conflict", "This idempotency key was used before with other input.", {
-      remedy: "Use a new key for a new request; repeat the very same input to get the first result again.",
-      field: "idempotency_key",
-    });
-  }
-  if (used.operation !== null) return JSON.parse(used.operation) as Operation;
-  const row = yield* first(
-    tx.cached("operation.replayed", { id: used.operation_id }, (db, p) =>
-      db.selectFrom("operations").selectAll().where("id", "=", p.id),
-    ),
-  );
-  return row ? toOperation(row) : null;
-}
-
-function* remember(
-  tx: Transaction,
-  row: OperationRow,
-  { key, inputDigest }: Idempotency,
-): TransactionScript<void> {
-  const values = {
-    owner: row.owner,
-    tool: row.tool,
-    key,
-    input_digest: inputDigest,
-    operation_id: row.id,
-    expires_at: tx.now + LIMITS.idempotencyKeptMs,
-  };
-  // An expired row that the sweep has not removed yet is overwritten.
-  yield* run(
-    tx.cached("idempotency.add", values, (db, p) =>
-      db
-        .insertInto("idempotency")
-        .values(p)
-        .onConflict((conflict) =>
-          conflict.columns(["owner", "tool", "key"]).doUpdateSet({
-            input_digest: p.input_digest,
-            operation_id: p.operation_id,
-            operation: null,
-            expires_at: p.expires_at,
-          }),
-        ),
-    ),
-  );
 }
 
 function* addInstance(
@@ -171,7 +112,7 @@ export function* instanceByName(
   );
 }
 
-/** What a request refers to may have been removed since it was looked up. */
+/** A record that the request refers to may have been removed since the caller looked it up. */
 function* checkReferences(
   tx: Transaction,
   { operation, build, instance }: Submission,
@@ -186,6 +127,7 @@ function* checkReferences(
   }
 }
 
+/** The instance's `desired` before and after the submission; null if it does not change it. */
 interface Desire {
   from: Instance["desired"] | null;
   to: Instance["desired"] | null;
@@ -211,22 +153,26 @@ function* writeDesire(
   return { from: row.desired, to: desire.desired };
 }
 
-/** Deleting what is deleted, perhaps because its only deployment was just cancelled, is done at once. */
-function* completeIfGone(
+/**
+ * Completes a delete at once if the instance is deleted, perhaps because its only deployment was just
+ * cancelled.
+ */
+function* completeIfDeleted(
   tx: Transaction,
   row: OperationRow,
   { operation }: Submission,
 ): TransactionScript<OperationRow> {
   if (operation.input.kind !== "delete") return row;
   const { state } = yield* instanceRow(tx, row.owner, operation.input.instance_id);
-  return state === "deleted" ? yield* end(tx, row, { state: "completed" }) : row;
+  return state === "deleted" ? yield* endOperation(tx, row, { state: "completed" }) : row;
 }
 
 /**
- * The operations before this one on the same instance that it cancels. Whoever adds another waits from here on, so that the
- * order of `seq` is the order in which they are seen.
+ * Locks the queue of the instance, so that no other operation on it is added until this one is committed:
+ * their order is that of `seq`.
+ * @returns the unfinished operations that this one cancels.
  */
-function* unfinished(
+function* lockQueue(
   tx: Transaction,
   { operation, instance, cancelOthers }: Submission,
 ): TransactionScript<OperationRow[]> {

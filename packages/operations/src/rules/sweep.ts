@@ -5,14 +5,14 @@ import { LIMITS } from "@formation-mcp/contract";
 import { sql } from "kysely";
 import type { SweepResult } from "../port.ts";
 import { readLabels } from "../sql/labels.ts";
-import { toOperation, write } from "../sql/rows.ts";
+import { toJson, toOperation } from "../sql/rows.ts";
 import type { OperationRow } from "../sql/schema.ts";
 import { all, ONE, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { type WaitingOperation, waitingReason } from "../waiting-reason.ts";
 import { leaseExpired } from "./claim.ts";
 import { nodes } from "./nodes.ts";
 import { BATCH_ROWS, type SweepOptions, type SweepStep } from "./sweep-batches.ts";
-import { type End, end, giveBack, move } from "./transitions.ts";
+import { endOperation, type OperationEnd, requeue, updateOperation } from "./transitions.ts";
 
 /** How many wake-ups one sweep sends. The next sweep sends the rest. */
 const MAX_RESENDS = 500;
@@ -34,11 +34,11 @@ function* expiredLeases(tx: Transaction, _: SweepOptions, result: SweepResult): 
   for (const row of rows) {
     const how = finalEnd(tx, row);
     if (how) {
-      result.changed.push(toOperation(yield* end(tx, row, how)));
+      result.changed.push(toOperation(yield* endOperation(tx, row, how)));
       continue;
     }
-    const queued = yield* giveBack(tx, row, tx.now, leaseExpired(row.attempt));
-    const sent = toOperation(yield* move(tx, queued, { send: row.send + 1, sent_at: tx.now }));
+    const queued = yield* requeue(tx, row, tx.now, leaseExpired(row.attempt));
+    const sent = toOperation(yield* updateOperation(tx, queued, { send: row.send + 1, sent_at: tx.now }));
     result.changed.push(sent);
     result.resend.push(sent);
   }
@@ -46,7 +46,7 @@ function* expiredLeases(tx: Transaction, _: SweepOptions, result: SweepResult): 
 }
 
 /** How an operation whose lease ran out ends, or undefined if it may be tried again. */
-function finalEnd(tx: Transaction, row: OperationRow): End | undefined {
+function finalEnd(tx: Transaction, row: OperationRow): OperationEnd | undefined {
   const times = `${row.attempt} time${row.attempt === 1 ? "" : "s"}`;
   if (row.deadline_at <= tx.now) {
     return {
@@ -105,7 +105,7 @@ function* unclaimed(tx: Transaction, _: SweepOptions, result: SweepResult): Tran
           : `The operation was tried ${row.attempt} times and passed its deadline. ${why}`,
       remedy: "Start a worker that has what it needs, or ask for less; then try again.",
     };
-    result.changed.push(toOperation(yield* end(tx, row, { state: "failed", error })));
+    result.changed.push(toOperation(yield* endOperation(tx, row, { state: "failed", error })));
   }
   return rows.length === BATCH_ROWS;
 }
@@ -176,8 +176,8 @@ function* stranded(
   const known = yield* nodes(tx);
   for (const { behind, ...row } of rows) {
     const message = waitingReason(asWaiting(row, behind), known, tx.now);
-    const progress = write({ step: "queued", message, fraction: null, at: tx.now });
-    const sent = yield* move(tx, row, { send: row.send + 1, sent_at: tx.now, progress });
+    const progress = toJson({ step: "queued", message, fraction: null, at: tx.now });
+    const sent = yield* updateOperation(tx, row, { send: row.send + 1, sent_at: tx.now, progress });
     result.resend.push(toOperation(sent));
   }
   return rows.length === BATCH_ROWS && before.resend.length + rows.length < MAX_RESENDS;

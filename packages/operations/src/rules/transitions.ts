@@ -1,5 +1,5 @@
-// How the records that an operation makes follow it: given back, failed or cancelled together, so that no record waits
-// for an operation that is over.
+// The transitions of an operation: requeued, completed, failed, cancelled. The records that it was to make
+// follow it in the same transaction, so that no record waits for an operation that has ended.
 
 import {
   BUILD_STATES,
@@ -13,30 +13,27 @@ import {
   LIMITS,
   type OperationInput,
 } from "@formation-mcp/contract";
-import { write } from "../sql/rows.ts";
+import { toJson } from "../sql/rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
 import { first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { patchBuild, patchDeployment, patchInstance } from "./records.ts";
 import { requiredNow } from "./required-resources.ts";
 
-/** How long an ended operation is shown to be kept; what really removes it is the sweep's option. */
-const KEPT_MS = LIMITS.operationKeptMs;
-
-export type End =
+export type OperationEnd =
   | { state: "completed" }
   | { state: "failed"; error: ErrorRecord }
   | { state: "cancelled"; error: ErrorRecord };
 
-interface Mine {
+interface OwnRecords {
   build: BuildRow | undefined;
   deployment: DeploymentRow | undefined;
   instance: InstanceRow | undefined;
 }
 
-/** The records that this operation was to make, as far as they are there: never those of another operation. */
-function* mine(tx: Transaction, row: OperationRow): TransactionScript<Mine> {
+/** The records that this operation was to make, as far as they exist; never those of another operation. */
+function* ownRecords(tx: Transaction, row: OperationRow): TransactionScript<OwnRecords> {
   const input = JSON.parse(row.input) as OperationInput;
-  const none: Mine = { build: undefined, deployment: undefined, instance: undefined };
+  const none: OwnRecords = { build: undefined, deployment: undefined, instance: undefined };
   if (input.kind !== "build" && input.kind !== "ship") return none;
   const build = yield* first(
     tx.cached("build.mine", { id: input.build_id, operation: row.id }, (db, p) =>
@@ -68,31 +65,31 @@ function* mine(tx: Transaction, row: OperationRow): TransactionScript<Mine> {
 }
 
 /**
- * Gives a running operation back to the queue; its records wait with it.
- * @param run_at not claimed before then, in milliseconds since the epoch.
+ * Gives a running operation back to the queue, and its records too.
+ * @param run_at the earliest time of the next claim, in milliseconds since the epoch.
  */
-export function* giveBack(
+export function* requeue(
   tx: Transaction,
   row: OperationRow,
   run_at: number,
   error: ErrorRecord | null,
 ): TransactionScript<OperationRow> {
-  const { build, deployment } = yield* mine(tx, row);
+  const { build, deployment } = yield* ownRecords(tx, row);
   if (build?.state === "building") yield* patchBuild(tx, build, { state: "queued" });
   if (deployment?.state === "deploying") yield* patchDeployment(tx, deployment, { state: "queued" });
-  return yield* move(tx, row, {
-    ...(yield* needsOf(tx, row)),
+  return yield* updateOperation(tx, row, {
+    ...(yield* requiredAgain(tx, row)),
     state: "queued",
     run_at,
-    error: write(error),
+    error: toJson(error),
     progress: null,
     claimed_by: null,
     lease_until: null,
   });
 }
 
-/** What an operation that is given back needs now. */
-function* needsOf(
+/** What a requeued operation needs now: its instance may hold something else than at the submission. */
+function* requiredAgain(
   tx: Transaction,
   row: OperationRow,
 ): TransactionScript<Pick<OperationRow, "vcpus" | "memory_mb">> {
@@ -106,23 +103,31 @@ function* needsOf(
   return instance ? yield* requiredNow(tx, row, instance) : { vcpus, memory_mb };
 }
 
-/** Ends an operation, and its records with it. */
-export function* end(tx: Transaction, row: OperationRow, end: End): TransactionScript<OperationRow> {
-  if (end.state === "completed") yield* proven(tx, row);
+/**
+ * Ends an operation, and its records with it. `expires_at` is a forecast: the sweep removes by its own
+ * option.
+ * @throws FormationError `conflict` if it is completed without its records.
+ */
+export function* endOperation(
+  tx: Transaction,
+  row: OperationRow,
+  end: OperationEnd,
+): TransactionScript<OperationRow> {
+  if (end.state === "completed") yield* checkRecordsMade(tx, row);
   else yield* endRecords(tx, row, end);
-  return yield* move(tx, row, {
+  return yield* updateOperation(tx, row, {
     state: end.state,
-    error: end.state === "completed" ? null : write(end.error),
+    error: end.state === "completed" ? null : toJson(end.error),
     claimed_by: null,
     lease_until: null,
     ended_at: tx.now,
-    expires_at: tx.now + KEPT_MS,
+    expires_at: tx.now + LIMITS.operationKeptMs,
   });
 }
 
-/** An operation is completed only if what it was to make is there. */
-function* proven(tx: Transaction, row: OperationRow): TransactionScript<void> {
-  const { build, deployment } = yield* mine(tx, row);
+/** @throws FormationError `conflict` unless the records that the operation was to make are ready. */
+function* checkRecordsMade(tx: Transaction, row: OperationRow): TransactionScript<void> {
+  const { build, deployment } = yield* ownRecords(tx, row);
   const unmade =
     build && build.state !== "ready"
       ? build
@@ -136,18 +141,19 @@ function* proven(tx: Transaction, row: OperationRow): TransactionScript<void> {
   }
 }
 
+/** Moves the records of an operation that failed or was cancelled. */
 function* endRecords(
   tx: Transaction,
   row: OperationRow,
-  to: Exclude<End, { state: "completed" }>,
+  to: Exclude<OperationEnd, { state: "completed" }>,
 ): TransactionScript<void> {
-  const { build, deployment, instance } = yield* mine(tx, row);
+  const { build, deployment, instance } = yield* ownRecords(tx, row);
   const ended = { state: to.state, error: to.error, ended_at: tx.now } as const;
   if (build && !isFinal(BUILD_STATES, build.state)) yield* patchBuild(tx, build, ended);
   if (deployment && canMove(DEPLOYMENT_STATES, deployment.state, to.state) && deployment.ended_at === null) {
     yield* patchDeployment(tx, deployment, ended);
   }
-  // Only an instance that nothing was ever live on ends with its operation; another goes on with what it has.
+  // An instance that was never live ends with its operation. Any other one keeps what it has.
   if (!instance || instance.deployment_id !== null) return;
   if (instance.state === "creating" && to.state === "cancelled" && row.attempt === 0) {
     yield* patchInstance(tx, instance, { state: "deleted", desired: "deleted", error: to.error });
@@ -159,8 +165,8 @@ function* endRecords(
   }
 }
 
-/** Writes an operation's own columns. The row was read in this transaction. */
-export function* move(
+/** Writes columns of an operation and returns the new row. `row` must have been read in this transaction. */
+export function* updateOperation(
   tx: Transaction,
   row: OperationRow,
   set: Partial<Omit<OperationRow, "seq" | "id" | "version" | "updated_at">>,

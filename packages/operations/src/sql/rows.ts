@@ -53,8 +53,8 @@ export function toOperation(row: OperationRow): Operation {
     deadline_at: row.deadline_at,
     run_at: row.run_at,
     cancel_requested_at: row.cancel_requested_at,
-    progress: read(row.progress),
-    error: read(row.error),
+    progress: fromJson(row.progress),
+    error: fromJson(row.error),
     started_at: row.started_at,
     ended_at: row.ended_at,
     expires_at: row.expires_at,
@@ -72,10 +72,10 @@ export function toBuild(row: BuildRow): Build {
     state: row.state,
     formfile: JSON.parse(row.formfile),
     context_digest: row.context_digest,
-    image: read(row.image),
+    image: fromJson(row.image),
     warnings: JSON.parse(row.warnings),
     metadata: JSON.parse(row.metadata),
-    error: read(row.error),
+    error: fromJson(row.error),
     node_id: row.node_id,
     used_at: row.used_at,
     operation_id: row.operation_id,
@@ -98,7 +98,7 @@ export function toDeployment(row: DeploymentRow): Deployment {
     config: JSON.parse(row.config),
     replace: row.replace !== 0,
     machine_id: row.machine_id,
-    error: read(row.error),
+    error: fromJson(row.error),
     operation_id: row.operation_id,
     ended_at: row.ended_at,
   };
@@ -120,8 +120,8 @@ export function toInstance(row: PlainInstanceRow): Instance {
     build_id: row.build_id,
     config: JSON.parse(row.config),
     warnings: JSON.parse(row.warnings),
-    observed: read(row.observed),
-    error: read(row.error),
+    observed: fromJson(row.observed),
+    error: fromJson(row.error),
   };
 }
 
@@ -181,11 +181,11 @@ export function fromBuild(build: NewBuild, now: number): Omit<BuildRow, "seq"> {
     state: build.state,
     formfile: JSON.stringify(build.formfile),
     context_digest: build.context_digest,
-    image: write(build.image),
+    image: toJson(build.image),
     archive: build.image?.archive ?? null,
     warnings: JSON.stringify(build.warnings),
     metadata: JSON.stringify(build.metadata),
-    error: write(build.error),
+    error: toJson(build.error),
     node_id: build.node_id,
     used_at: build.used_at,
     operation_id: build.operation_id,
@@ -206,7 +206,7 @@ export function fromDeployment(deployment: NewDeployment, now: number): Omit<Dep
     config: JSON.stringify(deployment.config),
     replace: deployment.replace ? 1 : 0,
     machine_id: deployment.machine_id,
-    error: write(deployment.error),
+    error: toJson(deployment.error),
     operation_id: deployment.operation_id,
     ended_at: deployment.ended_at,
     ...fresh(now),
@@ -229,8 +229,8 @@ export function fromInstance(
     build_id: instance.build_id,
     config: JSON.stringify(instance.config),
     warnings: JSON.stringify(instance.warnings),
-    observed: write(instance.observed),
-    error: write(instance.error),
+    observed: toJson(instance.observed),
+    error: toJson(instance.error),
     ...fresh(now),
   };
 }
@@ -243,7 +243,7 @@ export function fromPatch(
 ): Record<string, string | number | null> {
   const columns: Record<string, string | number | null> = {};
   for (const [name, value] of Object.entries(patch)) {
-    if (value !== undefined) columns[name] = JSON_COLUMNS.has(name) ? write(value) : value;
+    if (value !== undefined) columns[name] = JSON_COLUMNS.has(name) ? toJson(value) : value;
   }
   if ("image" in patch && patch.image !== undefined) columns["archive"] = patch.image?.archive ?? null;
   return columns;
@@ -254,11 +254,11 @@ export function serialKey(input: OperationInput): Id<"vm"> | Id<"bld"> {
   return input.kind === "build" ? input.build_id : input.instance_id;
 }
 
-export function write(value: unknown): string | null {
+export function toJson(value: unknown): string | null {
   return value === null || value === undefined ? null : JSON.stringify(value);
 }
 
-function read<T>(text: string | null): T | null {
+function fromJson<T>(text: string | null): T | null {
   return text === null ? null : (JSON.parse(text) as T);
 }
 
