@@ -237,8 +237,8 @@ describe("a sign-in is refused", () => {
   });
 });
 
-describe("a challenge is good once", () => {
-  it("on any server: of many that get the same answer at once, one takes it", async () => {
+describe("a challenge", () => {
+  it("is accepted by one of many servers that get the same signed challenge at once", async () => {
     const { world: here, wallet } = await scene();
     const servers = await Promise.all([here.server(), here.server(), here.server()]);
     const answer = await signed(servers[0] as Authority, wallet);
@@ -249,7 +249,7 @@ describe("a challenge is good once", () => {
     expect(ends.filter((end) => end === "unauthenticated")).toHaveLength(5);
   });
 
-  it("and is used up by a wrong signature too", async () => {
+  it("is used up by a wrong signature too", async () => {
     const { authority, wallet } = await scene();
     const answer = await signed(authority, wallet);
     const wrong = { ...answer, signature: signMessage(generateKey("secp256k1"), answer.message).signature };
@@ -257,14 +257,14 @@ describe("a challenge is good once", () => {
     expect(await outcome(authority.signIn(answer))).toBe("unauthenticated");
   });
 
-  it("and in whatever order the answers come", async () => {
+  it("is accepted in any order of several challenges", async () => {
     const { authority, wallet } = await scene();
     const answers = await Promise.all([0, 1, 2, 3].map(() => signed(authority, wallet)));
     for (const answer of answers.reverse()) expect(await outcome(authority.signIn(answer))).toBe("ok");
     for (const answer of answers) expect(await outcome(authority.signIn(answer))).toBe("unauthenticated");
   });
 
-  it("and for five minutes", async () => {
+  it("expires after five minutes", async () => {
     const { authority, wallet, world: here } = await scene();
     const [early, late] = [await signed(authority, wallet), await signed(authority, wallet)];
     here.clock.time += 5 * MINUTE - SECOND;
@@ -273,7 +273,7 @@ describe("a challenge is good once", () => {
     expect(await outcome(authority.signIn(late))).toBe("unauthenticated");
   });
 
-  it("and only where it was issued: another server's challenge is none of ours", async () => {
+  it("is accepted only by the server that issued it", async () => {
     const [one, two] = [await scene(), await scene()];
     const answer = await signed(one.authority, one.wallet);
     await two.authority.admit(told(one.wallet), new Set(["vm:read"] as const));

@@ -154,7 +154,7 @@ describe("nobody ends another's token", () => {
     expect(await takes(s.two, s.session.access_token)).toBe(true);
   });
 
-  it("and an id that no token can have ends nothing", async () => {
+  it("an id that no token can have ends nothing", async () => {
     const s = await scene();
     for (const id of [
       "",
@@ -171,7 +171,7 @@ describe("nobody ends another's token", () => {
     expect(await s.one.revokeToken(s.owner, undefined as never)).toBe(false);
   });
 
-  it("and showing what is no token, or none any more, is no error (RFC 7009 §2.2)", async () => {
+  it("revoking a text that is no token, or no longer one, is no error (RFC 7009 §2.2)", async () => {
     const s = await scene();
     for (const token of ["", "x", "fmr_x", "fmt_x", s.session.access_token, s.session.access_token]) {
       expect(await outcome(s.one.revokeBearer(token))).toBe("ok");

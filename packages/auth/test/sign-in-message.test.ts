@@ -286,7 +286,7 @@ describe("a signer reads a challenge before signing it", () => {
     });
   const expected = { issuer: "https://vm.example.org:8443", keyId: keyId(key), now };
 
-  it("and takes one of the server it talks to", () => {
+  it("a signer accepts a challenge of the server it talks to", () => {
     expect(readChallenge(challenge(), expected).nonce).toBe("0123456789abcdef");
   });
 
@@ -300,7 +300,7 @@ describe("a signer reads a challenge before signing it", () => {
     isInvalid(() => readChallenge(challenge(changes), expected));
   });
 
-  it("and refuses one without an end", () => {
+  it("a signer refuses a challenge without an expiry", () => {
     const { expirationTime: _, ...fields } = parseSignInMessage(challenge());
     isInvalid(() => readChallenge(formatSignInMessage(fields), expected));
   });

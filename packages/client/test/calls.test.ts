@@ -141,7 +141,7 @@ describe("what is lost is sent again", () => {
     expect(server.seen).toHaveLength(2);
   });
 
-  it("but not if that is longer than a caller waits", async () => {
+  it("a pause longer than 10 seconds is an error instead", async () => {
     server.on("/api/tools/vm_list", (_, response) =>
       reply(response, 429, { error: { code: "limit", message: "slowly" } }, { "retry-after": "3600" }),
     );

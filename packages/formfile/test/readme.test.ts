@@ -6,9 +6,8 @@ import { expect, it } from "vitest";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-it("the README is at most 40 lines and its example runs", async () => {
+it("the example in the README runs", async () => {
   const readme = await readFile(`${root}/README.md`, "utf8");
-  expect(readme.trimEnd().split("\n").length).toBeLessThanOrEqual(40);
   const example = /```ts\n([\s\S]*?)```/.exec(readme)?.[1] ?? "";
   expect(example).toContain("@formation-mcp/formfile");
   await promisify(execFile)(

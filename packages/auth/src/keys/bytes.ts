@@ -1,5 +1,5 @@
-// Converts text to bytes and back. This folder knows keys and signatures, for Node and browsers. An error names
-// the field that is wrong and never repeats its text, because the text may be a private key.
+// Converts text to bytes and back. This folder knows keys and signatures, for Node and browsers. An error
+// names the field that is wrong and never repeats its text, because the text may be a private key.
 
 import { FormationError } from "@formation-mcp/contract";
 import { bytesToHex, hexToBytes, isBytes } from "@noble/hashes/utils.js";

@@ -18,10 +18,11 @@ export function checksumAddress(address: string): string {
   const bytes = fromHex(address, 20, "address");
   const digits = toHex(bytes);
   const hash = toHex(keccak_256(utf8ToBytes(digits)));
-  const spelt = `0x${[...digits].map((digit, at) => ((hash[at] ?? "0") >= "8" ? digit.toUpperCase() : digit)).join("")}`;
+  const cased = [...digits].map((digit, at) => ((hash[at] ?? "0") >= "8" ? digit.toUpperCase() : digit));
+  const checksummed = `0x${cased.join("")}`;
   const given = address.startsWith("0x") ? address.slice(2) : address;
   const oneCase = given === given.toLowerCase() || given === given.toUpperCase();
-  if (oneCase || `0x${given}` === spelt) return spelt;
+  if (oneCase || `0x${given}` === checksummed) return checksummed;
   throw new FormationError(
     "invalid",
     "The address has a wrong checksum: a letter of it is probably mistyped.",

@@ -80,7 +80,9 @@ export function verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signat
   }
 }
 
-/** Whether 32 bytes are a public key: a point of the curve, but not of small order (those verify anything). */
+/**
+ * Whether 32 bytes are a public key: a point of the curve, but not of small order (those verify anything).
+ */
 export function isEd25519Key(bytes: Uint8Array): boolean {
   try {
     return !ed25519.Point.fromBytes(bytes).isSmallOrder();

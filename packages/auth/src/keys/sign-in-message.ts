@@ -127,8 +127,8 @@ export function parseSignInMessage(text: string): SignInMessage {
 }
 
 /**
- * Checks a challenge before it is signed. Without this check, a server could hand out the challenge of another
- * server and sign in there with the signature.
+ * Checks a challenge before it is signed. Without this check, a server could hand out the challenge of
+ * another server and sign in there with the signature.
  * @param expected the server's origin as the signer knows it, the signing key's id, and the time in
  *   milliseconds.
  * @throws FormationError `invalid` if it is no message, or is for another server or key, or has expired.
