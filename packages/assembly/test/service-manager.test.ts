@@ -1,7 +1,7 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { serviceManager } from "@formation-mcp/assembly/http";
+import { createServiceManager } from "@formation-mcp/assembly/http";
 import { silentLogger } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, expect, test } from "vitest";
@@ -17,7 +17,7 @@ const lines = () => readFileSync(told, "utf8").trim().split("\n");
 
 test("systemd hears that we are ready, that we live as often as it wants, and that we leave", async () => {
   const env = { NOTIFY_SOCKET: "/run/s", WATCHDOG_USEC: "200000", PATH: dir };
-  const manager = serviceManager(silentLogger, env);
+  const manager = createServiceManager(silentLogger, env);
   await manager.ready("working");
   expect(lines()).toEqual(["/run/s --ready --status=working"]);
   await waitFor(() => lines().filter((line) => line === "/run/s WATCHDOG=1").length >= 2, {
@@ -32,9 +32,9 @@ test("systemd hears that we are ready, that we live as often as it wants, and th
 
 test("whoever was started by hand tells nobody, and a manager that does not answer stops nothing", async () => {
   const before = lines().length;
-  await serviceManager(silentLogger, { PATH: dir }).ready("working");
+  await createServiceManager(silentLogger, { PATH: dir }).ready("working");
   expect(lines()).toHaveLength(before);
-  const wrong = serviceManager(silentLogger, { NOTIFY_SOCKET: join(dir, "nothing") });
+  const wrong = createServiceManager(silentLogger, { NOTIFY_SOCKET: join(dir, "nothing") });
   await wrong.ready("working");
   wrong.close();
 });

@@ -2,7 +2,7 @@
 // moves from one machine to PostgreSQL and NATS.
 
 import { jsonLogger } from "@formation-mcp/assembly";
-import { exportAll, importAll, type Moved } from "@formation-mcp/assembly/http";
+import { exportAll, importAll, type TransferCounts } from "@formation-mcp/assembly/http";
 import { announceTarget, settingsAnd } from "../options.ts";
 
 export async function exportTo(args: string[]): Promise<number> {
@@ -19,7 +19,7 @@ export async function importFrom(args: string[]): Promise<number> {
   return tell("read", await importAll(configuration, values.from, jsonLogger("warn")));
 }
 
-function tell(what: string, { records, blobs, logs }: Moved): number {
+function tell(what: string, { records, blobs, logs }: TransferCounts): number {
   process.stdout.write(`${what} ${records} records, ${blobs} blobs, ${logs} logs\n`);
   return 0;
 }

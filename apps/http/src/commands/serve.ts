@@ -12,10 +12,10 @@ import { createServer as createTlsServer, type Server as TlsServer } from "node:
 import type { AddressInfo } from "node:net";
 import { jsonLogger, warnUnknownVariables } from "@formation-mcp/assembly";
 import {
+  createServiceManager,
   type HttpConfiguration,
   type HttpServer,
   openHttpServer,
-  serviceManager,
 } from "@formation-mcp/assembly/http";
 import { addressKey, plainAddress, trustProxies } from "@formation-mcp/gateway";
 import { createListener } from "../listener.ts";
@@ -48,7 +48,7 @@ export async function serve(args: string[]): Promise<number> {
       .writeHead(503, { "retry-after": "1", "content-type": "application/json" })
       .end('{"status":"starting"}');
   };
-  const manager = serviceManager(logger);
+  const manager = createServiceManager(logger);
   const server = createServer(configuration, (request, response) => listener(request, response));
   const closeIdle = watchConnections(server);
   const left = toldToLeave();

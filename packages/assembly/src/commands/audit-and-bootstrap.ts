@@ -1,5 +1,5 @@
-// Two commands of a server's operator, with a running server or without one: verify the audit log, and make a new bootstrap
-// token. This folder knows the commands that are run once by a person.
+// Two commands of a server's operator, with a running server or without one: verify the audit log, and make a
+// new bootstrap token. This folder knows the commands that are run once by a person.
 
 import { createAuthority } from "@formation-mcp/auth/authority";
 import type { Logger } from "@formation-mcp/contract";
@@ -28,7 +28,10 @@ export async function auditVerdict(configuration: HttpConfiguration, logger: Log
   }
 }
 
-/** A new one-time token that makes the next key admin, or null if there is an account. It voids the token before it. */
+/**
+ * A new one-time token that makes the next key admin, or null if there is an account. It voids the token
+ * before it.
+ */
 export async function newBootstrapToken(
   configuration: HttpConfiguration,
   publicUrl: string,

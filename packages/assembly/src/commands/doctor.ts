@@ -1,4 +1,5 @@
-// What `formation-mcp doctor` says: what this machine has, what it lacks and how to get it, and what is enforced here.
+// The report of `formation-mcp doctor`: what this machine has, what it lacks with a remedy, and what is
+// enforced.
 
 import { statfsSync } from "node:fs";
 import { freemem, totalmem } from "node:os";
@@ -19,7 +20,7 @@ export interface DoctorReport {
   enforced: { what: string; enforced: boolean; how: string }[];
 }
 
-/** Examines this machine. Never throws for what it finds: that is a problem with a remedy. */
+/** Examines this machine. Never throws: what it finds wrong is a problem with a remedy. */
 export async function examine(configuration: Configuration): Promise<DoctorReport> {
   const profile = ownProfile();
   const report: DoctorReport = { ready: true, profile, has: [], problems: [], enforced: [] };

@@ -1,5 +1,6 @@
-// How everything moves from one set of drivers to another, and into a backup: a directory with the records, the blobs that
-// they name and the logs, as plain files. What is written is checked as it is read back: a blob by its digest.
+// Export and import of everything that the drivers hold, for a backup or a move to other drivers. An export
+// is a directory of plain files: the records, the blobs that they name, and the logs. An import verifies each
+// blob by its digest.
 
 import { createReadStream, createWriteStream } from "node:fs";
 import { access, mkdir, readdir } from "node:fs/promises";
@@ -14,27 +15,30 @@ import { openLayout } from "../open/layout.ts";
 import { requireStore } from "../open/target.ts";
 import type { HttpConfiguration } from "../settings/configuration.ts";
 
-export interface Moved {
+/** How much was exported or imported. */
+export interface TransferCounts {
   records: number;
   blobs: number;
   logs: number;
 }
 
-/** Images are the largest: no blob is refused that was stored once. */
-const BLOB_BYTES = 64 * 1024 ** 3;
+/** The bound of an imported blob; images are the largest. */
+const MAX_BLOB_BYTES = 64 * 1024 ** 3;
+/** How much of a log is read at a time. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 const DIGEST = /^[0-9a-f]{64}$/;
 
 /**
- * Writes all that the configured drivers hold into a new directory, its user's alone. Servers and workers are stopped.
- * @throws FormationError `conflict` if the directory is there, or if somebody wrote meanwhile; `not_found` where nothing was
- *   ever kept.
+ * Writes everything that the configured drivers hold into a new directory, private to its user. Servers and
+ * workers must be stopped.
+ * @throws FormationError `conflict` if the directory exists or if a process writes meanwhile, `not_found` if
+ *   the state directory has no records.
  */
 export async function exportAll(
   configuration: HttpConfiguration,
   to: string,
   logger: Logger,
-): Promise<Moved> {
+): Promise<TransferCounts> {
   requireStore(configuration);
   const backends = await openBackends(
     serverBackends(configuration, openLayout(configuration.stateDir), logger),
@@ -42,8 +46,8 @@ export async function exportAll(
   try {
     await newDirectory(to);
     const { exportStore } = await import("@formation-mcp/operations/postgres");
-    const moved: Moved = { records: 0, blobs: 0, logs: 0 };
-    await writeLines(join(to, "records.ndjson"), counted(exportStore(backends.store), moved));
+    const counts: TransferCounts = { records: 0, blobs: 0, logs: 0 };
+    await writeLines(join(to, "records.ndjson"), counted(exportStore(backends.store), counts));
     await mkdir(join(to, "blobs"), { mode: 0o700 });
     for (const digest of await backends.store.artifactRoots()) {
       if ((await backends.artifacts.stat(digest as Digest)) === null) {
@@ -52,29 +56,29 @@ export async function exportAll(
       }
       const content = Readable.from(await backends.artifacts.get(digest as Digest));
       await pipeline(content, newFile(join(to, "blobs", digest.slice("sha256:".length))));
-      moved.blobs++;
+      counts.blobs++;
     }
     await mkdir(join(to, "logs"), { mode: 0o700 });
     for (const name of await backends.artifacts.logNames()) {
       await writeLines(join(to, "logs", `${name}.ndjson`), logLines(backends.artifacts, name));
-      moved.logs++;
+      counts.logs++;
     }
-    return moved;
+    return counts;
   } finally {
     await backends.close();
   }
 }
 
 /**
- * Reads what {@link exportAll} wrote into the configured drivers, whose records must be empty, or what an import left that was
- * killed: it is begun anew.
- * @throws FormationError `conflict` if there are records already, `invalid` for what is no export or was changed.
+ * Reads what {@link exportAll} wrote into the configured drivers. They must hold no records but those of an
+ * import that was killed; such an import begins again.
+ * @throws FormationError `conflict` if there are records, `invalid` if this is no export or was changed.
  */
 export async function importAll(
   configuration: HttpConfiguration,
   from: string,
   logger: Logger,
-): Promise<Moved> {
+): Promise<TransferCounts> {
   await checkExport(from);
   const backends = await openBackends({
     ...serverBackends(configuration, openLayout(configuration.stateDir), logger),
@@ -82,17 +86,17 @@ export async function importAll(
   });
   try {
     const { importStore } = await import("@formation-mcp/operations/postgres");
-    const moved: Moved = { records: 0, blobs: 0, logs: 0 };
-    const lines = counted(readLines(join(from, "records.ndjson")), moved);
-    // Records last: none ever names what is not there.
-    await importStore(backends.store, lines, () => importArtifacts(backends.artifacts, from, moved));
-    return moved;
+    const counts: TransferCounts = { records: 0, blobs: 0, logs: 0 };
+    const lines = counted(readLines(join(from, "records.ndjson")), counts);
+    // Records last, so that no record names a missing artifact.
+    await importStore(backends.store, lines, () => importArtifacts(backends.artifacts, from, counts));
+    return counts;
   } finally {
     await backends.close();
   }
 }
 
-/** Before anything is opened or made. */
+/** Checked before anything is opened or created. */
 async function checkExport(from: string): Promise<void> {
   for (const part of ["records.ndjson", "blobs", "logs"]) {
     await access(join(from, part)).catch((cause: NodeJS.ErrnoException) => {
@@ -108,20 +112,20 @@ async function checkExport(from: string): Promise<void> {
   }
 }
 
-async function importArtifacts(artifacts: Artifacts, from: string, moved: Moved): Promise<void> {
+async function importArtifacts(artifacts: Artifacts, from: string, counts: TransferCounts): Promise<void> {
   for (const name of await readdir(join(from, "blobs"))) {
     if (!DIGEST.test(name)) throw new FormationError("invalid", `blobs/${name} is no part of an export.`);
     const expected: Digest = `sha256:${name}`;
     const content = createReadStream(join(from, "blobs", name));
-    await artifacts.put(content, { maxBytes: BLOB_BYTES, expected });
-    moved.blobs++;
+    await artifacts.put(content, { maxBytes: MAX_BLOB_BYTES, expected });
+    counts.blobs++;
   }
   for (const file of await readdir(join(from, "logs"))) {
     const name = file.replace(/\.ndjson$/, "");
-    // An import that was killed may have left some of it.
+    // A killed import may have left a part of it.
     await artifacts.removeLog(name);
     await appendLines(artifacts, name, join(from, "logs", file));
-    moved.logs++;
+    counts.logs++;
   }
 }
 
@@ -138,18 +142,18 @@ async function newDirectory(path: string): Promise<void> {
   }
 }
 
-async function* counted(lines: AsyncIterable<string>, moved: Moved): AsyncGenerator<string> {
+async function* counted(lines: AsyncIterable<string>, counts: TransferCounts): AsyncGenerator<string> {
   for await (const line of lines) {
-    moved.records++;
+    counts.records++;
     yield line;
   }
 }
 
 async function writeLines(path: string, lines: AsyncIterable<string>): Promise<void> {
-  await pipeline(Readable.from(ended(lines)), newFile(path));
+  await pipeline(Readable.from(withLineEnds(lines)), newFile(path));
 }
 
-async function* ended(lines: AsyncIterable<string>): AsyncGenerator<string> {
+async function* withLineEnds(lines: AsyncIterable<string>): AsyncGenerator<string> {
   for await (const line of lines) yield `${line}\n`;
 }
 

@@ -1,5 +1,5 @@
-// Creates or migrates the tables in PostgreSQL with the workers' rights, and the streams at NATS: before the first server
-// starts, and after an update. Servers and workers refuse tables that are older than they are.
+// Creates or migrates the tables in PostgreSQL with the workers' rights, and the streams at NATS: before the
+// first server starts, and after an update. Servers and workers refuse tables that are older than they are.
 
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import { openBackends, serverBackends } from "../open/backends.ts";
@@ -11,7 +11,8 @@ import type { HttpConfiguration } from "../settings/configuration.ts";
 const WORKER_ROLE = "formation_worker";
 
 /**
- * Migrates the database under a lock, grants the workers' role its rights, and creates what NATS lacks. Safe while servers run.
+ * Migrates the database under a lock, grants the workers' role its rights, and creates what NATS lacks. Safe
+ * while servers run.
  * @throws FormationError `unavailable` if one can't be reached, `invalid` without a database.
  */
 export async function migrate(

@@ -1,5 +1,5 @@
-// The entry of a process in the configuration of NATS. Its key is made on the machine that uses it and never sent; the operator
-// of NATS puts the entry, which has the public key, into the configuration.
+// The entry of a process in the configuration of NATS. Its key is made on the machine that uses it and never
+// sent; the operator of NATS puts the entry, which has the public key, into the configuration.
 
 import { existsSync } from "node:fs";
 import { FormationError } from "@formation-mcp/contract";
@@ -12,7 +12,10 @@ import { SHARED } from "../settings/shared.ts";
 
 const KEY_FILE = SHARED.settings.nats.nkey.name;
 
-/** The entry of the servers. @param key where their key is; default: the file that FORMATION_NATS_NKEY names. */
+/**
+ * The entry of the servers.
+ * @param key where their key is; default: the file that FORMATION_NATS_NKEY names.
+ */
 export function serverNatsUser(
   key: string | undefined,
   environment: Environment = process.env,

@@ -1,4 +1,4 @@
-// How a state directory goes for good: its worker first, then its machines, then its files.
+// Removes a state directory for good: first its worker, then its machines, then its files.
 
 import { rmSync, statSync } from "node:fs";
 import { FormationError, type Logger } from "@formation-mcp/contract";
@@ -12,12 +12,13 @@ import type { Configuration } from "../settings/configuration.ts";
 const LEAVE_MS = 120_000;
 
 /**
- * Ends the worker, removes every machine with all that belongs to it, and deletes the state directory.
- * @returns the names of the machines that were removed.
- * @throws FormationError `invalid` if the directory is none of ours, `unavailable` if the worker does not leave.
+ * Ends the worker, removes every machine with its files and processes, and deletes the state directory.
+ * @returns the ids of the removed machines.
+ * @throws FormationError `invalid` if this is no state directory, `conflict` if a worker has just started
+ *   there, `unavailable` if the worker does not leave.
  */
 export async function purge(configuration: Configuration, logger: Logger): Promise<string[]> {
-  requireOurs(configuration.stateDir);
+  requireStateDir(configuration.stateDir);
   const layout = openLayout(configuration.stateDir);
   const worker = findWorker(layout);
   if (worker) {
@@ -48,12 +49,12 @@ export async function purge(configuration: Configuration, logger: Logger): Promi
   return removed;
 }
 
-/** Nobody's home directory is deleted for a mistyped option. */
-function requireOurs(stateDir: string): void {
+/** A mistyped option must not delete another directory. */
+function requireStateDir(stateDir: string): void {
   try {
     if (statSync(`${stateDir}/worker.lock`).isFile()) return;
   } catch {
-    // Told below.
+    // Reported below.
   }
   throw new FormationError(
     "invalid",

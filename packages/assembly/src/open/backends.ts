@@ -1,6 +1,7 @@
-// Opens the store, the queue and the artifacts as configured: in the state directory, or in PostgreSQL and NATS. The two NATS
-// drivers share one connection. A driver's library is loaded only where that driver is chosen. This folder knows which driver
-// serves each port, where a state directory's files are, and what this machine is as a node.
+// Opens the store, the queue and the artifacts as configured: in the state directory, or in PostgreSQL and
+// NATS. The two NATS drivers share one connection. A driver's library is loaded only where that driver is
+// chosen. This folder knows which driver serves each port, where a state directory's files are, and what this
+// machine is as a node.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { FormationError, type Logger } from "@formation-mcp/contract";

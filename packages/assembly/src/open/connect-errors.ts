@@ -1,5 +1,5 @@
-// Errors of opening a shared database or NATS, with the place and the setting that matters. The drivers' own messages name
-// neither, because callers of a server see them too.
+// Errors of opening a shared database or NATS, with the place and the setting that matters. The drivers' own
+// messages name neither, because callers of a server see them too.
 
 import { FormationError } from "@formation-mcp/contract";
 import { type Database, databaseUrl, type Nats } from "../settings/shared.ts";
@@ -18,7 +18,10 @@ export async function atDatabase<T>(database: Database, act: (url: string) => Pr
   }
 }
 
-/** Calls `act`, which opens or creates streams at NATS. The error of a failure names the servers and the number of copies. */
+/**
+ * Calls `act`, which opens or creates streams at NATS. The error of a failure names the servers and the
+ * number of copies.
+ */
 export async function atNats<T>({ servers, replicas }: Nats, act: () => Promise<T>): Promise<T> {
   try {
     return await act();

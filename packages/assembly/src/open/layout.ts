@@ -1,4 +1,4 @@
-// Where things are in the state directory; no other file knows.
+// The paths in a state directory. No other file knows its first level.
 
 import { chmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -8,40 +8,40 @@ export interface Layout {
   root: string;
   /** The records. */
   store: string;
-  /** Wake-ups and events; may be deleted at any time. */
+  /** Wake-ups and events. It may be deleted at any time. */
   queue: string;
   /** Contexts and logs. */
   artifacts: string;
-  /** Copies of artifacts that are kept elsewhere; may be deleted while nothing runs. */
+  /** Local copies of shared artifacts. They may be deleted while no worker runs. */
   artifactsCache: string;
-  /** Held locked by the one worker while it lives. */
+  /** Locked by the worker as long as it lives. */
   lock: string;
-  /** What the worker says of itself: JSON. */
+  /** The worker's state as JSON: `WorkerFile`. */
   workerFile: string;
   workerLog: string;
   /** This node's id. */
   nodeFile: string;
   /** Copies of the program, by version. */
   versions: string;
-  /** The builder's and the hypervisor's own. */
+  /** Directories whose content only the builder and the hypervisor know. */
   builder: string;
   hypervisor: string;
-  /** Unpacked contexts of builds that run. */
+  /** Unpacked contexts of running builds. */
   scratch: string;
-  /** The HTTP server's secret: what seals its signing keys in the database. */
+  /** The key that seals the HTTP server's signing keys in the database. */
   masterKey: string;
 }
 
 /**
- * Makes the state directory, private to its user, and names what is in it.
- * @throws FormationError `unavailable` if it cannot be made, `forbidden` if it belongs to somebody else.
+ * Creates the state directory, private to its user, and returns the paths in it.
+ * @throws FormationError `unavailable` if it cannot be created, `forbidden` if it belongs to another user.
  */
 export function openLayout(root: string): Layout {
   try {
     mkdirSync(root, { recursive: true, mode: 0o700 });
     const info = statSync(root);
     const uid = process.getuid?.();
-    // Also where a link of somebody else's leads, as one in /tmp could, into a directory of ours.
+    // A link that another user made, for example in /tmp, may lead into a directory of this user.
     const link = lstatSync(root);
     if (uid !== undefined && (info.uid !== uid || (link.uid !== uid && link.uid !== 0))) {
       throw new FormationError("forbidden", `The state directory ${root} belongs to another user.`, {
@@ -63,7 +63,7 @@ export function openLayout(root: string): Layout {
   return layoutOf(root);
 }
 
-/** What is in a state directory, wherever it is; nothing is made. */
+/** The paths in a state directory. Creates nothing. */
 export function layoutOf(root: string): Layout {
   return {
     root,

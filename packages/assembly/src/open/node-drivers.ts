@@ -75,7 +75,10 @@ async function openRealDrivers(
   };
 }
 
-/** The kernel that the settings name, or null for the downloaded one. Its version is the name of its modules directory. */
+/**
+ * The kernel that the settings name, or null for the downloaded one. Its version is the name of its modules
+ * directory.
+ */
 function kernelOf(configuration: Configuration) {
   const kernel = complete(configuration.kernel);
   return kernel && { ...kernel, version: basename(kernel.modules) };
@@ -84,8 +87,9 @@ function kernelOf(configuration: Configuration) {
 const SLOWED_METHODS: readonly PropertyKey[] = ["create", "start", "stop", "pause", "resume", "remove"];
 
 /**
- * Makes calls last at least `stepMs`, so that a test can kill a process in the middle of one. Half of the time passes before
- * the call and half after it; for `start` all of it after, because a lease guard counts from the call.
+ * Makes calls last at least `stepMs`, so that a test can kill a process in the middle of one. Half of the
+ * time passes before the call and half after it; for `start` all of it after, because a lease guard counts
+ * from the call.
  */
 function slowedDown(hypervisor: Hypervisor, stepMs: number): Hypervisor {
   return new Proxy(hypervisor, {

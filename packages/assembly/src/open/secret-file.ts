@@ -1,4 +1,4 @@
-// A secret of this machine in a file: random bytes that are made once, by whoever comes first, and never change.
+// A secret of this machine in a file: random bytes that the first process creates and that never change.
 
 import { randomBytes } from "node:crypto";
 import {
@@ -19,12 +19,12 @@ import type { Layout } from "./layout.ts";
 
 const KEY_BYTES = 32;
 
-/** What seals the signing keys in the database, and what other secrets of the HTTP server are made from. */
+/** The key that seals signing keys in the database. Other secrets of the HTTP server are derived from it. */
 export function masterKeyOf(layout: Layout, file: string | null): Uint8Array {
   return file === null ? secretFile(layout.masterKey, KEY_BYTES) : givenSecret(file);
 }
 
-/** A secret that several machines share is made by who runs them, and never here. */
+/** The operator makes a secret that several machines share; it is never created here. */
 function givenSecret(path: string): Uint8Array {
   let secret: Uint8Array;
   try {
@@ -37,8 +37,9 @@ function givenSecret(path: string): Uint8Array {
 }
 
 /**
- * Reads a secret, or makes it: of any number of processes that come at once, all read the same.
- * @throws FormationError `unavailable` if it can't be read or made, or is not what was made here; it is never made anew.
+ * Reads a secret, or creates it. Processes that do this at the same time all get the same secret.
+ * @throws FormationError `unavailable` if it can't be read or created, or does not look like a secret created
+ *   here. An existing file is never replaced.
  */
 function secretFile(path: string, bytes: number): Uint8Array {
   try {
@@ -72,7 +73,7 @@ function make(path: string, bytes: number): Uint8Array {
     } finally {
       closeSync(file);
     }
-    // link(2) never replaces: who comes second finds the first one's secret.
+    // link(2) never replaces a file, so the second process finds the secret of the first.
     linkSync(temporary, path);
     syncDirectory(dirname(path));
   } catch (error) {

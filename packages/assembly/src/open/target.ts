@@ -1,5 +1,6 @@
-// Which records and which node an operator's command works on. Commands print it first, because a shell easily has other
-// settings than the server's unit. A command that only reads creates nothing where there is nothing, and says so.
+// Which records and which node an operator's command works on. Commands print it first, because a shell
+// easily has other settings than the server's unit. A command that only reads creates nothing where there is
+// nothing, and says so.
 
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
@@ -20,7 +21,10 @@ export function describeTarget({ stateDir, shared: { database, nats } }: Target)
   return nats ? `${records}, and NATS at ${nats.servers.join(", ")}` : records;
 }
 
-/** Whether records may exist: always with PostgreSQL, which must be asked; else if the state directory has a database. */
+/**
+ * Whether records may exist: always with PostgreSQL, which must be asked; else if the state directory has a
+ * database.
+ */
 export function hasStore({ stateDir, shared }: Target): boolean {
   return shared.database !== null || exists(layoutOf(stateDir), "store");
 }
@@ -31,7 +35,10 @@ export function requireStore(target: Target): void {
   throw nothingIn(target.stateDir, "no records, and FORMATION_DATABASE_URL is not set");
 }
 
-/** @throws FormationError `not_found` if no worker ever used the state directory, nor got an entry for NATS there. */
+/**
+ * @throws FormationError `not_found` if no worker ever used the state directory, nor got an entry for NATS
+ * there.
+ */
 export function requireNode(stateDir: string): void {
   if (!exists(layoutOf(stateDir), "nodeFile")) throw nothingIn(stateDir, "no node");
 }

@@ -1,5 +1,6 @@
-// The background worker of a state directory: how a program finds it, starts it and replaces an older one. This folder knows
-// what each program runs: the wired systems, the worker with its daemon and health port, logs and errors at the terminal.
+// The background worker of a state directory: how a program finds it, starts it and replaces an older one.
+// This folder knows what each program runs: the wired systems, the worker with its daemon and health port,
+// logs and errors at the terminal.
 
 import { closeSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
@@ -75,7 +76,8 @@ export function recordsPlace({ shared }: Pick<Configuration, "shared">): string 
 
 /**
  * Asks an older worker to finish its operations and leave, so that the database can be migrated.
- * @throws FormationError `unavailable` if the worker is newer than this program, `conflict` if it keeps its records elsewhere.
+ * @throws FormationError `unavailable` if the worker is newer than this program, `conflict` if it keeps its
+ *   records elsewhere.
  */
 export async function retireOlderWorker(
   configuration: Configuration,
@@ -168,7 +170,9 @@ async function spawnIfFree(
 const INHERITED = ["HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR"];
 const USUAL_PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/** The variables that the background worker is started with: its settings, and what programs need to be found. */
+/**
+ * The variables that the background worker is started with: its settings, and what programs need to be found.
+ */
 function workerEnvironment({ environment }: Configuration): Record<string, string> {
   const settings = [MACHINE, SHARED].flatMap((section) => settingsIn(section.settings));
   const names = [...settings.map(({ name }) => name), ...INHERITED];

@@ -37,7 +37,10 @@ export function countedStore(store: Store, counts: OperationCounts): Store {
   });
 }
 
-/** The worker's metrics in Prometheus' text exposition format, version 0.0.4. `parts` is null until the worker is open. */
+/**
+ * The worker's metrics in Prometheus' text exposition format, version 0.0.4. `parts` is null until the worker
+ * is open.
+ */
 export async function workerMetrics(of: {
   version: string;
   parts: WorkerParts | null;

@@ -1,5 +1,5 @@
-// The health port of a worker: whether it lives, whether it can work and what it lacks, and its metrics for Prometheus. Nothing
-// else is served, and no request can change anything.
+// The health port of a worker: whether it lives, whether it can work and what it lacks, and its metrics for
+// Prometheus. Nothing else is served, and no request can change anything.
 
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,4 +1,5 @@
-// The HTTP server's system: store, queue and artifacts, and over them the authority, the control, MCP, REST and OAuth.
+// The HTTP server's system: store, queue and artifacts, and over them the authority, the control, MCP, REST
+// and OAuth.
 
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";

@@ -1,21 +1,21 @@
-// Which program this is, and the copy of it that outlives the folder it was started from.
+// Which program this is, and the copy of it in the state directory that the background worker runs from.
 
 import { randomBytes } from "node:crypto";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-/** The program that can run `worker`: the bundle, or the source when it is run from there. */
+/** The program that can run `worker`: a bundle, or its source in the workspace. */
 export interface Program {
   version: string;
   /** Absolute path of its entry file. */
   entry: string;
-  /** What its copies are called. Default: formation-mcp. */
+  /** The name of its copies. Default: formation-mcp. */
   name?: string;
 }
 
 /**
- * The command that starts a program's subcommand. A bundle (`.mjs`) is copied into the state directory first, because
- * the folders of npx and of desktop extensions vanish while the worker lives on.
+ * The command that starts a subcommand of a program. A bundle (`.mjs`) is copied into the state directory
+ * first, because npx and desktop extensions delete their folders while the worker still runs.
  */
 export function commandFor(
   program: Program,
@@ -42,7 +42,7 @@ function copyOver(from: string, directory: string, to: string): void {
   }
 }
 
-/** Compares two versions as semver orders them, pre-release parts left out. Negative if `a` is older. */
+/** Compares two versions in semver order, without pre-release parts. Negative if `a` is older. */
 export function compareVersions(a: string, b: string): number {
   const parts = (text: string) => (text.split("-")[0] ?? "").split(".").map(Number);
   const [left, right] = [parts(a), parts(b)];

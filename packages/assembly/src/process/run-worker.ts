@@ -1,4 +1,5 @@
-// The worker in this process: one for each state directory, from taking the lock to leaving when nothing is left to do.
+// The worker in this process: one for each state directory, from taking the lock to leaving when nothing is
+// left to do.
 
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
@@ -83,8 +84,8 @@ export async function runWorker(options: RunWorkerOptions): Promise<boolean> {
 }
 
 /**
- * The command `worker` of a program that starts its own worker: runs it until SIGINT or SIGTERM. SIGHUP is ignored, so that the
- * worker outlives its terminal.
+ * The command `worker` of a program that starts its own worker: runs it until SIGINT or SIGTERM. SIGHUP is
+ * ignored, so that the worker outlives its terminal.
  * @param args `--state-dir DIR`; `--background`: leave when idle, and exit silently if another worker runs.
  * @param program the name is the command that the user typed.
  * @returns the exit code.
@@ -145,7 +146,8 @@ async function openAndWork(options: RunWorkerOptions, layout: Layout, writeState
 
 /**
  * Names the drivers and their versions.
- * @throws FormationError `unavailable`, with what is missing and how to get it, if this machine cannot build or run.
+ * @throws FormationError `unavailable`, with what is missing and how to get it, if this machine cannot build
+ *   or run.
  */
 async function probe({ builder, hypervisor }: NodeDrivers): Promise<NodeIdentity["engine"]> {
   const [builds, runs] = [await builder.probe(), await hypervisor.probe()];
@@ -224,8 +226,9 @@ function workerSettings({ build, leaseMs, cacheBytes, ...settings }: Configurati
 }
 
 /**
- * Returns when there has been nothing to do for `idleMs`. `leaving` is written before the last look for work. A program that
- * queues something reads the file after its commit. So either this look sees the work, or the program sees `leaving`.
+ * Returns when there has been nothing to do for `idleMs`. `leaving` is written before the last look for work.
+ * A program that queues something reads the file after its commit. So either this look sees the work, or the
+ * program sees `leaving`.
  */
 async function untilIdle(
   worker: Worker,

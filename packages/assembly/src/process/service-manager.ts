@@ -1,5 +1,6 @@
-// What a service manager is told: that we are ready, that we leave, and that we still live. systemd takes that on a
-// socket of a kind that Node does not have; its own systemd-notify speaks for us (sd_notify(3), NotifyAccess=all).
+// Tells a service manager that the program is ready, leaves, or still lives (sd_notify(3)). systemd takes
+// these messages on a Unix datagram socket, which Node does not have, so systemd-notify sends them
+// (NotifyAccess=all).
 
 import { type Logger, silentLogger } from "@formation-mcp/contract";
 import { plainEnvironment, run } from "@formation-mcp/os";
@@ -10,8 +11,10 @@ export interface ServiceManager {
   close(): void;
 }
 
-/** Never throws: who was not started by a service manager, or has no systemd-notify, works all the same. */
-export function serviceManager(
+/**
+ * Never throws. Without a service manager or systemd-notify nothing is sent, and the program works as usual.
+ */
+export function createServiceManager(
   logger: Logger = silentLogger,
   environment: Record<string, string | undefined> = process.env,
 ): ServiceManager {
@@ -22,7 +25,7 @@ export function serviceManager(
   const tell = async (...words: string[]) => {
     if (!socket) return;
     const env = plainEnvironment({ NOTIFY_SOCKET: socket });
-    // An operator's PATH, where the system's own has no such program.
+    // The usual PATH comes last, because systemd-notify may only be in the operator's.
     if (environment["PATH"]) env["PATH"] = `${environment["PATH"]}:${env["PATH"]}`;
     try {
       const { code, stderr } = await run("systemd-notify", words, { timeoutMs: 10_000, env });

@@ -1,5 +1,5 @@
-// The system as a local caller's process sees it: the store, the queue and the artifacts that are configured, and the control
-// over them. They are opened at the first call.
+// The system as a local caller's process sees it: the store, the queue and the artifacts that are configured,
+// and the control over them. They are opened at the first call.
 
 import type { Principal } from "@formation-mcp/auth";
 import { type Logger, silentLogger } from "@formation-mcp/contract";
@@ -17,14 +17,17 @@ export interface System {
 
 export interface SystemOptions {
   configuration: Configuration;
-  /** The program that can run the background worker. Without it no worker is started, and another process must work. */
+  /**
+   * The program that can run the background worker. Without it no worker is started, and another process must
+   * work.
+   */
   program?: Program;
   logger?: Logger;
 }
 
 /**
- * Opens the drivers that the configuration names and wires the control over them. With a shared database every write is in its
- * audit log, as with the HTTP servers.
+ * Opens the drivers that the configuration names and wires the control over them. With a shared database
+ * every write is in its audit log, as with the HTTP servers.
  */
 export async function openSystem(options: SystemOptions): Promise<System> {
   const { configuration, program, logger = silentLogger } = options;

@@ -1,10 +1,14 @@
-// An error as the person at the terminal wants it: what happened, why in the words of who refused, and what to do.
+// The text of an error at the terminal: what happened, the reason in the words of the system or server, the
+// remedy.
 
 import { FormationError } from "@formation-mcp/contract";
 
-const LONGEST = 400;
+const MAX_CAUSE_LENGTH = 400;
 
-/** What a program writes when it ends with this error, and its exit code: 2 where the command line itself is wrong. */
+/**
+ * What a program writes when it ends with this error, and its exit code: 2 if the command line itself is
+ * wrong.
+ */
 export function terminalError(program: string, error: unknown): { text: string; code: 1 | 2 } {
   if (isUsage(error)) {
     return { text: `${program}: ${error.message.split(". ", 1)[0]}.\n  See: ${program} --help\n`, code: 2 };
@@ -20,17 +24,17 @@ export function terminalError(program: string, error: unknown): { text: string; 
 }
 
 /**
- * Why something is not to be had, in the words of the system or the server that refused; for logs and terminals of operators.
- * Null for what is no refusal of theirs: other causes may hold what was to be written.
+ * Why the system or a server refused, in its own words, for logs and for terminals of operators. Null for
+ * every other error, because its cause may contain the data that was to be written.
  */
 export function causeOf(error: unknown): string | null {
   if (!(error instanceof FormationError)) return null;
   if (!["unavailable", "unauthenticated", "forbidden"].includes(error.code)) return null;
   const { cause } = error;
-  // Who tries several addresses of a host keeps a list of what each said.
+  // A connection attempt to several addresses of a host fails with the error of each.
   const causes = cause instanceof AggregateError && cause.errors.length > 0 ? cause.errors : [cause];
-  const said = causes.filter((each) => each instanceof Error).map((each) => each.message || each.name);
-  return said.length === 0 ? null : [...new Set(said)].join("; ").slice(0, LONGEST);
+  const messages = causes.filter((each) => each instanceof Error).map((each) => each.message || each.name);
+  return messages.length === 0 ? null : [...new Set(messages)].join("; ").slice(0, MAX_CAUSE_LENGTH);
 }
 
 function isUsage(error: unknown): error is Error {

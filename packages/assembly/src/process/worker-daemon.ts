@@ -1,21 +1,22 @@
-// The worker as a daemon: signals, what it tells its service manager, and its health port. When it leaves, its operations are
-// finished or given back, and VMs run on.
+// The worker as a daemon: signals, what it tells its service manager, and its health port. When it leaves,
+// its operations are finished or given back, and VMs run on.
 
 import { workerBackends } from "../open/backends.ts";
 import { type WorkerConfiguration, warnUnknownVariables } from "../settings/configuration.ts";
 import { openHealthServer } from "./health-server.ts";
 import { jsonLogger } from "./logging.ts";
 import { runWorker } from "./run-worker.ts";
-import { serviceManager } from "./service-manager.ts";
+import { createServiceManager } from "./service-manager.ts";
 
 /**
- * Runs the worker until SIGTERM or SIGINT. Then running operations may go on for `drainMs`, or until a second signal.
+ * Runs the worker until SIGTERM or SIGINT. Then running operations may go on for `drainMs`, or until a second
+ * signal.
  * @returns the exit code: 1 if another worker holds the state directory.
  */
 export async function workerDaemon(configuration: WorkerConfiguration, version: string): Promise<number> {
   const logger = jsonLogger(configuration.logLevel);
   warnUnknownVariables(logger, configuration);
-  const manager = serviceManager(logger);
+  const manager = createServiceManager(logger);
   const [leave, giveBack] = [new AbortController(), new AbortController()];
   const onSignal = (signal: NodeJS.Signals) => {
     logger.log("info", leave.signal.aborted ? "told again: giving back what runs" : "leaving", { signal });

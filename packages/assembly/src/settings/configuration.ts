@@ -1,5 +1,6 @@
-// The typed configuration of each program. This folder knows every setting: its name, help, schema and default, how files and
-// the environment are read, and what is wrong with them. Nothing else in the project reads the environment's settings.
+// The typed configuration of each program. This folder knows every setting: its name, help, schema and
+// default, how files and the environment are read, and what is wrong with them. Nothing else in the project
+// reads the environment's settings.
 
 import { join, resolve } from "node:path";
 import type { Logger } from "@formation-mcp/contract";
@@ -14,7 +15,10 @@ import { SHARED, type SharedServices, sharedProblems, sharedServices } from "./s
 /** What every program that works on this machine is configured with. */
 export interface Configuration extends MachineSettings {
   shared: SharedServices;
-  /** The variables that the settings came from, those of the file included. A background worker is started with them. */
+  /**
+   * The variables that the settings came from, those of the file included. A background worker is started
+   * with them.
+   */
   environment: Record<string, string>;
   /** Variables that begin with FORMATION_ and change nothing. */
   unknownVariables: string[];
@@ -125,7 +129,10 @@ export function readRemoteConfiguration(
   };
 }
 
-/** Logs which variables begin like ours and change nothing: they may be another program's, or a setting under a wrong name. */
+/**
+ * Logs which variables begin like ours and change nothing: they may be another program's, or a setting under
+ * a wrong name.
+ */
 export function warnUnknownVariables(
   logger: Logger,
   { unknownVariables }: Pick<Configuration, "unknownVariables">,

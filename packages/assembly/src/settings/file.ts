@@ -1,5 +1,6 @@
-// A settings file: JSON with the names of the environment variables in lower case and without the prefix, whole or in groups:
-// `{"http": {"port": 3010}, "log_level": "warn"}`. It is read into variables, as if they were in the environment.
+// A settings file: JSON with the names of the environment variables in lower case and without the prefix,
+// whole or in groups: `{"http": {"port": 3010}, "log_level": "warn"}`. It is read into variables, as if they
+// were in the environment.
 
 import { readFileSync } from "node:fs";
 import { fileKey, type Setting } from "./setting.ts";
@@ -59,7 +60,10 @@ function settingOf(names: readonly string[], known: readonly Setting[]): Setting
   return known.find((each) => key === fileKey(each) || key === each.name.toLowerCase());
 }
 
-/** The text that the variable would have, or null for a value that no variable can have. JSON's null is an empty text: not set. */
+/**
+ * The text that the variable would have, or null for a value that no variable can have. JSON's null is an
+ * empty text: not set.
+ */
 function textOf(value: unknown, separator: string): string | null {
   if (value === null) return "";
   if (Array.isArray(value)) {

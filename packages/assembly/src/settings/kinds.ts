@@ -1,5 +1,5 @@
-// The kinds of settings: numbers with bounds, durations, lists, addresses, paths. Each takes the text of a variable and says
-// what to write instead if the text is wrong.
+// The kinds of settings: numbers with bounds, durations, lists, addresses, paths. Each takes the text of a
+// variable and says what to write instead if the text is wrong.
 
 import { isIP } from "node:net";
 import { resolve } from "node:path";

@@ -1,4 +1,5 @@
-// The settings of every program that works on this machine: the state directory, networks, limits, what the node offers.
+// The settings of every program that works on this machine: the state directory, networks, limits, what the
+// node offers.
 
 import { realpathSync } from "node:fs";
 import { availableParallelism, homedir, totalmem } from "node:os";
@@ -225,8 +226,8 @@ function defaultStateDir({ XDG_STATE_HOME: stateHome }: Environment): string {
 }
 
 /**
- * The working directory, unless it is the home directory or contains it, as `/` does: desktop hosts start servers there, and
- * that would offer too much.
+ * The working directory, unless it is the home directory or contains it, as `/` does: desktop hosts start
+ * servers there, and that would offer too much.
  */
 function defaultAllowDirs(): string[] {
   const here = process.cwd();

@@ -1,5 +1,5 @@
-// Reading settings: the command line over the environment over a settings file, parsed section by section, with every
-// problem reported at once.
+// Reading settings: the command line over the environment over a settings file, parsed section by section,
+// with every problem reported at once.
 
 import { FormationError } from "@formation-mcp/contract";
 import { readSettingsFile } from "./file.ts";
@@ -35,7 +35,8 @@ export function gather(program: ProgramName, environment: Environment, file?: st
 }
 
 /**
- * Parses a section, and adds what is wrong to the problems of `given`. `check` sees the values only if each is right by itself.
+ * Parses a section, and adds what is wrong to the problems of `given`. `check` sees the values only if each
+ * is right by itself.
  * @returns null if a value is wrong.
  */
 export function parseSection<T extends SettingTree>(

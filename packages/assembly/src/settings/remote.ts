@@ -1,4 +1,5 @@
-// The settings of a client of a server: where the server is, and the key or token that signs in there. Works on Node 20.
+// The settings of a client of a server: where the server is, and the key or token that signs in there. Works
+// on Node 20.
 
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";

@@ -1,5 +1,6 @@
-// What a setting is: one value with its name, its help, its schema and its default. Sections say which programs have the
-// settings in them, and whether a settings file may hold them. Everything else about settings is derived from these values.
+// What a setting is: one value with its name, its help, its schema and its default. Sections say which
+// programs have the settings in them, and whether a settings file may hold them. Everything else about
+// settings is derived from these values.
 
 import type { z } from "zod";
 

@@ -1,5 +1,5 @@
-// The settings of what several machines share: the database and NATS. Without them everything is in the state directory.
-// They alone decide which drivers are used.
+// The settings of what several machines share: the database and NATS. Without them everything is in the state
+// directory. They alone decide which drivers are used.
 
 import { readFileSync, statSync } from "node:fs";
 import { z } from "zod";
@@ -116,7 +116,10 @@ export function startsWorker({ worker, shared }: WorkerChoice): boolean {
   return (worker ?? (shared.database || shared.nats ? "none" : "auto")) === "auto";
 }
 
-/** The URL with its password. The file is read at each call, so that a rotated password is used at the next connection. */
+/**
+ * The URL with its password. The file is read at each call, so that a rotated password is used at the next
+ * connection.
+ */
 export function databaseUrl({ url, passwordFile }: Pick<Database, "url" | "passwordFile">): string {
   if (passwordFile === null) return url;
   const whole = new URL(url);

@@ -1,5 +1,5 @@
-// The table of all settings. Help, settings files, docs/settings.md and the check of names read it; a new setting needs
-// nothing but its value in one of these sections and the place where it acts.
+// The table of all settings. Help, settings files, docs/settings.md and the check of names read it; a new
+// setting needs nothing but its value in one of these sections and the place where it acts.
 
 import { HTTP } from "./http.ts";
 import { MACHINE } from "./machine.ts";
