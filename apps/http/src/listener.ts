@@ -1,5 +1,5 @@
-// From node:http to the doors: the OAuth server takes requests as they are, the gateway as web-standard ones. Both pass the
-// same guards.
+// Hands requests of node:http to the OAuth server as they are, and to the gateway as web-standard requests.
+// Both pass the same checks.
 
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { type HttpServer, isOAuthPath } from "@formation-mcp/assembly/http";
@@ -12,7 +12,7 @@ export function createListener(server: HttpServer, publicUrl: string): RequestLi
     { errorHandler: () => badRequest() },
   );
   return (request, response) => {
-    // A proxy's form of a request names another host in its first line: nobody asks this server so.
+    // An absolute-form target is for proxies; it may name another host.
     if (request.url?.[0] !== "/" || request.url.startsWith("//")) {
       return void write(response, badRequest());
     }
@@ -37,7 +37,7 @@ async function serveOAuth(
   };
   const guarded = await server.gateway.guard(asked, { address: request.socket.remoteAddress ?? "" });
   for (const [name, value] of Object.entries(guarded.headers)) response.setHeader(name, value);
-  // Who hung up while the guards looked is counted all the same, and must not stand in the metrics for ever.
+  // A client that hung up during the checks is counted too; else it would stay in the metrics for ever.
   if (response.closed) return guarded.answered(response.statusCode);
   response.once("close", () => guarded.answered(response.statusCode));
   if (guarded.refused) return write(response, guarded.refused);
@@ -58,7 +58,7 @@ async function write(response: ServerResponse, answer: Response): Promise<void> 
   answer.headers.forEach((value, name) => {
     response.setHeader(name, value);
   });
-  // What is not read of the body must not be taken for the next request.
+  // The unread rest of a body must not be parsed as the next request.
   response.setHeader("connection", "close");
   response.writeHead(answer.status).end(body);
 }

@@ -1,25 +1,27 @@
-// The log's lines on standard error, a few at a time: a server that writes one for every request must not wait for whoever
-// reads them at each.
+// Buffered log lines on standard error. A server that logs every request must not wait for the reader of its
+// log each time.
 
-const GATHER_MS = 20;
-const GATHER_BYTES = 64 * 1024;
+const FLUSH_AFTER_MS = 20;
+const FLUSH_AT_LENGTH = 64 * 1024;
 
-/** What a logger writes with. Lines leave in their order, at the latest with the process. */
-export function gatheredLines(write: (text: string) => void = toStderr): (line: string) => void {
-  let gathered = "";
+/**
+ * A write function for a logger. Lines keep their order; the last ones are written when the process exits.
+ */
+export function bufferedLines(write: (text: string) => void = toStderr): (line: string) => void {
+  let buffered = "";
   let timer: NodeJS.Timeout | null = null;
   const flush = () => {
     if (timer) clearTimeout(timer);
     timer = null;
-    const text = gathered;
-    gathered = "";
+    const text = buffered;
+    buffered = "";
     if (text !== "") write(text);
   };
   process.once("exit", flush);
   return (line) => {
-    gathered += line;
-    if (gathered.length >= GATHER_BYTES) flush();
-    else timer ??= setTimeout(flush, GATHER_MS).unref();
+    buffered += line;
+    if (buffered.length >= FLUSH_AT_LENGTH) flush();
+    else timer ??= setTimeout(flush, FLUSH_AFTER_MS).unref();
   };
 }
 

@@ -1,4 +1,4 @@
-// `formation-mcp-http`: without a subcommand it serves; the others are loaded when named.
+// `formation-mcp-http`: serves without a subcommand. A subcommand's module is loaded when it is called.
 
 import { terminalError } from "@formation-mcp/assembly";
 import { HELP } from "./help.ts";
@@ -10,8 +10,8 @@ const COMMANDS = {
   audit: () => import("./commands/audit.ts").then((module) => module.audit),
   bootstrap: () => import("./commands/bootstrap.ts").then((module) => module.bootstrap),
   migrate: () => import("./commands/migrate.ts").then((module) => module.migrate),
-  export: () => import("./commands/moving.ts").then((module) => module.exportTo),
-  import: () => import("./commands/moving.ts").then((module) => module.importFrom),
+  export: () => import("./commands/export-import.ts").then((module) => module.exportTo),
+  import: () => import("./commands/export-import.ts").then((module) => module.importFrom),
   "nats-user": () => import("./commands/nats-user.ts").then((module) => module.natsUser),
 } as const;
 

@@ -1,14 +1,20 @@
-// The options that every command of this program takes, and those of one command beside them.
+// The options that every command takes, and the configuration that they and the environment give.
 
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 import { describeTarget, type HttpConfiguration, readHttpConfiguration } from "@formation-mcp/assembly/http";
 
-/** @throws FormationError `invalid` for settings that make no sense. */
+/**
+ * The configuration of a command without options of its own.
+ * @throws FormationError `invalid` for wrong settings.
+ */
 export function settingsFrom(args: string[]): HttpConfiguration {
   return settingsAnd(args, {}).configuration;
 }
 
-/** @throws FormationError `invalid` for settings that make no sense. */
+/**
+ * The configuration, and the values of a command's own options.
+ * @throws FormationError `invalid` for wrong settings.
+ */
 export function settingsAnd<T extends ParseArgsOptionsConfig>(args: string[], more: T) {
   const common = { config: { type: "string" }, "state-dir": { type: "string" } } as const;
   const { values } = parseArgs({ args, options: { ...more, ...common } });
@@ -16,13 +22,15 @@ export function settingsAnd<T extends ParseArgsOptionsConfig>(args: string[], mo
   return { values, configuration: readHttpConfiguration({ file: config, stateDir }) };
 }
 
-/** Tells the operator which records a command works on, before it does: a shell's settings are not a unit's. */
+/**
+ * Prints which records a command works on, because a shell may have other settings than the server's unit.
+ */
 export function announceTarget(configuration: HttpConfiguration): void {
   process.stderr.write(`formation-mcp-http: works on ${describeTarget(configuration)}.\n`);
 }
 
-/** Where the server is for those who are told no public URL. */
-export function usualUrl({ host, tls }: Pick<HttpConfiguration, "host" | "tls">, port: number): string {
+/** The server's URL if no public URL is set. */
+export function localUrl({ host, tls }: Pick<HttpConfiguration, "host" | "tls">, port: number): string {
   const url = new URL(tls ? "https://localhost" : "http://localhost");
   url.hostname = host.includes(":") ? `[${host}]` : host;
   url.port = String(port);

@@ -1,8 +1,8 @@
-// What a subcommand is.
+// The interface of a subcommand.
 
 export interface Command {
-  /** What `--help` says, an example included. */
+  /** The text of `--help`, with an example. */
   help: string;
-  /** Does it, with the words after its name, and gives the program's exit code. */
+  /** Runs it with the words after its name, and returns the exit code. */
   run(args: string[]): Promise<number>;
 }

@@ -1,4 +1,4 @@
-// What `--help` says.
+// The text of `--help`.
 
 import { settingsHelp } from "@formation-mcp/assembly/settings";
 
@@ -11,10 +11,10 @@ Usage
   formation-mcp purge --yes        delete every VM, image and record, and the state directory itself
   formation-mcp --version
 
-With a server (FORMATION_URL) the same tools are done there; this machine needs Node 20 and nothing else
+With a server (FORMATION_URL) the same tools run there; this machine needs only Node 20
   formation-mcp keygen             make a key that signs in
   formation-mcp login              sign in to a server, or sign a browser's login code
-  formation-mcp whoami | logout    say who the server takes you for; end the session
+  formation-mcp whoami | logout    say which account you have at the server; end the session
   formation-mcp token              create, list and revoke API tokens
   formation-mcp COMMAND --help     says more
 
@@ -26,8 +26,8 @@ Options of the server
                        operation:read operation:write
   --state-dir DIR      where everything is kept
 
-The environment sets the rest. With PostgreSQL and NATS (FORMATION_DATABASE_URL, FORMATION_NATS_URL) the records are
-there, and workers elsewhere do what is asked for, unless FORMATION_WORKER=auto.
+Everything else is set in the environment. With PostgreSQL and NATS (FORMATION_DATABASE_URL, FORMATION_NATS_URL)
+the records are there, and workers on other machines do the work, unless FORMATION_WORKER=auto.
 
 ${settingsHelp("formation-mcp")}
 

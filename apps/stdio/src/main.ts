@@ -1,4 +1,5 @@
-// `formation-mcp`: without a subcommand it serves MCP over standard input and output; the others are loaded when named.
+// `formation-mcp`: serves MCP over standard input and output without a subcommand. A subcommand's module is
+// loaded when it is called.
 
 import type { Command } from "./command.ts";
 import { serve } from "./commands/serve.ts";
@@ -55,7 +56,7 @@ main(process.argv.slice(2)).then(
   },
 );
 
-/** An error as a person at the terminal wants it: what happened, and what to do. */
+/** The text of an error at the terminal: what happened, and what to do. */
 function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (isUsage(error)) return `${error.message.split(". ", 1)[0]}.\n  See: formation-mcp --help`;

@@ -1,4 +1,4 @@
-// A stranger's words on a terminal: what a terminal would obey or hide is shown as what it is.
+// Untrusted text on a terminal: characters that a terminal would obey or hide are shown escaped.
 
 const OBEYED = /\p{Cc}|\p{Cf}|\p{Zl}|\p{Zp}/gu;
 

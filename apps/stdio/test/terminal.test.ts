@@ -1,7 +1,7 @@
 import { PassThrough } from "node:stream";
 import { describe, expect, it } from "vitest";
 import { printable, printableLines } from "../src/printable.ts";
-import { parseSpan } from "../src/remote/spans.ts";
+import { parseDuration } from "../src/remote/durations.ts";
 import { askSecret, askYes } from "../src/remote/terminal.ts";
 
 /** A terminal that a test types on; it remembers what it shows and whether it echoes. */
@@ -83,10 +83,10 @@ describe("a span of time", () => {
     ["12h", 43_200],
     ["30d", 2_592_000],
   ])("%s is %i seconds", (text, seconds) => {
-    expect(parseSpan(text, "--expires")).toBe(seconds);
+    expect(parseDuration(text, "--expires")).toBe(seconds);
   });
 
   it.each(["", "0d", "-1d", "1w", "1.5h", "d", "9999999d"])("%j is none", (text) => {
-    expect(() => parseSpan(text, "--expires")).toThrowError(expect.objectContaining({ code: "invalid" }));
+    expect(() => parseDuration(text, "--expires")).toThrowError(expect.objectContaining({ code: "invalid" }));
   });
 });

@@ -1,4 +1,4 @@
-// `formation-mcp-worker`: the worker of one machine as a daemon, until it is told to stop.
+// `formation-mcp-worker`: the worker of one machine as a daemon.
 
 import { parseArgs } from "node:util";
 import { terminalError } from "@formation-mcp/assembly";
@@ -9,34 +9,8 @@ import {
   workerNatsUser,
   workerStatus,
 } from "@formation-mcp/assembly/daemon";
-import { settingsHelp } from "@formation-mcp/assembly/settings";
 import manifest from "../package.json" with { type: "json" };
-
-const HELP = `formation-mcp-worker: builds images and runs VMs on this machine.
-
-Usage
-  formation-mcp-worker [options]           work, until told to leave
-  formation-mcp-worker status [options]    this node's id, name and worker, as JSON; exit code 0 if it works
-  formation-mcp-worker drain [options]     tell the worker to leave, and wait until it has
-  formation-mcp-worker nats-user [options] this node's entry for the users in the configuration of NATS, with the least
-                                           rights; makes its key if the file is not there
-  formation-mcp-worker --version
-
-Options
-  --key FILE           nats-user: the key (default: FORMATION_NATS_NKEY)
-  --config FILE        settings as JSON: the names below in lower case, without the prefix, also in groups:
-                       {"node": {"name": "rack-1"}, "vcpus": 32}; the environment is stronger
-  --state-dir DIR      where everything of this node is kept
-
-Signals
-  SIGTERM, SIGINT      take nothing more, let what runs go on for FORMATION_DRAIN_SECONDS, give back the rest, leave;
-                       again: give it back at once. VMs run on, and the next worker finds them.
-
-Logs are JSON lines on standard error. Under systemd (Type=notify, NotifyAccess=all) it says when it is ready, that it
-leaves, and, with WatchdogSec, that it lives.
-
-${settingsHelp("formation-mcp-worker")}
-`;
+import { HELP } from "./help.ts";
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -71,7 +45,7 @@ async function main(): Promise<number> {
   }
   const configuration = readWorkerConfiguration(options);
   if (command === "work") return workerDaemon(configuration, manifest.version);
-  // A shell's settings are not a unit's.
+  // A shell may have other settings than the unit.
   process.stderr.write(`formation-mcp-worker: works on the state directory ${configuration.stateDir}.\n`);
   if (command === "drain") {
     const there = await drainWorker(configuration);

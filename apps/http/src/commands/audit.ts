@@ -1,4 +1,4 @@
-// `audit verify`: whether the audit log is as it was written.
+// The command `audit verify`: whether the audit log is as it was written.
 
 import { jsonLogger } from "@formation-mcp/assembly";
 import { auditVerdict } from "@formation-mcp/assembly/http";

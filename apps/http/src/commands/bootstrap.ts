@@ -1,8 +1,9 @@
-// `bootstrap`: a new one-time token for the first admin, for who lost the one that the first start printed.
+// The command `bootstrap`: a new one-time token for the first admin, in place of the one that the first start
+// printed.
 
 import { jsonLogger } from "@formation-mcp/assembly";
 import { hasStore, newBootstrapToken } from "@formation-mcp/assembly/http";
-import { announceTarget, settingsFrom, usualUrl } from "../options.ts";
+import { announceTarget, localUrl, settingsFrom } from "../options.ts";
 
 export async function bootstrap(args: string[]): Promise<number> {
   const configuration = settingsFrom(args);
@@ -10,7 +11,7 @@ export async function bootstrap(args: string[]): Promise<number> {
   if (!hasStore(configuration)) {
     process.stderr.write("formation-mcp-http: there was nothing yet; new records are made there now.\n");
   }
-  const publicUrl = configuration.publicUrl ?? usualUrl(configuration, configuration.port);
+  const publicUrl = configuration.publicUrl ?? localUrl(configuration, configuration.port);
   const token = await newBootstrapToken(configuration, publicUrl, jsonLogger("warn"));
   if (token === null) {
     process.stderr.write("formation-mcp-http: there is an account already; its admins admit others.\n");

@@ -1,4 +1,5 @@
-// `migrate`: makes the tables and what NATS keeps, or brings them up to date; once before the first start, and after an update.
+// The command `migrate`: creates or updates the tables and streams, before the first start and after an
+// update.
 
 import { jsonLogger } from "@formation-mcp/assembly";
 import { migrate as migrateAll } from "@formation-mcp/assembly/http";

@@ -1,4 +1,4 @@
-// `nats-user`: what the operator of NATS writes into its configuration for the servers.
+// The command `nats-user`: the entry of the servers for the configuration of NATS.
 
 import { parseArgs } from "node:util";
 import { serverNatsUser } from "@formation-mcp/assembly/http";

@@ -1,5 +1,5 @@
-// Serves until it is told to stop: listens first, so that a taken port is known before anything is opened, and leaves last
-// when what runs is done.
+// Serves until a signal. It listens first, so that a taken port is reported before anything is opened, and it
+// leaves when the running requests have ended.
 
 import { readFileSync } from "node:fs";
 import {
@@ -19,29 +19,31 @@ import {
 } from "@formation-mcp/assembly/http";
 import { addressKey, plainAddress, trustProxies } from "@formation-mcp/gateway";
 import { createListener } from "../listener.ts";
-import { gatheredLines } from "../log.ts";
-import { settingsFrom, usualUrl } from "../options.ts";
-import { shareConnections, watchBodies, watchConnections } from "../patience.ts";
+import { bufferedLines } from "../log.ts";
+import { localUrl, settingsFrom } from "../options.ts";
+import { limitConnections, watchBodies, watchConnections } from "../timeouts.ts";
 import { VERSION } from "../version.ts";
 
 type Logger = ReturnType<typeof jsonLogger>;
 
-const LIMITS: ServerOptions = {
+const SERVER_OPTIONS: ServerOptions = {
   maxHeaderSize: 16 * 1024,
-  // Bodies have their own time: see patience.ts.
+  // timeouts.ts bounds the time of bodies.
   requestTimeout: 0,
   insecureHTTPParser: false,
 };
 const HANDSHAKE_MS = 10_000;
-/** A connection on which nothing moves; streams send something every 15 s, and no call waits for longer than 45 s. */
-const SILENT_MS = 120_000;
+/**
+ * For a connection without traffic. Streams send something every 15 s, and no call waits longer than 45 s.
+ */
+const IDLE_CONNECTION_MS = 120_000;
 const LEAVE_MS = 25_000;
-/** Of all connections one address may have so many, unless it is a trusted proxy. */
-const SHARE = 0.5;
+/** The share of all connections that one address may have, unless it is a trusted proxy. */
+const MAX_SHARE_PER_ADDRESS = 0.5;
 
 export async function serve(args: string[]): Promise<number> {
   const configuration = settingsFrom(args);
-  const logger = jsonLogger(configuration.logLevel, gatheredLines());
+  const logger = jsonLogger(configuration.logLevel, bufferedLines());
   warnUnknownVariables(logger, configuration);
   let listener: RequestListener = (_, response) => {
     response
@@ -51,9 +53,9 @@ export async function serve(args: string[]): Promise<number> {
   const manager = createServiceManager(logger);
   const server = createServer(configuration, (request, response) => listener(request, response));
   const closeIdle = watchConnections(server);
-  const left = toldToLeave();
+  const signals = leaveSignals();
   const port = await listen(server, configuration);
-  const publicUrl = configuration.publicUrl ?? usualUrl(configuration, port);
+  const publicUrl = configuration.publicUrl ?? localUrl(configuration, port);
   let system: HttpServer;
   try {
     system = await openHttpServer({
@@ -69,7 +71,7 @@ export async function serve(args: string[]): Promise<number> {
   }
   listener = createListener(system, publicUrl);
   if (configuration.tls) reloadOnHangup(server as TlsServer, configuration.tls, logger);
-  await tellBootstrapToken(system, publicUrl);
+  await printBootstrapToken(system, publicUrl);
   logger.log("info", "listening", {
     url: publicUrl,
     address: `${configuration.host}:${port}`,
@@ -80,10 +82,10 @@ export async function serve(args: string[]): Promise<number> {
   process.stdout.write(`formation-mcp-http ${VERSION} listens: ${publicUrl}\n`);
   await manager.ready(`serving ${publicUrl}`);
 
-  const signal = await left.first;
+  const signal = await signals.first;
   logger.log("info", "leaving", { signal });
   await manager.leaving();
-  await finish(server, closeIdle, system, left.second);
+  await finish(server, closeIdle, system, signals.second);
   await system.close();
   manager.close();
   logger.log("info", "left", {});
@@ -95,7 +97,7 @@ function createServer(
   listener: RequestListener,
 ): Server {
   const limits: ServerOptions = {
-    ...LIMITS,
+    ...SERVER_OPTIONS,
     headersTimeout: headTimeoutMs,
     keepAliveTimeout: 2 * headTimeoutMs,
     connectionsCheckingInterval: Math.min(1000, headTimeoutMs / 2),
@@ -108,9 +110,9 @@ function createServer(
     : createPlainServer(limits, listener);
   server.maxConnections = connections;
   server.maxHeadersCount = 100;
-  server.setTimeout(SILENT_MS);
+  server.setTimeout(IDLE_CONNECTION_MS);
   const proxies = trustProxies(trustedProxies);
-  shareConnections(server, Math.ceil(connections * SHARE), (peer) =>
+  limitConnections(server, Math.ceil(connections * MAX_SHARE_PER_ADDRESS), (peer) =>
     proxies.trusted(plainAddress(peer)) ? null : addressKey(plainAddress(peer)),
   );
   watchBodies(server, { bodyMs: 2 * headTimeoutMs, uploadMs: headTimeoutMs });
@@ -134,7 +136,7 @@ function reloadOnHangup(server: TlsServer, tls: { cert: string; key: string }, l
 
 async function listen(server: Server, { host, port }: HttpConfiguration): Promise<number> {
   await new Promise<void>((resolve, reject) => {
-    const refused = (error: NodeJS.ErrnoException) => reject(unheard(error, host, port));
+    const refused = (error: NodeJS.ErrnoException) => reject(listenError(error, host, port));
     server.once("error", refused);
     server.listen({ host, port, exclusive: true }, () => {
       server.off("error", refused);
@@ -144,7 +146,7 @@ async function listen(server: Server, { host, port }: HttpConfiguration): Promis
   return (server.address() as AddressInfo).port;
 }
 
-function unheard(cause: NodeJS.ErrnoException, host: string, port: number): Error {
+function listenError(cause: NodeJS.ErrnoException, host: string, port: number): Error {
   const why =
     {
       EADDRINUSE: "another program has it",
@@ -157,8 +159,11 @@ function unheard(cause: NodeJS.ErrnoException, host: string, port: number): Erro
   );
 }
 
-/** Not into the log, which others may read: it is good once, until there is an account. */
-async function tellBootstrapToken(system: HttpServer, publicUrl: string): Promise<void> {
+/**
+ * To standard error and not into the log, which others may read. The token works once, until there is an
+ * account.
+ */
+async function printBootstrapToken(system: HttpServer, publicUrl: string): Promise<void> {
   const token = await system.bootstrapToken();
   if (token === null) return;
   process.stderr.write(
@@ -166,27 +171,30 @@ async function tellBootstrapToken(system: HttpServer, publicUrl: string): Promis
   );
 }
 
-/** No new requests; those that run end, at the latest after 25 s or at the second signal. */
+/**
+ * Accepts no more requests, and waits until the running ones have ended, for 25 s, or until the second
+ * signal.
+ */
 async function finish(
   server: Server,
   closeIdle: () => void,
   system: HttpServer,
-  hurry: Promise<unknown>,
+  secondSignal: Promise<unknown>,
 ): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   system.drain();
   const idle = setInterval(closeIdle, 50);
   let late: NodeJS.Timeout | undefined;
-  const patience = new Promise<void>((resolve) => {
+  const timeout = new Promise<void>((resolve) => {
     late = setTimeout(resolve, LEAVE_MS);
   });
-  await Promise.race([closed, patience, hurry]);
+  await Promise.race([closed, timeout, secondSignal]);
   clearInterval(idle);
   clearTimeout(late);
   server.closeAllConnections();
 }
 
-function toldToLeave(): { first: Promise<string>; second: Promise<string> } {
+function leaveSignals(): { first: Promise<string>; second: Promise<string> } {
   const first = Promise.withResolvers<string>();
   const second = Promise.withResolvers<string>();
   let told = false;

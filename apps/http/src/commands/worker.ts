@@ -1,4 +1,5 @@
-// Runs the background worker of this machine; the server starts it from a copy of this program.
+// The command `worker`: the background worker of this machine. The server starts it from a copy of this
+// program.
 
 import { workerCommand } from "@formation-mcp/assembly/worker";
 import { VERSION } from "../version.ts";

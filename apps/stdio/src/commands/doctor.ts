@@ -1,4 +1,4 @@
-// Prints what this machine has, lacks and enforces.
+// The command `doctor`: prints what this machine has, lacks and enforces.
 
 import { parseArgs } from "node:util";
 import { readConfiguration } from "@formation-mcp/assembly";

@@ -1,4 +1,4 @@
-// Makes a key that signs in to servers, and says its id and nothing else.
+// The command `keygen`: makes a key that signs in to servers, and prints only its id.
 
 import { parseArgs } from "node:util";
 import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
@@ -17,7 +17,7 @@ Usage
   --out FILE       where it is written (default: $XDG_CONFIG_HOME/formation-mcp/key.json)
   --passphrase     seal the file: the passphrase is asked for, or FORMATION_KEY_PASSPHRASE
 
-Its id goes to standard output: the server's operator admits that. The file is for nobody's eyes.
+Its id goes to standard output: give that to the server's operator. Keep the file secret.
 
 Example
   formation-mcp keygen --passphrase

@@ -1,4 +1,4 @@
-// Signs in: to a server, or for a browser that shows a code.
+// The command `login`: signs in to a server, or signs the login code that a browser shows.
 
 import { parseArgs } from "node:util";
 import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
@@ -44,7 +44,7 @@ Examples
     const settings = readRemoteConfiguration({ url: values.server, keyFile: values.key });
     if (code !== undefined) return signCode(settings, code, values.yes);
     const client = connect(settings, true);
-    // A session from before is of no use: the key is to prove itself.
+    // An earlier session is not used, because the key must sign.
     if (values.bootstrap === undefined) await client.signIn();
     else await client.bootstrap(values.bootstrap);
     const { owner, scopes } = await client.whoami();
@@ -63,7 +63,7 @@ async function signCode(
   const client = connect(settings, true);
   const asked = await client.loginCode(code);
   const { name, id, verifiedHost, local } = asked.client;
-  // The server's words are for the browser's page; this may be another computer.
+  // The server writes for the browser's page, and this may be another computer.
   const place = local ? asked.returnsTo.replace(/^this computer/, "the browser's computer") : asked.returnsTo;
   process.stderr.write(
     [

@@ -1,10 +1,10 @@
-// Ends the session with a server, there and here.
+// The command `logout`: ends the session with a server, there and here.
 
 import { parseArgs } from "node:util";
 import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { createClient } from "@formation-mcp/client";
 import type { Command } from "../command.ts";
-import { whereTo } from "../remote/connect.ts";
+import { selectServer } from "../remote/connect.ts";
 
 export const logout: Command = {
   help: `formation-mcp logout: end the session with a server, there and here. The key stays.
@@ -18,7 +18,7 @@ Example
   async run(args) {
     const { values } = parseArgs({ args, options: { server: { type: "string" } } });
     const settings = readRemoteConfiguration({ url: values.server });
-    const { url, storage } = whereTo(settings);
+    const { url, storage } = selectServer(settings);
     if (storage.load() === null) {
       process.stderr.write(`Nobody is signed in to ${url}.\n`);
       return 0;

@@ -1,4 +1,4 @@
-// Removes a state directory with everything in it: VMs, images, records.
+// The command `purge`: removes a state directory with everything in it: VMs, images, records.
 
 import { parseArgs } from "node:util";
 import { jsonLogger, readConfiguration } from "@formation-mcp/assembly";

@@ -1,5 +1,5 @@
-// Serves the tools over stdio to one host: done on this machine as the user who runs it, or on a team's server as whoever
-// signs in there. What only the server needs is not loaded here, and the other way round.
+// Serves the tools over stdio to one host. They run on this machine as its user, or on a team's server as the
+// account that signs in there. The modules of the one way are not loaded for the other.
 
 import { parseArgs } from "node:util";
 import { jsonLogger, lazySystem, readConfiguration, warnUnknownVariables } from "@formation-mcp/assembly";
@@ -42,21 +42,21 @@ export async function serve(args: string[]): Promise<number> {
   });
   const server = serveStdio(
     createMcpServerFactory({ control: system.control, principalFor: () => principal, version: VERSION }),
-    // What stands behind a colon may be quoted from the client's message.
+    // After a colon the error may quote the client's message.
     { transport, onerror: ({ message }) => logger.log("warn", message.split(":", 1)[0] ?? "") },
   );
-  await Promise.race([transport.closed, signalled()]);
+  await Promise.race([transport.closed, untilSignal()]);
   await server.close();
   await system.close();
   return 0;
 }
 
-/** `admin` never comes over stdio; `--read-only` leaves the reading scopes alone. */
+/** Without `admin`, which stdio never has; with `--read-only` only the reading scopes. */
 function narrow(scopes: ReadonlySet<Scope>, readOnly = false): ReadonlySet<Scope> {
   return new Set([...scopes].filter((scope) => scope !== "admin" && (!readOnly || scope.endsWith(":read"))));
 }
 
-function signalled(): Promise<void> {
+function untilSignal(): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
   });

@@ -1,4 +1,5 @@
-// API tokens for machines that can't sign in. A new one is shown once, alone on standard output.
+// The command `token`: API tokens for machines that can't sign in. A new one is printed once, alone on
+// standard output.
 
 import { parseArgs } from "node:util";
 import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
@@ -8,7 +9,7 @@ import { FormationError } from "@formation-mcp/contract";
 import type { Command } from "../command.ts";
 import { printable } from "../printable.ts";
 import { connect } from "../remote/connect.ts";
-import { parseSpan } from "../remote/spans.ts";
+import { parseDuration } from "../remote/durations.ts";
 
 const HELP = `formation-mcp token: API tokens for machines that can't sign in.
 
@@ -20,7 +21,7 @@ Usage
 Options of create
   --name NAME          what it is for
   --scopes LIST        fewer scopes than you have: pack:read pack:write vm:read vm:write …
-  --expires SPAN       how long it lives: 30d, 12h
+  --expires DURATION   how long it is valid: 30d, 12h
   --instances LIST     only these instances, by name
   --label KEY=VALUE    only instances with this metadata; may be repeated
 
@@ -67,7 +68,7 @@ const ACTIONS: Record<string, (args: string[]) => Promise<number>> = {
     const request: TokenRequest = {
       name,
       ...(scopes === undefined ? {} : { scopes: [...parseScopes(scopes)] }),
-      ...(expires === undefined ? {} : { expires_in_seconds: parseSpan(expires, "--expires") }),
+      ...(expires === undefined ? {} : { expires_in_seconds: parseDuration(expires, "--expires") }),
       ...(Object.keys(bounds).length === 0 ? {} : { bounds }),
     };
     const made = await clientOf(values.server).tokens.create(request);

@@ -1,4 +1,4 @@
-// Says who the server takes this user for.
+// The command `whoami`: prints which account this user has at the server.
 
 import { parseArgs } from "node:util";
 import { readRemoteConfiguration } from "@formation-mcp/assembly/settings";
@@ -6,7 +6,7 @@ import type { Command } from "../command.ts";
 import { connect } from "../remote/connect.ts";
 
 export const whoami: Command = {
-  help: `formation-mcp whoami: say who the server takes you for.
+  help: `formation-mcp whoami: say which account you have at the server.
 
 Usage
   formation-mcp whoami [--server URL] [--json]

@@ -1,4 +1,4 @@
-// Runs the worker: in the background for the stdio servers of this user, or in the foreground when asked.
+// The command `worker`: in the foreground, or in the background for the stdio servers of this user.
 
 import { workerCommand } from "@formation-mcp/assembly/worker";
 import type { Command } from "../command.ts";

@@ -1,5 +1,5 @@
-// How this user gets to a server: with a token, with a key, or with the session that `login` left. Everything here runs
-// on Node 20, and nothing of it is loaded where this machine itself does the work.
+// How this user signs in to a server: with a token, with a key, or with the session that `login` left.
+// Everything here runs on Node 20, and it is loaded only when a server is used.
 
 import type { RemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { type Client, createClient } from "@formation-mcp/client";
@@ -8,14 +8,14 @@ import { openCredentials } from "./credentials.ts";
 import { fileSigner, hasKey, isSealed } from "./keys.ts";
 
 /**
- * The way of a command: the session is kept for the next one; the key signs when there is none, and may ask for its
- * passphrase then.
- * @param needsKey whether a token or a session does not do, because something is to be signed.
- * @throws FormationError `invalid` if no server is named, `unauthenticated` if there is no way in.
+ * A client for a command. It keeps its session for the next command. Without a session the key signs in, and
+ * may ask for its passphrase.
+ * @param needsKey whether the command signs something, so that a token or a session is not enough.
+ * @throws FormationError `invalid` if no server is named, `unauthenticated` without token, key and session.
  */
 export function connect(settings: RemoteConfiguration, needsKey = false): Client {
   const { allowHttp, token } = settings;
-  const { url, storage } = whereTo(settings);
+  const { url, storage } = selectServer(settings);
   if (token !== null && !needsKey) return createClient({ url, token, allowHttp });
   const known = hasKey(settings);
   if (!known && (needsKey || storage.load() === null)) throw noKey(settings);
@@ -24,30 +24,31 @@ export function connect(settings: RemoteConfiguration, needsKey = false): Client
 }
 
 /**
- * The way of the server for hosts: it asks nobody, and a key's session is its own, with the scopes that it serves.
- * @throws FormationError as {@link connect}, and if the key can't be used as it is
+ * A client for the MCP server, which has no terminal to ask on. A session of a key is this process's own,
+ * with the scopes that it serves.
+ * @throws FormationError as {@link connect}, and if the key needs a passphrase that is not set.
  */
-export async function connectQuietly(
+export async function connectWithoutTerminal(
   settings: RemoteConfiguration,
   scopes: readonly string[],
 ): Promise<Client> {
   const { allowHttp, token } = settings;
-  const { url, storage } = whereTo(settings);
+  const { url, storage } = selectServer(settings);
   if (token !== null) return createClient({ url, token, allowHttp });
   const signedIn = storage.load() !== null;
   if (hasKey(settings)) {
     const key = await fileSigner(settings, false).catch((error: unknown) => {
       if (!isSealed(error) || settings.passphrase !== null) throw error;
       if (!signedIn) throw sealed(settings);
-      return null; // the session lasts without it
+      return null; // the session needs no key
     });
     if (key) return createClient({ url, key, scopes, allowHttp });
   } else if (!signedIn) throw noKey(settings);
   return createClient({ url, storage, allowHttp });
 }
 
-/** The server that is meant, and where the session with it is kept. */
-export function whereTo({ url: named, credentialsFile }: RemoteConfiguration) {
+/** The server that the settings name, or else the one signed in to last, and the storage of its session. */
+export function selectServer({ url: named, credentialsFile }: RemoteConfiguration) {
   const credentials = openCredentials(credentialsFile);
   const url = named ?? credentials.current();
   if (url === null) {
@@ -55,7 +56,7 @@ export function whereTo({ url: named, credentialsFile }: RemoteConfiguration) {
       remedy: "Give --server URL, set FORMATION_URL, or sign in once: formation-mcp login --server URL",
     });
   }
-  // What is no URL is the client's to refuse.
+  // The client refuses what is no URL.
   return { url, storage: credentials.of(URL.canParse(url) ? new URL(url).origin : url) };
 }
 

@@ -1,5 +1,5 @@
-// A build's files from a directory of this machine: read here under this machine's own rules, uploaded, and named to the
-// server by the id that it gave them.
+// Uploads a build's files from a directory of this machine. They are read here, under this machine's rules,
+// and the call to the server names them by the id of the upload.
 
 import { isAbsolute } from "node:path";
 import type { Client } from "@formation-mcp/client";
@@ -7,11 +7,11 @@ import { uploadDirectory } from "@formation-mcp/client/directory";
 import { FormationError } from "@formation-mcp/contract";
 import { parseFormfile } from "@formation-mcp/formfile";
 
-export interface ContextsOptions {
+export interface ContextUploaderOptions {
   client: Pick<Client, "upload">;
   /** Directories below which a caller may name a `context_dir`. */
   allow: readonly string[];
-  /** What is never taken along: keys and sessions. */
+  /** Paths that are never uploaded: keys and sessions. */
   apart: readonly string[];
 }
 
@@ -22,16 +22,16 @@ interface Prepared {
   warnings: string[];
 }
 
-/** So many uploads are remembered, for calls that are made again under their key. */
-const REMEMBERED = 100;
+/** Uploads that are remembered for repeated calls with the same idempotency key. */
+const MAX_REMEMBERED = 100;
 
-/** Makes the input of a `pack_build` one that a server far away can do. */
-export function remoteContexts({ client, allow, apart }: ContextsOptions) {
+/** A function that uploads the context of a `pack_build` and returns the input for the server. */
+export function createContextUploader({ client, allow, apart }: ContextUploaderOptions) {
   const uploaded = new Map<string, string>();
 
   return async (given: Input, signal?: AbortSignal): Promise<Prepared> => {
     const { context_dir: dir, ...input } = given;
-    // What is wrong with the rest is the server's to say, all at once.
+    // The server reports what is wrong with the rest of the input, all at once.
     if (typeof dir !== "string" || input["context_files"] !== undefined || input["context_id"] !== undefined)
       return { input: given, warnings: [] };
     if (!isAbsolute(dir) || dir.includes("\0")) {
@@ -59,18 +59,21 @@ export function remoteContexts({ client, allow, apart }: ContextsOptions) {
   };
 }
 
-/** The same call made again gets the same context: another one would be another call under the same key. */
+/**
+ * A repeated call gets the same context, because another context_id would be another call with the same
+ * idempotency key.
+ */
 function keyOf(dir: string, { idempotency_key: key, formfile }: Input): string | null {
   return typeof key === "string" ? JSON.stringify([key, dir, formfile]) : null;
 }
 
 function remember(uploaded: Map<string, string>, key: string, id: string): void {
   const [oldest] = uploaded.keys();
-  if (uploaded.size >= REMEMBERED && oldest !== undefined) uploaded.delete(oldest);
+  if (uploaded.size >= MAX_REMEMBERED && oldest !== undefined) uploaded.delete(oldest);
   uploaded.set(key, id);
 }
 
-/** Names the field as the caller wrote it. */
+/** The same error with the field as the caller wrote it. */
 function inFormfile(error: unknown): unknown {
   if (!(error instanceof FormationError) || !error.details.field?.startsWith("include")) return error;
   const { message, code, details } = error;

@@ -1,4 +1,5 @@
-// The tools as they are on a team's server: the same table and the same one call, done there as whoever is signed in.
+// The tools of a team's server behind the same interface as the local control. They run there as the account
+// that is signed in.
 
 import { type Principal, requireScope, type Scope } from "@formation-mcp/auth";
 import type { Client } from "@formation-mcp/client";
@@ -6,26 +7,30 @@ import { FormationError, type Logger } from "@formation-mcp/contract";
 import type { Control } from "@formation-mcp/control";
 import type { ToolName } from "@formation-mcp/tools";
 import { LISTING } from "@formation-mcp/tools/listing";
-import { remoteContexts } from "./contexts.ts";
+import { createContextUploader } from "./contexts.ts";
 
 export interface RemoteControlOptions {
   client: Client;
   allowDirs: readonly string[];
-  /** What no context takes along. */
+  /** Paths that no context may include. */
   privatePaths: readonly string[];
   logger: Logger;
 }
 
-/** How long a host that starts us may have to wait for a server that does not answer. */
+/** How long the start may wait for a server that does not answer. */
 const START_MS = 5_000;
 
 /**
- * A control that does everything on the server. It asks once which tools there are for this user; if the server does not
- * answer, all are shown and each call says so.
+ * A control that runs every tool on the server. It asks once which tools the user may use. If the server does
+ * not answer, it offers all of them, and each call reports the error.
  */
 export async function remoteControl(options: RemoteControlOptions): Promise<Control> {
   const { client, logger } = options;
-  const contextOf = remoteContexts({ client, allow: options.allowDirs, apart: options.privatePaths });
+  const prepareContext = createContextUploader({
+    client,
+    allow: options.allowDirs,
+    apart: options.privatePaths,
+  });
   const scopes = new Map<string, Scope>(LISTING.map(({ name, scope }) => [name, scope]));
   const offered = await client.tools({ signal: AbortSignal.timeout(START_MS) }).then(
     (tools) => new Set(tools.map(({ name }) => name)),
@@ -48,7 +53,7 @@ export async function remoteControl(options: RemoteControlOptions): Promise<Cont
       requireScope(principal, scope);
       const given = asObject(input);
       const { input: prepared, warnings } =
-        tool === "pack_build" ? await contextOf(given, hooks.signal) : { input: given, warnings: [] };
+        tool === "pack_build" ? await prepareContext(given, hooks.signal) : { input: given, warnings: [] };
       const { signal, onProgress } = hooks;
       const result: Record<string, unknown> = await client.call(tool as ToolName, prepared as never, {
         signal,

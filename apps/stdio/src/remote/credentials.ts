@@ -1,5 +1,5 @@
-// Which servers this user is signed in to, in one file that nobody else can read. Programs that share it renew a session
-// one at a time: a refresh token that is used twice ends the session.
+// The sessions of this user with servers, in one file that only the user can read. Programs that share it
+// renew a session one at a time, because a refresh token that is used twice ends the session.
 
 import { randomBytes } from "node:crypto";
 import {
@@ -19,24 +19,24 @@ import { FormationError } from "@formation-mcp/contract";
 
 interface Stored {
   v: 1;
-  /** The server that commands mean when none is named. */
+  /** The server that commands use when none is named. */
   current: string | null;
   servers: Record<string, Session>;
 }
 
-const LOCK_MS = 20_000;
-/** Whoever holds the lock longer than this was killed: renewing takes a second. */
-const STALE_MS = 60_000;
+const LOCK_TIMEOUT_MS = 20_000;
+/** A lock older than this belongs to a killed process: renewing takes a second. */
+const STALE_LOCK_MS = 60_000;
 const POLL_MS = 50;
 
 export interface Credentials {
-  /** The server that was signed in to last. */
+  /** The server of the last sign-in. */
   current(): string | null;
-  /** Where the session with a server is kept. */
+  /** The storage of the session with a server. */
   of(url: string): SessionStorage & { load(): Session | null };
 }
 
-/** The sessions in a file; it is made at the first sign-in. */
+/** The sessions in a file, which the first sign-in creates. */
 export function openCredentials(path: string): Credentials {
   return {
     current: () => read(path).current,
@@ -52,7 +52,7 @@ export function openCredentials(path: string): Credentials {
           servers: session ? { ...others, [url]: session } : others,
         });
       },
-      withLock: (work) => locked(`${path}.lock`, work),
+      withLock: (work) => withLock(`${path}.lock`, work),
     }),
   };
 }
@@ -82,7 +82,7 @@ function read(path: string): Stored {
   }
 }
 
-/** Whole or not at all, and never readable by others, not even for a moment. */
+/** Writes the file atomically; other users can never read it. */
 function write(path: string, stored: Stored): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const temporary = `${path}.${process.pid}-${randomBytes(6).toString("hex")}.tmp`;
@@ -94,10 +94,10 @@ function write(path: string, stored: Stored): void {
   }
 }
 
-async function locked<T>(path: string, work: () => Promise<T>): Promise<T> {
+async function withLock<T>(path: string, work: () => Promise<T>): Promise<T> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const until = performance.now() + LOCK_MS;
-  while (!taken(path)) {
+  const until = performance.now() + LOCK_TIMEOUT_MS;
+  while (!tryCreateLock(path)) {
     if (performance.now() > until) {
       throw new FormationError("unavailable", `${path} is held by another program.`, {
         remedy: "Try again; if no other formation-mcp runs, delete that file.",
@@ -112,14 +112,14 @@ async function locked<T>(path: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-function taken(path: string): boolean {
+function tryCreateLock(path: string): boolean {
   try {
     closeSync(openSync(path, "wx", 0o600));
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     const held = statSync(path, { throwIfNoEntry: false });
-    if (held && Date.now() - held.mtimeMs > STALE_MS) rmSync(path, { force: true });
+    if (held && Date.now() - held.mtimeMs > STALE_LOCK_MS) rmSync(path, { force: true });
     return false;
   }
 }

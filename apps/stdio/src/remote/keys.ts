@@ -1,5 +1,5 @@
-// The key file of this user, and the passphrase that may open it: from the environment, or asked for without an echo.
-// Never from the command line, which everybody on a machine can read.
+// The key file of this user, and the passphrase that opens it: from the environment, or typed without an
+// echo. Never from the command line, which every user of a machine can read.
 
 import { existsSync } from "node:fs";
 import type { RemoteConfiguration } from "@formation-mcp/assembly/settings";
@@ -11,14 +11,14 @@ import { askSecret } from "./terminal.ts";
 
 type Settings = Pick<RemoteConfiguration, "keyFile" | "keyFileNamed" | "passphrase">;
 
-/** Whether there is a key file, or somebody says so. */
+/** Whether a key file exists or the settings name one. */
 export function hasKey({ keyFile, keyFileNamed }: Settings): boolean {
   return keyFileNamed || existsSync(keyFile);
 }
 
 /**
  * The key of the file, ready to sign.
- * @param ask whether a person is there who can be asked for the passphrase.
+ * @param ask whether to ask for the passphrase on the terminal.
  * @throws FormationError what `loadKeyFile` throws
  */
 export async function fileSigner({ keyFile, passphrase }: Settings, ask: boolean): Promise<Signer> {
@@ -31,7 +31,7 @@ export async function fileSigner({ keyFile, passphrase }: Settings, ask: boolean
   }
 }
 
-/** Whether an error says that a passphrase is missing. */
+/** Whether the error means that a passphrase is missing. */
 export function isSealed(error: unknown): boolean {
   const { code, details } = FormationError.from(error);
   return code === "unauthenticated" && details.field === "passphrase";

@@ -1,24 +1,24 @@
-// The system where a server does the work: the same control, and nothing of this machine but the directories it may read.
+// The system where a server runs the tools. Of this machine it uses only the directories that it may read.
 
 import type { Configuration, System } from "@formation-mcp/assembly";
 import type { RemoteConfiguration } from "@formation-mcp/assembly/settings";
 import type { Scope } from "@formation-mcp/auth";
 import type { Logger } from "@formation-mcp/contract";
-import { connectQuietly } from "./connect.ts";
+import { connectWithoutTerminal } from "./connect.ts";
 import { remoteControl } from "./control.ts";
 
 export interface RemoteSystemOptions {
   remote: RemoteConfiguration;
   configuration: Pick<Configuration, "allowDirs">;
-  /** What this program serves, whatever the key may do beyond. */
+  /** The scopes that this program serves; the key may have more. */
   scopes: ReadonlySet<Scope>;
   logger: Logger;
 }
 
-/** @throws FormationError if the settings give no way to the server. */
+/** @throws FormationError if the settings do not allow to sign in to the server. */
 export async function remoteSystem(options: RemoteSystemOptions): Promise<System> {
   const { remote, configuration, scopes, logger } = options;
-  const client = await connectQuietly(remote, [...scopes]);
+  const client = await connectWithoutTerminal(remote, [...scopes]);
   const control = await remoteControl({
     client,
     allowDirs: configuration.allowDirs,

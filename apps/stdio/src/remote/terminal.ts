@@ -1,10 +1,10 @@
-// Asking the person at the terminal: yes or no, and secrets that nobody looking on sees. Questions go to standard error,
-// for standard output belongs to what a command gives.
+// Questions on the terminal: yes or no, and secrets, which are not echoed. They go to standard error, because
+// standard output is for the result of a command.
 
 import { createInterface } from "node:readline";
 import { FormationError } from "@formation-mcp/contract";
 
-/** A terminal, as far as it is used here. */
+/** The part of a terminal that is used here. */
 export interface Terminal {
   input: NodeJS.ReadableStream & { isTTY?: boolean; setRawMode?: (raw: boolean) => unknown };
   output: NodeJS.WritableStream;
@@ -29,7 +29,7 @@ export async function askSecret(question: string, { input, output }: Terminal = 
   output.write(question);
   input.setRawMode?.(true);
   try {
-    return await typed(input);
+    return await readSecret(input);
   } finally {
     input.setRawMode?.(false);
     input.pause();
@@ -37,7 +37,7 @@ export async function askSecret(question: string, { input, output }: Terminal = 
   }
 }
 
-/** Asks a question that only a clear yes answers with yes. */
+/** Asks a yes-or-no question. Only `y` and `yes` mean yes. */
 export async function askYes(question: string, { input, output }: Terminal = terminal): Promise<boolean> {
   const lines = createInterface({ input, output, terminal: false });
   try {
@@ -52,7 +52,7 @@ export async function askYes(question: string, { input, output }: Terminal = ter
   }
 }
 
-function typed(input: Terminal["input"]): Promise<string> {
+function readSecret(input: Terminal["input"]): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = "";
     const end = (settle: () => void) => {

@@ -1,28 +1,28 @@
-// What a client may hold of the server: how many connections, and for how long with a body that it began to send. A body
-// that trickles has a time; an upload may be long but must not stand still.
+// Bounds of what a client may hold of the server: how many connections, and how long it may take to send a
+// body. A body has a time limit as a whole; an upload may take long but must make progress.
 
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
-export interface PatienceOptions {
-  /** For a whole body. */
+export interface BodyTimeouts {
+  /** For a whole body that is no upload. */
   bodyMs: number;
-  /** An upload must bring {@link UPLOAD_BYTES} in each such time. */
+  /** An upload must bring at least {@link UPLOAD_BYTES} in each period of this length. */
   uploadMs: number;
 }
 
 const UPLOAD_BYTES = 16 * 1024;
 
-interface Watched {
+interface RequestBody {
   response: ServerResponse;
   upload: boolean;
   until: number;
   bytes: number;
 }
 
-/** Watches every request of a server that has a body. */
-export function watchBodies(server: Server, { bodyMs, uploadMs }: PatienceOptions): void {
-  const watched = new Map<IncomingMessage, Watched>();
+/** Answers 408 and closes the connection when a request's body exceeds its time. */
+export function watchBodies(server: Server, { bodyMs, uploadMs }: BodyTimeouts): void {
+  const watched = new Map<IncomingMessage, RequestBody>();
   server.prependListener("request", (request: IncomingMessage, response: ServerResponse) => {
     if (request.headers["content-length"] === undefined && !request.headers["transfer-encoding"]) return;
     const upload = request.method === "PUT" && request.url?.split("?", 1)[0] === "/api/contexts";
@@ -39,7 +39,7 @@ export function watchBodies(server: Server, { bodyMs, uploadMs }: PatienceOption
         else if (seen.upload && request.socket.bytesRead - seen.bytes >= UPLOAD_BYTES) {
           seen.bytes = request.socket.bytesRead;
           seen.until = now + uploadMs;
-        } else giveUp(request, seen.response);
+        } else timeOut(request, seen.response);
       }
     },
     Math.min(1000, bodyMs, uploadMs),
@@ -48,14 +48,14 @@ export function watchBodies(server: Server, { bodyMs, uploadMs }: PatienceOption
   server.once("close", () => clearInterval(timer));
 }
 
-function giveUp(request: IncomingMessage, response: ServerResponse): void {
+function timeOut(request: IncomingMessage, response: ServerResponse): void {
   if (!response.headersSent) response.writeHead(408, { connection: "close" }).end();
   request.socket.destroySoon();
 }
 
 /**
  * Watches every connection of a server.
- * @returns what closes those on which no request runs, also those that never sent one.
+ * @returns a function that closes those on which no request runs, also those that never sent one.
  */
 export function watchConnections(server: Server): () => void {
   const running = new Map<Socket, number>();
@@ -67,7 +67,7 @@ export function watchConnections(server: Server): () => void {
     running.set(socket, 0);
     socket.once("close", () => running.delete(socket));
   };
-  // Over TLS a request's socket is the secure one, not the one below it.
+  // Over TLS a request's socket is the TLS socket, not the TCP socket below it.
   server.on("setSecureContext" in server ? "secureConnection" : "connection", opened);
   server.prependListener("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
     count(socket, 1);
@@ -79,28 +79,30 @@ export function watchConnections(server: Server): () => void {
 }
 
 /**
- * Closes what an address opens beyond its share of all connections, so that nobody alone keeps everybody out.
- * @param shareOf what stands for a peer where connections are counted; null for a proxy, which brings many clients.
+ * Bounds the connections of one address, so that one client cannot take all of them.
+ * @param maxPerAddress closes what an address opens beyond this.
+ * @param keyOf the key under which a peer's connections are counted; null for a proxy, which brings many
+ *   clients.
  */
-export function shareConnections(
+export function limitConnections(
   server: Server,
-  most: number,
-  shareOf: (peer: string) => string | null,
+  maxPerAddress: number,
+  keyOf: (peer: string) => string | null,
 ): void {
   const open = new Map<string, number>();
   server.on("connection", (socket: Socket) => {
-    const who = shareOf(socket.remoteAddress ?? "");
-    if (who === null) return;
-    const now = (open.get(who) ?? 0) + 1;
-    if (now > most) {
+    const key = keyOf(socket.remoteAddress ?? "");
+    if (key === null) return;
+    const now = (open.get(key) ?? 0) + 1;
+    if (now > maxPerAddress) {
       socket.destroy();
       return;
     }
-    open.set(who, now);
+    open.set(key, now);
     socket.once("close", () => {
-      const left = (open.get(who) ?? 1) - 1;
-      if (left > 0) open.set(who, left);
-      else open.delete(who);
+      const left = (open.get(key) ?? 1) - 1;
+      if (left > 0) open.set(key, left);
+      else open.delete(key);
     });
   });
 }

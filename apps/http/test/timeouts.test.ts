@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { waitFor } from "@formation-mcp/os";
 import { expect, test } from "vitest";
-import { shareConnections, watchBodies, watchConnections } from "../src/patience.ts";
+import { limitConnections, watchBodies, watchConnections } from "../src/timeouts.ts";
 import { dial } from "./program.ts";
 
 /** A server that reads bodies whole and says how long they were. */
@@ -89,7 +89,7 @@ test("connections on which nothing runs are closed, those with a request are not
 
 test("an address has its share of the connections, and gets a new one for each that it gives back", async () => {
   const server = createServer((_, response) => response.end("ok"));
-  shareConnections(server, 3, (peer) => (peer === "127.0.0.1" ? peer : null));
+  limitConnections(server, 3, (peer) => (peer === "127.0.0.1" ? peer : null));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const asked = async () => {
