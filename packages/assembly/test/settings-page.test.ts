@@ -7,7 +7,8 @@ const PAGE = join(import.meta.dirname, "../../../docs/settings.md");
 const INTRODUCTION = `# Settings
 
 This page is generated from the table in \`packages/assembly/src/settings\`; do not edit it. After a
-change of the table write it anew with \`npx -y pnpm@12 exec vitest run --project assembly -u\`.
+change of the table update it with
+\`npx -y pnpm@12 exec vitest run --project assembly settings-page -u\`.
 
 Every setting is an environment variable. \`formation-mcp-http\` and \`formation-mcp-worker\` read them
 from a file too (\`--config FILE\`, JSON): the key is the variable's name in lower case and without the
