@@ -7,8 +7,8 @@ import type { Resources } from "@formation-mcp/formfile";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import type { ToolInput, ToolName, ToolOutput } from "@formation-mcp/tools";
+import type { Quotas } from "./access/quotas.ts";
 import type { CallHooks } from "./port.ts";
-import type { Quotas } from "./quotas.ts";
 
 export interface Deps {
   store: Store;

@@ -11,9 +11,9 @@ import {
 } from "@formation-mcp/contract";
 import type { NodeUse, Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
-import type { Deps, Handler } from "./deps.ts";
-import { page, pagesOf } from "./pages.ts";
-import { iso } from "./views.ts";
+import type { Deps, Handler } from "../deps.ts";
+import { page, pagesOf } from "../results/pages.ts";
+import { iso } from "../results/views.ts";
 
 /** A node as admins see it. */
 export interface NodeView {

@@ -16,8 +16,8 @@ import {
   SUBJECTS,
 } from "@formation-mcp/contract";
 import type { NewBuild } from "@formation-mcp/operations";
-import { reader } from "./access.ts";
-import type { Deps } from "./deps.ts";
+import { reader } from "../access/records.ts";
+import type { Deps } from "../deps.ts";
 
 export interface Asked {
   target_node?: string | undefined;

@@ -3,13 +3,22 @@
 import type { Principal } from "@formation-mcp/auth";
 import { hasEnded, type Instance, isHeard, type NodeRecord } from "@formation-mcp/contract";
 import type { ToolInput } from "@formation-mcp/tools";
-import { admits, findInstance, ofInstance, reader, whose } from "./access.ts";
-import type { Deps, Handler } from "./deps.ts";
-import { errorLog, errorView } from "./failures.ts";
-import { aboutInstance } from "./next-steps.ts";
-import { type Paging, page, pagesOf } from "./pages.ts";
-import { endpointUrl, iso, isoOrNull, networkView, pairs, progressView, texts, urlsOf } from "./views.ts";
-import { ensureWorker } from "./waiting.ts";
+import { admits, findInstance, ofInstance, reader, whose } from "../access/records.ts";
+import type { Deps, Handler } from "../deps.ts";
+import { errorLog, errorView } from "../results/errors.ts";
+import { aboutInstance } from "../results/next-steps.ts";
+import { type Paging, page, pagesOf } from "../results/pages.ts";
+import {
+  endpointUrl,
+  iso,
+  isoOrNull,
+  networkView,
+  pairs,
+  progressView,
+  texts,
+  urlsOf,
+} from "../results/views.ts";
+import { ensureWorker } from "../submit/wait.ts";
 
 export const vmList: Handler<"vm_list"> = async (deps, { principal, input }) => {
   const { items, cursor } = await page({

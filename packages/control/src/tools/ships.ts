@@ -14,15 +14,15 @@ import {
 import { parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild, Submission } from "@formation-mcp/operations";
 import { INSTANCE_NAME, type ToolInput, type ToolOutput } from "@formation-mcp/tools";
-import { admits, findBuild, ofInstance, ownerOfBuild, requireName, stamped } from "./access.ts";
+import { admits, findBuild, ofInstance, ownerOfBuild, requireName, stamped } from "../access/records.ts";
+import type { Deps, Handler } from "../deps.ts";
+import { placeShipment } from "../fleet/placement.ts";
+import { afterBuild, afterShip } from "../results/next-steps.ts";
+import { texts, urlsOf } from "../results/views.ts";
+import { progressOf } from "../submit/progress.ts";
+import { deadline, start } from "../submit/submit.ts";
 import { newBuild } from "./builds.ts";
-import type { Deps, Handler } from "./deps.ts";
-import { refuseFormfile } from "./formfiles.ts";
-import { afterBuild, afterShip } from "./next-steps.ts";
-import { placeShipment } from "./placing.ts";
-import { progressOf } from "./progress.ts";
-import { deadline, start } from "./submitting.ts";
-import { texts, urlsOf } from "./views.ts";
+import { refuseFormfile } from "./formfile-errors.ts";
 import { instanceConfig, instanceWarnings } from "./vm-config.ts";
 
 type Shipped = ToolOutput<"pack_ship">;

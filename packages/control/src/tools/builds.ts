@@ -4,18 +4,18 @@ import { type Build, FormationError, type Id, LIMITS, newId, type Operation } fr
 import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
-import { admits, findBuild, reader, requireName, stamped, whose } from "./access.ts";
-import { prepareContext } from "./context.ts";
-import type { Deps, Handler } from "./deps.ts";
-import { errorView } from "./failures.ts";
-import { refuseFormfile } from "./formfiles.ts";
-import { buildLog } from "./logs.ts";
-import { afterBuild } from "./next-steps.ts";
-import { page } from "./pages.ts";
-import { placeBuild } from "./placing.ts";
-import { progressOf } from "./progress.ts";
-import { deadline, start } from "./submitting.ts";
-import { formfileView, imageView, iso, isoOrNull, pairs, texts } from "./views.ts";
+import { admits, findBuild, reader, requireName, stamped, whose } from "../access/records.ts";
+import { prepareContext } from "../context/context.ts";
+import type { Deps, Handler } from "../deps.ts";
+import { placeBuild } from "../fleet/placement.ts";
+import { errorView } from "../results/errors.ts";
+import { buildLog } from "../results/logs.ts";
+import { afterBuild } from "../results/next-steps.ts";
+import { page } from "../results/pages.ts";
+import { formfileView, imageView, iso, isoOrNull, pairs, texts } from "../results/views.ts";
+import { progressOf } from "../submit/progress.ts";
+import { deadline, start } from "../submit/submit.ts";
+import { refuseFormfile } from "./formfile-errors.ts";
 
 export const packBuild: Handler<"pack_build"> = async (deps, { principal, input, hooks }) => {
   const { owner } = principal;

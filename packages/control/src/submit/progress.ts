@@ -2,8 +2,8 @@
 
 import { type Clock, hasEnded, type NodeRecord, type Operation } from "@formation-mcp/contract";
 import { waitingReason } from "@formation-mcp/operations";
-import type { Deps } from "./deps.ts";
-import { progressView } from "./views.ts";
+import type { Deps } from "../deps.ts";
+import { progressView } from "../results/views.ts";
 
 interface Shown {
   progress?: { step: string; message: string; fraction: number | null };

@@ -23,7 +23,7 @@ import {
 } from "@formation-mcp/contract";
 import type { Store, Submission } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
-import { submitAndWake } from "./submitting.ts";
+import { submitAndWake } from "../submit/submit.ts";
 
 /** In the order in which they are looked at: what is half-way has the room elsewhere first. What is paused would run there. */
 const TOUCHED: Record<"stop" | "move", readonly Instance["state"][]> = {

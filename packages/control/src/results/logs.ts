@@ -1,9 +1,9 @@
 // Logs as a result shows them: the end or a page, cleaned, fenced, and never longer than a result may be.
 
 import { FormationError, type Id, LIMITS } from "@formation-mcp/contract";
-import { findInstance } from "./access.ts";
-import type { Deps, Handler } from "./deps.ts";
-import { cleanLine, fence, jsonBytes, stampedLine } from "./untrusted.ts";
+import { findInstance } from "../access/records.ts";
+import type { Deps, Handler } from "../deps.ts";
+import { cleanLine, fence, jsonBytes, stampedLine } from "./untrusted-text.ts";
 
 /** What a log may fill of a result, as JSON: quotes and backslashes count twice there. */
 const VM_BUDGET = LIMITS.resultBytes - 2000;

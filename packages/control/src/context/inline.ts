@@ -3,7 +3,7 @@
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { parseFormfile } from "@formation-mcp/formfile";
-import { type Problem, refuse, spell } from "./input.ts";
+import { type Problem, refuse, spell } from "../input.ts";
 
 type InlineFile = string | { base64: string };
 

@@ -12,7 +12,7 @@ import {
   systemClock,
 } from "@formation-mcp/contract";
 import type { AuditStore } from "@formation-mcp/operations";
-import { chained, cleanEvent, type Head, START } from "./audit-chain.ts";
+import { chained, cleanEvent, type Head, START } from "./chain.ts";
 
 /** What a door or control tells the log; the time is filled in. */
 export type Audited = Omit<AuditEvent, "at">;

@@ -4,10 +4,10 @@ import { createHash } from "node:crypto";
 import type { Principal } from "@formation-mcp/auth";
 import { FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Idempotency, Submission } from "@formation-mcp/operations";
-import type { Deps } from "./deps.ts";
-import { operationError } from "./failures.ts";
-import type { CallHooks } from "./port.ts";
-import { waitForEnd } from "./waiting.ts";
+import type { Deps } from "../deps.ts";
+import type { CallHooks } from "../port.ts";
+import { operationError } from "../results/errors.ts";
+import { waitForEnd } from "./wait.ts";
 
 interface KeyedInput {
   idempotency_key?: string | undefined;

@@ -4,8 +4,8 @@
 import type { Build, Instance, InstanceConfig, Progress } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
-import type { Deps } from "./deps.ts";
-import { cleanText, jsonBytes } from "./untrusted.ts";
+import type { Deps } from "../deps.ts";
+import { cleanText, jsonBytes } from "./untrusted-text.ts";
 
 /** What one long field of a result may hold, in bytes of JSON. */
 const FIELD = 4000;

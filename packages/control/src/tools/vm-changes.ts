@@ -18,11 +18,11 @@ import {
 } from "@formation-mcp/contract";
 import type { Submission } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
-import { findInstance, ownerOfInstance } from "./access.ts";
-import type { Deps, Handler } from "./deps.ts";
-import { afterChange } from "./next-steps.ts";
-import { deadline, start } from "./submitting.ts";
-import { progressView, urlsOf } from "./views.ts";
+import { findInstance, ownerOfInstance } from "../access/records.ts";
+import type { Deps, Handler } from "../deps.ts";
+import { afterChange } from "../results/next-steps.ts";
+import { progressView, urlsOf } from "../results/views.ts";
+import { deadline, start } from "../submit/submit.ts";
 
 /** A change that its node does not take up for so long is given up. */
 const QUEUED_MS = 3_600_000;

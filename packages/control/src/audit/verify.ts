@@ -4,7 +4,7 @@
 
 import { type AuditRecord, type AuditSeal, LIMITS } from "@formation-mcp/contract";
 import type { AuditStore } from "@formation-mcp/operations";
-import { lineHash, START } from "./audit-chain.ts";
+import { lineHash, START } from "./chain.ts";
 
 export interface AuditProblem {
   chain: string;

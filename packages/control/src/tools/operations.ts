@@ -22,15 +22,15 @@ import {
   reader,
   seesOperation,
   whose,
-} from "./access.ts";
-import type { Deps, Handler } from "./deps.ts";
-import { errorLog, errorView } from "./failures.ts";
-import { aboutInstance, afterBuild, followUp } from "./next-steps.ts";
-import { page } from "./pages.ts";
-import { progressOf } from "./progress.ts";
-import { announce } from "./submitting.ts";
-import { iso, isoOrNull, urlsOf } from "./views.ts";
-import { waitForEnd } from "./waiting.ts";
+} from "../access/records.ts";
+import type { Deps, Handler } from "../deps.ts";
+import { errorLog, errorView } from "../results/errors.ts";
+import { aboutInstance, afterBuild, followUp } from "../results/next-steps.ts";
+import { page } from "../results/pages.ts";
+import { iso, isoOrNull, urlsOf } from "../results/views.ts";
+import { progressOf } from "../submit/progress.ts";
+import { announce } from "../submit/submit.ts";
+import { waitForEnd } from "../submit/wait.ts";
 
 type Told = ToolOutput<"operation_get">;
 

@@ -2,8 +2,8 @@
 // are shown as any stranger's text: cleaned and cut.
 
 import type { Queue } from "@formation-mcp/queue";
-import { cleanText } from "./untrusted.ts";
-import { iso } from "./views.ts";
+import { cleanText } from "../results/untrusted-text.ts";
+import { iso } from "../results/views.ts";
 
 /** A dead letter as admins see it; every text is a stranger's. */
 export interface DeadLetterView {

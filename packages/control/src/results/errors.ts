@@ -1,7 +1,7 @@
 // How the error of a record becomes the error of a call, or a part of a result.
 
 import { type ErrorRecord, FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
-import { cleanLine, cleanText, fence, jsonBytes } from "./untrusted.ts";
+import { cleanLine, cleanText, fence, jsonBytes } from "./untrusted-text.ts";
 
 /**
  * The error of a call that waited for an operation which did not complete; `presentable` cleans its texts. Its `log_tail` is

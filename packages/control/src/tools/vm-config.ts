@@ -3,7 +3,7 @@
 import { type Build, type Instance, type InstanceConfig, LIMITS } from "@formation-mcp/contract";
 import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
 import type { ToolInput } from "@formation-mcp/tools";
-import { type Problem, refuse, spell } from "./input.ts";
+import { type Problem, refuse, spell } from "../input.ts";
 
 type VmConfig = NonNullable<ToolInput<"pack_ship">["vm_config"]>;
 

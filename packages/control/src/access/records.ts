@@ -16,7 +16,7 @@ import {
   type Operation,
   parseId,
 } from "@formation-mcp/contract";
-import type { Deps } from "./deps.ts";
+import type { Deps } from "../deps.ts";
 
 /** Whose records a call may read: `null` is everybody's. Who is fenced in has an owner, whatever its scopes. */
 export function reader(principal: Principal): string | null {

@@ -2,9 +2,9 @@
 
 import { Bell } from "@formation-mcp/base";
 import { hasEnded, type Operation } from "@formation-mcp/contract";
-import type { Deps } from "./deps.ts";
-import type { CallHooks } from "./port.ts";
-import { cleanText } from "./untrusted.ts";
+import type { Deps } from "../deps.ts";
+import type { CallHooks } from "../port.ts";
+import { cleanText } from "../results/untrusted-text.ts";
 
 /** How long an unheard event can delay a waiting call. */
 const LOOK_AGAIN_MS = 500;

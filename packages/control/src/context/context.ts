@@ -6,9 +6,9 @@ import type { Principal } from "@formation-mcp/auth";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
 import type { ToolInput } from "@formation-mcp/tools";
-import { readInlineFiles } from "./context-files.ts";
-import { uploadedContext } from "./context-upload.ts";
-import type { Deps } from "./deps.ts";
+import type { Deps } from "../deps.ts";
+import { readInlineFiles } from "./inline.ts";
+import { uploadedContext } from "./upload.ts";
 
 export interface PreparedContext {
   warnings: string[];

@@ -4,8 +4,8 @@
 import type { Principal } from "@formation-mcp/auth";
 import { FormationError, idKind } from "@formation-mcp/contract";
 import { findTool, INSTANCE_NAME } from "@formation-mcp/tools";
+import type { CallHooks } from "../port.ts";
 import type { Audit, Audited } from "./audit.ts";
-import type { CallHooks } from "./port.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 

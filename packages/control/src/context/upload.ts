@@ -5,9 +5,9 @@ import type { Digest } from "@formation-mcp/artifacts";
 import type { ContextListing } from "@formation-mcp/artifacts/context";
 import type { Principal } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
-import { covers, parents, shortest } from "./context-files.ts";
-import type { Deps } from "./deps.ts";
-import { refuse } from "./input.ts";
+import type { Deps } from "../deps.ts";
+import { refuse } from "../input.ts";
+import { covers, parents, shortest } from "./inline.ts";
 
 const KIND = "context";
 
