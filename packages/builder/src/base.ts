@@ -8,11 +8,11 @@ import { FormationError } from "@formation-mcp/contract";
 import { type RunResult, run } from "@formation-mcp/os";
 import { closedRanges, isReachable } from "./addresses.ts";
 import { ensureBusybox } from "./busybox-base.ts";
-import type { ImageConfig } from "./image-config.ts";
+import type { ImageConfig } from "./image/config.ts";
+import { EMPTY_CONFIG } from "./image/process.ts";
+import type { Reference } from "./image/reference.ts";
+import type { IndexedImage, Store } from "./image-store.ts";
 import { BuildNetwork, canMakeNetwork } from "./network.ts";
-import { EMPTY_CONFIG } from "./process.ts";
-import type { Reference } from "./reference.ts";
-import type { IndexedImage, Store } from "./store.ts";
 
 export interface Base {
   /** 64 hexadecimal digits, or `scratch`. */

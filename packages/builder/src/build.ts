@@ -9,6 +9,7 @@ import { closedRanges } from "./addresses.ts";
 import type { Base, Bases } from "./base.ts";
 import { BuildCgroup } from "./cgroup.ts";
 import type { Cleaner } from "./clean.ts";
+import { checkScratch, explainEnd, noSpace, notRun, strangeWorkdir, withDetails } from "./failure.ts";
 import {
   type Rendered,
   renderContainerfile,
@@ -16,15 +17,14 @@ import {
   type Step,
   safeWorkdir,
   withoutDigests,
-} from "./containerfile.ts";
-import { checkScratch, explainEnd, noSpace, notRun, strangeWorkdir, withDetails } from "./failure.ts";
+} from "./image/containerfile.ts";
+import { portsOf, processOf } from "./image/process.ts";
+import { OWN_IMAGES, parseReference } from "./image/reference.ts";
+import type { Store } from "./image-store.ts";
 import { BUILD_DNS, BuildNetwork, canMakeNetwork } from "./network.ts";
 import { BuildOutput, readFailure } from "./output.ts";
 import type { BuildHooks, BuildRequest } from "./port.ts";
-import { portsOf, processOf } from "./process.ts";
-import { OWN_IMAGES, parseReference } from "./reference.ts";
 import { stageIncludes } from "./stage.ts";
-import type { Store } from "./store.ts";
 import { BuildWatch, isNearlyFull, tooMuchDisk } from "./watch.ts";
 
 export class Build {

@@ -5,10 +5,10 @@ import { Bases } from "./base.ts";
 import { Build } from "./build.ts";
 import { Cleaner } from "./clean.ts";
 import { Disks, imageId } from "./disk.ts";
+import { Store } from "./image-store.ts";
 import type { Builder, BuilderReport, BuildHooks, BuildRequest, StoredImage } from "./port.ts";
 import { probe } from "./probe.ts";
 import { type BuildahOptions, settle } from "./settings.ts";
-import { Store } from "./store.ts";
 import { Transfers } from "./transfer.ts";
 import { trim } from "./trim.ts";
 

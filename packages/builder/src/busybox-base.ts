@@ -15,8 +15,8 @@ import {
 import { basename, dirname, join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { runChecked } from "@formation-mcp/os";
-import { OWN_IMAGES } from "./reference.ts";
-import type { IndexedImage, Store } from "./store.ts";
+import { OWN_IMAGES } from "./image/reference.ts";
+import type { IndexedImage, Store } from "./image-store.ts";
 
 /** Part of the image's name: raise it when the recipe below changes. */
 const RECIPE = "2";

@@ -13,7 +13,7 @@ import {
 import { join } from "node:path";
 import { readIfThere, waitFor } from "@formation-mcp/os";
 import { removeLeftCgroups } from "./cgroup.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./image-store.ts";
 
 const LIMIT = { timeoutMs: 60_000 };
 /** How the images of transfers are called until they were looked at. */

@@ -16,7 +16,7 @@ import {
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import type { Cleaner } from "./clean.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./image-store.ts";
 import { freeBytes } from "./watch.ts";
 
 const MAKE_MS = 15 * 60_000;

@@ -2,7 +2,7 @@
 
 import { FormationError } from "@formation-mcp/contract";
 import type { CgroupSample } from "./cgroup.ts";
-import { type Step, withoutDigests } from "./containerfile.ts";
+import { type Step, withoutDigests } from "./image/containerfile.ts";
 import { readFailure } from "./output.ts";
 import type { BuildLimits, BuildRequest } from "./port.ts";
 import { tooManyProcesses, tooMuchDisk, tooMuchMemory } from "./watch.ts";

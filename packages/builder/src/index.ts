@@ -1,5 +1,6 @@
 // A Formfile and its context become an image and a bootable disk.
 
+export { parseReference, type Reference } from "./image/reference.ts";
 export type {
   Builder,
   BuilderReport,
@@ -8,4 +9,3 @@ export type {
   BuildRequest,
   StoredImage,
 } from "./port.ts";
-export { parseReference, type Reference } from "./reference.ts";

@@ -7,8 +7,8 @@ import { accessSync, constants, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { identify, readIfThere, waitFor } from "@formation-mcp/os";
-import { shellWord } from "./containerfile.ts";
-import type { Store } from "./store.ts";
+import { shellWord } from "./image/containerfile.ts";
+import type { Store } from "./image-store.ts";
 
 /** The resolver that slirp4netns offers inside; it asks the host's own, wherever that stands. */
 export const BUILD_DNS = "10.0.2.3";

@@ -1,7 +1,7 @@
 // Tells buildah's own lines from those of the RUN lines it runs. RUN output may imitate anything, so this decides only
 // what is shown; which step failed and with what code is read from the very end of stderr, where only buildah writes.
 
-import type { Step } from "./containerfile.ts";
+import type { Step } from "./image/containerfile.ts";
 
 export interface OutputSink {
   onLine(stream: "stdout" | "stderr", line: string): void;

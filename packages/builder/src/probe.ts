@@ -2,9 +2,9 @@
 
 import { run } from "@formation-mcp/os";
 import { describeCgroups } from "./cgroup.ts";
+import type { Store } from "./image-store.ts";
 import { canMakeNetwork } from "./network.ts";
 import type { BuilderReport } from "./port.ts";
-import type { Store } from "./store.ts";
 
 interface Need {
   program: string;

@@ -8,13 +8,13 @@ import { lstatSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { FormationError } from "@formation-mcp/contract";
-import { packTree, requirePlain, unpackTree } from "./archive.ts";
 import { type Cleaner, PULLED } from "./clean.ts";
 import { imageId } from "./disk.ts";
 import { noSpace } from "./failure.ts";
-import { memberOf } from "./image-config.ts";
-import { OWN_IMAGES } from "./reference.ts";
-import type { Store } from "./store.ts";
+import { packTree, requirePlain, unpackTree } from "./image/archive.ts";
+import { memberOf } from "./image/config.ts";
+import { OWN_IMAGES } from "./image/reference.ts";
+import type { Store } from "./image-store.ts";
 import { isNearlyFull } from "./watch.ts";
 
 const MOVE_MS = 15 * 60_000;

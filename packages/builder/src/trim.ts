@@ -5,7 +5,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Cleaner } from "./clean.ts";
 import type { Disks } from "./disk.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./image-store.ts";
 import { isNearlyFull } from "./watch.ts";
 
 const LIMIT = { timeoutMs: 300_000 };

@@ -5,8 +5,8 @@ import { readdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import type { BuildCgroup, CgroupSample } from "./cgroup.ts";
+import type { Store } from "./image-store.ts";
 import type { BuildLimits } from "./port.ts";
-import type { Store } from "./store.ts";
 
 const EVERY_MS = 200;
 /** How long a build may stay at its limit of processes before it is ended, in samples. */

@@ -5,9 +5,9 @@ import { FormationError } from "@formation-mcp/contract";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { closedRanges, isReachable } from "../src/addresses.ts";
-import { renderContainerfile, safeWorkdir, shellWord } from "../src/containerfile.ts";
+import { renderContainerfile, safeWorkdir, shellWord } from "../src/image/containerfile.ts";
+import { EMPTY_CONFIG, portsOf, processOf } from "../src/image/process.ts";
 import { BuildOutput, readFailure } from "../src/output.ts";
-import { EMPTY_CONFIG, portsOf, processOf } from "../src/process.ts";
 
 const text = fc.string({ unit: "binary", maxLength: 60 });
 const recipe = fc.record({

@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { run, waitFor } from "@formation-mcp/os";
-import type { ImageConfig } from "./image-config.ts";
-import type { BuildHooks, BuildRequest } from "./port.ts";
-import { tooMuch } from "./watch.ts";
+import type { ImageConfig } from "../image/config.ts";
+import type { BuildHooks, BuildRequest } from "../port.ts";
+import { tooMuch } from "../watch.ts";
 
 /** What a fake base image says about itself. */
 export type FakeBase = Partial<

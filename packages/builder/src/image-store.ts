@@ -11,8 +11,8 @@ import {
   run,
   runChecked,
 } from "@formation-mcp/os";
-import { type ImageConfig, memberOf, readHistory, readImageConfig } from "./image-config.ts";
-import { OWN_IMAGES } from "./reference.ts";
+import { type ImageConfig, memberOf, readHistory, readImageConfig } from "./image/config.ts";
+import { OWN_IMAGES } from "./image/reference.ts";
 import type { Settings } from "./settings.ts";
 
 /** An image as the store's index has it. */

@@ -2,7 +2,7 @@
 
 import { FormationError, type Process } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
-import type { ImageConfig } from "./image-config.ts";
+import type { ImageConfig } from "./config.ts";
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
