@@ -4,7 +4,7 @@ export { Bell } from "./bell.ts";
 export { createKeyedLock, type KeyedLock } from "./keyed-lock.ts";
 export { ByteLineSplitter, type OnLine, TextLineSplitter } from "./line-splitter.ts";
 export { editDistance, nearestName } from "./nearest-name.ts";
-export { type PeriodicTask, type PeriodicTaskOptions, quietly, startPeriodicTask } from "./periodic-task.ts";
+export { type PeriodicTask, type PeriodicTaskOptions, startPeriodicTask } from "./periodic-task.ts";
 export {
   hasControls,
   replaceUnprintable,

@@ -29,8 +29,13 @@ export function startPeriodicTask(options: PeriodicTaskOptions): PeriodicTask {
   let underWay: Promise<void> | null = null;
   let stopped = false;
   const attempt = async () => {
-    await quietly(action, onFailure);
-    underWay = null;
+    try {
+      await action();
+    } catch (thrown) {
+      onFailure(thrown);
+    } finally {
+      underWay = null;
+    }
   };
   const run = async () => {
     if (stopped) return;
@@ -48,21 +53,4 @@ export function startPeriodicTask(options: PeriodicTaskOptions): PeriodicTask {
       await underWay;
     },
   };
-}
-
-/**
- * Runs an action whose failure must not stop what comes after it.
- * @returns whether it succeeded; otherwise `onFailure` was called with what it threw.
- */
-export async function quietly(
-  action: () => Promise<unknown>,
-  onFailure: (thrown: unknown) => void,
-): Promise<boolean> {
-  try {
-    await action();
-    return true;
-  } catch (thrown) {
-    onFailure(thrown);
-    return false;
-  }
 }

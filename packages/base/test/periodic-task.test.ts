@@ -1,6 +1,6 @@
 // The periodic task: one run at a time, failures that end nothing, and a stop that waits.
 
-import { quietly, startPeriodicTask } from "@formation-mcp/base";
+import { startPeriodicTask } from "@formation-mcp/base";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 const EVERY_MS = 1000;
@@ -80,19 +80,5 @@ describe("a periodic task", () => {
     expect(timers.mock.results.map(({ value }) => value.hasRef())).toEqual([true, false]);
     for (const each of tasks) await each.stop();
     timers.mockRestore();
-  });
-});
-
-describe("an action that may fail quietly", () => {
-  it("says whether it succeeded, and hands on what it threw", async () => {
-    const failures: unknown[] = [];
-    const report = (thrown: unknown) => failures.push(thrown);
-    expect(await quietly(async () => "x", report)).toBe(true);
-    expect(await quietly(() => Promise.reject("a"), report)).toBe(false);
-    const throwing = (): Promise<void> => {
-      throw new Error("b");
-    };
-    expect(await quietly(throwing, report)).toBe(false);
-    expect(failures).toEqual(["a", new Error("b")]);
   });
 });

@@ -32,6 +32,7 @@ export {
   type Placement,
   suits,
 } from "./nodes.ts";
+export { logFailure, quietly } from "./quietly.ts";
 export { NO_QUOTA, type Quota, type Usage } from "./quotas.ts";
 export type {
   Build,

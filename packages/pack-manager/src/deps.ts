@@ -4,7 +4,6 @@ import type { Artifacts } from "@formation-mcp/artifacts";
 import type { KeyedLock } from "@formation-mcp/base";
 import type { Builder } from "@formation-mcp/builder";
 import type { Clock, Logger, NodeRecord } from "@formation-mcp/contract";
-import { FormationError } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
@@ -47,25 +46,6 @@ export interface Room extends Ports {
   held: HeldImages;
   /** Takes the lines that a machine prints over into its instance's log, until it is removed. */
   follow(machineId: string, instanceId: string): void;
-}
-
-/** Does something that must not stop what comes after it; a failure goes to the operator. Returns whether it worked. */
-export async function quietly(
-  room: Pick<Room, "logger">,
-  what: string,
-  action: () => Promise<unknown>,
-): Promise<boolean> {
-  try {
-    await action();
-    return true;
-  } catch (thrown) {
-    const error = FormationError.from(thrown);
-    room.logger.log("warn", `Could not ${what}: ${error.message}`, {
-      code: error.code,
-      ...(error.cause instanceof Error ? { cause: error.cause.message } : {}),
-    });
-    return false;
-  }
 }
 
 /** Every item of a paged listing. */

@@ -3,12 +3,20 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { uptime } from "node:os";
 import { join } from "node:path";
-import { createKeyedLock } from "@formation-mcp/base";
-import { type Clock, LIMITS, type Logger, RESTING_STATES, silentLogger } from "@formation-mcp/contract";
+import { createKeyedLock, type PeriodicTask, startPeriodicTask } from "@formation-mcp/base";
+import {
+  type Clock,
+  LIMITS,
+  type Logger,
+  logFailure,
+  quietly,
+  RESTING_STATES,
+  silentLogger,
+} from "@formation-mcp/contract";
 import { createSilentNodeCheck } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
 import { createClaims } from "./claim/claims.ts";
-import { everyItem, type NodeIdentity, type Ports, quietly, type Room } from "./deps.ts";
+import { everyItem, type NodeIdentity, type Ports, type Room } from "./deps.ts";
 import { createHeldImages } from "./operations/image-holds.ts";
 import { createReconciler, instancesHere } from "./reconcile/reconcile.ts";
 import { createSweeper } from "./reconcile/sweep.ts";
@@ -90,8 +98,7 @@ export function createWorker(options: WorkerOptions): Worker {
   const reconciler = createReconciler(room, claims.makes);
   const sweeper = createSweeper(room, claims.building, claims.tell, () => stopping !== null);
   const closing: (() => Promise<unknown>)[] = [];
-  const timers: NodeJS.Timeout[] = [];
-  const beating = new Set<Promise<unknown>>();
+  const tasks: PeriodicTask[] = [];
   let draining = false;
   /** When the node's record was last written and read, by the monotonic clock. */
   let heardAt = room.monotonic();
@@ -103,7 +110,7 @@ export function createWorker(options: WorkerOptions): Worker {
     heardAt = room.monotonic();
     claims.takeAny(!cordoned && drain === null);
     // Others took this node for dead: its instances are lost until it says what they are. The next heartbeat waits for nothing.
-    if (silent >= settings.nodeSilentMs) void quietly(room, "reconcile", reconciler.all);
+    if (silent >= settings.nodeSilentMs) void quietly(room.logger, "reconcile", reconciler.all);
   };
   const look = createSilentNodeCheck(store, settings.nodeSilentMs);
   const findLost = async () => {
@@ -112,21 +119,16 @@ export function createWorker(options: WorkerOptions): Worker {
       room.announcer.changed(owner, id);
     }
   };
-  /** Does something every so often, and when the function returned is called; never twice at a time. */
-  const every = (ms: number, what: string, action: () => Promise<unknown>) => {
-    let busy = false;
-    const tick = async () => {
-      if (busy || stopping !== null) return;
-      busy = true;
-      const done = quietly(room, what, action).finally(() => {
-        busy = false;
-        beating.delete(done);
-      });
-      beating.add(done);
-      await done;
-    };
-    timers.push(setInterval(() => void tick(), ms));
-    return () => void tick();
+  const every = (everyMs: number, what: string, action: () => Promise<unknown>) => {
+    const task = startPeriodicTask({
+      everyMs,
+      action,
+      onFailure: (thrown) => logFailure(logger, what, thrown),
+    });
+    tasks.push(task);
+    // `stop` may be called while `start` still runs.
+    if (stopping !== null) void task.stop();
+    return task;
   };
 
   return {
@@ -140,7 +142,7 @@ export function createWorker(options: WorkerOptions): Worker {
       await reconciler.all();
       const unsubscribe = hypervisor.onChange(reconciler.machineChanged);
       closing.push(async () => unsubscribe());
-      const beat = every(settings.heartbeatEveryMs, "renew the node's heartbeat", register);
+      const heartbeat = every(settings.heartbeatEveryMs, "renew the node's heartbeat", register);
       let due: NodeJS.Timeout | null = null;
       let steeredAt = Number.NEGATIVE_INFINITY;
       // Anybody who may send events may say that this node was steered.
@@ -149,7 +151,7 @@ export function createWorker(options: WorkerOptions): Worker {
           () => {
             due = null;
             steeredAt = room.monotonic();
-            beat();
+            void heartbeat.run();
           },
           Math.max(0, steeredAt + STEER_PAUSE_MS - room.monotonic()),
         );
@@ -174,19 +176,19 @@ export function createWorker(options: WorkerOptions): Worker {
       if (stopping !== null) return;
       draining = true;
       claims.close();
-      await quietly(room, "say that the node drains", register);
+      await quietly(room.logger, "say that the node drains", register);
       const limit = setTimeout(() => claims.endAll("shutdown"), limitMs);
       await claims.settled();
       clearTimeout(limit);
     },
     stop() {
       stopping ??= (async () => {
-        for (const timer of timers) clearInterval(timer);
+        const stopped = tasks.map((task) => task.stop());
         claims.close();
         claims.endAll("shutdown");
         await claims.settled();
-        for (const close of closing.reverse()) await quietly(room, "close", close);
-        await Promise.all(beating);
+        for (const close of closing.reverse()) await quietly(room.logger, "close", close);
+        await Promise.all(stopped);
         await reconciler.close();
         await followers.close();
         await logs.close();

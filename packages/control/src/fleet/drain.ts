@@ -3,6 +3,7 @@
 // what is stopped and still wanted running is half-way, so that whoever looks next goes on with it. Any number of servers look.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
+import { startPeriodicTask } from "@formation-mcp/base";
 import {
   type Build,
   controlSubject,
@@ -13,10 +14,12 @@ import {
   isHeard,
   LIMITS,
   type Logger,
+  logFailure,
   type NodeRecord,
   newId,
   type Operation,
   type Placement,
+  quietly,
   SUBJECTS,
   silentLogger,
   suits,
@@ -64,7 +67,6 @@ interface Drains extends Required<Omit<DrainerOptions, "everyMs">> {
 export function startDrainer(options: DrainerOptions): Drainer {
   const { store, logger = silentLogger, everyMs = EVERY_MS } = options;
   let closed = false;
-  let busy: Promise<void> | null = null;
   const lookOnce = async () => {
     for (const node of await store.nodes()) {
       const { drain } = node;
@@ -72,19 +74,16 @@ export function startDrainer(options: DrainerOptions): Drainer {
       if (drain === "stop" || drain === "move") await drainInstances({ ...options, logger, node }, drain);
     }
   };
-  const look = () => {
-    busy ??= quietly(logger, "drain nodes", lookOnce).finally(() => {
-      busy = null;
-    });
-    return busy;
-  };
-  const timer = setInterval(() => void look(), everyMs);
+  const task = startPeriodicTask({
+    everyMs,
+    action: lookOnce,
+    onFailure: (thrown) => logFailure(logger, "drain nodes", thrown),
+  });
   return {
-    look,
-    async close() {
+    look: task.run,
+    close() {
       closed = true;
-      clearInterval(timer);
-      await busy;
+      return task.stop();
     },
   };
 }
@@ -129,14 +128,6 @@ async function submit(drains: Drains, submission: Submission): Promise<void> {
   // Its owner did not ask for this: who watches the instance is told that something else is desired of it.
   const { owner, target_id } = operation;
   await drains.queue.emit({ v: 1, id: target_id, owner }).catch(() => undefined);
-}
-
-async function quietly(logger: Logger, what: string, action: () => Promise<unknown>): Promise<void> {
-  try {
-    await action();
-  } catch (thrown) {
-    logger.log("warn", `Could not ${what}: ${FormationError.from(thrown).message}`);
-  }
 }
 
 async function move(drains: Drains, instance: Instance, places: Place[]): Promise<void> {

@@ -3,7 +3,16 @@
 // are removed, by one server for all.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
-import { FormationError, type Id, LIMITS, type Logger, silentLogger } from "@formation-mcp/contract";
+import { startPeriodicTask } from "@formation-mcp/base";
+import {
+  FormationError,
+  type Id,
+  LIMITS,
+  type Logger,
+  logFailure,
+  quietly,
+  silentLogger,
+} from "@formation-mcp/contract";
 import { createSilentNodeCheck, hasLogRecord, type Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 
@@ -40,7 +49,6 @@ const ARTIFACT_KEPT_MS = 3_600_000;
 export function startKeeper(options: KeeperOptions): Keeper {
   const { store, queue, artifacts, logger = silentLogger, nodeSilentMs = LIMITS.nodeSilentMs } = options;
   const everyMs = options.everyMs ?? LIMITS.sweepEveryMs;
-  const running = new Set<Promise<void>>();
   const tell = (owner: string, ...ids: Id[]) =>
     Promise.all(ids.map((id) => queue.emit({ v: 1, id, owner }).catch(() => undefined)));
 
@@ -68,7 +76,8 @@ export function startKeeper(options: KeeperOptions): Keeper {
       if (closed || !(await sent(subject, `${id}.${send}`, { v: 1, operation_id: id }))) break;
     }
     for (const { owner, id, target_id } of changed) await tell(owner, id, target_id);
-    for (const { id } of removedBuilds) await quietly("remove a build's log", () => artifacts.removeLog(id));
+    for (const { id } of removedBuilds)
+      await quietly(logger, "remove a build's log", () => artifacts.removeLog(id));
   };
   /** Whether this server is the first of all that asked in this period. */
   const isOurTurn = async (key: string, windowMs: number) =>
@@ -90,27 +99,8 @@ export function startKeeper(options: KeeperOptions): Keeper {
       await tell(owner, id);
     }
   };
-  const quietly = async (what: string, action: () => Promise<unknown>) => {
-    try {
-      await action();
-    } catch (thrown) {
-      logger.log("warn", `Could not ${what}: ${FormationError.from(thrown).message}`);
-    }
-  };
-  /** Never twice at a time. */
-  const every = (ms: number, what: string, action: () => Promise<unknown>) => {
-    let busy: Promise<void> | null = null;
-    const run = () => {
-      busy ??= quietly(what, action).finally(() => {
-        if (busy !== null) running.delete(busy);
-        busy = null;
-      });
-      running.add(busy);
-      return busy;
-    };
-    const timer = setInterval(() => void run(), ms);
-    return { run, stop: () => clearInterval(timer) };
-  };
+  const every = (everyMs: number, what: string, action: () => Promise<unknown>) =>
+    startPeriodicTask({ everyMs, action, onFailure: (thrown) => logFailure(logger, what, thrown) });
   const tasks = [
     every(everyMs, "sweep the records", records),
     every(everyMs, "remove artifacts that no record names", collect),
@@ -118,12 +108,11 @@ export function startKeeper(options: KeeperOptions): Keeper {
   ];
   return {
     async sweep() {
-      await Promise.all(tasks.map(({ run }) => run()));
+      await Promise.all(tasks.map((task) => task.run()));
     },
     async close() {
       closed = true;
-      for (const { stop } of tasks) stop();
-      await Promise.all(running);
+      await Promise.all(tasks.map((task) => task.stop()));
     },
   };
 }

@@ -2,6 +2,8 @@
 // control sockets, bounds the logs of machines that have no follower, and has the driver's rules checked.
 // Nothing else in this package polls.
 
+import { startPeriodicTask } from "@formation-mcp/base";
+import { logFailure } from "@formation-mcp/contract";
 import { boundLogs } from "../logs/trim.ts";
 import type { HypervisorDeps } from "./deps.ts";
 import type { Machine } from "./machine.ts";
@@ -13,21 +15,14 @@ const ROUNDS_PER_RULES_CHECK = 30;
 
 /** Returns the function that ends it; that resolves when the round under way is over. */
 export function startMaintenance(deps: HypervisorDeps): () => Promise<void> {
-  let running: Promise<void> = Promise.resolve();
-  let busy = false;
   let rounds = 0;
-  const timer = setInterval(() => {
-    if (busy) return;
-    busy = true;
-    running = round(deps, ++rounds % ROUNDS_PER_RULES_CHECK === 0).finally(() => {
-      busy = false;
-    });
-  }, INTERVAL_MS);
-  timer.unref();
-  return () => {
-    clearInterval(timer);
-    return running;
-  };
+  const task = startPeriodicTask({
+    everyMs: INTERVAL_MS,
+    action: () => round(deps, ++rounds % ROUNDS_PER_RULES_CHECK === 0),
+    onFailure: (thrown) => logFailure(deps.logger, "look after the machines", thrown),
+    keepsAlive: false,
+  });
+  return task.stop;
 }
 
 async function round(deps: HypervisorDeps, checksRules: boolean): Promise<void> {

@@ -2,9 +2,9 @@
 // truthfully, or, once its lease is void, leaves the record alone and takes away what it made.
 
 import { setTimeout as delay } from "node:timers/promises";
-import { FormationError, type Id, type Operation } from "@formation-mcp/contract";
+import { FormationError, type Id, type Operation, quietly } from "@formation-mcp/contract";
 import type { Changes, Lease, Outcome } from "@formation-mcp/operations";
-import { quietly, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 import { createProgressWriter } from "../report/progress.ts";
 import { type LeaseWatch, watchLease } from "./lease.ts";
 import { type Leash, openLeash } from "./leash-renewal.ts";
@@ -158,7 +158,7 @@ async function conduct(
   if (outcome.state === "completed") await leash.release();
   announcer.changed(operation.owner, operation.id, ...changedIds(changes));
   if (outcome.state === "completed" && work.done)
-    await quietly(room, "clean up", () => work.done?.() as Promise<void>);
+    await quietly(room.logger, "clean up", () => work.done?.() as Promise<void>);
 }
 
 /** Whether an error came from a void lease and not from the work itself. */

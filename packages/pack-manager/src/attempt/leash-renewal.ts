@@ -1,7 +1,8 @@
 // What an attempt started and nobody has confirmed yet: it lives only as long as the attempt is sure of its lease, also when
 // this process no longer does anything. Another attempt begins after the whole lease; what this one left is gone by then.
 
-import { quietly, type Room } from "../deps.ts";
+import { quietly } from "@formation-mcp/contract";
+import type { Room } from "../deps.ts";
 import type { LeaseWatch } from "./lease.ts";
 
 export interface Leash {
@@ -16,7 +17,7 @@ export function openLeash(room: Pick<Room, "hypervisor" | "logger">, watch: Leas
   const tied = new Set<string>();
   watch.onRenewed(() => {
     for (const id of tied) {
-      void quietly(room, `prolong ${id}`, () => hypervisor.prolong(id, watch.sureMs()));
+      void quietly(room.logger, `prolong ${id}`, () => hypervisor.prolong(id, watch.sureMs()));
     }
   });
   return {
@@ -27,11 +28,11 @@ export function openLeash(room: Pick<Room, "hypervisor" | "logger">, watch: Leas
       watch.sureMs();
       const started = await starting;
       // A renewal may have come before there was anything to prolong.
-      await quietly(room, `prolong ${machineId}`, () => hypervisor.prolong(machineId, watch.sureMs()));
+      await quietly(room.logger, `prolong ${machineId}`, () => hypervisor.prolong(machineId, watch.sureMs()));
       return started;
     },
     async release() {
-      for (const id of tied) await quietly(room, `release ${id}`, () => hypervisor.release(id));
+      for (const id of tied) await quietly(room.logger, `release ${id}`, () => hypervisor.release(id));
       tied.clear();
     },
   };

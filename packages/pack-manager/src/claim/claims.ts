@@ -8,13 +8,14 @@ import {
   type Id,
   LIMITS,
   type Operation,
+  quietly,
   SUBJECTS,
   type WakeMessage,
 } from "@formation-mcp/contract";
 import type { Consumer } from "@formation-mcp/queue";
 import { type Kind, type RunningAttempt, startAttempt } from "../attempt/attempt.ts";
 import type { EndReason } from "../attempt/outcome.ts";
-import { everyItem, quietly, type Room } from "../deps.ts";
+import { everyItem, type Room } from "../deps.ts";
 import { buildKind } from "../operations/build.ts";
 import { deleteKind } from "../operations/remove.ts";
 import { shipKind } from "../operations/ship.ts";
@@ -175,7 +176,7 @@ export function createClaims(
     while (!closed) {
       const heard = waiting;
       waiting = [];
-      answered = await quietly(room, "claim an operation", async () => {
+      answered = await quietly(room.logger, "claim an operation", async () => {
         while (await take()) if (closed) break;
       });
       pull();

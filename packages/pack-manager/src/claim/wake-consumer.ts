@@ -1,8 +1,8 @@
 // When this node takes wake-ups that are for any node: only while it has room, so that none is lost on a full one.
 
-import type { WakeMessage } from "@formation-mcp/contract";
+import { quietly, type WakeMessage } from "@formation-mcp/contract";
 import type { Consumer } from "@formation-mcp/queue";
-import { quietly, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 
 export interface Pulling {
   /** Begins or stops to take them, as soon as may be. */
@@ -24,7 +24,7 @@ export function createPulling(
   /** Begun only while they differ: what ended at once would not be seen to have ended. */
   const settle = async () => {
     while (differs()) {
-      const done = await quietly(room, `${wanted ? "begin" : "stop"} to take ${subject}`, async () => {
+      const done = await quietly(room.logger, `${wanted ? "begin" : "stop"} to take ${subject}`, async () => {
         const former = consumer;
         if (wanted) consumer = await room.queue.consume([subject], { slots: 1, missed }, handler);
         else {

@@ -9,11 +9,12 @@ import {
   type Instance,
   LIMITS,
   type OperationInput,
+  quietly,
   RESTING_STATES,
 } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import type { Attempt, Kind } from "../attempt/attempt.ts";
-import { quietly, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 import { hasProcess, hostnameFor, isElsewhere, machineName } from "../machines/machine-ids.ts";
 import { observedOf } from "../machines/observed.ts";
 import { boot } from "./boot.ts";
@@ -98,7 +99,7 @@ export const shipKind: Kind = (room, attempt) => {
         await delay(ASK_AGAIN_MS, undefined, { signal: attempt.leaving }).catch(() => {});
       }
       if (!instance || instance.machine_id === machineId) return;
-      await quietly(room, `remove ${machineId}`, () => room.hypervisor.remove(machineId));
+      await quietly(room.logger, `remove ${machineId}`, () => room.hypervisor.remove(machineId));
     },
     async done() {
       if (former !== null && former !== machineId) await room.hypervisor.remove(former);
@@ -107,7 +108,7 @@ export const shipKind: Kind = (room, attempt) => {
 };
 
 async function stopAtOnce(room: Room, machineId: string): Promise<void> {
-  await quietly(room, `stop ${machineId}`, () => room.hypervisor.stop(machineId, { timeoutMs: 0 }));
+  await quietly(room.logger, `stop ${machineId}`, () => room.hypervisor.stop(machineId, { timeoutMs: 0 }));
 }
 
 /** What is lost may run on a node that nobody hears: it is never begun anew elsewhere. */

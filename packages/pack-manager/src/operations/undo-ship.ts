@@ -1,10 +1,17 @@
 // Taking a shipment back: its machine goes, and what ran under the name before runs again.
 
-import { type Build, FormationError, type Id, type Instance, UP_STATES } from "@formation-mcp/contract";
+import {
+  type Build,
+  FormationError,
+  type Id,
+  type Instance,
+  quietly,
+  UP_STATES,
+} from "@formation-mcp/contract";
 import type { Changes, InstancePatch } from "@formation-mcp/operations";
 import type { Attempt } from "../attempt/attempt.ts";
 import type { Ending } from "../attempt/outcome.ts";
-import { quietly, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 import { hasProcess, isElsewhere, machinesOfDeployment } from "../machines/machine-ids.ts";
 import { observedOf } from "../machines/observed.ts";
 import { boot } from "./boot.ts";
@@ -104,7 +111,7 @@ async function putBack(
     };
   } catch (thrown) {
     const error = FormationError.from(thrown);
-    await quietly(room, "stop what could not be started again", () =>
+    await quietly(room.logger, "stop what could not be started again", () =>
       room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs }),
     );
     return {

@@ -8,12 +8,13 @@ import {
   type InstanceDesire,
   type InstanceState,
   type OperationInput,
+  quietly,
 } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
 import type { Attempt, Kind } from "../attempt/attempt.ts";
 import type { Ending } from "../attempt/outcome.ts";
-import { quietly, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 import { hasProcess, isElsewhere, refuseMoved } from "../machines/machine-ids.ts";
 import { observedOf } from "../machines/observed.ts";
 import { route } from "../machines/state-path.ts";
@@ -192,13 +193,13 @@ async function putBack(
   const { machine_id } = instance;
   let status = await room.hypervisor.inspect(machine_id);
   if (instance.state === "starting" && hasProcess(status)) {
-    await quietly(room, "stop what did not become live", () =>
+    await quietly(room.logger, "stop what did not become live", () =>
       room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs }),
     );
     status = await room.hypervisor.inspect(machine_id);
   }
   const state = realState(instance.state, status, ending);
-  await quietly(room, "move an instance", () => approach(attempt, instance.state, state, instance.id));
+  await quietly(room.logger, "move an instance", () => approach(attempt, instance.state, state, instance.id));
   const patch: InstancePatch = { state, observed: observedOf(status, room.clock.now()) };
   if (ending.state === "queued" || instance.desired === "deleted") return patch;
   if (state === "failed") return { ...patch, error: ending.error };

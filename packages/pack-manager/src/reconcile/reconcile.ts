@@ -7,11 +7,12 @@ import {
   type Instance,
   LIMITS,
   type Operation,
+  quietly,
   RESTING_STATES,
 } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
-import { everyItem, quietly, type Room } from "../deps.ts";
+import { everyItem, type Room } from "../deps.ts";
 import { deploymentOf } from "../machines/machine-ids.ts";
 import { differs, observedOf } from "../machines/observed.ts";
 import { route } from "../machines/state-path.ts";
@@ -46,7 +47,7 @@ export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => bo
     if (closed || soon.has(key)) return;
     const timer = setTimeout(() => {
       soon.delete(key);
-      track(quietly(room, `look at ${key}`, look));
+      track(quietly(room.logger, `look at ${key}`, look));
     }, SETTLE_MS);
     soon.set(key, timer);
   };
@@ -57,13 +58,13 @@ export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => bo
     for await (const each of instancesHere(room)) instances.push(each);
     for (const instance of instances) {
       if (closed) return;
-      await quietly(room, `reconcile ${instance.id}`, () =>
+      await quietly(room.logger, `reconcile ${instance.id}`, () =>
         room.locks.tryRun(instance.id, () => lookAt(room, instance.id)),
       );
     }
     for (const machine of machines) {
       if (closed) return;
-      await quietly(room, `see whose ${machine.id} is`, () => adoptOrRemove(room, machine, ours));
+      await quietly(room.logger, `see whose ${machine.id} is`, () => adoptOrRemove(room, machine, ours));
     }
   };
   return {

@@ -1,8 +1,8 @@
 // The sweep: wakes what was stranded, and removes what no record names any more: images, logs, blobs, caches.
 
-import { FormationError, type Id, isHeard, LIMITS, type Operation } from "@formation-mcp/contract";
+import { FormationError, type Id, isHeard, LIMITS, type Operation, quietly } from "@formation-mcp/contract";
 import { hasLogRecord } from "@formation-mcp/operations";
-import { everyItem, quietly, type Room } from "../deps.ts";
+import { everyItem, type Room } from "../deps.ts";
 
 export interface Sweeper {
   /** Once through everything; what fails is told to the operator and comes again next time. */
@@ -34,21 +34,21 @@ export function createSweeper(
       const turn = await isOurTurn(room).catch(() => true);
       let removed = 0;
       if (turn) {
-        await quietly(room, "sweep the records", async () => {
+        await quietly(room.logger, "sweep the records", async () => {
           removed = await sweepRecords(room, tell, stopping);
         });
       }
       if (removed > 0 || (shared ? turn : all)) {
-        await quietly(room, "remove images that nothing needs", sweepImages);
+        await quietly(room.logger, "remove images that nothing needs", sweepImages);
       }
-      await quietly(room, "trim the caches", () => room.builder.trim(room.settings.cacheBudgetBytes));
+      await quietly(room.logger, "trim the caches", () => room.builder.trim(room.settings.cacheBudgetBytes));
       if (!turn) return;
-      await quietly(room, "collect artifacts", async () =>
+      await quietly(room.logger, "collect artifacts", async () =>
         room.artifacts.collect(await room.store.artifactRoots(), room.settings.artifactKeptMs),
       );
       // What all share servers compare with the records.
-      if (all && !shared) await quietly(room, "remove old logs", () => sweepLogs(room));
-      await quietly(room, "sweep the queue", () => room.queue.sweep());
+      if (all && !shared) await quietly(room.logger, "remove old logs", () => sweepLogs(room));
+      await quietly(room.logger, "sweep the queue", () => room.queue.sweep());
     },
   };
 }
@@ -86,7 +86,7 @@ async function sweepRecords(
     room.announcer.changed(operation.owner, operation.id, operation.target_id);
   }
   for (const build of swept.removedBuilds) {
-    await quietly(room, "remove a build's log", () => room.logs.remove(build.id));
+    await quietly(room.logger, "remove a build's log", () => room.logs.remove(build.id));
   }
   return swept.removedBuilds.length;
 }
@@ -125,7 +125,8 @@ function createImageSweep(room: Room, building: () => boolean): () => Promise<vo
     if (known) return;
     await lookThrough(digests);
     for (const digest of digests) {
-      if (!namedBy.has(digest)) await quietly(room, `remove ${digest}`, () => room.held.remove(digest));
+      if (!namedBy.has(digest))
+        await quietly(room.logger, `remove ${digest}`, () => room.held.remove(digest));
     }
   };
 }
