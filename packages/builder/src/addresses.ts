@@ -3,29 +3,8 @@
 
 import { BlockList, isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
+import { PRIVATE_IPV4, PRIVATE_IPV6 } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
-
-const DENIED_V4 = [
-  "0.0.0.0/8",
-  "10.0.0.0/8",
-  "100.64.0.0/10",
-  "127.0.0.0/8",
-  "169.254.0.0/16",
-  "172.16.0.0/12",
-  "192.168.0.0/16",
-  "224.0.0.0/4",
-  "240.0.0.0/4",
-];
-/** With those that hold an IPv4 address: mapped, compatible (RFC 4291), translated (RFC 6052) and 6to4 (RFC 3056). */
-const DENIED_V6 = [
-  "::/96",
-  "::ffff:0:0/96",
-  "64:ff9b::/96",
-  "2002::/16",
-  "fc00::/7",
-  "fe80::/10",
-  "ff00::/8",
-];
 
 export interface AddressRules {
   allowCidrs: readonly string[];
@@ -40,7 +19,7 @@ export interface AddressRules {
 export function closedRanges(rules: AddressRules, own = ownAddresses()): string[] {
   const open = rules.allowCidrs.map(parseCidr);
   const denied = [
-    ...[...DENIED_V4, ...rules.denyCidrs].map(parseCidr),
+    ...[...PRIVATE_IPV4, ...rules.denyCidrs].map(parseCidr),
     ...own.filter((address) => isIPv4(address)).map((address) => parseCidr(`${address}/32`)),
   ];
   const closed = denied.flatMap((range) => {
@@ -54,7 +33,8 @@ export function closedRanges(rules: AddressRules, own = ownAddresses()): string[
 export function isReachable(address: string, rules: AddressRules): boolean {
   if (contains(rules.allowCidrs, address)) return true;
   return (
-    !contains([...DENIED_V4, ...DENIED_V6, ...rules.denyCidrs], address) && !ownAddresses().includes(address)
+    !contains([...PRIVATE_IPV4, ...PRIVATE_IPV6, ...rules.denyCidrs], address) &&
+    !ownAddresses().includes(address)
   );
 }
 

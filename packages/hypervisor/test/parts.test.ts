@@ -167,6 +167,10 @@ describe("the packet filter", () => {
     expect(rules(6).join()).toContain("fd00::53");
     expect(rules(6).join()).not.toContain("10.1.0.0");
   });
+  it("closes the ways in which an IPv6 address holds an IPv4 one", () => {
+    for (const range of ["::ffff:0:0/96", "64:ff9b::/96", "2002::/16"])
+      expect(rules(6)).toContain(`-d ${range} -j REJECT`);
+  });
   it("refuses a network that is none", async () => {
     const stateDir = mkdtempSync(join(tmpdir(), "hypervisor-"));
     try {

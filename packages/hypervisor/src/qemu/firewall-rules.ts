@@ -3,20 +3,8 @@
 
 import { readFileSync } from "node:fs";
 import { isIPv6 } from "node:net";
+import { PRIVATE_IPV4, PRIVATE_IPV6 } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
-
-/** Beyond the host's own addresses: private, shared, link-local, multicast and reserved networks. */
-const CLOSED_V4 = [
-  "0.0.0.0/8",
-  "10.0.0.0/8",
-  "100.64.0.0/10",
-  "169.254.0.0/16",
-  "172.16.0.0/12",
-  "192.168.0.0/16",
-  "224.0.0.0/4",
-  "240.0.0.0/4",
-];
-const CLOSED_V6 = ["fc00::/7", "fe80::/10", "ff00::/8"];
 
 /** The rules of the internet chain, in order, as iptables-restore(8) reads them. Pure. */
 export function chainRules(
@@ -34,7 +22,7 @@ export function chainRules(
     ...options.denyCidrs.filter(mine).map((cidr) => reject(`-d ${cidr}`)),
     reject("-m addrtype --dst-type LOCAL"),
     ...options.allowCidrs.filter(mine).map((cidr) => `-d ${cidr} -j ACCEPT`),
-    ...(family === 4 ? CLOSED_V4 : CLOSED_V6).map((cidr) => reject(`-d ${cidr}`)),
+    ...(family === 4 ? PRIVATE_IPV4 : PRIVATE_IPV6).map((cidr) => reject(`-d ${cidr}`)),
   ];
 }
 
