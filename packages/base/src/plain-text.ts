@@ -35,6 +35,7 @@ export function withoutEscapeSequences(text: string): string {
 
 /** The text without escape sequences and without control characters other than tab and newline. */
 export function withoutControls(text: string): string {
+  if (!hasControls(text)) return text;
   return withoutEscapeSequences(text).replace(CONTROL_BUT_TAB_AND_NEWLINE, "");
 }
 

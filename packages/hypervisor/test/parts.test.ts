@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { withoutControls } from "@formation-mcp/base";
 import { LIMITS } from "@formation-mcp/contract";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import fc from "fast-check";
@@ -10,7 +11,6 @@ import { quote } from "../src/guest/config.ts";
 import { cpio } from "../src/guest/cpio.ts";
 import { parseStatus } from "../src/guest/status-report.ts";
 import { createLogSplitter, LineRate } from "../src/logs/lines.ts";
-import { withoutControls } from "../src/logs/tail.ts";
 import { kernelCommandLine, qemuArguments } from "../src/qemu/command-line.ts";
 import { chainRules } from "../src/qemu/firewall-rules.ts";
 

@@ -1,17 +1,15 @@
 // What a path inside a context may be called, and which of them are likely to be secrets.
 
-import { editDistance } from "@formation-mcp/base";
+import { editDistance, hasControls } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
 
 const NAME_BYTES = 255;
 const PATH_BYTES = 4096;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
 const SECRETS = [/^\.ssh$/, /^\.gnupg$/, /^\.aws$/, /^\.git$/, /^\.env/, /\.pem$/, /\.key$/];
 
 /** What is wrong with a relative path, or null. It must be in its shortest spelling. */
 export function objectionTo(path: string): string | null {
-  if (CONTROL.test(path)) return "holds control characters";
+  if (hasControls(path)) return "holds control characters";
   if (path.startsWith("/")) return "is absolute";
   if (Buffer.byteLength(path) > PATH_BYTES) return "is too long";
   for (const part of path.split("/")) {

@@ -1,6 +1,7 @@
 // What may be in an archive that somebody else made: files, directories and links that stay inside, each path once. Entry
 // by entry it is said what is to be made, and nothing else ever is.
 
+import { hasControls } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
 import type { Extract, Header as TarHeader } from "tar-stream";
 import { errnoOf, explain } from "../streams.ts";
@@ -132,9 +133,7 @@ export class ContextTree {
 }
 
 function objectionToTarget(target: string): string | null {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-  if (/[\u0000-\u001f\u007f-\u009f]/.test(target) || Buffer.byteLength(target) > 4095)
-    return "is a link to no path";
+  if (hasControls(target) || Buffer.byteLength(target) > 4095) return "is a link to no path";
   return null;
 }
 

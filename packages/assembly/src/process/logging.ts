@@ -1,14 +1,10 @@
 // Log lines as JSON on standard error. Standard output is for the protocol.
 
+import { spellHidden } from "@formation-mcp/base";
 import type { Logger } from "@formation-mcp/contract";
 import { causeOf } from "./terminal-errors.ts";
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
-
-/**
- * Characters that JSON does not escape and a terminal obeys or hides: DEL, C1, format characters, line ends.
- */
-const INVISIBLE = /[\u007f-\u009f\u2028\u2029]|\p{Cf}/gu;
 
 /**
  * A logger that writes one JSON object a line: `time`, `level`, `message` and the given fields. Characters
@@ -28,7 +24,7 @@ export function jsonLogger(
         message,
         ...serializable(fields),
       });
-      write(`${line.replace(INVISIBLE, unicodeEscape)}\n`);
+      write(`${spellHidden(line, unicodeEscape)}\n`);
     },
   };
 }

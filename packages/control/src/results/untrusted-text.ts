@@ -2,35 +2,24 @@
 // is put between marks that its author could not foresee.
 
 import type { LogLine } from "@formation-mcp/artifacts";
-
-const ESC = "\\u001b";
-/** ECMA-48 control sequences, and the string controls (OSC, DCS, SOS, PM, APC) with their text. */
-const SEQUENCES = new RegExp(
-  [
-    `(?:${ESC}\\[|\\u009b)[0-?]*[ -/]*[@-~]`,
-    `(?:${ESC}[\\]PX^_]|[\\u009d\\u0090\\u0098\\u009e\\u009f])[^\\u0007\\u001b\\u009c\\n]*(?:\\u0007|${ESC}\\\\|\\u009c)?`,
-    `${ESC}[ -/]*[0-~]`,
-  ].join("|"),
-  "g",
-);
-
-/** C0 but tab and newline, DEL, C1; format characters (bidi, zero width, tags), ignorable ones, private use. */
-const INVISIBLE = /(?![\t\n])\p{Cc}|\p{Cf}|\p{Default_Ignorable_Code_Point}|\p{Co}/gu;
+import { withoutEscapeSequences, withoutInvisible } from "@formation-mcp/base";
 
 const LINE_ENDS = /\r\n|[\u0085\u2028\u2029\v\f]/g;
 const LONGEST_LINE = 2000;
 
 /** One line of a stranger as it may be shown: what a terminal would end up with, in visible characters. */
 export function cleanLine(text: string): string {
-  const line = text.replace(LINE_ENDS, " ").replaceAll("\n", " ").replace(SEQUENCES, "").toWellFormed();
+  const oneLine = text.replace(LINE_ENDS, " ").replaceAll("\n", " ");
+  const line = withoutEscapeSequences(oneLine).toWellFormed();
   const shown = line.split("\r").findLast((part) => part.trim() !== "") ?? "";
-  const clean = shown.replace(INVISIBLE, "");
+  const clean = withoutInvisible(shown);
   return clean.length <= LONGEST_LINE ? clean : `${clean.slice(0, LONGEST_LINE).toWellFormed()}… (cut)`;
 }
 
 /** A message of ours that may quote a stranger: cleaned, in at most `most` bytes. */
 export function cleanText(text: string, most = 2000): string {
-  const clean = text.replace(/\r\n/g, "\n").replace(SEQUENCES, "").toWellFormed().replace(INVISIBLE, "");
+  const plain = withoutEscapeSequences(text.replace(/\r\n/g, "\n"));
+  const clean = withoutInvisible(plain.toWellFormed());
   if (clean.length * 3 <= most || Buffer.byteLength(clean) <= most) return clean;
   return `${new TextDecoder().decode(Buffer.from(clean).subarray(0, most), { stream: true })}…`;
 }

@@ -1,13 +1,12 @@
 // What an instance is asked to be: the build's wishes under the ship's, checked together.
 
+import { hasControls } from "@formation-mcp/base";
 import { type Build, type Instance, type InstanceConfig, LIMITS } from "@formation-mcp/contract";
 import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
 import type { ToolInput } from "@formation-mcp/tools";
 import { type Problem, refuse, spell } from "../input.ts";
 
 type VmConfig = NonNullable<ToolInput<"pack_ship">["vm_config"]>;
-
-const CONTROL_CHARACTERS = /\p{Cc}/u;
 
 /**
  * The configuration of a shipped build. A replaced instance keeps the host ports that were fixed for it, so that its
@@ -76,7 +75,7 @@ function metadataProblems(metadata: Record<string, string>): Problem[] {
       const at = spell(["vm_config", "metadata", key]);
       if (Buffer.byteLength(text) > LIMITS.metadataBytes)
         problems.push({ field: at, problem: `its ${what} is longer than ${LIMITS.metadataBytes} bytes.` });
-      else if (CONTROL_CHARACTERS.test(text))
+      else if (hasControls(text))
         problems.push({ field: at, problem: `its ${what} holds a control character.` });
     }
     if (key === "") problems.push({ field, problem: "has an empty key." });

@@ -1,6 +1,7 @@
 // The access log: one line for each request. This folder knows what every HTTP request of the server passes through, and
 // what every response has in common: guards, bearer authentication, rate limits, errors, headers, metrics and logs.
 
+import { replaceUnprintable } from "@formation-mcp/base";
 import type { Logger } from "@formation-mcp/contract";
 import type { RequestContext, RequestHead } from "./request-context.ts";
 
@@ -33,5 +34,5 @@ function hideCodes(path: string): string {
 }
 
 function plain(text: string, maxLength: number): string {
-  return text.slice(0, maxLength).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
+  return replaceUnprintable(text.slice(0, maxLength), "?");
 }

@@ -4,9 +4,9 @@
 
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
+import { withoutControls } from "@formation-mcp/base";
 import { createLogSplitter, LineRate } from "./lines.ts";
 import { type Offsets, readOffsets, STREAMS, type Stream, writeOffsets } from "./offsets.ts";
-import { withoutControls } from "./tail.ts";
 import { diskBytes, dropHead } from "./trim.ts";
 import { watchLogs } from "./watch.ts";
 

@@ -1,6 +1,7 @@
 // Reading a bounded part of a file that another process writes.
 
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { withoutControls } from "@formation-mcp/base";
 
 const MAX_TAIL_LINE_LENGTH = 500;
 
@@ -33,15 +34,6 @@ function readRange(
   } finally {
     closeSync(file);
   }
-}
-
-/**
- * A text without terminal escapes and control characters other than newline and tab: firmware and kernels
- * print them.
- */
-export function withoutControls(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-  return text.replace(/\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_a-z])|[\x00-\x08\x0b-\x1f\x7f]/g, "");
 }
 
 /**

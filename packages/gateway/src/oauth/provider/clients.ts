@@ -2,6 +2,7 @@
 // real hosts and can't hurt, and which clients exist without having registered (agents are their keys).
 
 import type { Authority } from "@formation-mcp/auth/authority";
+import { replaceUnprintable } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
 import type { AdapterPayload, Client, Provider } from "oidc-provider";
 
@@ -125,12 +126,8 @@ export class RedirectError extends Error {
  */
 export function plainText(text: unknown, length: number): string {
   if (typeof text !== "string") return "";
-  const clean = text
-    .slice(0, 4 * length)
-    .normalize("NFC")
-    .replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "")
-    .replace(/\s+/g, " ")
-    .trim();
+  const printable = replaceUnprintable(text.slice(0, 4 * length).normalize("NFC"), "");
+  const clean = printable.replace(/\s+/g, " ").trim();
   const letters = [...clean];
   return letters.length > length ? `${letters.slice(0, length - 1).join("")}…` : clean;
 }
