@@ -1,6 +1,8 @@
 // Ratios from interleaved pairs: the ratio of medians with a bootstrap interval, because these machines are noisy and
 // absolute times mean nothing.
 
+import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
+
 /** Runs both sides in turn, A B A B …, after one warm-up of each, and returns what each returned. */
 export async function pairs(
   count: number,
@@ -39,7 +41,7 @@ export interface Ratio {
 
 /** The ratio of medians and its 95 % bootstrap percentile interval (2,000 resamples, fixed seed). */
 export function ratioOfMedians(seen: { ours: readonly number[]; baseline: readonly number[] }): Ratio {
-  const random = generator(42);
+  const random = seededRandom(42);
   const resample = (values: readonly number[]) =>
     values.map(() => values[Math.floor(random() * values.length)] ?? 0);
   const ratios = Array.from(
@@ -53,17 +55,6 @@ export function ratioOfMedians(seen: { ours: readonly number[]; baseline: readon
     high: ratios[1949] ?? Number.NaN,
     ours: median(seen.ours),
     baseline: median(seen.baseline),
-  };
-}
-
-/** mulberry32: a small repeatable generator of numbers in [0, 1). */
-export function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
 }
 

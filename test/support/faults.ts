@@ -4,8 +4,8 @@
 import { readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
 import { identify, waitFor } from "@formation-mcp/os";
-import { generator } from "../../bench/statistics.ts";
 import { expectNothingLeft, leftovers } from "./leftovers.ts";
 import { ended, must, type Peer, type Structured, sdkV2, workerOf } from "./server.ts";
 
@@ -25,7 +25,7 @@ const VICTIMS: Victim[] = ["server", "worker", "worker", "machine", "nobody"];
 
 /** Plays a round and returns one line that tells what happened. */
 export async function round(seed: number, options: FaultOptions): Promise<string> {
-  const random = generator(Math.imul(seed, 0x9e3779b1));
+  const random = seededRandom(Math.imul(seed, 0x9e3779b1));
   const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
   const action = pick(ACTIONS);
   const victim = pick(VICTIMS);

@@ -4,6 +4,7 @@
 // FAULT_ROUNDS plays more of them, FAULT_SEED=n FAULT_ROUNDS=1 one again.
 
 import { setTimeout as delay } from "node:timers/promises";
+import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
 import { newId } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";
@@ -53,17 +54,6 @@ const FAULTS: Record<string, (house: House, ms: number) => Promise<void>> = {
   "a worker is replaced": (house) => house.hire(),
 };
 
-/** mulberry32. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
 it(`after any fault work and events go on, ${ROUNDS} times`, async () => {
   const server = await startNats();
   const open: { close(): Promise<unknown> }[] = [];
@@ -107,7 +97,7 @@ it(`after any fault work and events go on, ${ROUNDS} times`, async () => {
     await house.hire();
     await boss.subscribe(({ id }) => heard.add(id));
     for (let round = 0; round < ROUNDS; round++) {
-      const random = generator(Math.imul(SEED + round, 0x9e3779b1));
+      const random = seededRandom(Math.imul(SEED + round, 0x9e3779b1));
       const names = Object.keys(FAULTS);
       const name = names[Math.floor(random() * names.length)] ?? "";
       const ms = Math.floor(random() * LONGEST_MS);

@@ -1,6 +1,6 @@
 // Every choice of a simulation, from its seed alone.
 
-import { generator } from "../../../bench/statistics.ts";
+import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
 
 export interface Chance {
   /** A number in [0, 1). */
@@ -18,7 +18,7 @@ export interface Chance {
 }
 
 export function chance(seed: number): Chance {
-  const next = generator(Math.imul(seed, 0x9e3779b1) ^ 0x5bd1e995);
+  const next = seededRandom(Math.imul(seed, 0x9e3779b1) ^ 0x5bd1e995);
   const between = (low: number, high: number) => low + next() * (high - low);
   const whole = (low: number, high: number) => Math.floor(between(low, high + 1));
   return {

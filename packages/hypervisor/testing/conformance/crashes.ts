@@ -4,10 +4,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
 import type { Hypervisor, MachineStatus } from "@formation-mcp/hypervisor";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { fetchText, leftOf, type Subject, seeded, serving, startWorker } from "./support.ts";
+import { fetchText, leftOf, type Subject, serving, startWorker } from "./support.ts";
 
 export function describeCrashes(subject: Subject, disk: () => string): void {
   describe("after the worker was killed", () => {
@@ -64,7 +65,7 @@ export function describeCrashes(subject: Subject, disk: () => string): void {
       expect(await leftOf(subject, elsewhere)).toEqual([]);
     });
 
-    const random = seeded(20_261_123);
+    const random = seededRandom(20_261_123);
     for (let round = 0; round < subject.kills.rounds; round++) {
       // Every other kill is early, while the machine is made and started.
       const afterMs = Math.round(

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
 import {
   CONTROL_ACTIONS,
   hasEnded,
@@ -57,7 +58,7 @@ export async function playRound(seed: number, options: RoundOptions): Promise<st
   const site = siteAt(mkdtempSync(join(tmpdir(), "pm-")));
   const store = await openSqliteStore({ path: site.store });
   const queue = await openEmbeddedQueue({ path: site.queue });
-  const random = generator(seed);
+  const random = seededRandom(seed);
   const play: Play = {
     site,
     node: newId("node"),
@@ -322,15 +323,4 @@ function kill(pid: number): void {
 
 function pick<T>(random: () => number, items: readonly T[]): T {
   return items[Math.floor(random() * items.length)] as T;
-}
-
-/** mulberry32: small, and the same everywhere. */
-function generator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
