@@ -4,9 +4,10 @@
 
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
+import { pax, type RawEntry, rawTar as tar } from "@formation-mcp/artifacts/testing/raw-tar";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { bomb, type Entry, pax, tar, tarGz } from "../support/http/archives.ts";
+import { bomb, tarGz } from "../support/http/archives.ts";
 import { type Ground, openGround } from "../support/http/ground.ts";
 import { newUser, rest } from "../support/http/people.ts";
 import { bytesOf, type Reply, send, Wire } from "../support/http/wire.ts";
@@ -18,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => ground?.close());
 
-const file = (name: string, body = "x"): Entry => ({ name, body });
+const file = (name: string, body = "x"): RawEntry => ({ name, body });
 
 function upload(
   body: Uint8Array,
@@ -40,11 +41,11 @@ describe("An archive is refused that has", () => {
     ["a path that is absolute", () => tar([file("/etc/passwd")]), [400]],
     ["a path that climbs", () => tar([file("../../etc/passwd")]), [400]],
     ["a path that climbs from inside", () => tar([file("a/../../b")]), [400]],
-    ["a path that climbs, by an extended header", () => tar([pax("path", "../../b"), file("a")]), [400]],
-    ["an absolute path, by an extended header", () => tar([pax("path", "/b"), file("a")]), [400]],
-    ["a path with a NUL", () => tar([pax("path", "a\0b"), file("a")]), [400]],
-    ["a path with a line feed", () => tar([pax("path", "a\nb"), file("a")]), [400]],
-    ["a path of 5,000 letters", () => tar([pax("path", "a/".repeat(2500)), file("a")]), [400]],
+    ["a path that climbs, by an extended header", () => tar([pax({ path: "../../b" }), file("a")]), [400]],
+    ["an absolute path, by an extended header", () => tar([pax({ path: "/b" }), file("a")]), [400]],
+    ["a path with a NUL", () => tar([pax({ path: "a\0b" }), file("a")]), [400]],
+    ["a path with a line feed", () => tar([pax({ path: "a\nb" }), file("a")]), [400]],
+    ["a path of 5,000 letters", () => tar([pax({ path: "a/".repeat(2500) }), file("a")]), [400]],
     ["an empty path", () => tar([file("")]), [400]],
     ["a link to outside", () => tar([{ name: "l", type: "2", link: "/etc" }]), [400]],
     ["a link that climbs", () => tar([{ name: "d/l", type: "2", link: "../../x" }]), [400]],
@@ -56,8 +57,8 @@ describe("An archive is refused that has", () => {
     ["a pipe", () => tar([{ name: "p", type: "6" }]), [400]],
     ["a type that there is not", () => tar([{ name: "t", type: "Z" }]), [400]],
     ["a size that it does not keep", () => tar([{ name: "f", body: "x", size: 1024 * 1024 }], false), [400]],
-    ["a size that is negative", () => tar([pax("size", "-1"), file("a")]), [400]],
-    ["a size beyond all disks", () => tar([pax("size", "99999999999999"), file("a")]), [400, 413]],
+    ["a size that is negative", () => tar([pax({ size: "-1" }), file("a")]), [400]],
+    ["a size beyond all disks", () => tar([pax({ size: "99999999999999" }), file("a")]), [400, 413]],
     [
       "60,000 files",
       () => gzipSync(tar(Array.from({ length: 60_000 }, (_, n) => ({ name: `f${n}` })))),
@@ -87,7 +88,7 @@ describe("An archive is refused that has", () => {
 });
 
 test("what looks like a way out and is none is taken for what it is: a name", async () => {
-  for (const entries of [[file("..\\..\\b")], [pax("path", "../b", "g"), file("a")]]) {
+  for (const entries of [[file("..\\..\\b")], [pax({ path: "../b" }, "g"), file("a")]]) {
     const reply = await upload(tar(entries));
     expect(reply?.status, reply?.body).toBe(200);
     expect(JSON.parse(reply?.body ?? "").data).toMatchObject({ files: 1, bytes: 1 });

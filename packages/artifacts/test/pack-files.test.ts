@@ -5,8 +5,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { packDirectory, packFiles } from "@formation-mcp/artifacts/context";
+import { gather, namesIn } from "@formation-mcp/artifacts/testing/raw-tar";
 import { describe, expect, it } from "vitest";
-import { gather, namesIn } from "./support/tar.ts";
 
 describe("packing files in memory", () => {
   const file = (text: string, executable = false) => ({ content: Buffer.from(text), executable });

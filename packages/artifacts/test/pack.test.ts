@@ -13,8 +13,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type PackDirectoryOptions, packDirectory, unpackContext } from "@formation-mcp/artifacts/context";
+import { gather, namesIn } from "@formation-mcp/artifacts/testing/raw-tar";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { gather, namesIn } from "./support/tar.ts";
 
 let base: string;
 let dir: string;

@@ -11,10 +11,10 @@ import {
   repackContext,
 } from "@formation-mcp/artifacts/context";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
+import { chunks, gather, pax, type RawEntry, rawTar } from "@formation-mcp/artifacts/testing/raw-tar";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { HOSTILE } from "./support/hostile.ts";
-import { chunks, gather, pax, type RawEntry, rawTar } from "./support/tar.ts";
 
 const LIMITS = { maxBytes: 1_000_000, maxFiles: 100, maxSentBytes: 2_000_000 };
 

@@ -2,10 +2,10 @@ import { lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { packFiles, unpackContext } from "@formation-mcp/artifacts/context";
+import { chunks, gather, pax, type RawEntry, rawTar } from "@formation-mcp/artifacts/testing/raw-tar";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { HOSTILE } from "./support/hostile.ts";
-import { chunks, gather, pax, type RawEntry, rawTar } from "./support/tar.ts";
 
 const LIMITS = { maxBytes: 1_000_000, maxFiles: 100 };
 

@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import { type Control, createControl } from "@formation-mcp/control";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { startFakeWorker } from "@formation-mcp/pack-manager/testing/fake-worker";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import type { Json } from "./client.ts";
-import { startWorker } from "./worker.ts";
 
 export interface House extends AsyncDisposable {
   control: Control;
@@ -26,7 +26,7 @@ export async function openHouse(): Promise<House> {
   return {
     control: createControl({ store, queue, artifacts }),
     async work() {
-      closing.push(await startWorker(dir, { store, queue, artifacts }));
+      closing.push(await startFakeWorker(dir, { store, queue, artifacts }));
     },
     async [Symbol.asyncDispose]() {
       for (const close of closing) await close();

@@ -1,6 +1,6 @@
 // Archives that a context must never come of, each by what it tries.
 
-import { pax, type RawEntry } from "./tar.ts";
+import { pax, type RawEntry } from "@formation-mcp/artifacts/testing/raw-tar";
 
 const evil = { name: "x", body: "evil" };
 /** What each archive does, and its entries beside a good one. */

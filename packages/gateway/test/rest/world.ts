@@ -22,9 +22,9 @@ import {
 import { bearerAuth, type Env, type GatewayDeps, restRoutes } from "@formation-mcp/gateway";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
+import { startFakeWorker } from "@formation-mcp/pack-manager/testing/fake-worker";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { Hono } from "hono";
-import { startWorker } from "../worker.ts";
 
 export type Json = Record<string, unknown>;
 
@@ -155,7 +155,7 @@ export async function openWorld(): Promise<World> {
       return { key, owner: pair.owner, token: pair.access_token, refresh: pair.refresh_token ?? "" };
     },
     async work() {
-      closing.push(await startWorker(dir, { store, queue, artifacts }));
+      closing.push(await startFakeWorker(dir, { store, queue, artifacts }));
     },
     async [Symbol.asyncDispose]() {
       for (const close of closing) await close();

@@ -1,4 +1,4 @@
-// Archives written by hand, byte by byte, so that they can say what no honest packer says, and read by tar(1).
+// Tar archives written block by block, so that tests can make ones that no packer makes, and reading by tar(1).
 
 import { execFileSync } from "node:child_process";
 
@@ -13,7 +13,8 @@ export interface RawEntry {
   size?: number;
 }
 
-function header(entry: RawEntry, bytes: number): Buffer {
+/** One header block; `bytes` is the size that it claims. */
+export function tarHeader(entry: RawEntry, bytes: number): Buffer {
   const block = Buffer.alloc(512);
   const octal = (value: number, length: number) => `${value.toString(8).padStart(length - 1, "0")}\0`;
   block.write(entry.name, 0, 100);
@@ -31,12 +32,12 @@ function header(entry: RawEntry, bytes: number): Buffer {
   return block;
 }
 
-/** An archive of these entries, as they are. */
-export function rawTar(entries: RawEntry[], end = true): Buffer {
+/** An archive of these entries, as they are; without its end marker if `end` is false. */
+export function rawTar(entries: readonly RawEntry[], end = true): Buffer {
   const parts = entries.flatMap((entry) => {
     const body = Buffer.from(entry.body ?? "");
     const padding = Buffer.alloc((512 - (body.length % 512)) % 512);
-    return [header(entry, entry.size ?? body.length), body, padding];
+    return [tarHeader(entry, entry.size ?? body.length), body, padding];
   });
   return Buffer.concat([...parts, Buffer.alloc(end ? 1024 : 0)]);
 }

@@ -1,4 +1,4 @@
-// A worker beside a test's store, queue and artifacts, with the engines that run everything as child processes.
+// A worker over a test's store, queue and artifacts. Its fake drivers run workloads as child processes.
 
 import { join } from "node:path";
 import { openFakeBuilder } from "@formation-mcp/builder/fake";
@@ -6,8 +6,8 @@ import { newId } from "@formation-mcp/contract";
 import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
 import { createWorker, type WorkerOptions } from "@formation-mcp/pack-manager";
 
-/** @returns what ends the worker and everything that it runs. */
-export async function startWorker(
+/** @returns the function that stops the worker and removes its machines. */
+export async function startFakeWorker(
   dir: string,
   records: Pick<WorkerOptions, "store" | "queue" | "artifacts">,
 ): Promise<() => Promise<void>> {
