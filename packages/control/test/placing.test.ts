@@ -92,9 +92,9 @@ test("what can't be where it is asked to be is refused with what would help", as
   expect(await refused({ instance_name: "web", replace: true, labels: { gpu: "yes" } })).toMatch(
     /labels: .* lacks/,
   );
-  await world.store.steerNode(other.id, { cordoned: true, drain: null });
+  await world.store.setNodeScheduling(other.id, { cordoned: true, drain: null });
   expect(await refused({ instance_name: "b", target_node: other.id })).toMatch(/takes nothing new/);
-  await world.store.steerNode(world.worker.node, { cordoned: true, drain: "move" });
+  await world.store.setNodeScheduling(world.worker.node, { cordoned: true, drain: "move" });
   expect(await refused({ instance_name: "web", replace: true })).toMatch(/is being emptied/);
   const start = await world.refused("vm_control", { instance: "web", action: "restart" });
   expect(start).toMatchObject({ code: "conflict", message: expect.stringContaining("emptied") });

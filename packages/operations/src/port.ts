@@ -265,7 +265,7 @@ export interface Store {
   /** The resources in use on each node that has machines. */
   nodeUse(): Promise<NodeUse[]>;
   /** Writes an admin's cordon and drain of a node. @throws FormationError `not_found` */
-  steerNode(id: Id<"node">, wish: Pick<NodeRecord, "cordoned" | "drain">): Promise<NodeRecord>;
+  setNodeScheduling(id: Id<"node">, wish: Pick<NodeRecord, "cordoned" | "drain">): Promise<NodeRecord>;
   /**
    * Removes a node. Its instances become `failed` with the reason, or deleted if that was desired. Operations
    * pinned to it fail; others that it runs are tried on another node after their lease.

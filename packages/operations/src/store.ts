@@ -133,7 +133,7 @@ export function createStore(runner: ScriptRunner): Store {
     nodes: () => read(nodes.nodes),
     node: (id) => read((tx) => nodes.node(tx, id)),
     nodeUse: () => read(nodes.nodeUse),
-    steerNode: (id, wish) => write((tx) => nodes.steerNode(tx, id, wish)),
+    setNodeScheduling: (id, wish) => write((tx) => nodes.setNodeScheduling(tx, id, wish)),
     removeNode: (id, options) => write((tx) => removeNode(tx, id, options)),
     markLost: (silentMs) => write((tx) => markLost(tx, silentMs)),
 

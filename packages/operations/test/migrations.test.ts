@@ -77,7 +77,9 @@ it.each([1, 2])(
     expect(node).toMatchObject({ name: "here", cordoned: false, drain: null });
     const { items } = await store.operations({ owner: null, limit: 10 });
     expect(items.map(({ labels }) => labels)).toEqual(items.map(() => ({})));
-    expect(await store.steerNode(node?.id ?? "node_", { cordoned: true, drain: "stop" })).toMatchObject({
+    expect(
+      await store.setNodeScheduling(node?.id ?? "node_", { cordoned: true, drain: "stop" }),
+    ).toMatchObject({
       cordoned: true,
       drain: "stop",
     });

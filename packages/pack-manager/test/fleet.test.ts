@@ -108,19 +108,19 @@ test("what went to another node takes its disk here until it is gone", async () 
   const capacity = { vcpus: 16, memory_mb: 65_536, disk_gb: 3 };
   const one = await fleet.join({ capacity }, { reconcileEveryMs: 100, pollEveryMs: 50 });
   const two = await fleet.join();
-  await fleet.store.steerNode(two.id, { cordoned: true, drain: null });
+  await fleet.store.setNodeScheduling(two.id, { cordoned: true, drain: null });
   const first = await fleet.ask.create({ resources: { ...SMALL, disk_gb: 2 } }, "first");
   await fleet.ended(first.operation);
   await fleet.ended(await fleet.ask.control(first.instance, "stop"));
   const removal = Promise.withResolvers<void>();
   one.hypervisor.on.remove = () => removal.promise;
-  await fleet.store.steerNode(one.id, { cordoned: true, drain: null });
-  await fleet.store.steerNode(two.id, { cordoned: false, drain: null });
+  await fleet.store.setNodeScheduling(one.id, { cordoned: true, drain: null });
+  await fleet.store.setNodeScheduling(two.id, { cordoned: false, drain: null });
   const moved = await fleet.ask.ship(first.build, { replace: first.instance, anywhere: true });
   expect(await fleet.ended(moved.operation)).toMatchObject({ state: "completed" });
   expect(await fleet.store.instance(null, first.instance)).toMatchObject({ node_id: two.id });
-  await fleet.store.steerNode(two.id, { cordoned: true, drain: null });
-  await fleet.store.steerNode(one.id, { cordoned: false, drain: null });
+  await fleet.store.setNodeScheduling(two.id, { cordoned: true, drain: null });
+  await fleet.store.setNodeScheduling(one.id, { cordoned: false, drain: null });
   const second = await fleet.ask.create({ resources: { ...SMALL, disk_gb: 2 } }, "second");
   await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes", for: one.id });
   // Whoever takes this would have taken what is older.
@@ -175,13 +175,13 @@ test("an instance that is about to start takes its CPUs, though it ran when it w
 test("the build of a node that falls silent is done elsewhere, after the whole lease, and killed after half of it", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, { ...QUICK, pollEveryMs: 100 })];
-  await fleet.store.steerNode(two.id, { cordoned: true, drain: null });
+  await fleet.store.setNodeScheduling(two.id, { cordoned: true, drain: null });
   let [began, killed, again] = [0, 0, 0];
   one.builder.script = [
     async (_, { signal }) => {
       began = performance.now();
       one.cut(true);
-      await fleet.store.steerNode(two.id, { cordoned: false, drain: null });
+      await fleet.store.setNodeScheduling(two.id, { cordoned: false, drain: null });
       await fleet.queue.emit({ v: 1, id: two.id, owner: "nodes", for: two.id });
       await aborted(signal).finally(() => {
         killed = performance.now();
@@ -237,12 +237,12 @@ test("what a shipment stopped to take its place is begun anew nowhere while its 
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, { ...QUICK, sweepEveryMs: 100 })];
   const vm = await fleet.live(one);
-  await fleet.store.steerNode(two.id, { cordoned: true, drain: null });
+  await fleet.store.setNodeScheduling(two.id, { cordoned: true, drain: null });
   const { build_id, machine_id } = await fleet.store.instance(null, vm);
   one.hypervisor.on.waitLive = async (id, signal) => {
     if (id === machine_id) return;
     one.cut(true);
-    await fleet.store.steerNode(two.id, { cordoned: false, drain: null });
+    await fleet.store.setNodeScheduling(two.id, { cordoned: false, drain: null });
     await aborted(signal);
   };
   const again = await fleet.ask.ship(build_id, { replace: vm, anywhere: true });
@@ -295,7 +295,7 @@ test("a cordoned node takes nothing new, but controls what it has", async () => 
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join(), await fleet.join()];
   const vm = await fleet.live(one);
-  await fleet.store.steerNode(one.id, { cordoned: true, drain: null });
+  await fleet.store.setNodeScheduling(one.id, { cordoned: true, drain: null });
   await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes", for: one.id });
   for (let n = 0; n < 4; n++)
     expect(await fleet.ended((await fleet.ask.build()).operation)).toMatchObject({ state: "completed" });
@@ -308,9 +308,9 @@ test("a drain stops the instances of a node, if asked to", async () => {
   const one = await fleet.join({}, QUICK);
   const [a, b] = [await fleet.live(one, "a"), await fleet.live(one, "b")];
   await fleet.ended(await fleet.ask.control(b, "stop"));
-  await fleet.store.steerNode(one.id, { cordoned: true, drain: "keep" });
+  await fleet.store.setNodeScheduling(one.id, { cordoned: true, drain: "keep" });
   await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes", for: one.id });
-  await fleet.store.steerNode(one.id, { cordoned: true, drain: "stop" });
+  await fleet.store.setNodeScheduling(one.id, { cordoned: true, drain: "stop" });
   expect(await fleet.until(a, ({ state }) => state === "stopped")).toMatchObject({
     desired: "stopped",
     node_id: one.id,
@@ -328,7 +328,7 @@ test("a drain moves what runs to nodes that fit, anew from its image; what fits 
   const large = await fleet.ask.create({ resources: { vcpus: 3, memory_mb: 128, disk_gb: 1 } }, "large");
   await fleet.ended(large.operation);
   const before = await fleet.store.instance(null, vm);
-  await fleet.store.steerNode(one.id, { cordoned: true, drain: "move" });
+  await fleet.store.setNodeScheduling(one.id, { cordoned: true, drain: "move" });
   await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes", for: one.id });
   const moved = await fleet.until(vm, ({ node_id, state }) => node_id === two.id && state === "running");
   expect(moved).toMatchObject({
@@ -455,7 +455,7 @@ test("a drain moves no more than has room elsewhere: the rest runs on", async ()
   const vms = [await fleet.live(one, "a"), await fleet.live(one, "b")];
   const { vcpus } = (await fleet.store.instance(null, vms[0] as Id<"vm">)).config.resources;
   const two = await fleet.join({ capacity: { vcpus, memory_mb: 65_536, disk_gb: 100 } }, QUICK);
-  await fleet.store.steerNode(one.id, { cordoned: true, drain: "move" });
+  await fleet.store.setNodeScheduling(one.id, { cordoned: true, drain: "move" });
   const where = async () =>
     (await Promise.all(vms.map((vm) => fleet.store.instance(null, vm)))).map(
       ({ node_id, state, desired }) => `${node_id === two.id ? "moved" : "here"} ${state} ${desired}`,
@@ -479,7 +479,7 @@ async function movedDespite(meets: (vm: Id<"vm">, times: number, store: Store) =
     if (submission.operation.input.kind === "ship") await meets(vm, ++times, fleet.store);
     return submit(submission);
   };
-  await fleet.store.steerNode(one.id, { cordoned: true, drain: "move" });
+  await fleet.store.setNodeScheduling(one.id, { cordoned: true, drain: "move" });
   return { fleet, vm, one, two, times: () => times };
 }
 

@@ -81,7 +81,7 @@ export function createNodes({ store, queue, clock }: NodesOptions): Nodes {
     queue.emit({ v: 1, id, owner, for: node }).catch(() => undefined);
   const view = async (node: NodeRecord) => viewOf(node, await usesOf(store), clock.now());
   const steer = async (wanted: string, wish: Pick<NodeRecord, "cordoned" | "drain">) => {
-    const node = await store.steerNode((await find(wanted)).id, wish);
+    const node = await store.setNodeScheduling((await find(wanted)).id, wish);
     await tell(node.id);
     return view(node);
   };

@@ -61,7 +61,7 @@ export function* node(tx: Transaction, id: Id<"node">): TransactionScript<NodeRe
 }
 
 /** Writes an admin's cordon and drain. @throws FormationError `not_found` */
-export function* steerNode(
+export function* setNodeScheduling(
   tx: Transaction,
   id: Id<"node">,
   { cordoned, drain }: Pick<NodeRecord, "cordoned" | "drain">,

@@ -29,17 +29,21 @@ function ownedBy<R extends { owner: string }>(
   return row;
 }
 
+/** An operation of any owner, or undefined. */
+export function* findOperation(tx: Transaction, id: Id<"op">): TransactionScript<OperationRow | undefined> {
+  return yield* first(
+    tx.cached("operation", { id }, (db, p) =>
+      tx.locks.forUpdate(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
+    ),
+  );
+}
+
 export function* operationRow(
   tx: Transaction,
   owner: string | null,
   id: Id<"op">,
 ): TransactionScript<OperationRow> {
-  const row = yield* first(
-    tx.cached("operation", { id }, (db, p) =>
-      tx.locks.forUpdate(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
-    ),
-  );
-  return ownedBy(row, owner, "operation", id);
+  return ownedBy(yield* findOperation(tx, id), owner, "operation", id);
 }
 
 export function* buildRow(tx: Transaction, owner: string | null, id: Id<"bld">): TransactionScript<BuildRow> {
@@ -64,17 +68,21 @@ export function* deploymentRow(
   return ownedBy(row, owner, "deployment", id);
 }
 
+/** An instance of any owner, or undefined. */
+export function* findInstance(tx: Transaction, id: Id<"vm">): TransactionScript<InstanceRow | undefined> {
+  return yield* first(
+    tx.cached("instance", { id }, (db, p) =>
+      tx.locks.forUpdate(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
+    ),
+  );
+}
+
 export function* instanceRow(
   tx: Transaction,
   owner: string | null,
   id: Id<"vm">,
 ): TransactionScript<InstanceRow> {
-  const row = yield* first(
-    tx.cached("instance", { id }, (db, p) =>
-      tx.locks.forUpdate(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
-    ),
-  );
-  return ownedBy(row, owner, "instance", id);
+  return ownedBy(yield* findInstance(tx, id), owner, "instance", id);
 }
 
 /** Changes records of one owner. @throws FormationError `not_found`, or `conflict` for an illegal move. */
@@ -133,11 +141,7 @@ export function* patchInstance(
     ),
   );
   if (patch.config) {
-    yield* run(
-      tx.cached("metadata.clear", { seq: row.seq }, (db, p) =>
-        db.deleteFrom("instance_metadata").where("instance_seq", "=", p.seq),
-      ),
-    );
+    yield* clearMetadata(tx, row.seq);
     yield* writeMetadata(tx, row.owner, row.seq, patch.config);
   }
   if (patch.state === "deleted") yield* markBuildUsed(tx, row.build_id);
@@ -147,6 +151,16 @@ export function* patchInstance(
   if (patch.config || machineOf(now) !== machineOf(row)) yield* updateRequirements(tx, now);
 }
 
+/** Removes the metadata rows of an instance. */
+export function* clearMetadata(tx: Transaction, seq: number): TransactionScript<void> {
+  yield* run(
+    tx.cached("metadata.clear", { seq }, (db, p) =>
+      db.deleteFrom("instance_metadata").where("instance_seq", "=", p.seq),
+    ),
+  );
+}
+
+/** Writes a metadata row for each pair in an instance's configuration. */
 export function* writeMetadata(
   tx: Transaction,
   owner: string,

@@ -8,6 +8,7 @@ import { toBuild, toOperation } from "../sql/rows.ts";
 import type { OperationRow, Tables } from "../sql/schema.ts";
 import { all, first, lockName, ONE, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { removeOldLines } from "./audit-retention.ts";
+import { clearMetadata } from "./records.ts";
 import { BATCH_ROWS, BULK_ROWS, type SweepOptions, type SweepStep } from "./sweep-batches.ts";
 
 /** An idempotency key is kept longer than its operation, so it gets a copy of it first. */
@@ -183,11 +184,7 @@ function* deletedInstances(tx: Transaction, { operationKeptMs }: SweepOptions): 
         db.deleteFrom("deployments").where("instance_id", "=", p.id),
       ),
     );
-    yield* run(
-      tx.cached("metadata.clear", { seq }, (db, p) =>
-        db.deleteFrom("instance_metadata").where("instance_seq", "=", p.seq),
-      ),
-    );
+    yield* clearMetadata(tx, seq);
     yield* run(
       tx.cached("sweep.instance", { seq }, (db, p) => db.deleteFrom("instances").where("seq", "=", p.seq)),
     );

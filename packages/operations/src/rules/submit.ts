@@ -11,7 +11,14 @@ import { all, first, lockName, run, type Transaction, type TransactionScript } f
 import { cancelOperation } from "./cancel.ts";
 import { replay, saveKey } from "./idempotency.ts";
 import { withinQuota } from "./quota.ts";
-import { buildRow, instanceRow, markBuildUsed, patchInstance, writeMetadata } from "./records.ts";
+import {
+  buildRow,
+  findOperation,
+  instanceRow,
+  markBuildUsed,
+  patchInstance,
+  writeMetadata,
+} from "./records.ts";
 import { requiredFor } from "./required-resources.ts";
 import { endOperation } from "./transitions.ts";
 
@@ -39,11 +46,7 @@ export function* findSubmitted(
   tx: Transaction,
   { operation }: Submission,
 ): TransactionScript<{ operation: Operation; replayed: boolean } | undefined> {
-  const row = yield* first(
-    tx.cached("operation", { id: operation.id }, (db, p) =>
-      tx.locks.forUpdate(db.selectFrom("operations").selectAll().where("id", "=", p.id)),
-    ),
-  );
+  const row = yield* findOperation(tx, operation.id);
   return row && { operation: toOperation(row), replayed: false };
 }
 

@@ -16,7 +16,7 @@ import {
 import { toJson } from "../sql/rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
 import { first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
-import { patchBuild, patchDeployment, patchInstance } from "./records.ts";
+import { findInstance, patchBuild, patchDeployment, patchInstance } from "./records.ts";
 import { requiredNow } from "./required-resources.ts";
 
 export type OperationEnd =
@@ -95,11 +95,7 @@ function* requiredAgain(
 ): TransactionScript<Pick<OperationRow, "vcpus" | "memory_mb">> {
   const { vcpus, memory_mb, serial_key } = row;
   if (!serial_key.startsWith("vm_")) return { vcpus, memory_mb };
-  const instance = yield* first(
-    tx.cached("instance", { id: serial_key as Id<"vm"> }, (db, p) =>
-      tx.locks.forUpdate(db.selectFrom("instances").selectAll().where("id", "=", p.id)),
-    ),
-  );
+  const instance = yield* findInstance(tx, serial_key as Id<"vm">);
   return instance ? yield* requiredNow(tx, row, instance) : { vcpus, memory_mb };
 }
 

@@ -90,7 +90,9 @@ export function describeNodeState(open: () => World): void {
     const world = open();
     const { store, node, clock } = world;
     expect(await register(world)).toMatchObject({ cordoned: false, drain: null, heartbeat_at: clock.now() });
-    expect(await store.steerNode(node, { cordoned: true, drain: "move" })).toMatchObject({ drain: "move" });
+    expect(await store.setNodeScheduling(node, { cordoned: true, drain: "move" })).toMatchObject({
+      drain: "move",
+    });
     clock.pass(1000);
     const labels = { gpu: "yes" };
     const now = await register(world, { labels, draining: true });
@@ -102,20 +104,20 @@ export function describeNodeState(open: () => World): void {
       heartbeat_at: clock.now(),
     });
     expect(await store.nodes()).toEqual([now]);
-    await refused(store.steerNode(world.id("node"), { cordoned: true, drain: null }), "not_found");
+    await refused(store.setNodeScheduling(world.id("node"), { cordoned: true, drain: null }), "not_found");
   });
 
   it("a cordoned node is given what is pinned to it, and nothing else", async () => {
     const world = open();
     const { store, build, claim, node } = world;
     await register(world);
-    await store.steerNode(node, { cordoned: true, drain: null });
+    await store.setNodeScheduling(node, { cordoned: true, drain: null });
     await store.submit(build());
     const pinned = build({ node_id: node });
     await store.submit(pinned);
     expect((await claim())?.id).toBe(pinned.operation.id);
     expect(await claim()).toBeNull();
-    await store.steerNode(node, { cordoned: false, drain: null });
+    await store.setNodeScheduling(node, { cordoned: false, drain: null });
     expect(await claim()).not.toBeNull();
   });
 
@@ -214,7 +216,7 @@ export function describeRemovedNodes(open: () => World): void {
     expect(await store.removeNode(node, { force: false })).toEqual({ instances: [], operations: [] });
     expect(await store.nodes()).toEqual([]);
     expect(await store.node(node)).toBeNull();
-    await refused(store.steerNode(node, { cordoned: false, drain: null }), "not_found");
+    await refused(store.setNodeScheduling(node, { cordoned: false, drain: null }), "not_found");
     await refused(store.removeNode(node, { force: true }), "not_found");
   });
 
@@ -222,14 +224,14 @@ export function describeRemovedNodes(open: () => World): void {
     const world = open();
     const { store, node, build, claim } = world;
     await register(world);
-    await store.steerNode(node, { cordoned: false, drain: "stop" });
+    await store.setNodeScheduling(node, { cordoned: false, drain: "stop" });
     await store.removeNode(node, { force: false });
     const { operation } = await store.submit(build());
     expect(await claim()).toBeNull();
     expect(await register(world)).toMatchObject({ cordoned: true, drain: null });
     expect(await store.node(node)).toMatchObject({ id: node, cordoned: true });
     expect(await claim()).toBeNull();
-    await store.steerNode(node, { cordoned: false, drain: null });
+    await store.setNodeScheduling(node, { cordoned: false, drain: null });
     expect(await register(world)).toMatchObject({ cordoned: false });
     expect((await claim())?.id).toBe(operation.id);
   });

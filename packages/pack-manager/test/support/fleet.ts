@@ -79,10 +79,10 @@ export async function openFleet(): Promise<Fleet> {
     },
     async live(member, name) {
       const others = (await store.nodes()).filter(({ id, cordoned }) => id !== member.id && !cordoned);
-      for (const { id } of others) await store.steerNode(id, { cordoned: true, drain: null });
+      for (const { id } of others) await store.setNodeScheduling(id, { cordoned: true, drain: null });
       const { instance, operation } = await ask.create({}, name);
       const ended = await ground.ended(operation);
-      for (const { id } of others) await store.steerNode(id, { cordoned: false, drain: null });
+      for (const { id } of others) await store.setNodeScheduling(id, { cordoned: false, drain: null });
       const record = await store.instance(null, instance);
       if (record.node_id !== member.id)
         throw new Error(`It is elsewhere: ${JSON.stringify([ended, record])}`);
