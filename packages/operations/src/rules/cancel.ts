@@ -1,5 +1,5 @@
-// Cancelling. A queued operation ends at once, a running one is asked to end. An operation that is cancelled
-// before it began leaves no trace: the instance's `desired`, which its submission changed, is restored. After
+// Cancelling. A queued operation ends at once, a running one is asked to end. An operation cancelled in the
+// queue leaves no trace: the instance's `desired`, which its submission changed, is restored. After
 // a failure `desired` stays, because the owner still wants it.
 
 import { type ErrorRecord, hasEnded, type Id } from "@formation-mcp/contract";
