@@ -6,8 +6,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { sharedEnvironment } from "@formation-mcp/assembly/testing/shared-environment";
 import { waitFor } from "@formation-mcp/os";
-import { sharedEnvironment } from "./shared.ts";
 
 const MAIN = join(import.meta.dirname, "..", "src", "main.ts");
 

@@ -1,10 +1,10 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { sharedEnvironment } from "@formation-mcp/assembly/testing/shared-environment";
 import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { dial, type Program, run, start, temporary } from "./program.ts";
-import { sharedEnvironment } from "./shared.ts";
 
 let state: Awaited<ReturnType<typeof temporary>>;
 let program: Program;

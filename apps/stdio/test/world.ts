@@ -5,10 +5,10 @@ import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { sharedEnvironment } from "@formation-mcp/assembly/testing/shared-environment";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { inject } from "vitest";
-import { sharedEnvironment } from "./shared.ts";
 
 const MAIN = join(inject("bundle"), "formation-mcp.mjs");
 const SERVER = join(dirname(dirname(import.meta.dirname)), "http/src/main.ts");

@@ -1,4 +1,5 @@
-// These tests over PostgreSQL and NATS: where `test/shared.ts` runs them, what they start gets its settings from there.
+// The tests of programs over PostgreSQL and NATS: where `test/shared.ts` runs them, the programs get their
+// settings from there.
 
 import { execFile } from "node:child_process";
 import { dirname, join } from "node:path";
