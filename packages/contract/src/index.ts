@@ -48,6 +48,7 @@ export type {
   Process,
   Progress,
 } from "./records.ts";
+export { type Holder, heldBy, machineOf, requiredFor } from "./resources.ts";
 export {
   BUILD_STATES,
   type BuildState,
@@ -64,7 +65,6 @@ export {
   type InstanceState,
   isFinal,
   LOSABLE_STATES,
-  needsOf,
   OPERATION_NEEDS,
   OPERATION_STATES,
   type OperationState,

@@ -98,7 +98,10 @@ interface Needs {
   disk: "given" | "whole" | "none";
 }
 
-/** What an operation must find free on its node to be claimed, by its kind or its action. The store alone computes it. */
+/**
+ * What an operation must find free on its node to be claimed, by its kind or its action. The store computes it
+ * (`requiredFor`) when the operation is submitted and whenever its instance changes.
+ */
 export const OPERATION_NEEDS = {
   build: { compute: "given", disk: "given" },
   ship: { compute: "missing", disk: "whole" },
@@ -109,13 +112,6 @@ export const OPERATION_NEEDS = {
   pause: { compute: "none", disk: "none" },
   delete: { compute: "none", disk: "none" },
 } as const satisfies Record<"build" | "ship" | "delete" | ControlAction, Needs>;
-
-/** The row of {@link OPERATION_NEEDS} for what an operation does. */
-export function needsOf(
-  input: { kind: "build" | "ship" | "delete" } | { kind: "control"; action: ControlAction },
-): Needs {
-  return OPERATION_NEEDS[input.kind === "control" ? input.action : input.kind];
-}
 
 export type OperationState = keyof typeof OPERATION_STATES;
 export type BuildState = keyof typeof BUILD_STATES;

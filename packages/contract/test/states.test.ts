@@ -3,9 +3,13 @@ import {
   canMove,
   DEPLOYMENT_STATES,
   INSTANCE_DESIRES,
+  INSTANCE_HOLDINGS,
   INSTANCE_STATES,
   isFinal,
+  LOSABLE_STATES,
   OPERATION_STATES,
+  RESTING_STATES,
+  UP_STATES,
 } from "@formation-mcp/contract";
 import { describe, expect, it } from "vitest";
 
@@ -83,6 +87,19 @@ describe("what the story of a record allows", () => {
       expect(canMove(INSTANCE_STATES, state, "deleted")).toBe(true);
       expect(canMove(INSTANCE_STATES, state, "failed")).toBe(true);
     }
+  });
+
+  it("what holds vCPUs and memory has a machine that runs or may run, and holds its disk too", () => {
+    for (const { compute, disk, machine } of Object.values(INSTANCE_HOLDINGS)) {
+      expect(compute).toBe(machine === "up" || machine === "unknown");
+      expect(disk).toBe(machine !== "none");
+    }
+  });
+
+  it("what a silent node leaves behind may be lost, and what is lost or deleted is not begun anew elsewhere", () => {
+    for (const state of LOSABLE_STATES) expect(canMove(INSTANCE_STATES, state, "lost")).toBe(true);
+    expect(RESTING_STATES).toEqual(["stopped", "failed"]);
+    expect(UP_STATES).toEqual(["starting", "running", "pausing", "paused", "stopping"]);
   });
 
   it("every desire but deleted is a state that an instance can be in and stay in", () => {

@@ -11,12 +11,13 @@ import {
   type Id,
   INSTANCE_STATES,
   type Instance,
+  machineOf,
 } from "@formation-mcp/contract";
 import type { BuildPatch, Changes, DeploymentPatch, InstancePatch } from "../port.ts";
 import { fromPatch, notFound } from "../sql/rows.ts";
 import type { BuildRow, DeploymentRow, InstanceRow, OperationRow } from "../sql/schema.ts";
 import { all, first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
-import { machineOf, updateRequirements } from "./required-resources.ts";
+import { updateRequirements } from "./required-resources.ts";
 
 /** The row, if it exists and is this owner's. `owner: null` sees all. @throws FormationError `not_found` */
 function ownedBy<R extends { owner: string }>(

@@ -2,47 +2,13 @@
 // operation change when its instance comes to hold less or more. Claims compare only the numbers in the
 // operation, so these are updated.
 
-import {
-  INSTANCE_HOLDINGS,
-  type Instance,
-  needsOf,
-  type Operation,
-  type OperationInput,
-} from "@formation-mcp/contract";
+import { type Instance, type Operation, type OperationInput, requiredFor } from "@formation-mcp/contract";
 import type { InstanceRow, OperationRow } from "../sql/schema.ts";
 import { all, first, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 
 type Resources = Operation["needs"];
 /** The part of an instance that the needs depend on. */
 export type Holder = Pick<InstanceRow, "id" | "state" | "machine_id" | "vcpus" | "memory_mb">;
-
-/** What is known of an instance's machine. The needs of waiting operations change with it. */
-export function machineOf({ state, machine_id }: Pick<Holder, "state" | "machine_id">) {
-  return machine_id === null ? "none" : INSTANCE_HOLDINGS[state].machine;
-}
-
-/**
- * What an operation on an instance needs beyond what the instance's machine holds there.
- * @param wanted what the instance is to have after the operation.
- */
-export function requiredFor(
-  input: Exclude<OperationInput, { kind: "build" }>,
-  instance: Holder,
-  wanted: Resources,
-): Resources {
-  const { compute, disk } = needsOf(input);
-  const there =
-    input.kind === "ship"
-      ? machineOf(instance) === "up"
-      : instance.machine_id !== null && INSTANCE_HOLDINGS[instance.state].compute;
-  const missing = (what: "vcpus" | "memory_mb") =>
-    compute === "missing" ? Math.max(0, wanted[what] - (there ? instance[what] : 0)) : 0;
-  return {
-    vcpus: missing("vcpus"),
-    memory_mb: missing("memory_mb"),
-    disk_gb: disk === "whole" ? wanted.disk_gb : 0,
-  };
-}
 
 type Required = Pick<OperationRow, "vcpus" | "memory_mb">;
 
@@ -64,7 +30,7 @@ export function* requiredNow(
     if (!deployment) return { vcpus: row.vcpus, memory_mb: row.memory_mb };
     wanted = (JSON.parse(deployment.config) as Instance["config"]).resources;
   }
-  const { vcpus, memory_mb } = requiredFor(input, instance, wanted);
+  const { vcpus, memory_mb } = requiredFor(input, instance, instance, wanted);
   return { vcpus, memory_mb };
 }
 

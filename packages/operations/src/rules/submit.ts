@@ -1,7 +1,7 @@
 // Submitting a request: the operation and its records are written together or not at all, once per
 // idempotency key.
 
-import { FormationError, type Id, type Instance, type Operation } from "@formation-mcp/contract";
+import { FormationError, type Id, type Instance, type Operation, requiredFor } from "@formation-mcp/contract";
 import { sql } from "kysely";
 import type { Submission } from "../port.ts";
 import { writeLabels } from "../sql/labels.ts";
@@ -19,7 +19,6 @@ import {
   patchInstance,
   writeMetadata,
 } from "./records.ts";
-import { requiredFor } from "./required-resources.ts";
 import { endOperation } from "./transitions.ts";
 
 /**
@@ -78,7 +77,7 @@ function* requiredBy(tx: Transaction, submission: Submission): TransactionScript
   const row = instance
     ? { ...instance, ...instance.config.resources }
     : yield* instanceRow(tx, operation.owner, input.instance_id);
-  return requiredFor(input, row, deployment?.config.resources ?? row);
+  return requiredFor(input, row, row, deployment?.config.resources ?? row);
 }
 
 function* addInstance(

@@ -1,12 +1,15 @@
 // What this node has free: what its machines take, by the records and by what is really here where records are ahead of it,
-// and what running operations will need.
+// and what running operations will need. It is counted as the store counts it.
 
 import {
   FormationError,
-  INSTANCE_HOLDINGS,
+  type Holder,
+  heldBy,
+  type Id,
   type Instance,
-  needsOf,
   type Operation,
+  type OperationInput,
+  requiredFor,
 } from "@formation-mcp/contract";
 import type { Room } from "../deps.ts";
 import { deploymentOf, hasProcess, machineName } from "../machines/machine-ids.ts";
@@ -16,15 +19,9 @@ type Resources = Operation["needs"];
 
 const NOTHING: Resources = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 
-/** What a machine takes: memory and CPUs while it may run, disk as long as it is there. */
-function taken({ vcpus, memory_mb, disk_gb }: Resources, runs: boolean): Resources {
-  return runs ? { vcpus, memory_mb, disk_gb } : { ...NOTHING, disk_gb };
-}
-
 /**
- * What may be claimed now. An instance that an operation starts is counted once, as running or as what that needs if it is
- * more: nothing is promised twice, and nothing is counted twice. A machine that no record names any more,
- * of an instance that was replaced or went elsewhere, counts until it is gone.
+ * What may be claimed now: the node's capacity less what instances hold here and what running operations need beyond that. A
+ * machine that no record names any more, of an instance that was replaced or went elsewhere, counts until it is gone.
  */
 export async function freeCapacity(
   room: Pick<Room, "store" | "node" | "hypervisor">,
@@ -37,26 +34,27 @@ export async function freeCapacity(
     free.disk_gb -= used.disk_gb;
   };
   const operations = [...running];
-  // Looked at before the records are: what goes in between is counted once too often, and nothing too seldom.
+  // Looked at before the records are: what changes in between may be counted twice, but is never left out.
   const machines = new Map(
     (await room.hypervisor.list()).map((machine) => [machine.id, hasProcess(machine)]),
   );
-  const starting = new Map<string, Resources>();
-  for (const { input, needs, attempt } of operations) {
-    if (input.kind === "control" && needsOf(input).compute === "missing")
-      starting.set(input.instance_id, needs);
-    else take(needs);
+  const elsewhere = new Set(operations);
+  for (const { input, attempt } of operations) {
     if (input.kind === "ship") machines.delete(machineName(input.deployment_id, attempt));
   }
   for await (const instance of instancesHere(room)) {
-    const used = usedBy(instance, machines);
-    if (instance.machine_id !== null) machines.delete(instance.machine_id);
-    const needs = starting.get(instance.id);
-    starting.delete(instance.id);
-    // What was asked to start while it ran needs nothing more; it may have ended since, and is about to take its room again.
-    take(needs ? larger(taken(instance.config.resources, true), needs) : used);
+    const { id, machine_id, config } = instance;
+    const holder = { ...instance, hasProcess: machine_id !== null && machines.get(machine_id) === true };
+    take(heldBy(holder, config.resources));
+    if (machine_id !== null) machines.delete(machine_id);
+    for (const operation of operations) {
+      const { input } = operation;
+      if (input.kind === "build" || input.instance_id !== id) continue;
+      elsewhere.delete(operation);
+      take(await requiredNow(room, input, operation.needs, holder));
+    }
   }
-  for (const needs of starting.values()) take(needs);
+  for (const { needs } of elsewhere) take(needs);
   for (const [id, runs] of machines) take(await leftOver(room, id, runs));
   // What needs nothing always fits.
   return {
@@ -66,28 +64,38 @@ export async function freeCapacity(
   };
 }
 
-function usedBy({ machine_id, state, config }: Instance, machines: ReadonlyMap<string, boolean>): Resources {
-  const holds = INSTANCE_HOLDINGS[state];
-  if (machine_id === null || !holds.disk) return NOTHING;
-  // Who ends an operation whose worker fell silent writes `failed` without seeing the machine.
-  return taken(config.resources, holds.compute || machines.get(machine_id) === true);
+/**
+ * What a running operation needs beyond what its instance holds now. Its `needs` are of the moment when it was claimed: the
+ * instance ran then perhaps, has ended since, and is about to take its room again.
+ */
+async function requiredNow(
+  { store }: Pick<Room, "store">,
+  input: Exclude<OperationInput, { kind: "build" }>,
+  claimed: Resources,
+  instance: Instance & Holder,
+): Promise<Resources> {
+  const own = instance.config.resources;
+  if (input.kind !== "ship") return requiredFor(input, instance, own, own);
+  // Of a new instance all that its deployment wants is in its needs.
+  if (instance.machine_id === null) return claimed;
+  const wanted = await resourcesOf(store, input.deployment_id);
+  return wanted ? requiredFor(input, instance, own, wanted) : claimed;
 }
 
+/** What a machine takes that no record names. */
 async function leftOver({ store }: Pick<Room, "store">, machine: string, runs: boolean): Promise<Resources> {
-  const id = deploymentOf(machine);
-  if (id === null) return NOTHING;
+  const deployment = deploymentOf(machine);
+  const resources = deployment === null ? null : await resourcesOf(store, deployment);
+  if (!resources) return NOTHING;
+  const { vcpus, memory_mb, disk_gb } = resources;
+  return runs ? { vcpus, memory_mb, disk_gb } : { ...NOTHING, disk_gb };
+}
+
+async function resourcesOf(store: Room["store"], deployment: Id<"dep">): Promise<Resources | null> {
   try {
-    return taken((await store.deployment(null, id)).config.resources, runs);
+    return (await store.deployment(null, deployment)).config.resources;
   } catch (thrown) {
-    if (thrown instanceof FormationError && thrown.code === "not_found") return NOTHING;
+    if (thrown instanceof FormationError && thrown.code === "not_found") return null;
     throw thrown;
   }
-}
-
-function larger(a: Resources, b: Resources): Resources {
-  return {
-    vcpus: Math.max(a.vcpus, b.vcpus),
-    memory_mb: Math.max(a.memory_mb, b.memory_mb),
-    disk_gb: Math.max(a.disk_gb, b.disk_gb),
-  };
 }
