@@ -1,4 +1,5 @@
-// What the audit log remembers of a call or a refusal: who, what, on what, how it ended. Never an argument, never a secret.
+// The records of the audit log: for each call or refusal who made it, what it was about and how it ended.
+// They never hold a call's arguments or a secret.
 
 import type { ErrorCode } from "./errors.ts";
 
@@ -6,15 +7,15 @@ import type { ErrorCode } from "./errors.ts";
 export interface AuditEvent {
   /** Milliseconds since the epoch. */
   at: number;
-  /** The account, or null if nobody was recognised. */
+  /** The account; null if the caller was not authenticated. */
   owner: string | null;
-  /** What the caller showed: a token's id, never the token. */
+  /** The id of the token that the caller showed, never the token itself. */
   credential: string | null;
   /** The tool's name, or the route's pattern as `GET /api/operations/{id}`. */
   action: string;
-  /** The record that it was about: one of our ids or an instance's name, if it is known. */
+  /** The record it was about, as one of our ids or an instance's name; null if unknown. */
   target: string | null;
-  /** How it ended. `begun` stands before a change is made, so that none is made that the log can't hold. */
+  /** How it ended. `begun` is written before a change is made: a change that cannot be logged is not made. */
   outcome: "begun" | "ok" | ErrorCode;
   /** The caller's address, or null over stdio. */
   address: string | null;
@@ -22,17 +23,17 @@ export interface AuditEvent {
   trace_id: string | null;
 }
 
-/** A line as it is stored: chained to the one before it of the same server process. */
+/** A line as it is stored, chained to the line before it of the same server process. */
 export interface AuditRecord extends AuditEvent {
-  /** The chain: one for each run of a server process. */
+  /** The id of the chain. Each run of a server process writes one chain. */
   chain: string;
-  /** 1 for the first of its chain. */
+  /** 1 for the first line of the chain. */
   seq: number;
   /** SHA-256 in hex over the hash before it (64 zeros for the first) and this line's canonical JSON. */
   hash: string;
 }
 
-/** A seal: how long a chain was, and its last hash, at some moment. */
+/** A seal: the length of a chain and its last hash at one moment. */
 export interface AuditSeal {
   chain: string;
   seq: number;

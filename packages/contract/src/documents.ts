@@ -1,23 +1,24 @@
-// Small records that a room keeps in the one database without a table of its own: challenges, keys, tokens, grants,
-// uploaded contexts. Who keeps them declares their shape; the store knows only how to find, expire and take them.
+// Small records without a table of their own in the database: challenges, keys, tokens, grants, uploaded
+// contexts. The package that writes a kind of document defines its shape; the store only finds, expires and
+// removes them.
 
 /** A document as it is stored. `doc` is plain JSON. Times are milliseconds since the epoch. */
 export interface StoredDocument<T = unknown> {
   kind: string;
   id: string;
-  /** The account that it belongs to; null for what is the server's own. */
+  /** The account that owns it; null if it belongs to the server. */
   owner: string | null;
-  /** What falls together: a refresh token's family, an OAuth grant. */
+  /** Documents of one group are removed together: a refresh token's family, an OAuth grant. */
   group: string | null;
-  /** A second name, unique within its kind. */
+  /** A second key, unique within its kind. */
   alias: string | null;
-  /** Digest of an artifact that lives as long as the document does. */
+  /** Digest of an artifact that is kept as long as the document exists. */
   artifact: string | null;
   doc: T;
   version: number;
   created_at: number;
   updated_at: number;
-  /** From then on it is as good as gone, and the sweep removes it. */
+  /** From then on reads do not find it, and the sweep removes it. */
   expires_at: number | null;
 }
 
@@ -40,31 +41,34 @@ export interface DocumentQuery {
   cursor?: string | null;
 }
 
-/** Every method throws FormationError alone. An expired document is treated as one that was never there. */
+/** Every method throws only FormationError. An expired document is treated as absent. */
 export interface Documents {
   /**
-   * Writes a document. `expected` is the version that the writer read: 0 says that there must be none; left out, whatever
-   * is there is replaced.
-   * @throws FormationError `conflict` if another version is there, or the alias is taken.
+   * Writes a document. `expected` is the version that the caller read, for a compare-and-set: 0 means that
+   * there must be none. Without it an existing document is replaced.
+   * @throws FormationError `conflict` if the version is another one, or the alias is taken.
    */
   put<T>(document: NewDocument<T>, expected?: number): Promise<StoredDocument<T>>;
   get<T>(kind: string, id: string): Promise<StoredDocument<T> | null>;
   byAlias<T>(kind: string, alias: string): Promise<StoredDocument<T> | null>;
-  /** Removes a document and returns it: of any number of callers, in any number of processes, one gets it. */
+  /**
+   * Removes a document and returns it. Of several concurrent callers, in any processes, exactly one gets it.
+   */
   take<T>(kind: string, id: string): Promise<StoredDocument<T> | null>;
   remove(kind: string, id: string): Promise<boolean>;
-  /** Removes all that match every condition given, and says how many; at least an owner or a group must be given. */
+  /** Removes what matches all conditions and returns how many. An owner or a group must be given. */
   removeAll(where: { kinds?: readonly string[]; owner?: string; group?: string }): Promise<number>;
   /** Newest first. */
   list<T>(query: DocumentQuery): Promise<{ items: StoredDocument<T>[]; cursor: string | null }>;
 }
 
-/** Counting that all server processes share. */
+/** Counters that all server processes share. */
 export interface Counters {
   /**
-   * Takes up to `amount` of what is left of `limit` in the window that now falls into (windows begin at whole multiples
-   * of `windowMs` since the epoch).
-   * @returns how many were granted (0 to `amount`), and when the next window begins.
+   * Takes up to `amount` of what is left of `limit` in the current fixed window. Windows begin at multiples
+   * of `windowMs` since the epoch.
+   * @returns how many were granted (0 to `amount`), and when the next window begins, in milliseconds since
+   *   the epoch.
    */
   spend(request: {
     key: string;

@@ -1,6 +1,6 @@
-// The one error class of the system, and the closed list of what can go wrong.
+// The only error class of the system, and the closed list of its codes.
 
-/** What can go wrong, closed: `switch (error.code)` is complete. */
+/** All error codes. The list is closed, so that a `switch (error.code)` can be complete. */
 export const ERROR_CODES = [
   "invalid",
   "unauthenticated",
@@ -15,19 +15,22 @@ export const ERROR_CODES = [
 
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
-/** What an error may carry beside its message; all of it may be shown to the caller. */
+/** What an error may carry besides its message. All of it may be shown to the caller. */
 export interface ErrorDetails {
   /** What the caller can do about it: one or two sentences. */
   remedy?: string;
   /** The input field that is wrong, as a path: `formfile.run[2]`. */
   field?: string;
-  /** The operation that failed, where the error is its end: the same call under the same key is told the same. */
+  /**
+   * The operation that ended with this error. The same call with the same idempotency key gets the same
+   * error.
+   */
   operation_id?: string;
   /** The step of an operation that failed: `pull`, `run 2/3`, `boot`, … */
   step?: string;
-  /** The exit code of what failed. */
+  /** The exit code of the process that failed. */
   exit_code?: number;
-  /** The last lines of the log of what failed: untrusted text, at most {@link LIMITS.errorLogLines} lines. */
+  /** The last log lines of what failed, at most `LIMITS.errorLogLines`. Untrusted text. */
   log_tail?: string[];
 }
 
@@ -37,7 +40,10 @@ export interface ErrorRecord extends ErrorDetails {
   message: string;
 }
 
-/** The system's error. The message says what happened, `remedy` what to do next; neither holds a stack or a secret. */
+/**
+ * The system's error. The message says what happened, `remedy` what to do next. Neither holds a stack or a
+ * secret.
+ */
 export class FormationError extends Error {
   override readonly name = "FormationError";
   readonly code: ErrorCode;
@@ -50,7 +56,7 @@ export class FormationError extends Error {
     this.details = rest;
   }
 
-  /** Whether trying again may help; a user's mistake is never retried. */
+  /** Whether a retry may help. A user's mistake is never retried. */
   get retryable(): boolean {
     return this.code === "unavailable" || this.code === "internal";
   }
@@ -59,7 +65,10 @@ export class FormationError extends Error {
     return { code: this.code, message: this.message, ...this.details };
   }
 
-  /** Wraps anything thrown: ours is returned as it is, an abort becomes `cancelled`, the rest `internal` with the cause kept. */
+  /**
+   * Converts anything thrown. A FormationError is returned as it is, an abort becomes `cancelled`, everything
+   * else becomes `internal` with the message `what` and the original as its cause.
+   */
   static from(thrown: unknown, what = "Something went wrong inside the server."): FormationError {
     if (thrown instanceof FormationError) return thrown;
     if (thrown instanceof Error && (thrown.name === "AbortError" || thrown.name === "TimeoutError")) {

@@ -1,8 +1,9 @@
-// How our ids are made: the kind as a prefix, then the time, then 128 random bits, in an order-keeping alphabet.
+// The format of ids: the kind as a prefix, then the time, then 128 random bits, in an alphabet that sorts
+// like the numbers.
 
 import { FormationError } from "./errors.ts";
 
-/** The kinds of record that have an id, by prefix. */
+/** The kinds of record that have an id, by their prefix. */
 export const ID_KINDS = {
   op: "operation",
   bld: "build",
@@ -25,7 +26,9 @@ export const systemClock: Clock = { now: () => Date.now() };
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz";
 const ID_PATTERN = /^(op|bld|dep|vm|node)_[0-9a-hjkmnp-tv-z]{36}$/;
 
-/** Makes an id of a kind that sorts after every id made in an earlier millisecond; 128 bits are random. */
+/**
+ * Makes an id that sorts after every id of the same kind from an earlier millisecond; 128 bits are random.
+ */
 export function newId<K extends IdKind>(
   kind: K,
   clock: Clock = systemClock,
@@ -34,14 +37,14 @@ export function newId<K extends IdKind>(
   return `${kind}_${base32(BigInt(clock.now()), 10)}${base32(toBigInt(random(16)), 26)}`;
 }
 
-/** The kind an id's prefix names, or undefined if the text is no id of ours. */
+/** The kind that an id's prefix names; undefined if the text is not an id. */
 export function idKind(text: string): IdKind | undefined {
   return ID_PATTERN.exec(text)?.[1] as IdKind | undefined;
 }
 
 /**
- * Returns the text as an id of the kind asked for.
- * @throws FormationError `invalid` if it is not one, naming the field and what stands there instead.
+ * Checks that a text is an id of the given kind and returns it.
+ * @throws FormationError `invalid` if it is not, with the field and the text in its message.
  */
 export function parseId<K extends IdKind>(kind: K, text: string, field: string): Id<K> {
   if (idKind(text) === kind) return text as Id<K>;

@@ -1,4 +1,5 @@
-// The one page of numbers. Sizes are bytes, times are milliseconds, unless the name says otherwise.
+// All numeric limits and intervals in one place. Sizes are in bytes and times in milliseconds, unless the
+// name says otherwise.
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -6,7 +7,7 @@ const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** Every limit that a caller can meet. */
+/** Every limit that a caller can meet, and the intervals that all processes must agree on. */
 export const LIMITS = {
   formfileBytes: 256 * KiB,
   inlineContextBytes: 2 * MiB,
@@ -17,6 +18,7 @@ export const LIMITS = {
   metadataBytes: 256,
   buildMs: 30 * MINUTE,
   bootMs: 5 * MINUTE,
+  /** How often an operation is tried at most, the first attempt included. */
   attempts: 3,
   waitSeconds: 45,
   defaultWaitSeconds: 20,
@@ -29,29 +31,29 @@ export const LIMITS = {
   idempotencyKeptMs: DAY,
   unusedBuildKeptMs: 7 * DAY,
   leaseMs: 30_000,
-  /** How often a worker asks for work though nothing woke it: a wake-up may be lost. */
+  /** How often a worker asks for work without a wake-up, because wake-ups may be lost. */
   pollEveryMs: 5000,
-  /** An operation that nobody claimed for this long is woken again by the sweep. */
+  /** The sweep sends the wake-up again for an operation that was not claimed for this long. */
   strandedMs: 30_000,
-  /** A queued operation ends here at the latest. */
+  /** How long an operation may be queued. */
   queuedMs: DAY,
   reconcileEveryMs: MINUTE,
-  /** A node that was not heard of for so long is not counted on, and its instances are lost: three leases. */
+  /** After so long without a heartbeat a node is not counted on, and its instances are lost: three leases. */
   nodeSilentMs: 90_000,
-  /** Labels of a node, or asked of one. */
+  /** How many labels a node may have, or an operation may ask for. */
   labels: 16,
-  /** How long a line of the audit log is kept. */
+  /** How long lines of the audit log are kept. */
   auditKeptMs: 90 * DAY,
-  /** A challenge is good for so long. */
+  /** How long a challenge is valid. */
   challengeMs: 5 * MINUTE,
   accessTokenMs: 15 * MINUTE,
-  /** A refresh token that nobody used for so long is void. */
+  /** A refresh token that was not used for this long is void. */
   refreshTokenMs: 30 * DAY,
-  /** How far another machine's clock may be off. */
+  /** How far another machine's clock may deviate. */
   clockSkewMs: MINUTE,
-  /** A revocation is effective everywhere after this at the latest. */
+  /** After so long at most a revocation is effective in every process. */
   revocationMs: 5_000,
-  /** An uploaded context that no build names is kept for so long. */
+  /** How long an uploaded context is kept that no build uses. */
   uploadedContextKeptMs: DAY,
   stopMs: 10_000,
   vcpus: { min: 1, max: 64 },
@@ -59,7 +61,7 @@ export const LIMITS = {
   diskGb: { min: 1, max: 2048 },
   logBytesPerStream: 8 * MiB,
   logLineBytes: 16 * KiB,
-  /** Of one address, one account, sign-ins of one address, and refused tokens of one address. */
+  /** For one address, for one account, for sign-ins from one address, for refused tokens from one address. */
   requestsPerMinute: { address: 3000, owner: 1800, signIn: 60, failure: 60 },
   buildPids: 1024,
   buildMemoryMb: 2048,

@@ -1,4 +1,5 @@
-// What travels over the queue: wake-ups that carry only an id, and events that say a record changed.
+// The messages of the queue: wake-ups, which carry only an operation's id, and events, which say that a
+// record changed.
 
 import { z } from "zod";
 import { FormationError } from "./errors.ts";
@@ -6,13 +7,19 @@ import { type Id, type IdKind, idKind } from "./ids.ts";
 import { LIMITS } from "./limits.ts";
 import type { Placement } from "./nodes.ts";
 
-/** The work subjects, beside `vm.control.<node>`. */
+/** The subjects of wake-ups for any node. The others are `vm.control.<node>`. */
 export const SUBJECTS = { build: "pack.build", ship: "pack.ship" } as const;
 
-/** The tool that operations name by which a drain moves an instance; a stop of that name changes nothing of what its owner desires. */
+/**
+ * The `tool` of operations that move an instance because of a drain. Its stop leaves `desired` at `running`.
+ */
 export const DRAIN_TOOL = "node_drain";
 
-/** The subject that wakes one node: a node id is letters, digits and `_` alone, so it is a legal subject token. */
+/**
+ * The subject of wake-ups for one node. A node id consists of letters, digits and `_`, so it is a valid
+ * subject token.
+ * @throws FormationError `invalid` if the text is not a node id.
+ */
 export function controlSubject(node: Id<"node">): string {
   if (idKind(node) !== "node") throw new FormationError("invalid", "A control subject needs a node id.");
   return `vm.control.${node}`;
@@ -23,15 +30,15 @@ const wakeSchema = z.strictObject({
   operation_id: z.string().refine((text) => idKind(text) === "op", "not an operation id"),
 });
 
-/** The body of every message on a work subject: it wakes, it does not tell. */
+/** The body of every wake-up. All else is read from the store. */
 export interface WakeMessage {
   v: 1;
   operation_id: Id<"op">;
 }
 
 /**
- * Reads a wake-up.
- * @throws FormationError `invalid` if it is not one; the message belongs among the dead letters then.
+ * Parses the body of a wake-up.
+ * @throws FormationError `invalid` if it is not one; the message then becomes a dead letter.
  */
 export function parseWakeMessage(body: unknown): WakeMessage {
   const parsed = wakeSchema.safeParse(body);
@@ -45,7 +52,7 @@ export function parseWakeMessage(body: unknown): WakeMessage {
 /** An event for the workers of all nodes. */
 export const ALL_NODES = "nodes";
 
-/** Says that a record changed; whoever cares reads the record. */
+/** Says that a record changed. A subscriber reads the record from the store. */
 export interface ChangeEvent {
   v: 1;
   /** The record that changed. */
@@ -53,9 +60,12 @@ export interface ChangeEvent {
   owner: string;
   /** Its new version, if the sender knows it. */
   version?: number;
-  /** A queued operation that the node it woke could not take: whom this suits may look for it, once. */
+  /**
+   * A queued operation that the woken node could not claim. A node that suits this placement looks for work
+   * once.
+   */
   wanted?: Placement;
-  /** Which workers hear it: one node's, or all. Default: none. Servers hear every event. */
+  /** Which workers receive it: those of one node, or all. Default: none. Servers receive every event. */
   for?: Id<"node"> | typeof ALL_NODES;
 }
 
@@ -79,7 +89,7 @@ const eventSchema = z.object({
   for: z.union([idText("node"), z.literal(ALL_NODES)]).optional(),
 });
 
-/** Reads an event that anybody may have sent; undefined if it is none. What a newer sender added is left out. */
+/** Parses an event from an untrusted sender; undefined if it is not one. Unknown fields are dropped. */
 export function parseChangeEvent(body: unknown): ChangeEvent | undefined {
   return eventSchema.safeParse(body).data as ChangeEvent | undefined;
 }

@@ -1,19 +1,21 @@
-// What may run where: which labels are legal, what a node offers, and whether it is counted on.
+// Placement: which labels are valid, whether a node suits an operation, and whether a node is heard from.
 
 import type { Resources } from "@formation-mcp/formfile";
 import { FormationError } from "./errors.ts";
 import type { Id } from "./ids.ts";
 import { LIMITS } from "./limits.ts";
 
-/** What an admin wants of the instances on a node that is drained: left as they are, stopped, or shipped to other nodes. */
+/**
+ * What a drain does with the instances of its node: leaves them, stops them, or ships them to other nodes.
+ */
 export const DRAINS = ["keep", "stop", "move"] as const;
 export type Drain = (typeof DRAINS)[number];
 
 /** What a node must have to be given an operation. */
 export interface Placement {
-  /** The node that alone may take it, or null for any. */
+  /** The only node that may claim it; null for any. */
   node_id: Id<"node"> | null;
-  /** All of these the node must have. */
+  /** Labels that the node must have, all of them. */
   labels: Readonly<Record<string, string>>;
   needs: Resources;
 }
@@ -22,8 +24,8 @@ const KEY = /^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$/;
 const VALUE = /^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$/;
 
 /**
- * Returns the labels if all are legal: keys of 1 to 63 lower-case letters, digits and `. _ / -`, values of at most 63
- * letters, digits and `. _ -`, each beginning and ending with a letter or digit.
+ * Returns the labels if all are valid: keys of 1 to 63 lower-case letters, digits and `. _ / -`, values of at
+ * most 63 letters, digits and `. _ -`. Both begin and end with a letter or digit.
  * @throws FormationError `invalid`
  */
 export function checkLabels(labels: Record<string, string>, field = "labels"): Record<string, string> {
@@ -53,12 +55,12 @@ export function hasLabels(
   return Object.entries(wanted).every(([key, value]) => Object.hasOwn(has, key) && has[key] === value);
 }
 
-/** Whether so much is enough for what is needed. */
+/** Whether one amount of resources is enough for another. */
 export function covers(has: Resources, needs: Resources): boolean {
   return has.vcpus >= needs.vcpus && has.memory_mb >= needs.memory_mb && has.disk_gb >= needs.disk_gb;
 }
 
-/** Whether a node could take an operation if it had nothing else to do. */
+/** Whether a node could run an operation if nothing else ran on it. */
 export function suits(
   node: { id: Id<"node">; labels: Record<string, string>; capacity: Resources },
   { node_id, labels, needs }: Placement,
@@ -66,7 +68,7 @@ export function suits(
   return (node_id ?? node.id) === node.id && hasLabels(node.labels, labels) && covers(node.capacity, needs);
 }
 
-/** Whether a node was heard of lately: one that was not is not counted on, and its instances are lost. */
+/** Whether a node's heartbeat is recent. A silent node is not counted on, and its instances are lost. */
 export function isHeard(node: { heartbeat_at: number }, now: number): boolean {
   return now - node.heartbeat_at < LIMITS.nodeSilentMs;
 }

@@ -1,4 +1,4 @@
-// What one owner may have at once. A field that is null has no limit.
+// What one owner may have at the same time. Null means no limit.
 
 export interface Quota {
   /** Sum over all instances that are not deleted. */

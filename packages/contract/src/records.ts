@@ -1,4 +1,5 @@
-// The records of the system, as every process and every store sees them. Times are milliseconds since the epoch.
+// The records of the system, as stores keep them and processes exchange them. Times are in milliseconds since
+// the epoch.
 
 import type { Formfile, Resources } from "@formation-mcp/formfile";
 import type { ErrorRecord } from "./errors.ts";
@@ -13,7 +14,7 @@ import type {
   OperationState,
 } from "./states.ts";
 
-/** What every record has. `version` rises with each change; a change names the version it read (compare-and-set). */
+/** What every record has. `version` rises with each change; writers compare and set it. */
 interface RecordBase {
   owner: string;
   version: number;
@@ -21,9 +22,9 @@ interface RecordBase {
   updated_at: number;
 }
 
-/** How to start the workload inside the machine. Made from the base image's configuration and the formfile. */
+/** How the workload is started inside the machine: from the base image's configuration and the formfile. */
 export interface Process {
-  /** Absolute or looked up in PATH, run as it is: never a shell line. */
+  /** The program, absolute or found in PATH, and its arguments. Never run by a shell. */
   argv: string[];
   env: Record<string, string>;
   /** Absolute. */
@@ -34,16 +35,16 @@ export interface Process {
 
 /** What a build made, as the worker recorded it. */
 export interface Image {
-  /** `sha256:…` of the image configuration, the name the node's image store knows it by. */
+  /** `sha256:…` of the image configuration: the image's name in the node's image store. */
   digest: string;
-  /** Bytes of the unpacked layers. */
+  /** Size of the unpacked layers, in bytes. */
   bytes: number;
   process: Process;
   /** Guest TCP ports, in the formfile's order. */
   expose: number[];
-  /** The resolved reference and digest of the base: what `from` meant at that moment. */
+  /** The reference and digest that `from` resolved to when the image was built. */
   base: { reference: string; digest: string };
-  /** `sha256:…` of its archive among the artifacts, for other nodes; absent where nodes share none. */
+  /** `sha256:…` of its archive in the artifacts, for other nodes; absent if nodes share no artifacts. */
   archive?: string;
 }
 
@@ -58,23 +59,23 @@ export interface Build extends RecordBase {
   warnings: string[];
   metadata: Record<string, string>;
   error: ErrorRecord | null;
-  /** The node whose image store holds it; null until built. */
+  /** The node whose image store has the image; null until it is built. */
   node_id: Id<"node"> | null;
-  /** When a deployment last used it, or it was made. */
+  /** When a deployment last used it, else when it was made. */
   used_at: number;
   operation_id: Id<"op">;
   started_at: number | null;
   ended_at: number | null;
 }
 
-/** What an instance was asked to be; kept so that it can be started again without its build. */
+/** What was asked for an instance. It is kept so that the instance can be started again without its build. */
 export interface InstanceConfig {
   resources: Resources;
   metadata: Record<string, string>;
-  /** Guest port (as text) → the port on the node, where the owner fixed one. */
+  /** Ports that the owner fixed: guest port (as text) → port on the node. */
   host_ports: Record<string, number>;
   network: { join_formnet: boolean; external_networks: string[] };
-  /** Labels that its node must have; absent for none. */
+  /** Labels that its node must have; absent if none. */
   labels?: Record<string, string>;
 }
 
@@ -85,22 +86,22 @@ export interface Deployment extends RecordBase {
   instance_name: string;
   state: DeploymentState;
   config: InstanceConfig;
-  /** Whether it may take the place of what runs under that name. */
+  /** Whether it may replace what runs under that name. */
   replace: boolean;
-  /** The machine that this deployment made, `<dep id>.<attempt>`; null before. */
+  /** The machine of this deployment, `<dep id>.<attempt>`; null before there is one. */
   machine_id: string | null;
   error: ErrorRecord | null;
   operation_id: Id<"op">;
   ended_at: number | null;
 }
 
-/** A guest port and where it answers. */
+/** A guest port and its address on the node. */
 export interface Endpoint {
   guest_port: number;
   /** The address on the node, `127.0.0.1` unless the operator says otherwise. */
   address: string;
   port: number;
-  /** Whether the guest's init saw it listening. */
+  /** Whether the guest's init reported that a process listens on it. */
   listening: boolean;
 }
 
@@ -108,13 +109,13 @@ export interface Endpoint {
 export interface Observed {
   accelerator: "kvm" | "tcg" | null;
   endpoints: Endpoint[];
-  /** What the guest can reach: `internet` only where the node can enforce it, and why if not. */
+  /** What the guest can reach. `internet` only where the node can filter it; `reason` says why. */
   egress: { mode: "internet" | "none"; reason: string };
   exit_code: number | null;
   started_at: number | null;
-  /** Promises of the security model that are not kept for this machine, in words; absent if all are. */
+  /** Rules of the security model that are not enforced for this machine, in words; absent if all are. */
   unenforced?: string[];
-  /** What is wrong with a machine that is there all the same, in words: held because its disk is full, … */
+  /** What is wrong with a machine that exists, in words: it is held because its disk is full, … */
   problem?: string;
   seen_at: number;
 }
@@ -126,7 +127,7 @@ export interface Instance extends RecordBase {
   desired: InstanceDesire;
   state: InstanceState;
   node_id: Id<"node"> | null;
-  /** The deployment that is live (or stopped) on it, and the machine it runs as; null before the first. */
+  /** The deployment that is live (or stopped) on it, and its machine; null before the first. */
   deployment_id: Id<"dep"> | null;
   machine_id: string | null;
   build_id: Id<"bld">;
@@ -147,30 +148,30 @@ export interface NodeRecord {
   engine: { builder: string; hypervisor: string; accelerator: "kvm" | "tcg"; profile: "root" | "user" };
   heartbeat_at: number;
   pid: number;
-  /** The worker's program version: an older worker is asked to drain by a newer program. */
+  /** The version of the worker's program. A newer program asks an older worker to drain. */
   program: string;
-  /** The worker is leaving: it takes nothing more. Written by the worker. */
+  /** The worker is leaving and claims nothing more. Written by the worker. */
   draining: boolean;
-  /** Takes nothing but what is pinned to it. Written by admins, as is `drain`. */
+  /** The node claims only what is pinned to it. Written by admins, as is `drain`. */
   cordoned: boolean;
-  /** What is to become of its instances; null if it is not drained. */
+  /** What a drain does with its instances; null if it is not drained. */
   drain: Drain | null;
 }
 
-/** What an operation does, each with what it needs to know. */
+/** What an operation does, with its arguments. */
 export type OperationInput =
   | { kind: "build"; build_id: Id<"bld">; no_cache: boolean }
   | { kind: "ship"; deployment_id: Id<"dep">; instance_id: Id<"vm">; build_id: Id<"bld"> }
   | { kind: "control"; instance_id: Id<"vm">; action: ControlAction }
   | { kind: "delete"; instance_id: Id<"vm"> };
 
-/** Where a running operation is. */
+/** How far a running operation is. */
 export interface Progress {
   /** `queued`, `pull`, `run 2/3`, `disk`, `boot`, … */
   step: string;
-  /** One line for a person; never a line of the guest's or the build's. */
+  /** One line for people; never text from the guest or the build. */
   message: string;
-  /** 0 to 1, rising within an attempt; null if it can't be said. */
+  /** 0 to 1, rising within an attempt; null if unknown. */
   fraction: number | null;
   at: number;
 }
@@ -179,33 +180,33 @@ export interface Operation extends RecordBase {
   id: Id<"op">;
   tool: string;
   state: OperationState;
-  /** Where its wake-up goes: `pack.build`, `pack.ship` or `vm.control.<node>`. */
+  /** The subject of its wake-ups: `pack.build`, `pack.ship` or `vm.control.<node>`. */
   subject: string;
   input: OperationInput;
-  /** The record it works on. */
+  /** The record that it works on. */
   target_id: Id;
-  /** The node that alone may take it, or null for any. */
+  /** The only node that may claim it; null for any. */
   node_id: Id<"node"> | null;
   /** Labels that the node must have. */
   labels: Record<string, string>;
-  /** What the node must have free, as the store computes it. A build's memory and vcpus are its limits while it runs. */
+  /** What the node must have free, computed by the store. A build's vCPUs and memory are also its limits. */
   needs: Resources;
-  /** Rises with each claim: the fencing token. 0 before the first. */
+  /** Rises with each claim: the fencing token. 0 before the first claim. */
   attempt: number;
   /** Rises with each wake-up sent; the message id is `<operation id>.<send>`. */
   send: number;
   sent_at: number;
-  /** Who runs it, until when; null when nobody does. */
+  /** The node that runs it, and until when; null while no node does. */
   claimed_by: Id<"node"> | null;
   lease_until: number | null;
   deadline_at: number;
-  /** Not claimed before then: a retry waits. */
+  /** It is not claimed before then: the back-off of a retry. */
   run_at: number;
   cancel_requested_at: number | null;
   progress: Progress | null;
   error: ErrorRecord | null;
   started_at: number | null;
   ended_at: number | null;
-  /** When the record is removed; null until it ended. */
+  /** When the record may be removed; null until it ended. */
   expires_at: number | null;
 }

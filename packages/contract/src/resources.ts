@@ -1,27 +1,27 @@
-// Counting vCPUs, memory and disk: what an instance holds on its node and what an operation on it needs there. The store and
-// the nodes both count with these functions, so that none is promised what another has.
+// Counting vCPUs, memory and disk: what an instance holds on its node, and what an operation needs beyond
+// that. The store and the nodes both count with these functions, so that nothing is promised twice.
 
 import type { Resources } from "@formation-mcp/formfile";
 import type { Instance, OperationInput } from "./records.ts";
 import { INSTANCE_HOLDINGS, OPERATION_NEEDS } from "./states.ts";
 
-/** An instance as far as it is counted. */
+/** The part of an instance that decides what it holds. */
 export interface Holder extends Pick<Instance, "state" | "machine_id"> {
-  /** Whether its node sees a process of its machine, whatever the record says. The store can't see one. */
+  /** Whether the node sees a process of its machine, whatever the record says. The store cannot see one. */
   hasProcess?: boolean;
 }
 type InstanceInput = Exclude<OperationInput, { kind: "build" }>;
 
 const NOTHING: Resources = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 
-/** What is known of an instance's machine, by its record. */
+/** What the record of an instance says about its machine. */
 export function machineOf({ state, machine_id }: Holder): "none" | "up" | "resting" | "unknown" {
   return machine_id === null ? "none" : INSTANCE_HOLDINGS[state].machine;
 }
 
 /**
  * What an instance holds on its node.
- * @param own what it has: `config.resources`.
+ * @param own the instance's `config.resources`.
  */
 export function heldBy(instance: Holder, own: Resources): Resources {
   if (instance.machine_id === null || !INSTANCE_HOLDINGS[instance.state].disk) return NOTHING;
@@ -30,9 +30,10 @@ export function heldBy(instance: Holder, own: Resources): Resources {
 }
 
 /**
- * What an operation on an instance needs beyond what the instance holds there, by {@link OPERATION_NEEDS}.
- * @param own what the instance has now: `config.resources`.
- * @param wanted what it is to have: of a ship its deployment's resources, else the same as `own`.
+ * What an operation on an instance needs beyond what the instance holds, by {@link OPERATION_NEEDS}.
+ * @param own the instance's `config.resources` now.
+ * @param wanted its resources after the operation: for a ship those of the deployment, else the same as
+ *   `own`.
  */
 export function requiredFor(
   input: InstanceInput,

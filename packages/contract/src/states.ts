@@ -1,4 +1,6 @@
-// The states of every record as tables, and the only moves between them.
+// The states of every record and the allowed moves between them, as tables: each state lists the states that
+// may follow. Also the tables of what an instance holds in each state and what an operation of each kind
+// needs.
 
 export const OPERATION_STATES = {
   queued: ["running", "failed", "cancelled"],
@@ -25,10 +27,10 @@ export const DEPLOYMENT_STATES = {
   superseded: [],
 } as const satisfies Record<string, readonly string[]>;
 
-/** `desired` is written by control: what the owner wants. */
+/** What the owner wants. Control writes it, into `desired`. */
 export const INSTANCE_DESIRES = ["running", "stopped", "paused", "deleted"] as const;
 
-/** `state` is written by the instance's node alone: what is. */
+/** What the instance is. Only its node, or the store for a silent node, writes it. */
 export const INSTANCE_STATES = {
   creating: ["starting", "running", "stopped", "failed", "lost", "deleting", "deleted"],
   starting: ["running", "stopped", "failed", "lost", "stopping", "deleting", "deleted"],
@@ -43,24 +45,26 @@ export const INSTANCE_STATES = {
   deleted: [],
 } as const satisfies Record<string, readonly string[]>;
 
-/** What an owner may have done to an instance. */
+/** The actions of `vm_control`. */
 export const CONTROL_ACTIONS = ["start", "stop", "restart", "pause", "resume"] as const;
 
 interface Holding {
-  /** Whether its machine holds its vCPUs and its memory. */
+  /** Whether the machine holds its vCPUs and its memory. */
   compute: boolean;
-  /** Whether its machine holds its disk. */
+  /** Whether the machine holds its disk. */
   disk: boolean;
   /**
-   * What is known of its machine on its node. `up`: it has a process, or is on the way from or to one. `resting`: it has none.
-   * `unknown`: it may have one, because its node is silent or is just removing it. `none`: there is no machine.
+   * What is known about the machine on its node. `up`: it has a process, or is being started or stopped.
+   * `resting`: it has no process. `unknown`: it may have one, because the node is silent or is removing the
+   * machine. `none`: there is no machine.
    */
   machine: "none" | "up" | "resting" | "unknown";
 }
 
 /**
- * What an instance in each state holds on its node if its record names a machine (`machine_id` is not null); without a
- * machine it holds nothing. A node adds what it sees itself: a machine that has a process holds compute in every state.
+ * What an instance holds on its node in each state, if its record names a machine (`machine_id` is not null).
+ * Without a machine it holds nothing. The node adds what it sees: a machine with a process holds compute in
+ * every state.
  */
 export const INSTANCE_HOLDINGS = {
   creating: { compute: false, disk: false, machine: "none" },
@@ -81,26 +85,33 @@ function statesWith(machine: Holding["machine"]): InstanceState[] {
   return states.filter((state) => INSTANCE_HOLDINGS[state].machine === machine);
 }
 
-/** States in which an instance's machine has a process, or is on the way from or to one. */
+/** States in which the machine has a process, or is being started or stopped. */
 export const UP_STATES: readonly InstanceState[] = statesWith("up");
-/** States in which nothing of an instance runs: another node may begin it anew. An instance that is `lost` may run. */
+/**
+ * States in which nothing of an instance runs, so that another node may start it. A `lost` instance may run.
+ */
 export const RESTING_STATES: readonly InstanceState[] = statesWith("resting");
-/** States that only its node can vouch for: when that is silent the instance is `lost`. A `failed` one keeps its error. */
+/**
+ * States that become `lost` when the node is silent. A `failed` instance stays `failed` and keeps its error.
+ */
 export const LOSABLE_STATES: readonly InstanceState[] = [...UP_STATES, "stopped"];
 
 interface Needs {
   /**
-   * `given`: as the submission says. `missing`: what the instance is to have beyond what its machine holds there. For a ship
-   * only a machine that is `up` counts as there, because a ship may go to another node than a `lost` or `deleting` one is on.
+   * `given`: as the submission says. `missing`: what the instance will have, less what its machine holds
+   * already. For a ship only a machine that is `up` counts, because a ship may go to another node than the
+   * one of a `lost` machine.
    */
   compute: "given" | "missing" | "none";
-  /** `whole`: the new machine's disk, because the old one's is kept until the new machine is live. */
+  /**
+   * `whole`: all of the new machine's disk, because the old machine keeps its own until the new one is live.
+   */
   disk: "given" | "whole" | "none";
 }
 
 /**
- * What an operation must find free on its node to be claimed, by its kind or its action. The store computes it
- * (`requiredFor`) when the operation is submitted and whenever its instance changes.
+ * What an operation must find free on its node to be claimed, by its kind or its action. The store computes
+ * it (`requiredFor`) when the operation is submitted and whenever its instance changes.
  */
 export const OPERATION_NEEDS = {
   build: { compute: "given", disk: "given" },
@@ -120,17 +131,17 @@ export type InstanceState = keyof typeof INSTANCE_STATES;
 export type InstanceDesire = (typeof INSTANCE_DESIRES)[number];
 export type ControlAction = (typeof CONTROL_ACTIONS)[number];
 
-/** Whether a table allows a move. Staying where one is, is always allowed. */
+/** Whether a table allows a move. Keeping the same state is always allowed. */
 export function canMove<S extends string>(table: Record<S, readonly string[]>, from: S, to: S): boolean {
   return from === to || table[from].includes(to);
 }
 
-/** Whether nothing leaves a state. */
+/** Whether no move leads out of a state. */
 export function isFinal<S extends string>(table: Record<S, readonly string[]>, state: S): boolean {
   return table[state].length === 0;
 }
 
-/** Whether an operation is over. */
+/** Whether an operation has ended: completed, failed or cancelled. */
 export function hasEnded({ state }: { state: OperationState }): boolean {
   return isFinal(OPERATION_STATES, state);
 }
