@@ -5,7 +5,7 @@ set -eu
 case "${1:-}" in
 "" | -*)
   sh scripts/system-packages.sh --test
-  DO_NOT_TRACK=1 turbo run build typecheck //#typecheck:root //#lint:all --output-logs=new-only
+  DO_NOT_TRACK=1 turbo run build //#typecheck //#lint:all --output-logs=new-only
   exec vitest run --maxWorkers 3 "$@"
   ;;
 *)

@@ -60,8 +60,7 @@ function common(room: string, manifest: Manifest): string[] {
     manifest.private === true || manifest.publishConfig?.access === "public",
     '"publishConfig.access" is "public".',
   );
-  for (const script of ["build", "typecheck"])
-    say(script in (manifest.scripts ?? {}), `There is a script "${script}".`);
+  say("build" in (manifest.scripts ?? {}), 'There is a script "build".');
   const all = { ...manifest.dependencies, ...manifest.devDependencies, ...manifest.peerDependencies };
   for (const [name, range] of Object.entries(all)) {
     const right = name.startsWith("@formation-mcp/") ? range === "workspace:^" : range === "catalog:";
