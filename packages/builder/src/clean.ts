@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { readIfThere, waitFor } from "@formation-mcp/os";
+import { readFileIfPresent, waitFor } from "@formation-mcp/os";
 import { removeLeftCgroups } from "./cgroup.ts";
 import type { Store } from "./image-store.ts";
 
@@ -123,7 +123,9 @@ export class Cleaner {
   }
 
   #hasContainers(): boolean {
-    const text = readIfThere(join(this.#store.settings.places.root, "overlay-containers/containers.json"));
+    const text = readFileIfPresent(
+      join(this.#store.settings.places.root, "overlay-containers/containers.json"),
+    );
     return text !== null && text.trim() !== "" && text.trim() !== "[]" && text.trim() !== "null";
   }
 

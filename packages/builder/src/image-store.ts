@@ -7,7 +7,7 @@ import {
   plainEnvironment,
   type RunOptions,
   type RunResult,
-  readIfThere,
+  readFileIfPresent,
   run,
   runChecked,
 } from "@formation-mcp/os";
@@ -196,7 +196,7 @@ export class Store {
   async history(id: string, signal: AbortSignal): Promise<string[]> {
     // Where containers/storage keeps an image's configuration: reading it there spares a process in every build.
     const name = `=${Buffer.from(`sha256:${id}`).toString("base64")}`;
-    const kept = readIfThere(join(this.settings.places.root, "overlay-images", id, name));
+    const kept = readFileIfPresent(join(this.settings.places.root, "overlay-images", id, name));
     return readHistory(
       kept === null ? memberOf(await this.#describe(id, signal), "OCIv1") : JSON.parse(kept),
     );
@@ -216,7 +216,7 @@ export class Store {
   }
 
   #index<T>(name: string): T[] {
-    const text = readIfThere(join(this.settings.places.root, name));
+    const text = readFileIfPresent(join(this.settings.places.root, name));
     return text === null || text.trim() === "" ? [] : (JSON.parse(text) as T[]);
   }
 }

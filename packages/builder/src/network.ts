@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { accessSync, constants, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import { identify, readIfThere, waitFor } from "@formation-mcp/os";
+import { identify, readFileIfPresent, waitFor } from "@formation-mcp/os";
 import { shellWord } from "./image/containerfile.ts";
 import type { Store } from "./image-store.ts";
 
@@ -96,7 +96,7 @@ export class BuildNetwork {
 
   /** Gives the namespace its way out. */
   async attach(signal: AbortSignal): Promise<void> {
-    const pid = await waitFor(() => readIfThere(join(this.#directory, "pid"))?.trim(), {
+    const pid = await waitFor(() => readFileIfPresent(join(this.#directory, "pid"))?.trim(), {
       timeoutMs: 30_000,
       everyMs: 5,
       signal,

@@ -4,7 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
-import { ownProfile, plainEnvironment, readIfThere } from "@formation-mcp/os";
+import { ownProfile, plainEnvironment, readFileIfPresent } from "@formation-mcp/os";
 
 export interface BuildahOptions {
   /** Everything the driver keeps; made with mode 0700. Keep the path short: container mounts are named below it. */
@@ -107,7 +107,7 @@ export function settle(options: BuildahOptions): Settings {
 }
 
 function keptKey(path: string): string {
-  const kept = readIfThere(path);
+  const kept = readFileIfPresent(path);
   if (kept !== null && /^[0-9a-f]{64}$/.test(kept)) return kept;
   const key = randomBytes(32).toString("hex");
   writeFileSync(path, key, { mode: 0o600 });

@@ -1,7 +1,15 @@
-// What every room needs of the operating system: bounded child processes, atomic files, process identities, waiting.
+// What packages need of the operating system: child processes with limits, atomic files, process identities
+// and waiting.
 
-export { readIfThere, removeTemporaries, syncDirectory, writeFileAtomic } from "./files.ts";
-export { groupMembers, identify, isAlive, type ProcessIdentity, sendSignal, waitGone } from "./processes.ts";
+export { readFileIfPresent, removeTemporaryFiles, syncDirectory, writeFileAtomic } from "./atomic-files.ts";
+export {
+  groupMembers,
+  identify,
+  isAlive,
+  type ProcessIdentity,
+  sendSignal,
+  waitForExit,
+} from "./processes.ts";
 export { ownProfile, type Profile } from "./profile.ts";
 export {
   type DetachedOptions,

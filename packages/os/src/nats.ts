@@ -1,6 +1,6 @@
-// How a process reaches NATS: which credentials it proves itself with, that it encrypts where it was told to, and that
-// it never gives up once it was connected. Keys and certificates are read again at each connection, so that new ones
-// take effect without a restart.
+// The connection of a process to NATS: its credentials, TLS where it is configured, and unlimited reconnects
+// after the first connection. Keys and certificates are read again at each reconnect, so that new ones take
+// effect without a restart.
 
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
@@ -17,41 +17,44 @@ import {
   nkeyAuthenticator,
   usernamePasswordAuthenticator,
 } from "@nats-io/transport-node";
-import { writeFileAtomic } from "./files.ts";
+import { writeFileAtomic } from "./atomic-files.ts";
 
 export type { NatsConnection } from "@nats-io/transport-node";
 
-/** How a process proves who it is; files should have mode 0600. */
+/** The credentials of a process. Their files should have mode 0600. */
 export type NatsCredentials =
   | { kind: "creds"; path: string }
   | { kind: "nkey"; path: string }
   | { kind: "password"; user: string; password: string };
 
 export interface ConnectNatsOptions {
-  /** Any of a cluster's servers: `nats://host:4222`, or `tls://…`, which is never spoken in clear. */
+  /** Some servers of the cluster: `nats://host:4222`, or `tls://host:4222`, which requires TLS. */
   servers: string[];
-  /** What the server's operator sees this connection as. */
+  /** The name of the connection, as the server's operator sees it. */
   name: string;
   credentials?: NatsCredentials;
-  /** PEM files. With any of them, or with a `tls://` server, a server that offers no TLS is refused. */
+  /** PEM files. With any of them, or with a `tls://` server, TLS is required. */
   tls?: { ca?: string; cert?: string; key?: string };
-  /** Where answers come: for a least-privilege user the one prefix it may subscribe to. */
+  /** The prefix of reply subjects: for a least-privilege user the only one that it may subscribe to. */
   inboxPrefix?: string;
-  /** How long the first connection may take, in milliseconds. Default 10,000. */
+  /** Limit for the first connection, in milliseconds. Default: 10,000. */
   timeoutMs?: number;
-  /** How often a server that is gone is tried again, in milliseconds. Default 500. */
+  /** Interval between reconnects, in milliseconds. Default: 500. */
   reconnectMs?: number;
-  /** A server that is silent for twice so long counts as gone, in milliseconds. Default 5,000. */
+  /**
+   * Interval between pings, in milliseconds. After two missed pings the client reconnects. Default: 5,000.
+   */
   pingMs?: number;
   logger?: Logger;
 }
 
-const AUTHORIZATION = /authorization|authentication|certificate|bad_certificate|unknown ca/i;
+/** Texts of errors that retrying does not fix: refused credentials or certificates. */
+const REFUSAL_TEXT = /authorization|authentication|certificate|bad_certificate|unknown ca/i;
 
 /**
- * Connects, and from then on reconnects for ever. The caller closes it.
- * @throws FormationError `unavailable` if no server answered in time; `unauthenticated` if one refused the credentials;
- *   `invalid` if a file or an address is unusable.
+ * Connects to NATS. After the first connection the client reconnects without limit. The caller closes it.
+ * @throws FormationError `unavailable` if no server answered in time; `unauthenticated` if one refused the
+ *   credentials; `invalid` if a file or an address is unusable.
  */
 export async function connectNats(options: ConnectNatsOptions): Promise<NatsConnection> {
   const logger = options.logger ?? silentLogger;
@@ -61,7 +64,7 @@ export async function connectNats(options: ConnectNatsOptions): Promise<NatsConn
     const left = Math.max(1, end - performance.now());
     try {
       const connection = await connect({ ...settings, timeout: left });
-      void tell(connection, logger);
+      void logStatus(connection, logger);
       return connection;
     } catch (error) {
       if (isRefusal(error)) throw refused(error);
@@ -73,8 +76,8 @@ export async function connectNats(options: ConnectNatsOptions): Promise<NatsConn
 }
 
 /**
- * Makes a user's key: the seed goes into a file of mode 0600, and the public key, which begins with U, into the server's
- * configuration (https://docs.nats.io, "NKeys").
+ * Makes a user's key pair (https://docs.nats.io, "NKeys"). The seed is written to a file with mode 0600.
+ * @returns the public key, which begins with U and belongs in the server's configuration.
  * @throws FormationError `unavailable` if the file cannot be written.
  */
 export function createNatsKey(path: string): string {
@@ -84,7 +87,7 @@ export function createNatsKey(path: string): string {
 }
 
 /**
- * The public key of a user's key in a file.
+ * The public key that belongs to the seed in a file.
  * @throws FormationError `invalid` if the file holds none.
  */
 export function natsKeyOf(path: string): string {
@@ -97,7 +100,7 @@ export function natsKeyOf(path: string): string {
         remedy: "Keep the file, and run this as the user that may read it.",
       });
     }
-    // The library's own words could hold a part of what it read.
+    // The library's message is left out because it may quote a part of the file.
     throw new FormationError("invalid", `There is no key in ${path}.`, {
       remedy: "Remove the file, and a new one is made; it needs a new entry at the server.",
     });
@@ -124,7 +127,7 @@ function settingsOf(options: ConnectNatsOptions): NodeConnectionOptions {
     ...(encrypted
       ? {
           tls: {
-            ...identityOf(options.servers),
+            ...certificateCheck(options.servers),
             ...(ca === undefined ? {} : { caFile: ca }),
             ...(cert === undefined ? {} : { certFile: cert }),
             ...(key === undefined ? {} : { keyFile: key }),
@@ -134,7 +137,7 @@ function settingsOf(options: ConnectNatsOptions): NodeConnectionOptions {
   };
 }
 
-/** An address may stand in logs and in `ps`, so it carries no secret. */
+/** An address appears in logs and in `ps`, so it must not contain credentials. */
 function checkAddress(server: string): void {
   if (/^(?:(?:nats|tls):\/\/)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?$/.test(server)) return;
   throw new FormationError("invalid", "A NATS server's address is none.", {
@@ -143,14 +146,15 @@ function checkAddress(server: string): void {
 }
 
 /**
- * The library tells TLS no name for a server that is known by its IP address, and TLS would then expect a certificate
- * for "localhost": it must be one for an address that we were told.
+ * Checks a server's certificate. The NATS library passes no name for a server that is given by its IP
+ * address, and TLS then checks for "localhost". In that case the certificate must be for one of the
+ * configured addresses.
  */
-function identityOf(servers: string[]): { checkServerIdentity: typeof checkServerIdentity } {
-  const told = servers.map((server) => hostOf(server));
+function certificateCheck(servers: string[]): { checkServerIdentity: typeof checkServerIdentity } {
+  const hosts = servers.map((server) => hostOf(server));
   return {
     checkServerIdentity(name, certificate) {
-      const names = name === "localhost" ? told.filter((host) => host === name || isIP(host) !== 0) : [name];
+      const names = name === "localhost" ? hosts.filter((host) => host === name || isIP(host) !== 0) : [name];
       const wrong = (names.length > 0 ? names : [name]).map((each) => checkServerIdentity(each, certificate));
       return wrong.includes(undefined) ? undefined : wrong[0];
     },
@@ -168,18 +172,18 @@ function authenticatorOf(credentials: NatsCredentials): Authenticator {
   if (credentials.kind === "password") {
     return usernamePasswordAuthenticator(credentials.user, credentials.password);
   }
-  const read = rereading(credentials.path, (bytes) => {
+  const read = rereadable(credentials.path, (bytes) => {
     if (credentials.kind === "nkey") fromSeed(bytes);
     else credsAuthenticator(bytes)("");
   });
   return credentials.kind === "nkey" ? nkeyAuthenticator(read) : credsAuthenticator(read);
 }
 
-/** A secret file's content, read again each time; what is unreadable later leaves what was there before. */
-function rereading(path: string, check: (bytes: Uint8Array) => void): () => Uint8Array {
+/** Reads a secret file again at each call. If it cannot be read later, the last content is returned. */
+function rereadable(path: string, check: (bytes: Uint8Array) => void): () => Uint8Array {
   const read = () => {
     const text = readFileSync(path, "utf8").trim();
-    // A seed ends where its file does, a creds file in a line's end: the library looks for it.
+    // The library needs a line end after a creds file, and none after a seed.
     const bytes = new TextEncoder().encode(text.includes("\n") ? `${text}\n` : text);
     check(bytes);
     return bytes;
@@ -188,7 +192,7 @@ function rereading(path: string, check: (bytes: Uint8Array) => void): () => Uint
   try {
     last = read();
   } catch (error) {
-    // The library's own words could hold a part of what it read.
+    // The library's message is left out because it may quote a part of the file.
     const code = (error as NodeJS.ErrnoException).code;
     throw new FormationError("invalid", `The NATS credentials at ${path} cannot be used.`, {
       remedy: code ? `Reading them gave ${code}.` : "It must be what nsc or nk wrote.",
@@ -198,13 +202,13 @@ function rereading(path: string, check: (bytes: Uint8Array) => void): () => Uint
     try {
       last = read();
     } catch {
-      // A file that is just being replaced.
+      // The file is being replaced.
     }
     return last;
   };
 }
 
-async function tell(connection: NatsConnection, logger: Logger): Promise<void> {
+async function logStatus(connection: NatsConnection, logger: Logger): Promise<void> {
   for await (const status of connection.status()) {
     if (status.type === "disconnect")
       logger.log("warn", "NATS is gone; connecting again.", { server: status.server });
@@ -217,7 +221,7 @@ async function tell(connection: NatsConnection, logger: Logger): Promise<void> {
 
 function isRefusal(error: unknown): boolean {
   if (error instanceof AuthorizationError) return true;
-  return error instanceof Error && AUTHORIZATION.test(error.message);
+  return error instanceof Error && REFUSAL_TEXT.test(error.message);
 }
 
 function refused(cause: unknown): FormationError {

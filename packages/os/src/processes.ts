@@ -1,18 +1,19 @@
-// How we know that a process is still the one we started: its pid together with its start time and the boot it belongs to.
+// Process identities: a pid with its start time and the id of the boot, so that a reused pid is not taken for
+// the same process.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 
-/** A process that can be told from a later one with the same pid. */
+/** A process, distinguishable from a later one with the same pid. */
 export interface ProcessIdentity {
   pid: number;
-  /** Field 22 of /proc/<pid>/stat: clock ticks after boot (proc(5)). */
+  /** Start time in clock ticks after boot: field 22 of /proc/<pid>/stat (proc(5)). */
   start_ticks: string;
-  /** /proc/sys/kernel/random/boot_id: after a reboot the same pid may start at the same tick. */
+  /** /proc/sys/kernel/random/boot_id, because after a reboot the same pid may start at the same tick. */
   boot_id?: string;
 }
 
-/** The identity of a living process, or null. A zombie is not alive. */
+/** The identity of a running process; null if there is none or it is a zombie. */
 export function identify(pid: number): ProcessIdentity | null {
   const stat = statOf(pid);
   if (!stat) return null;
@@ -20,7 +21,7 @@ export function identify(pid: number): ProcessIdentity | null {
   return { pid, start_ticks: stat.startTicks, ...(boot === undefined ? {} : { boot_id: boot }) };
 }
 
-/** Whether exactly this process still runs. */
+/** Whether this process still runs. */
 export function isAlive(identity: ProcessIdentity): boolean {
   const now = identify(identity.pid);
   if (now?.start_ticks !== identity.start_ticks) return false;
@@ -28,8 +29,9 @@ export function isAlive(identity: ProcessIdentity): boolean {
 }
 
 /**
- * Sends a signal to exactly this process; with `group` to the process group it leads. Returns whether it was there: a
- * group whose leader is gone is not signalled, because nothing tells it from a later one.
+ * Sends a signal to this process, or with `group` to the process group that it leads. A group without its
+ * leader is not signalled, because it cannot be distinguished from a later group.
+ * @returns whether the process was there.
  */
 export function sendSignal(identity: ProcessIdentity, signal: NodeJS.Signals, group = false): boolean {
   if (!isAlive(identity)) return false;
@@ -41,8 +43,8 @@ export function sendSignal(identity: ProcessIdentity, signal: NodeJS.Signals, gr
   }
 }
 
-/** Waits until a process is gone. Returns whether it went within the limit and before the signal aborted. */
-export async function waitGone(
+/** Waits until a process has ended. Returns false if the limit passes or the signal aborts before. */
+export async function waitForExit(
   identity: ProcessIdentity,
   timeoutMs: number,
   signal?: AbortSignal,
@@ -55,7 +57,7 @@ export async function waitGone(
   return true;
 }
 
-/** The living processes of a process group. Zombies are none: whoever should reap them may never do so. */
+/** The pids of a process group, without zombies: their parent may never reap them. */
 export function groupMembers(group: number): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -67,7 +69,7 @@ function statOf(pid: number): { group: number; startTicks: string } | null {
   if (!Number.isSafeInteger(pid) || pid <= 0) return null;
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The command stands in parentheses and may hold anything, spaces and parentheses too.
+    // The command is in parentheses and may itself contain spaces and parentheses.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     if (fields[0] === "Z" || fields[0] === "X") return null;
     return { group: Number(fields[2]), startTicks: fields[19] ?? "" };
@@ -82,7 +84,7 @@ function bootId(): string | undefined {
   try {
     boot ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
   } catch {
-    // A sandbox may hide it; pid and start time have to do then.
+    // A sandbox may hide it. Then pid and start time must suffice.
   }
   return boot;
 }

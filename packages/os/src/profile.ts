@@ -1,4 +1,5 @@
-// Which profile this process has: root may use cgroups, accounts and a firewall; a user may not.
+// The profile of this process: as root it may use cgroups, accounts and a firewall, as another user it may
+// not.
 
 export type Profile = "root" | "user";
 

@@ -1,43 +1,44 @@
-// Child processes with a limit: each runs in a process group of its own, so that ending it ends all it started.
+// Child processes with limits. Each runs in its own process group, so that ending it also ends what it
+// started.
 
 import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
 import { constants, homedir } from "node:os";
 import { FormationError } from "@formation-mcp/contract";
-import { collectOutput } from "./output.ts";
+import { collectOutput } from "./child-output.ts";
 import { groupMembers } from "./processes.ts";
 import { waitFor } from "./wait.ts";
 
 export interface RunOptions {
   signal?: AbortSignal;
-  /** Ends the child after so many milliseconds. */
+  /** The child is ended after so many milliseconds. */
   timeoutMs: number;
   cwd?: string;
-  /** The child's whole environment; nothing is inherited beyond it. Default: PATH, HOME and the locale alone. */
+  /** The child's whole environment; nothing is inherited. Default: {@link plainEnvironment}. */
   env?: Record<string, string>;
   input?: string | Uint8Array;
-  /** Each line as it comes, without its end. Lines over 64 KiB are cut there. */
+  /** Called for each line, without its line end. Lines are cut at 64 KiB. */
   onLine?: (stream: "stdout" | "stderr", line: string) => void;
-  /** What of the output is kept, from its end, in bytes per stream. Default 1 MiB. */
+  /** How many of the last bytes of each stream are kept. Default: 1 MiB. */
   keepBytes?: number;
-  /** How long after TERM the group is killed, in milliseconds. Default 5,000. */
+  /** Milliseconds between SIGTERM and SIGKILL to the group. Default: 5,000. */
   graceMs?: number;
 }
 
 export interface RunResult {
-  /** The exit code, or 128 + the signal's number as shells count it. */
+  /** The exit code, or 128 + the signal's number, as in shells. */
   code: number;
   stdout: string;
   stderr: string;
 }
 
-/** The longest delay a timer takes; beyond it Node's would fire at once. */
+/** The longest delay that Node's timers support; a longer one fires at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-/** How long a finished child's output may still be held open by what it left running. */
+/** How long processes that a finished child left running may keep its output open. */
 const OUTPUT_GRACE_MS = 1000;
-/** How long a killed group may take to be gone: only a process stuck in the kernel takes longer. */
+/** How long a killed group may take to end. Only a process stuck in the kernel takes longer. */
 const GONE_MS = 5000;
 
-/** A small environment that programs can work with and that carries none of our secrets. */
+/** A small environment (PATH, HOME, locale) for child processes, without secrets of this process. */
 export function plainEnvironment(extra: Record<string, string> = {}): Record<string, string> {
   const kept: Record<string, string> = {
     PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -47,15 +48,16 @@ export function plainEnvironment(extra: Record<string, string> = {}): Record<str
     const home = homedir();
     if (home) kept["HOME"] = home;
   } catch {
-    // A user without a home directory has none to give.
+    // The user has no home directory.
   }
   return { ...kept, ...extra };
 }
 
 /**
- * Runs a program to its end; its exit code is a result, not an error.
- * @throws FormationError `unavailable` if the program cannot be started, `cancelled` if the signal aborts, `limit` after
- *   `timeoutMs`, `internal` if `onLine` throws. In the last three the whole process group is gone when the promise rejects.
+ * Runs a program and waits until it ends. A non-zero exit code is a result, not an error.
+ * @throws FormationError `unavailable` if the program cannot be started, `cancelled` if the signal aborts,
+ *   `limit` after `timeoutMs`, `internal` if `onLine` throws. In the last three cases the whole process group
+ *   has ended before the promise rejects.
  */
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
   if (options.signal?.aborted) throw new FormationError("cancelled", `${file} was not started: cancelled.`);
@@ -88,17 +90,17 @@ export async function run(file: string, args: readonly string[], options: RunOpt
         }),
     );
   const outputs = [collect("stdout"), collect("stderr")] as const;
-  child.stdin?.on("error", () => {}); // a child that reads none of its input closes it
+  child.stdin?.on("error", () => {}); // the child may close it without reading
   child.stdin?.end(options.input ?? "");
 
   const onAbort = () => end(new FormationError("cancelled", `${file} was cancelled.`));
   options.signal?.addEventListener("abort", onAbort, { once: true });
   const timer = setTimeout(() => {
-    end(new FormationError("limit", `${file} did not end within ${spell(options.timeoutMs)}.`));
+    end(new FormationError("limit", `${file} did not end within ${formatMs(options.timeoutMs)}.`));
   }, clamp(options.timeoutMs));
   try {
     const code = await exitOf(child, file);
-    signalGroup(child, "SIGKILL"); // whatever it left running in its group
+    signalGroup(child, "SIGKILL"); // processes that it left running in its group
     for (const output of outputs) output.finish();
     if (ended) {
       await groupGone(child);
@@ -107,15 +109,17 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     return { code, stdout: outputs[0].text(), stderr: outputs[1].text() };
   } finally {
     clearTimeout(timer);
-    clearTimeout(killer); // its pid may soon be somebody else's
+    clearTimeout(killer); // its pid may be reused
     options.signal?.removeEventListener("abort", onAbort);
-    // A process that left the group may hold the pipes open for ever: they must not hold us.
+    // A process that left the group may keep the pipes open; that must not keep this process alive.
     child.stdout?.destroy();
     child.stderr?.destroy();
   }
 }
 
-/** Like {@link run}, but a non-zero exit code is an `unavailable` error that carries the end of stderr. */
+/**
+ * Like {@link run}, but a non-zero exit code is an `unavailable` error with the end of stderr in its message.
+ */
 export async function runChecked(
   file: string,
   args: readonly string[],
@@ -132,12 +136,13 @@ export async function runChecked(
 export interface DetachedOptions {
   cwd: string;
   env: Record<string, string>;
-  /** Descriptors of the child from 0 on: `"ignore"` or an open descriptor of ours; never a pipe. */
+  /** The child's descriptors from 0 on: `"ignore"` or an open descriptor of this process; never a pipe. */
   stdio: StdioOptions;
 }
 
 /**
- * Starts a program that outlives this process, in a session of its own. Resolves with its pid once it runs.
+ * Starts a program in its own session, so that it outlives this process.
+ * @returns its pid, once it runs.
  * @throws FormationError `unavailable` if it cannot be started.
  */
 export async function spawnDetached(
@@ -163,7 +168,7 @@ function start(
   try {
     return spawn(file, args, { ...options, detached: true });
   } catch (cause) {
-    // Some failures come as events, others (too long a list of arguments, a NUL in one) are thrown.
+    // Some failures are events; others are thrown, for example a NUL in an argument.
     throw notStarted(file, cause as Error);
   }
 }
@@ -173,7 +178,7 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   try {
     process.kill(-child.pid, signal);
   } catch {
-    // Nothing of the group is left.
+    // The group has ended.
   }
 }
 
@@ -189,14 +194,14 @@ async function groupGone(child: ChildProcess): Promise<void> {
 function exitOf(child: ChildProcess, file: string): Promise<number> {
   return new Promise((resolve, reject) => {
     let code = 0;
-    let patience: NodeJS.Timeout | undefined;
+    let outputTimer: NodeJS.Timeout | undefined;
     child.once("error", (cause) => reject(notStarted(file, cause)));
     child.once("exit", (exit, signal) => {
       code = exit ?? 128 + (signal ? constants.signals[signal] : 0);
-      patience = setTimeout(() => resolve(code), OUTPUT_GRACE_MS);
+      outputTimer = setTimeout(() => resolve(code), OUTPUT_GRACE_MS);
     });
     child.once("close", () => {
-      clearTimeout(patience);
+      clearTimeout(outputTimer);
       resolve(code);
     });
   });
@@ -213,6 +218,6 @@ function clamp(ms: number): number {
   return Math.min(Math.max(ms, 0), MAX_TIMER_MS);
 }
 
-function spell(ms: number): string {
+function formatMs(ms: number): string {
   return ms < 1000 ? `${ms} ms` : `${Math.round(ms / 1000)} s`;
 }

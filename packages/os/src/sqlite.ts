@@ -1,4 +1,5 @@
-// SQLite files that several processes share: how one is opened, and what is done while another process holds the lock.
+// SQLite files that several processes share: opening them, retrying while another process holds the lock, and
+// a lock file.
 
 import { chmodSync, closeSync, openSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -6,18 +7,20 @@ import type { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { FormationError } from "@formation-mcp/contract";
 
-const BUSY = new Set([5, 6, 261, 262, 517, 773]); // SQLITE_BUSY, SQLITE_LOCKED and their extended codes
+/** SQLITE_BUSY, SQLITE_LOCKED and their extended codes (https://sqlite.org/rescode.html). */
+const BUSY_CODES = new Set([5, 6, 261, 262, 517, 773]);
 
-/** The path of a database that is this connection's alone and gone with it (https://sqlite.org/inmemorydb.html). */
+/** The path of a private database in memory (https://sqlite.org/inmemorydb.html). */
 const IN_MEMORY = ":memory:";
 
-/** Whether an error says that another process holds the lock. */
+/** Whether an error means that another connection holds the lock. */
 export function isBusy(error: unknown): boolean {
-  return BUSY.has((error as { errcode?: number } | null)?.errcode ?? -1);
+  return BUSY_CODES.has((error as { errcode?: number } | null)?.errcode ?? -1);
 }
 
 /**
- * Does something that may meet a lock, again and again with growing pauses, so that the event loop is never held long.
+ * Runs a synchronous action and repeats it with back-off while the database is locked, so that the event loop
+ * is not blocked for long.
  * @throws FormationError `unavailable` if the lock was not free within `timeoutMs` (default 15 s).
  */
 export async function retryBusy<T>(action: () => T, timeoutMs = 15_000): Promise<T> {
@@ -44,9 +47,9 @@ export function hasSqlite(): boolean {
 }
 
 /**
- * Opens a database file in write-ahead mode (https://sqlite.org/wal.html), made with mode 0600 if it is not there, which
- * its -wal and -shm files get too. The busy timeout is
- * short because the API is synchronous: wrap writes in {@link retryBusy}.
+ * Opens a database file in write-ahead mode (https://sqlite.org/wal.html) and creates it with mode 0600 if it
+ * does not exist; SQLite gives the -wal and -shm files the same mode. The busy timeout is short because the
+ * API is synchronous: wrap writes in {@link retryBusy}.
  * @throws FormationError `unavailable` if the file cannot be opened, or on a Node without node:sqlite.
  */
 export async function openSqlite(path: string): Promise<DatabaseSync> {
@@ -63,7 +66,7 @@ export async function openSqlite(path: string): Promise<DatabaseSync> {
       if (path !== IN_MEMORY) makePrivate(path);
       const database = new sqlite.DatabaseSync(path, { timeout: 100 });
       try {
-        // Changing the mode races with other processes doing the same; that is why all of this is retried.
+        // Setting the journal mode may meet another process that does the same, so all of this is retried.
         database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;");
         return database;
       } catch (error) {
@@ -81,9 +84,9 @@ export async function openSqlite(path: string): Promise<DatabaseSync> {
 }
 
 /**
- * Makes the file its user's alone; SQLite gives -wal and -shm the same mode. A file that is there is never opened and closed
- * by us: that would drop the locks that this process's other connections hold on it (fcntl(2),
- * https://sqlite.org/howtocorrupt.html section 2.2).
+ * Sets the file's mode to 0600. An existing file is not opened and closed here, because that would release
+ * the locks that other connections of this process hold on it (fcntl(2), https://sqlite.org/howtocorrupt.html
+ * section 2.2).
  */
 function makePrivate(path: string): void {
   try {
@@ -99,8 +102,9 @@ export interface FileLock extends Disposable {
 }
 
 /**
- * Takes an exclusive lock that ends with this process at the latest, or returns null if somebody holds it. Node has no
- * flock(2), so the lock is SQLite's own: an open write transaction on a database of its own.
+ * Takes an exclusive lock, which ends with this process at the latest. Node has no flock(2), so the lock is
+ * an open write transaction on a SQLite database that is used for nothing else.
+ * @returns null if another process or connection holds the lock.
  */
 export async function tryLock(path: string): Promise<FileLock | null> {
   const database = await openSqlite(path);

@@ -1,27 +1,28 @@
-// Waiting for a condition, with a limit.
+// Waiting for a condition by polling it, with a limit.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { FormationError } from "@formation-mcp/contract";
 
-/** The longest delay a timer takes; beyond it Node's would fire at once. */
+/** The longest delay that Node's timers support; a longer one fires at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface WaitOptions {
   timeoutMs: number;
-  /** How often the condition is asked, in milliseconds. Default 50. */
+  /** Interval between polls, in milliseconds. Default: 50. */
   everyMs?: number;
   signal?: AbortSignal;
-  /** What is waited for, for the error. */
+  /** What is waited for, as a noun phrase for the error message. */
   what: string;
 }
 
-/** What is left of a condition's type once it came true. */
+/** The truthy part of a condition's type. */
 export type Truthy<T> = Exclude<NonNullable<T>, false | 0 | 0n | "">;
 
 /**
- * Resolves with the first truthy answer. The condition is asked at least once; what it throws is passed on.
- * @throws FormationError `limit` after `timeoutMs`, also when the condition itself does not answer; `cancelled` when the
- *   signal aborts.
+ * Polls a condition and resolves with its first truthy result. The condition is called at least once; an
+ * error that it throws rejects the promise.
+ * @throws FormationError `limit` after `timeoutMs`, also if a pending condition never resolves; `cancelled`
+ *   if the signal aborts.
  */
 export async function waitFor<T>(condition: () => T | Promise<T>, options: WaitOptions): Promise<Truthy<T>> {
   const end = performance.now() + options.timeoutMs;
@@ -45,7 +46,7 @@ export async function waitFor<T>(condition: () => T | Promise<T>, options: WaitO
   }
 }
 
-/** The condition's answer; `late` if it takes longer than what is left or the wait is called off. */
+/** The condition's result; `late` if it takes longer than `leftMs` or `stop` aborts. */
 async function answerOf<T>(
   condition: () => T | Promise<T>,
   leftMs: number,

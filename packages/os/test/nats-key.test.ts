@@ -17,7 +17,7 @@ test("a key is its user's alone, and its public half is found again", () => {
   expect(statSync(path).mode & 0o777).toBe(0o600);
 });
 
-test("a key that this user can't read is kept: nobody is told to remove it", () => {
+test("a key file that this user can't read is kept: the error does not say to remove it", () => {
   // A directory is as unreadable to root as another user's file is to the others.
   expect(() => natsKeyOf(dir)).toThrow(
     expect.objectContaining({

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { identify, isAlive, sendSignal, waitFor, waitGone } from "@formation-mcp/os";
+import { identify, isAlive, sendSignal, waitFor, waitForExit } from "@formation-mcp/os";
 import { expect, it, onTestFinished } from "vitest";
 import { ended, scratch } from "./support.ts";
 
@@ -78,7 +78,7 @@ it("a zombie is not alive", async () => {
   expect(identify(pid)).toBeNull();
 });
 
-it.each([0, -1, 1.5, Number.NaN, 4_194_305])("%d is nobody's pid", (pid) => {
+it.each([0, -1, 1.5, Number.NaN, 4_194_305])("%d is no process's pid", (pid) => {
   expect(identify(pid)).toBeNull();
   expect(sendSignal({ pid, start_ticks: "" }, "SIGKILL")).toBe(false);
 });
@@ -87,10 +87,10 @@ it("waiting for an end says whether it came", async () => {
   const child = sleeper();
   const identity = identify(child.pid ?? 0);
   if (!identity) return expect.unreachable();
-  expect(await waitGone(identity, 50)).toBe(false);
-  expect(await waitGone(identity, 60_000, AbortSignal.timeout(50))).toBe(false);
+  expect(await waitForExit(identity, 50)).toBe(false);
+  expect(await waitForExit(identity, 60_000, AbortSignal.timeout(50))).toBe(false);
   expect(sendSignal(identity, "SIGTERM")).toBe(true);
-  expect(await waitGone(identity, 10_000)).toBe(true);
+  expect(await waitForExit(identity, 10_000)).toBe(true);
   await ended(child);
   expect(sendSignal(identity, "SIGTERM")).toBe(false);
 });

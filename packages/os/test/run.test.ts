@@ -11,7 +11,7 @@ import {
   sendSignal,
   spawnDetached,
   waitFor,
-  waitGone,
+  waitForExit,
 } from "@formation-mcp/os";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -155,7 +155,7 @@ describe("the limit", () => {
     const pidFile = join(scratch(), "pid");
     await sh(`sleep 60 >/dev/null 2>&1 & echo $! > ${pidFile}`);
     const left = identify(await numberIn(pidFile));
-    expect(left === null || (await waitGone(left, 5000))).toBe(true);
+    expect(left === null || (await waitForExit(left, 5000))).toBe(true);
   });
 
   it("beyond what a timer can take means no limit, not an instant one", async () => {
@@ -233,7 +233,7 @@ describe("a detached child", () => {
       what: "its session id",
     });
     expect(sendSignal(identity, "SIGKILL", true)).toBe(true);
-    expect(await waitGone(identity, 5000)).toBe(true);
+    expect(await waitForExit(identity, 5000)).toBe(true);
     expect(isAlive(identity)).toBe(false);
   });
 

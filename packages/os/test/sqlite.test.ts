@@ -43,7 +43,7 @@ describe("a database file", () => {
   });
 });
 
-describe("a lock held by somebody else", () => {
+describe("a lock that another connection holds", () => {
   it("is retried until it is free, and the event loop runs meanwhile", async () => {
     const path = join(scratch(), "file.sqlite");
     const [one, two] = [await openSqlite(path), await openSqlite(path)];
@@ -123,7 +123,7 @@ describe("the file lock", () => {
     expect(statSync(path).size).toBeLessThan(16_384);
   });
 
-  it("that cannot be opened is an error, not a lock held by somebody", async () => {
+  it("that cannot be opened is an error, not a lock that another process holds", async () => {
     await expect(tryLock(join(scratch(), "missing", "lock"))).rejects.toBeInstanceOf(FormationError);
   });
 });

@@ -2,7 +2,10 @@
 
 import { createServer } from "node:net";
 
-/** A port of loopback that no process listens on at this moment. Another process may take it before the caller does. */
+/**
+ * A port of loopback that no process listens on at this moment. Another process may take it before the caller
+ * does.
+ */
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -1,5 +1,5 @@
-// A real nats-server for tests and benchmarks: on loopback, on a port of its own that survives a restart, with its data
-// in a temporary directory that goes with it.
+// A real nats-server for tests and benchmarks: on loopback, on a port of its own that survives a restart,
+// with its data in a temporary directory that goes with it.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -33,9 +33,11 @@ export interface NatsServer {
 export interface StartNatsOptions {
   /** Configuration: users, tls. The address and where streams are stored are set here. */
   config?: string;
-  /** A configuration file in place of that, which stores in `$NATS_STORE`; the server runs in its directory. */
+  /**
+   * A configuration file in place of that, which stores in `$NATS_STORE`; the server runs in its directory.
+   */
   configFile?: string;
-  /** What `$NAME` in a configuration stands for. */
+  /** Environment variables that the configuration refers to as `$NAME`. */
   env?: Record<string, string>;
   /** Where streams are stored; kept when it stops. */
   dataDir?: string;
@@ -53,7 +55,7 @@ export async function startNats(options: StartNatsOptions = {}): Promise<NatsSer
 
   const start = async () => {
     mkdirSync(dataDir, { recursive: true });
-    // It goes with whoever started it, however that ends (prctl(2), PR_SET_PDEATHSIG).
+    // The server is killed when this process ends, however it ends (prctl(2), PR_SET_PDEATHSIG).
     const program = ["--pdeathsig", "KILL", "nats-server"];
     const args = [...program, "-c", config, "-a", "127.0.0.1", "-p", String(port), "-js"];
     // A file says itself where it stores; said twice it would be refused.

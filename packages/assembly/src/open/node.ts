@@ -2,13 +2,13 @@
 
 import { statfsSync } from "node:fs";
 import { type Id, idKind, newId } from "@formation-mcp/contract";
-import { readIfThere, writeFileAtomic } from "@formation-mcp/os";
+import { readFileIfPresent, writeFileAtomic } from "@formation-mcp/os";
 import type { Configuration } from "../settings/configuration.ts";
 import type { Layout } from "./layout.ts";
 
 /** The id of this state directory's node; it never changes. */
 export function nodeId(layout: Layout): Id<"node"> {
-  const known = readIfThere(layout.nodeFile)?.trim();
+  const known = readFileIfPresent(layout.nodeFile)?.trim();
   if (known && idKind(known) === "node") return known as Id<"node">;
   const id = newId("node");
   writeFileAtomic(layout.nodeFile, `${id}\n`);

@@ -9,7 +9,7 @@ import {
   identify,
   isAlive,
   type ProcessIdentity,
-  readIfThere,
+  readFileIfPresent,
   sendSignal,
   spawnDetached,
   waitFor,
@@ -184,7 +184,7 @@ function workerEnvironment({ environment }: Configuration): Record<string, strin
 }
 
 function readWorkerFile(layout: Layout): WorkerFile | null {
-  const text = readIfThere(layout.workerFile);
+  const text = readFileIfPresent(layout.workerFile);
   if (text === null) return null;
   try {
     return JSON.parse(text) as WorkerFile;

@@ -3,7 +3,7 @@
 
 import { readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { readIfThere, writeFileAtomic } from "@formation-mcp/os";
+import { readFileIfPresent, writeFileAtomic } from "@formation-mcp/os";
 import { fileDigest } from "./digest.ts";
 
 /** A kernel that is there. */
@@ -42,7 +42,7 @@ export function kernelDirectory(stateDir: string): string {
 export function storedKernel(directory: string): Kernel | null {
   const home = join(directory, "current");
   try {
-    const text = readIfThere(join(home, RECORD_FILE));
+    const text = readFileIfPresent(join(home, RECORD_FILE));
     if (text === null) return null;
     const record = JSON.parse(text) as KernelRecord;
     if (!isWhole(home, record)) return null;

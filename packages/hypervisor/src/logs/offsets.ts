@@ -3,7 +3,7 @@
 
 import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readIfThere } from "@formation-mcp/os";
+import { readFileIfPresent } from "@formation-mcp/os";
 
 /** The log file of each stream, in the run directory. */
 export const STREAMS = { stdout: "out", stderr: "err", console: "console" } as const;
@@ -17,7 +17,7 @@ const OFFSETS_FILE = "offsets.json";
 export function readOffsets(directory: string): Offsets {
   const offsets: Offsets = { stdout: 0, stderr: 0, console: 0 };
   try {
-    const stored = JSON.parse(readIfThere(join(directory, OFFSETS_FILE)) ?? "{}") as Partial<Offsets>;
+    const stored = JSON.parse(readFileIfPresent(join(directory, OFFSETS_FILE)) ?? "{}") as Partial<Offsets>;
     for (const stream of Object.keys(offsets) as Stream[]) {
       const at = stored[stream];
       if (typeof at === "number" && Number.isSafeInteger(at) && at >= 0) offsets[stream] = at;

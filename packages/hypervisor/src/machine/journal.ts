@@ -5,7 +5,7 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import { type ProcessIdentity, readIfThere, writeFileAtomic } from "@formation-mcp/os";
+import { type ProcessIdentity, readFileIfPresent, writeFileAtomic } from "@formation-mcp/os";
 import type { GuestReport } from "../guest/status-report.ts";
 import type { MachineStatus } from "../port.ts";
 import type { MachinePaths } from "./files.ts";
@@ -91,7 +91,7 @@ export function createJournals(root: string): Journals {
     paths: (id) => ({ directory: directory(id), runDirectory: join(directory(id), "run") }),
     write,
     read(id) {
-      const text = readIfThere(join(directory(id), JOURNAL_FILE));
+      const text = readFileIfPresent(join(directory(id), JOURNAL_FILE));
       if (text === null) return null;
       const journal = JSON.parse(text) as Journal;
       if (journal.v !== 1 || journal.id !== id) throw new Error("not this machine's journal");

@@ -4,7 +4,7 @@
 
 import { existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type ProcessIdentity, readIfThere, sendSignal, uptimeMs, waitFor } from "@formation-mcp/os";
+import { type ProcessIdentity, readFileIfPresent, sendSignal, uptimeMs, waitFor } from "@formation-mcp/os";
 import { GUARD_FILE, LEASH_FILE } from "./files.ts";
 
 /** How long a guard may take to leave once its leash is gone. */
@@ -57,7 +57,7 @@ export function isExpired(leash: PendingLeash | null): boolean {
 
 /** Whether the leash in this directory ended: then the guard killed the process there. */
 export function hasLeashEnded(runDirectory: string): boolean {
-  const until = readIfThere(join(runDirectory, LEASH_FILE));
+  const until = readFileIfPresent(join(runDirectory, LEASH_FILE));
   return until !== null && Number(until) * 10 <= uptimeMs();
 }
 
@@ -71,7 +71,7 @@ export function writeLeash(runDirectory: string, leash: PendingLeash | null): vo
 export async function removeLeash(runDirectory: string): Promise<void> {
   const file = join(runDirectory, GUARD_FILE);
   rmSync(join(runDirectory, LEASH_FILE), { force: true });
-  const [pid, start_ticks, boot_id] = (readIfThere(file) ?? "").trim().split(" ");
+  const [pid, start_ticks, boot_id] = (readFileIfPresent(file) ?? "").trim().split(" ");
   if (!pid || !start_ticks || !boot_id) return;
   // SIGUSR1 makes the guard look at once: it finds no leash and exits by itself.
   const guard: ProcessIdentity = { pid: Number(pid), start_ticks, boot_id };

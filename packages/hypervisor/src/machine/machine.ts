@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Bell } from "@formation-mcp/base";
 import type { Clock, Logger } from "@formation-mcp/contract";
-import { identify, isAlive, waitGone } from "@formation-mcp/os";
+import { identify, isAlive, waitForExit } from "@formation-mcp/os";
 import { emptyReport, type GuestReport, problemText } from "../guest/status-report.ts";
 import { dropHead } from "../logs/trim.ts";
 import type { MachineStatus } from "../port.ts";
@@ -221,7 +221,7 @@ export class Machine {
     const { qemu } = this.journal;
     // QEMU closes its socket a moment before it ends. If it lives on, only the connection was lost:
     // maintenance reconnects.
-    if (qemu !== null && identify(qemu.pid) !== null && !(await waitGone(qemu, 2000))) return;
+    if (qemu !== null && identify(qemu.pid) !== null && !(await waitForExit(qemu, 2000))) return;
     this.noteExit();
   }
 

@@ -3,7 +3,7 @@
 
 import { readdirSync, readlinkSync, realpathSync } from "node:fs";
 import { join, sep } from "node:path";
-import { identify, type ProcessIdentity, sendSignal, waitGone } from "@formation-mcp/os";
+import { identify, type ProcessIdentity, sendSignal, waitForExit } from "@formation-mcp/os";
 
 /**
  * The processes whose working directory is below `root`, by the name of the directory in `root`. See proc(5).
@@ -30,5 +30,5 @@ export function processesBelow(root: string): Map<string, ProcessIdentity[]> {
 /** Kills the processes and waits until they are gone, at most 5 s for each. */
 export async function killAll(processes: readonly ProcessIdentity[]): Promise<void> {
   for (const one of processes) sendSignal(one, "SIGKILL");
-  for (const one of processes) await waitGone(one, 5000);
+  for (const one of processes) await waitForExit(one, 5000);
 }

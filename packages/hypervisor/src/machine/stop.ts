@@ -2,7 +2,7 @@
 // after its time. And pausing: holding the guest's processors.
 
 import { FormationError } from "@formation-mcp/contract";
-import { sendSignal, waitGone } from "@formation-mcp/os";
+import { sendSignal, waitForExit } from "@formation-mcp/os";
 import type { HypervisorDeps } from "./deps.ts";
 import type { Machine } from "./machine.ts";
 import { releaseResources } from "./release.ts";
@@ -64,9 +64,9 @@ export async function killProcess(machine: Machine): Promise<void> {
   const { qemu } = machine.journal;
   if (qemu === null || !machine.alive) return;
   await machine.qmp?.execute("quit").catch(() => {});
-  if (machine.qmp !== null && (await waitGone(qemu, QUIT_MS))) return;
+  if (machine.qmp !== null && (await waitForExit(qemu, QUIT_MS))) return;
   sendSignal(qemu, "SIGKILL");
-  if (await waitGone(qemu, KILL_MS)) return;
+  if (await waitForExit(qemu, KILL_MS)) return;
   throw new FormationError("unavailable", `Process ${qemu.pid} cannot be killed.`, {
     remedy: "It hangs in the kernel; look at the node's disk and its kernel log.",
   });

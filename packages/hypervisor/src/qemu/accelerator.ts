@@ -18,7 +18,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { readIfThere, run, writeFileAtomic } from "@formation-mcp/os";
+import { readFileIfPresent, run, writeFileAtomic } from "@formation-mcp/os";
 import { kernelCommandLine, QEMU } from "./command-line.ts";
 import { confinement } from "./confinement.ts";
 
@@ -83,7 +83,7 @@ async function storedOrTried(options: AcceleratorOptions): Promise<Acceleration>
     options.uid === null ? "user" : "root",
   ].join(" ");
   try {
-    const stored = JSON.parse(readIfThere(path) ?? "{}") as Partial<Acceleration> & { key?: string };
+    const stored = JSON.parse(readFileIfPresent(path) ?? "{}") as Partial<Acceleration> & { key?: string };
     if (stored.key === key && (stored.accelerator === "kvm" || stored.accelerator === "tcg")) {
       return { accelerator: stored.accelerator, reason: stored.reason ?? "tried before" };
     }

@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import { readIfThere, removeTemporaries, syncDirectory, writeFileAtomic } from "@formation-mcp/os";
+import { readFileIfPresent, removeTemporaryFiles, syncDirectory, writeFileAtomic } from "@formation-mcp/os";
 import { expect, it } from "vitest";
 import { child, ended, scratch } from "./support.ts";
 
@@ -39,11 +39,11 @@ it("a kill -9 in the middle of writing leaves the old content or the new, and a 
     // How far it gets differs from round to round: that is the point.
     for (let looks = 0; looks <= round * 40; looks++)
       expect(valid.has(readFileSync(path, "utf8"))).toBe(true);
-    alive += removeTemporaries(directory);
+    alive += removeTemporaryFiles(directory);
     writer.process.kill("SIGKILL");
     await ended(writer.process);
     expect(valid.has(readFileSync(path, "utf8"))).toBe(true);
-    removeTemporaries(directory);
+    removeTemporaryFiles(directory);
     expect(readdirSync(directory)).toEqual(["file"]);
   }
   expect(alive).toBe(0);
@@ -53,9 +53,9 @@ it("only what writing left behind is removed", () => {
   const directory = scratch();
   const kept = ["notes.tmp", "file.12-zz.tmp", `file.${process.ppid}-0123456789ab.tmp`];
   for (const name of [...kept, "file.999999999-0123456789ab.tmp"]) writeFileSync(join(directory, name), "");
-  expect(removeTemporaries(directory)).toBe(1);
+  expect(removeTemporaryFiles(directory)).toBe(1);
   expect(readdirSync(directory).sort()).toEqual(kept.sort());
-  expect(removeTemporaries(join(directory, "missing"))).toBe(0);
+  expect(removeTemporaryFiles(join(directory, "missing"))).toBe(0);
 });
 
 it("a file that cannot be written is `unavailable`, and the old one stays", () => {
@@ -73,10 +73,10 @@ it("a file that cannot be written is `unavailable`, and the old one stays", () =
 
 it("an absent file reads as null, and one that cannot be read is an error", () => {
   const directory = scratch();
-  expect(readIfThere(join(directory, "none"))).toBeNull();
-  expect(() => readIfThere(directory)).toThrow(FormationError);
+  expect(readFileIfPresent(join(directory, "none"))).toBeNull();
+  expect(() => readFileIfPresent(directory)).toThrow(FormationError);
   expect(() => syncDirectory(join(directory, "none"))).toThrow(FormationError);
   writeFileSync(join(directory, "some"), "text");
   chmodSync(join(directory, "some"), 0o600);
-  expect(readIfThere(join(directory, "some"))).toBe("text");
+  expect(readFileIfPresent(join(directory, "some"))).toBe("text");
 });

@@ -1,19 +1,19 @@
-// What a child prints: handed on line by line as it comes, and its end kept, both within bounds.
+// The output of a child process: passed on line by line, with its end kept. Both are bounded.
 
 import type { Readable } from "node:stream";
 import { TextLineSplitter } from "@formation-mcp/base";
 
-/** In characters: of a longer line only its beginning is handed on. */
+/** In characters. Only the beginning of a longer line is passed on. */
 const MAX_LINE_LENGTH = 64 * 1024;
 
 export interface Output {
-  /** The last `keepBytes` bytes as text; a character that was cut at the beginning is left out. */
+  /** The last `keepBytes` bytes as text, without a character that is cut at the beginning. */
   text(): string;
-  /** Hands on what has no line end yet and takes nothing more. */
+  /** Passes on the last line, which may have no line end, and ignores all further output. */
   finish(): void;
 }
 
-/** Reads a stream to its end or to `finish`. */
+/** Reads a stream until it ends or `finish` is called. */
 export function collectOutput(
   stream: Readable | null | undefined,
   keepBytes: number,

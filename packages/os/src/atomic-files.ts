@@ -1,4 +1,4 @@
-// Files that are whole or absent: written beside their place, made durable, then moved into it.
+// Files that readers see whole or not at all: written under a temporary name, synced to disk, then renamed.
 
 import { randomBytes } from "node:crypto";
 import {
@@ -16,13 +16,13 @@ import { dirname, join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { identify } from "./processes.ts";
 
-const TEMPORARY = /\.(\d+)-[0-9a-f]{12}\.tmp$/;
+const TEMPORARY_NAME = /\.(\d+)-[0-9a-f]{12}\.tmp$/;
 
 /**
- * Writes a file so that a reader, also after a crash, sees the old content or the new one, never a part. What a crash
- * leaves beside it, {@link removeTemporaries} removes.
- * @param mode the file's permissions, whatever the umask.
- * @throws FormationError `unavailable` if it cannot be written; the old file is untouched then.
+ * Writes a file so that readers see the old content or the new content, never a part of it, also after a
+ * crash. A crash may leave a temporary file, which {@link removeTemporaryFiles} removes.
+ * @param mode the file's permissions, independent of the umask.
+ * @throws FormationError `unavailable` if it cannot be written; the old file is then unchanged.
  */
 export function writeFileAtomic(path: string, content: string | Uint8Array, mode = 0o600): void {
   const temporary = `${path}.${process.pid}-${randomBytes(6).toString("hex")}.tmp`;
@@ -42,33 +42,34 @@ export function writeFileAtomic(path: string, content: string | Uint8Array, mode
     try {
       rmSync(temporary, { force: true });
     } catch {
-      // The first error is the one to tell.
+      // The first error is reported.
     }
-    throw unusable(path, "written", error);
+    throw fileError(path, "written", error);
   }
 }
 
 /**
- * Removes what {@link writeFileAtomic} left in a directory when its process was killed. Returns how many files went; a
- * living writer's are left alone.
+ * Removes temporary files that {@link writeFileAtomic} left in a directory because its process was killed.
+ * Files of living processes are kept.
+ * @returns how many files were removed.
  */
-export function removeTemporaries(directory: string): number {
+export function removeTemporaryFiles(directory: string): number {
   let removed = 0;
   try {
     for (const name of readdirSync(directory)) {
-      const pid = TEMPORARY.exec(name)?.[1];
+      const pid = TEMPORARY_NAME.exec(name)?.[1];
       if (pid === undefined || (identify(Number(pid)) && Number(pid) !== process.pid)) continue;
       rmSync(join(directory, name), { force: true });
       removed++;
     }
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw unusable(directory, "tidied", error);
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw fileError(directory, "tidied", error);
   }
   return removed;
 }
 
 /**
- * Makes the names in a directory durable.
+ * Syncs a directory to disk, so that its entries survive a crash (fsync(2)).
  * @throws FormationError `unavailable` if it cannot be opened.
  */
 export function syncDirectory(path: string): void {
@@ -80,24 +81,24 @@ export function syncDirectory(path: string): void {
       closeSync(directory);
     }
   } catch (error) {
-    throw unusable(path, "made durable", error);
+    throw fileError(path, "made durable", error);
   }
 }
 
 /**
- * A file's text, or null if there is none.
- * @throws FormationError `unavailable` if it is there and cannot be read.
+ * Reads a text file; null if it does not exist.
+ * @throws FormationError `unavailable` if it exists and cannot be read.
  */
-export function readIfThere(path: string): string | null {
+export function readFileIfPresent(path: string): string | null {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw unusable(path, "read", error);
+    throw fileError(path, "read", error);
   }
 }
 
-function unusable(path: string, what: string, error: unknown): FormationError {
+function fileError(path: string, what: string, error: unknown): FormationError {
   if (error instanceof FormationError) return error;
   const cause = error as NodeJS.ErrnoException;
   return new FormationError("unavailable", `${path} cannot be ${what}: ${cause.message}.`, {
