@@ -29,7 +29,7 @@ describeHypervisor("the fake driver", {
     args: ["--conditions=formation-source", join(import.meta.dirname, "support/worker.ts"), "fake"],
   }),
   guestPort: freePort,
-  patienceMs: 10_000,
+  liveTimeoutMs: 10_000,
   leftovers: async () => [],
   kills: { rounds: 10, withinMs: 700 },
 });

@@ -22,7 +22,7 @@ describeHypervisor("the QEMU driver", {
     args: ["--conditions=formation-source", join(import.meta.dirname, "support/worker.ts"), "qemu"],
   }),
   guestPort: async () => 8080,
-  patienceMs: 40_000,
+  liveTimeoutMs: 40_000,
   leftovers: async (stateDir) => leftovers(stateDir),
   kills: { rounds: 6, withinMs: 9000 },
 });

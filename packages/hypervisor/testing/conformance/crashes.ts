@@ -1,26 +1,27 @@
-// The laws about a worker that dies at any moment: its successor takes back the machines that run, and
-// nothing half-made stays.
+// A worker that is killed at any moment: its successor takes over what runs, and nothing half-made stays.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
-import type { Hypervisor, MachineStatus } from "@formation-mcp/hypervisor";
+import type { Hypervisor } from "@formation-mcp/hypervisor";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { fetchText, leftOf, type Subject, serving, startWorker } from "./support.ts";
+import { type HypervisorFixture, NEVER, portOf, serving } from "./fixture.ts";
+import { fetchText, leftOf } from "./probes.ts";
+import { startWorker } from "./worker-process.ts";
 
-export function describeCrashes(subject: Subject, disk: () => string): void {
+/** Workers that are killed with SIGKILL. */
+export function describeCrashes(fixture: HypervisorFixture): void {
+  const { harness } = fixture;
   describe("after the worker was killed", () => {
-    const never = new AbortController().signal;
-    const port = (status: MachineStatus) => status.endpoints[0]?.port ?? 0;
     let elsewhere: string;
     beforeAll(() => {
       elsewhere = mkdtempSync(join(tmpdir(), "hypervisor-"));
     });
     afterAll(() => rmSync(elsewhere, { recursive: true, force: true }));
     const successor = async <T>(use: (next: Hypervisor) => Promise<T>): Promise<T> => {
-      const next = await subject.open(elsewhere);
+      const next = await harness.open(elsewhere);
       try {
         await next.recover();
         return await use(next);
@@ -30,8 +31,8 @@ export function describeCrashes(subject: Subject, disk: () => string): void {
     };
 
     it("a running machine is taken back, answers, and obeys", async () => {
-      const spec = serving("dep_h.1", disk(), await subject.guestPort(), "echo still here");
-      const worker = startWorker(subject, {
+      const spec = serving("dep_h.1", fixture.disk, await harness.guestPort(), "echo still here");
+      const worker = startWorker(harness, {
         stateDir: elsewhere,
         spec,
         steps: ["create", "start", "live"],
@@ -44,7 +45,7 @@ export function describeCrashes(subject: Subject, disk: () => string): void {
           state: "running",
           guest: { listening: [spec.ports[0]?.guest_port] },
         });
-        expect(await fetchText(port(status), "/")).toBe("the page");
+        expect(await fetchText(portOf(status), "/")).toBe("the page");
         const lines: string[] = [];
         const end = new AbortController();
         const following = next.follow(spec.id, end.signal, (_stream, line) => lines.push(line));
@@ -62,18 +63,18 @@ export function describeCrashes(subject: Subject, disk: () => string): void {
         });
         await next.remove(spec.id);
       });
-      expect(await leftOf(subject, elsewhere)).toEqual([]);
+      expect(await leftOf(harness, elsewhere)).toEqual([]);
     });
 
     const random = seededRandom(20_261_123);
-    for (let round = 0; round < subject.kills.rounds; round++) {
+    for (let round = 0; round < harness.kills.rounds; round++) {
       // Every other kill is early, while the machine is made and started.
       const afterMs = Math.round(
-        random() * (round % 2 === 0 ? subject.kills.withinMs / 12 : subject.kills.withinMs),
+        random() * (round % 2 === 0 ? harness.kills.withinMs / 12 : harness.kills.withinMs),
       );
       it(`${afterMs} ms into a machine's life, nothing contradicts itself and nothing stays`, async () => {
-        const spec = serving(`dep_k.${round}`, disk(), await subject.guestPort());
-        const worker = startWorker(subject, {
+        const spec = serving(`dep_k.${round}`, fixture.disk, await harness.guestPort());
+        const worker = startWorker(harness, {
           stateDir: elsewhere,
           spec,
           steps: ["create", "start", "live", "stop", "start", "remove"],
@@ -90,22 +91,22 @@ export function describeCrashes(subject: Subject, disk: () => string): void {
             again,
             state: expect.stringMatching(statesAfter(last, again)) as string,
           });
-          // A machine that runs becomes live. If the worker died in a stop, it may also say that it was stopped.
+          // A running one comes alive. If it was being stopped, it may come alive or say that it was stopped.
           if (state === "running") {
-            const live = next.waitLive(spec.id, { signal: never, timeoutMs: subject.patienceMs });
+            const live = next.waitLive(spec.id, { signal: NEVER, timeoutMs: harness.liveTimeoutMs });
             if (last === "stop")
               await live.catch((error) => expect(error).toMatchObject({ code: "cancelled" }));
             else await live;
           }
           await next.remove(spec.id);
         });
-        expect(await leftOf(subject, elsewhere)).toEqual([]);
+        expect(await leftOf(harness, elsewhere)).toEqual([]);
       });
     }
   });
 }
 
-/** The states that a successor may find after the worker died in a step; `again`: after the second start. */
+/** The states that a successor may find after the worker died in a step. `again`: the machine was started twice. */
 function statesAfter(step: string | undefined, again: boolean): RegExp {
   switch (step) {
     case "create":
