@@ -18,8 +18,8 @@ export function library(entry: string[]): Options {
 }
 
 /**
- * Node's own modules load when what imports them runs: an import at the top of a bundle loads all of them at the start,
- * also those that only a subcommand or the first call needs.
+ * Node's own modules load when what imports them runs: an import at the top of a bundle loads all of them at
+ * the start, also those that only a subcommand or the first call needs.
  */
 const lazyBuiltins: NonNullable<Options["esbuildPlugins"]>[number] = {
   name: "lazy-builtins",
@@ -61,8 +61,8 @@ export function application(entry: Record<string, string>): Options {
 }
 
 /**
- * A program that starts fast: what it imports dynamically stays text in its one file until then. No top-level await. It
- * runs on Node 20 as well, as far as what it does there needs no more.
+ * A program that starts fast: what it imports dynamically stays text in its one file until then. No top-level
+ * await. It runs on Node 20 as well, as far as what it does there needs no more.
  */
 export function fastApplication(entry: Record<string, string>): Options {
   const { banner: _, ...options } = application(entry);

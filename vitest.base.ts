@@ -3,8 +3,8 @@
 import { defineProject, type TestUserConfig } from "vitest/config";
 
 /**
- * What a test file needs beyond Node: it says so with lines `// @module-tag qemu` at its top. `pnpm test:quick` leaves
- * those files out; `--tags-filter` selects by them.
+ * What a test file needs beyond Node: it says so with lines `// @module-tag qemu` at its top. `pnpm
+ * test:quick` leaves those files out; `--tags-filter` selects by them.
  */
 export const TAGS = [
   { name: "root", description: "runs as root: accounts, cgroups, mounts, network namespaces" },

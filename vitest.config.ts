@@ -3,7 +3,10 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 import { SecondTries } from "./test/support/second-tries.ts";
 import { TAGS } from "./vitest.base.ts";
 
-/** What runs whole programs and machines takes longest: begun last, one file of it would run on alone at the end. */
+/**
+ * What runs whole programs and machines takes longest: begun last, one file of it would run on alone at the
+ * end.
+ */
 class SystemFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const later = ({ project }: TestSpecification) => Number(project.name !== "system");

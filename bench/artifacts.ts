@@ -1,5 +1,5 @@
-// What artifacts in NATS cost beyond the object store's own client, which neither keeps a copy on the node nor looks
-// whether the bytes are there already.
+// What artifacts in NATS cost beyond the object store's own client, which neither keeps a copy on the node
+// nor looks whether the bytes are there already.
 
 import { rmSync } from "node:fs";
 import { join } from "node:path";

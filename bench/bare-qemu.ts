@@ -1,4 +1,5 @@
-// Bare QEMU: the very command of a machine of ours, read from its process, started by hand in a directory of its own.
+// Bare QEMU: the very command of a machine of ours, read from its process, started by hand in a directory of
+// its own.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";

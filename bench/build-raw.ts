@@ -59,7 +59,9 @@ export class RawBuilder {
     writeFileSync(join(this.#directory, "ctx/Containerfile"), text);
   }
 
-  /** Builds, and makes the disk if there is none of that image; milliseconds, the image's id, the disk's path. */
+  /**
+   * Builds, and makes the disk if there is none of that image; milliseconds, the image's id, the disk's path.
+   */
   async build(diskGb: number, noCache: boolean): Promise<{ took: number; id: string; disk: string }> {
     const start = performance.now();
     const iid = join(this.#directory, "iid");

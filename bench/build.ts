@@ -1,5 +1,5 @@
-// A build and its disk through the driver, cold and cached, against buildah and mke2fs called by hand in a store of the same
-// kind: the same base, context, lines, isolation, runtime and (no) network.
+// A build and its disk through the driver, cold and cached, against buildah and mke2fs called by hand in a
+// store of the same kind: the same base, context, lines, isolation, runtime and (no) network.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

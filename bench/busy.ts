@@ -1,5 +1,6 @@
-// Who keeps the cores busy while something is measured: CPU time from /proc (proc(5)), of this process, of what it started
-// (by program, with all its children) and of the whole machine, so that a limit can be named and not guessed.
+// Who keeps the cores busy while something is measured: CPU time from /proc (proc(5)), of this process, of
+// what it started (by program, with all its children) and of the whole machine, so that a limit can be named
+// and not guessed.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -24,7 +25,10 @@ const NAMES: readonly [RegExp, string][] = [
   [/^(node|Main)/, "workers"],
 ];
 
-/** Begins to count; what it returns says what was used since. What ends meanwhile is lost with its parent alone. */
+/**
+ * Begins to count; what it returns says what was used since. What ends meanwhile is lost with its parent
+ * alone.
+ */
 export function watchCores(): () => Busy {
   const [before, all, start] = [ticksByName(), machine(), performance.now()];
   return () => {
@@ -51,9 +55,9 @@ export function told({ by, total, waiting, cores }: Busy): string {
 }
 
 /**
- * What kept those that are measured from doing more: the disk or what used the cores, where these had nothing to do for less
- * than a tenth of the time, or somebody else where that took more than a tenth; the cores also where there are not as many
- * as linear would take; else nothing.
+ * What kept those that are measured from doing more: the disk or what used the cores, where these had nothing
+ * to do for less than a tenth of the time, or somebody else where that took more than a tenth; the cores also
+ * where there are not as many as linear would take; else nothing.
  * @param linear how many cores as many times the work of one would take, by what one took.
  */
 export function limitOf({ by, total, waiting, cores }: Busy, linear: number): string | null {

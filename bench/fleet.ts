@@ -1,5 +1,6 @@
-// What 1,000 nodes and 1 M operations a day ask of one PostgreSQL and one NATS, as a share of what these do here, and the
-// CPU time that each request costs the server that answers it. Where a fleet ends first can be computed from it.
+// What 1,000 nodes and 1 M operations a day ask of one PostgreSQL and one NATS, as a share of what these do
+// here, and the CPU time that each request costs the server that answers it. Where a fleet ends first can be
+// computed from it.
 
 import { readFileSync } from "node:fs";
 import { type Id, LIMITS, newId, SUBJECTS } from "@formation-mcp/contract";
@@ -190,7 +191,10 @@ async function idle(bytes: number): Promise<void> {
   );
 }
 
-/** Memory of a program that this process started, with its children, in bytes: what they share is counted once (PSS). */
+/**
+ * Memory of a program that this process started, with its children, in bytes: what they share is counted once
+ * (PSS).
+ */
 function memoryBelow(name: string): number {
   const kib = treeOf(childNamed(name)).map((pid) => {
     const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");

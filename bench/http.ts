@@ -1,5 +1,6 @@
-// Asks a URL until it answers 200. A forwarded port accepts connections that its guest does not hear yet, and such a one
-// may hang long after the guest could answer: so a new one is tried every few milliseconds, whatever the others do.
+// Asks a URL until it answers 200. A forwarded port accepts connections that its guest does not hear yet, and
+// such a one may hang long after the guest could answer: so a new one is tried every few milliseconds,
+// whatever the others do.
 
 import { get } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";

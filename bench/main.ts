@@ -1,4 +1,5 @@
-// `bench`: compares us with the bare tools beneath, as ratios in one run. Names given as words run those alone.
+// `bench`: compares us with the bare tools beneath, as ratios in one run. Names given as words run those
+// alone.
 
 import { header } from "./machine.ts";
 import { missedNames, say } from "./report.ts";

@@ -1,5 +1,5 @@
-// What stays in memory: the worker at rest after a build and a ship, against a bare Node process; and the process of an
-// idle VM against bare QEMU with the same command at the same moment.
+// What stays in memory: the worker at rest after a build and a ship, against a bare Node process; and the
+// process of an idle VM against bare QEMU with the same command at the same moment.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

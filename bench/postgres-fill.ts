@@ -1,5 +1,5 @@
-// A store on PostgreSQL of any size in a minute: the store makes its own schemas, then SQL alone fills them with rows as they
-// would be.
+// A store on PostgreSQL of any size in a minute: the store makes its own schemas, then SQL alone fills them
+// with rows as they would be.
 
 import type { Client } from "pg";
 import { KEPT_MS, NOW, OWNERS } from "./store-fill.ts";

@@ -1,5 +1,5 @@
-// The store on PostgreSQL: making an operation, listing a page and claiming at two sizes, against the same statements sent
-// plainly over the same driver to the same server, and against itself when small.
+// The store on PostgreSQL: making an operation, listing a page and claiming at two sizes, against the same
+// statements sent plainly over the same driver to the same server, and against itself when small.
 
 import { newId, SUBJECTS } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
@@ -35,7 +35,8 @@ interface Side {
 }
 
 export async function benchPostgres(scope: Scope): Promise<void> {
-  // Without fsync, whose time is the disk's and would hide ours; without autovacuum, which would come at any time.
+  // Without fsync, whose time is the disk's and would hide ours; without autovacuum, which would come at any
+  // time.
   const postgres = await startPostgres({ settings: { autovacuum: "off", shared_buffers: "1GB" } });
   scope.defer(() => postgres.stop());
   const sides = new Map<Size, Side>();

@@ -1,5 +1,5 @@
-// How many jobs a second 1, 2 and 4 workers do, as processes on one PostgreSQL and one NATS, and what was busy meanwhile:
-// against linear where a core was free, and else with the name of what was at its end.
+// How many jobs a second 1, 2 and 4 workers do, as processes on one PostgreSQL and one NATS, and what was
+// busy meanwhile: against linear where a core was free, and else with the name of what was at its end.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
@@ -18,7 +18,10 @@ import { ratioOfMedians } from "./statistics.ts";
 const ROUNDS = 3;
 const WORKERS = [1, 2, 4];
 const SLOTS = 4;
-/** What a job lasts, with so many jobs for each worker: with 200 ms a worker's slots are its limit, with none all it does. */
+/**
+ * What a job lasts, with so many jobs for each worker: with 200 ms a worker's slots are its limit, with none
+ * all it does.
+ */
 const HOLDS = [
   { holdMs: 200, jobsEach: 100 },
   { holdMs: 0, jobsEach: 300 },
@@ -120,7 +123,9 @@ async function roundOf(
   }
 }
 
-/** Which of the jobs are not completed; only the last few are asked for, for they end about in their order. */
+/**
+ * Which of the jobs are not completed; only the last few are asked for, for they end about in their order.
+ */
 async function unfinished<T extends string>(watching: Client, ids: readonly T[]): Promise<T[]> {
   const { rows } = await watching.query(
     "SELECT id FROM formation.operations WHERE state <> 'completed' AND id = ANY($1)",

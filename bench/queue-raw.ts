@@ -1,5 +1,5 @@
-// The baseline of the queue: a work queue of NATS JetStream with one pull consumer, spoken to in the server's own words
-// with nothing in between, and one UPDATE … RETURNING in PostgreSQL.
+// The baseline of the queue: a work queue of NATS JetStream with one pull consumer, spoken to in the server's
+// own words with nothing in between, and one UPDATE … RETURNING in PostgreSQL.
 
 import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";
 import { Client } from "pg";
@@ -64,7 +64,10 @@ export async function connect(scope: Scope, url: string): Promise<NatsConnection
   return connection;
 }
 
-/** What claims a row in one statement: an operation that somebody submitted, or a row with next to nothing in it. */
+/**
+ * What claims a row in one statement: an operation that somebody submitted, or a row with next to nothing in
+ * it.
+ */
 export interface RawClaims {
   claim(id: string): Promise<void>;
   addBare(id: string): Promise<void>;

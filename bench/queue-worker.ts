@@ -1,5 +1,6 @@
-// A worker of the comparison of worker counts, as a process of its own: the real worker on PostgreSQL and NATS, with a
-// builder that does nothing for so long. It is told where on one line of its input, and ends with it.
+// A worker of the comparison of worker counts, as a process of its own: the real worker on PostgreSQL and
+// NATS, with a builder that does nothing for so long. It is told where on one line of its input, and ends
+// with it.
 
 import { join } from "node:path";
 import { createInterface } from "node:readline";

@@ -1,5 +1,5 @@
-// The queue over NATS and the store on PostgreSQL: how long from a publication until a worker has it, against the server
-// spoken to directly and one UPDATE; and how many jobs 1, 2 and 4 workers do.
+// The queue over NATS and the store on PostgreSQL: how long from a publication until a worker has it, against
+// the server spoken to directly and one UPDATE; and how many jobs 1, 2 and 4 workers do.
 
 import { newId, SUBJECTS } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";

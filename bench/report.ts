@@ -1,4 +1,5 @@
-// One line a comparison: the ratio, its interval, the limit it is held against, and what was compared with what.
+// One line a comparison: the ratio, its interval, the limit it is held against, and what was compared with
+// what.
 
 import type { Ratio } from "./statistics.ts";
 

@@ -1,4 +1,5 @@
-// A host's side of MCP over stdio, by hand: one process, one line a message, answers by id. Nothing of an SDK is measured.
+// A host's side of MCP over stdio, by hand: one process, one line a message, answers by id. Nothing of an SDK
+// is measured.
 
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createInterface } from "node:readline";

@@ -1,5 +1,5 @@
-// What a comparison starts, it ends: directories, processes and servers are registered here, and go in reverse order
-// whether the comparison succeeds, fails or is interrupted.
+// What a comparison starts, it ends: directories, processes and servers are registered here, and go in
+// reverse order whether the comparison succeeds, fails or is interrupted.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

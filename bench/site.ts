@@ -1,5 +1,5 @@
-// The whole system as a host uses it, in a temporary state directory: the bundled server, its worker, and a build of
-// examples/hello that can be shipped again and again.
+// The whole system as a host uses it, in a temporary state directory: the bundled server, its worker, and a
+// build of examples/hello that can be shipped again and again.
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { dirname, join } from "node:path";

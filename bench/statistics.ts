@@ -1,5 +1,5 @@
-// Ratios from interleaved pairs: the ratio of medians with a bootstrap interval, because these machines are noisy and
-// absolute times mean nothing.
+// Ratios from interleaved pairs: the ratio of medians with a bootstrap interval, because these machines are
+// noisy and absolute times mean nothing.
 
 import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
 

@@ -1,4 +1,5 @@
-// A store of any size in seconds: the store makes its own schema, then SQL alone fills it with rows as they would be.
+// A store of any size in seconds: the store makes its own schema, then SQL alone fills it with rows as they
+// would be.
 
 import { DatabaseSync } from "node:sqlite";
 
@@ -47,8 +48,8 @@ export function openRaw(path: string): DatabaseSync {
 }
 
 /**
- * Fills a store that has its schema already with `size` operations and a build for one in ten of them; the oldest
- * `expired` of the operations are to be removed by a sweep.
+ * Fills a store that has its schema already with `size` operations and a build for one in ten of them; the
+ * oldest `expired` of the operations are to be removed by a sweep.
  */
 export function fill(path: string, size: number, expired: number): void {
   const db = openRaw(path);

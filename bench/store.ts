@@ -1,5 +1,5 @@
-// The store as it grows: making an operation, listing a page and cleaning up at three sizes, against the same SQL in raw
-// node:sqlite on an identical file, and against itself when small.
+// The store as it grows: making an operation, listing a page and cleaning up at three sizes, against the same
+// SQL in raw node:sqlite on an identical file, and against itself when small.
 
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
@@ -29,7 +29,10 @@ interface Side {
   expired: number;
   store: Store;
   raw: DatabaseSync;
-  /** Put back what a measurement changed: another connection on either file, so that both sides lose their caches to it. */
+  /**
+   * Put back what a measurement changed: another connection on either file, so that both sides lose their
+   * caches to it.
+   */
   behind: DatabaseSync;
   behindRaw: DatabaseSync;
   /** Where a page in the middle of each owner's list begins. */

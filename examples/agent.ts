@@ -1,5 +1,5 @@
-// What both stories are told with: an MCP client that shows the progress of what it calls, and follows each operation to
-// its end as an agent does.
+// What both stories are told with: an MCP client that shows the progress of what it calls, and follows each
+// operation to its end as an agent does.
 
 import { Client } from "@modelcontextprotocol/client";
 

@@ -1,6 +1,6 @@
-// The main job on a cluster, shown: real PostgreSQL and NATS with credentials on, two HTTP servers behind one address, three
-// workers. A real MCP client builds examples/hello through them, ships it, fetches its page from inside the VM, ships the same
-// build on another node, says where everything ran, and stops it all.
+// The main job on a cluster, shown: real PostgreSQL and NATS with credentials on, two HTTP servers behind one
+// address, three workers. A real MCP client builds examples/hello through them, ships it, fetches its page
+// from inside the VM, ships the same build on another node, says where everything ran, and stops it all.
 
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";

@@ -1,5 +1,5 @@
-// The main job, shown: a real MCP client starts the bundled stdio server, builds examples/hello, ships it, fetches its page
-// from inside the VM, restarts it, deletes it, and looks whether anything is left.
+// The main job, shown: a real MCP client starts the bundled stdio server, builds examples/hello, ships it,
+// fetches its page from inside the VM, restarts it, deletes it, and looks whether anything is left.
 
 import { execFile } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync } from "node:fs";

@@ -1,6 +1,6 @@
-// The packages without a server: store, queue, artifacts, control and a worker in one process. The fake engines run the
-// workload as a child process, so this needs neither root nor QEMU. For VMs open `@formation-mcp/builder/buildah` and
-// `@formation-mcp/hypervisor/qemu` instead; nothing else changes.
+// The packages without a server: store, queue, artifacts, control and a worker in one process. The fake
+// engines run the workload as a child process, so this needs neither root nor QEMU. For VMs open
+// `@formation-mcp/builder/buildah` and `@formation-mcp/hypervisor/qemu` instead; nothing else changes.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";

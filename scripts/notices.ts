@@ -1,6 +1,7 @@
-// Writes THIRD_PARTY_NOTICES beside a bundle: who wrote the code in it, and under which license. It goes by the bundler's
-// own account of what went in, so it cannot drift. A library that a bundled file carries inside itself (its bundler left
-// a `#region` mark) has its license in scripts/licenses, and so has one that is published without its license file.
+// Writes THIRD_PARTY_NOTICES beside a bundle: who wrote the code in it, and under which license. It goes by
+// the bundler's own account of what went in, so it cannot drift. A library that a bundled file carries inside
+// itself (its bundler left a `#region` mark) has its license in scripts/licenses, and so has one that is
+// published without its license file.
 
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";

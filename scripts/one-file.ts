@@ -1,5 +1,6 @@
-// A program's chunks as one file. What the start needs is code there; what only a subcommand or a first call needs is text,
-// because V8 reads code at every start, all of it, and text costs next to nothing until it is asked for.
+// A program's chunks as one file. What the start needs is code there; what only a subcommand or a first call
+// needs is text, because V8 reads code at every start, all of it, and text costs next to nothing until it is
+// asked for.
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

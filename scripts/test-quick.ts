@@ -1,5 +1,5 @@
-// `pnpm test:quick`: the tests that need neither root nor an engine, a server, a browser or a build, from the sources.
-// It first lists what it leaves out and why: the tags that those files carry.
+// `pnpm test:quick`: the tests that need neither root nor an engine, a server, a browser or a build, from the
+// sources. It first lists what it leaves out and why: the tags that those files carry.
 
 import { spawnSync } from "node:child_process";
 import { globSync, readFileSync } from "node:fs";

@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// What npm's users get: every package packed, installed in a project of its own, and used there on the Node versions that
-// we promise. `pnpm build` comes first; the README's test command does that.
+// What npm's users get: every package packed, installed in a project of its own, and used there on the Node
+// versions that we promise. `pnpm build` comes first; the README's test command does that.
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";

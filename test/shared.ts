@@ -1,5 +1,6 @@
-// Runs a command with PostgreSQL and NATS for the tests that it runs: `node --conditions=formation-source test/shared.ts vitest
-// run --project system test/http`. What the tests then start has its records, wake-ups and artifacts there.
+// Runs a command with PostgreSQL and NATS for the tests that it runs: `node --conditions=formation-source
+// test/shared.ts vitest run --project system test/http`. What the tests then start has its records, wake-ups
+// and artifacts there.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,5 +1,5 @@
-// Style and structure as a unit test instead of a review. Every rule reads the sources and tells all offences at once, each with
-// its place and what to do. There is no list of exceptions.
+// Style and structure as a unit test instead of a review. Every rule reads the sources and tells all offences
+// at once, each with its place and what to do. There is no list of exceptions.
 
 import { beforeAll, describe, expect, it } from "vitest";
 import { tell } from "./support/tidy/offence.ts";

@@ -1,5 +1,5 @@
-// A load of one request over and over on a number of kept connections, in a process of its own. Nothing of an HTTP library
-// is measured: bytes go out, answers are counted by their length.
+// A load of one request over and over on a number of kept connections, in a process of its own. Nothing of an
+// HTTP library is measured: bytes go out, answers are counted by their length.
 
 import { connect, type Socket } from "node:net";
 

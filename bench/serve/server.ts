@@ -1,5 +1,5 @@
-// One side of the comparison of HTTP servers, as a process of its own that a parent forks: the SDK's handler with more and
-// more of the product around it, so that what each part costs can be told.
+// One side of the comparison of HTTP servers, as a process of its own that a parent forks: the SDK's handler
+// with more and more of the product around it, so that what each part costs can be told.
 
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";

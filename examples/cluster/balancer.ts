@@ -1,5 +1,5 @@
-// One address before several servers: each connection goes to the next of them that takes it. It stands for what a real
-// installation has there, which also speaks TLS.
+// One address before several servers: each connection goes to the next of them that takes it. It stands for
+// what a real installation has there, which also speaks TLS.
 
 import { connect, createServer, type Socket } from "node:net";
 

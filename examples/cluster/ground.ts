@@ -1,5 +1,6 @@
-// A whole cluster on this machine: PostgreSQL, NATS, HTTP servers behind one address, and workers as if each had a machine
-// of its own. Everything lies below one directory, listens on loopback, has credentials, and is ended by its process id.
+// A whole cluster on this machine: PostgreSQL, NATS, HTTP servers behind one address, and workers as if each
+// had a machine of its own. Everything lies below one directory, listens on loopback, has credentials, and is
+// ended by its process id.
 
 import { randomBytes } from "node:crypto";
 import {
@@ -99,7 +100,8 @@ export const BUNDLES: Programs = {
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const { say, programs = BUNDLES } = options;
   const root = mkdtempSync(join(tmpdir(), "fc-"));
-  // The accounts of PostgreSQL and NATS go through it to their own directories; what else is in it is 0600 or 0700.
+  // The accounts of PostgreSQL and NATS go through it to their own directories; what else is in it is 0600 or
+  // 0700.
   chmodSync(root, 0o711);
   const closing: (() => Promise<unknown>)[] = [];
   const stop = async () => {

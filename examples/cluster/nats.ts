@@ -1,5 +1,5 @@
-// A real nats-server from this machine's packages, configured by deploy/nats as a real one is: each process with a key and
-// rights of its own. Its data lies in a directory of ours and goes with it.
+// A real nats-server from this machine's packages, configured by deploy/nats as a real one is: each process
+// with a key and rights of its own. Its data lies in a directory of ours and goes with it.
 
 import { chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// A real PostgreSQL from this machine's packages, configured by deploy/postgres as a real one is: passwords on, roles of
-// their own for servers and workers. Its data lies in a directory of ours and goes with it.
+// A real PostgreSQL from this machine's packages, configured by deploy/postgres as a real one is: passwords
+// on, roles of their own for servers and workers. Its data lies in a directory of ours and goes with it.
 
 import { randomBytes } from "node:crypto";
 import { appendFileSync, chownSync, copyFileSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
@@ -34,7 +34,9 @@ export interface Postgres {
 
 const DEPLOY = join(import.meta.dirname, "../../deploy/postgres");
 
-/** @param host where it listens beside loopback; whoever is in that network may come as a worker or a server. */
+/**
+ * @param host where it listens beside loopback; whoever is in that network may come as a worker or a server.
+ */
 export async function startPostgres(root: string, say: Say, host = "127.0.0.1"): Promise<Postgres> {
   const bin = programs();
   const account = accountOf("postgres");

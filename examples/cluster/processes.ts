@@ -1,5 +1,5 @@
-// Programs of a cluster as children of this process: started with what they say kept for the case that they fail, waited
-// for with a line for whoever watches, and ended by their ids, the last first.
+// Programs of a cluster as children of this process: started with what they say kept for the case that they
+// fail, waited for with a line for whoever watches, and ended by their ids, the last first.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";

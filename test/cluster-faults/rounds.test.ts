@@ -4,10 +4,11 @@
 // @module-tag bundles
 // @module-tag slow
 
-// Whatever fails in a cluster of real processes on PostgreSQL and NATS: what was accepted ends truthfully, nothing is lost,
-// done twice or left over, and who can't serve says so. CLUSTER_FAULT_ROUNDS plays a long set, every kind of fault as often
-// as the others, on CLUSTER_FAULT_LANES clusters at a time, the first of them with the lease and the outages of real life;
-// FAULT_SEED=n CLUSTER_FAULT_ROUNDS=1 plays one again, CLUSTER_FAULT=name that fault.
+// Whatever fails in a cluster of real processes on PostgreSQL and NATS: what was accepted ends truthfully,
+// nothing is lost, done twice or left over, and who can't serve says so. CLUSTER_FAULT_ROUNDS plays a long
+// set, every kind of fault as often as the others, on CLUSTER_FAULT_LANES clusters at a time, the first of
+// them with the lease and the outages of real life; FAULT_SEED=n CLUSTER_FAULT_ROUNDS=1 plays one again,
+// CLUSTER_FAULT=name that fault.
 
 import { expect, test } from "vitest";
 import { type Lane, openLane } from "../support/cluster/lane.ts";

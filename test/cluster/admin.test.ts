@@ -1,5 +1,5 @@
-// deploy/systemd/formation-admin gives an operator's command what the server's unit gives the server: the same settings and
-// the same secrets. systemd is not needed for that: what it would be told is looked at.
+// deploy/systemd/formation-admin gives an operator's command what the server's unit gives the server: the
+// same settings and the same secrets. systemd is not needed for that: what it would be told is looked at.
 
 import { execFile } from "node:child_process";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -3,8 +3,9 @@
 // @module-tag nats
 // @module-tag bundles
 
-// Several servers and workers on PostgreSQL and NATS are one system: real processes with credentials, the engines played.
-// Whoever vanishes, what was accepted ends truthfully; while they can't serve they say so, and recover by themselves.
+// Several servers and workers on PostgreSQL and NATS are one system: real processes with credentials, the
+// engines played. Whoever vanishes, what was accepted ends truthfully; while they can't serve they say so,
+// and recover by themselves.
 
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";

@@ -1,5 +1,6 @@
-// deploy/compose.yaml against what the Compose specification takes (compose-spec.io), as far as the file goes: a key that is
-// none, a network, volume or secret that nobody declares, or a file that is not here, is a mistake.
+// deploy/compose.yaml against what the Compose specification takes (compose-spec.io), as far as the file
+// goes: a key that is none, a network, volume or secret that nobody declares, or a file that is not here, is
+// a mistake.
 
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";

@@ -3,7 +3,8 @@
 // @module-tag nats
 // @module-tag bundles
 
-// The README's cluster as it is printed, run as the worker's unit runs a worker: without the capabilities that it gives up.
+// The README's cluster as it is printed, run as the worker's unit runs a worker: without the capabilities
+// that it gives up.
 
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";

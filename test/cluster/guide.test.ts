@@ -1,6 +1,7 @@
 // @module-tag nats
 
-// The commands of docs/operating.md, as far as they can be run on one machine: what they make is what the next step takes.
+// The commands of docs/operating.md, as far as they can be run on one machine: what they make is what the
+// next step takes.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";

@@ -3,8 +3,9 @@
 // @module-tag nats
 // @module-tag bundles
 
-// A team that outgrows one machine: what its server kept is exported, imported into PostgreSQL and NATS, and nobody notices:
-// the same accounts, tokens, records, logs and contexts, and the VM that ran on. And what pg_dump wrote is all of it again.
+// A team that outgrows one machine: what its server kept is exported, imported into PostgreSQL and NATS, and
+// nobody notices: the same accounts, tokens, records, logs and contexts, and the VM that ran on. And what
+// pg_dump wrote is all of it again.
 
 import { execFile } from "node:child_process";
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -3,8 +3,9 @@
 // @module-tag nats
 // @module-tag bundles
 
-// The e2e story unchanged, with the real engines, over PostgreSQL and NATS: told by a stock client through the bundled
-// `formation-mcp`, which goes to the cluster's one address. And once more with a node named, which had to fetch the image.
+// The e2e story unchanged, with the real engines, over PostgreSQL and NATS: told by a stock client through
+// the bundled `formation-mcp`, which goes to the cluster's one address. And once more with a node named,
+// which had to fetch the image.
 
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";

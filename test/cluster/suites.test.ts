@@ -3,8 +3,8 @@
 // @module-tag nats
 // @module-tag bundles
 
-// The suites of one machine over PostgreSQL and NATS, as `test:shared` runs them: a few tests of them in every run, so that
-// it is known to work at all.
+// The suites of one machine over PostgreSQL and NATS, as `test:shared` runs them: a few tests of them in
+// every run, so that it is known to work at all.
 
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";

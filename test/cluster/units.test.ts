@@ -71,7 +71,10 @@ test("the worker's units leave its VMs alone, and give it the time that it drain
   }
 });
 
-/** What sets NoNewPrivileges where systemd has no rights of its own, as a user's has none: systemd.exec(5), "NoNewPrivileges=". */
+/**
+ * What sets NoNewPrivileges where systemd has no rights of its own, as a user's has none: systemd.exec(5),
+ * "NoNewPrivileges=".
+ */
 const NO_NEW_PRIVILEGES = [
   "NoNewPrivileges",
   "DynamicUser",

@@ -2,7 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// What bad input gets, with the real engines: a clear error that names the remedy, an operation that failed, nothing left.
+// What bad input gets, with the real engines: a clear error that names the remedy, an operation that failed,
+// nothing left.
 
 import type { AddressInfo } from "node:net";
 import { createServer, type Server } from "node:net";

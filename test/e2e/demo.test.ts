@@ -2,7 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// The README's demo as it is printed: as root and as a fresh unprivileged user, and what `--keep` prints for a desktop host.
+// The README's demo as it is printed: as root and as a fresh unprivileged user, and what `--keep` prints for
+// a desktop host.
 
 import { execFile } from "node:child_process";
 import {

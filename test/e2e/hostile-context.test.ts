@@ -2,8 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// Contexts over real stdio that try to lead out, to hang the server or to bring a secret along: each is refused with what
-// to do, nothing is stored of it, and what is left out is said.
+// Contexts over real stdio that try to lead out, to hang the server or to bring a secret along: each is
+// refused with what to do, nothing is stored of it, and what is left out is said.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";

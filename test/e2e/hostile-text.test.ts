@@ -2,8 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// Text and secrets over real stdio: what builds and guests print reaches a client as visible text between marks, no
-// result is longer than a result may be, and a secret stands nowhere but where it must.
+// Text and secrets over real stdio: what builds and guests print reaches a client as visible text between
+// marks, no result is longer than a result may be, and a secret stands nowhere but where it must.
 
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";

@@ -2,7 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// Attacks over real stdio: each is refused in clear words, nothing is recorded of it, and the server answers the next.
+// Attacks over real stdio: each is refused in clear words, nothing is recorded of it, and the server answers
+// the next.
 
 import { type Id, newId } from "@formation-mcp/contract";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

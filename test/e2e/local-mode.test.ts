@@ -1,6 +1,7 @@
 // @module-tag bundles
 
-// Local mode: any number of stdio servers share one background worker, which comes when needed and leaves when idle.
+// Local mode: any number of stdio servers share one background worker, which comes when needed and leaves
+// when idle.
 
 import { execFile, spawn } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -2,7 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// Not only busybox: Debian from a registry, packages installed by RUN, a non-root USER and a WORKDIR, a real database.
+// Not only busybox: Debian from a registry, packages installed by RUN, a non-root USER and a WORKDIR, a real
+// database.
 
 import { debianBase } from "@formation-mcp/builder/testing/debian";
 import { type Registry, startRegistry } from "@formation-mcp/builder/testing/registry";

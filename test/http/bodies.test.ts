@@ -1,6 +1,7 @@
 // @module-tag bundles
 
-// Bodies that mean harm: JSON that is deep, wide, broken or reaches for prototypes, and types that another page could send.
+// Bodies that mean harm: JSON that is deep, wide, broken or reaches for prototypes, and types that another
+// page could send.
 
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

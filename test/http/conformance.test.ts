@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// The official conformance suite against the product as it is, without fixtures: which scenarios those are is told here, and
-// each passes every check. The suite knows no tokens, so a proxy on loopback adds one.
+// The official conformance suite against the product as it is, without fixtures: which scenarios those are is
+// told here, and each passes every check. The suite knows no tokens, so a proxy on loopback adds one.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -37,7 +37,10 @@ const WHOLE: readonly (readonly [scenario: string, specVersion: string])[] = [
   ["input-required-result-validate-input", "2026-07-28"],
 ];
 
-/** Scenarios of which some checks ask for what a product does not have: `test_…` tools, prompts, resources. All others pass. */
+/**
+ * Scenarios of which some checks ask for what a product does not have: `test_…` tools, prompts, resources.
+ * All others pass.
+ */
 const PARTLY: readonly (readonly [scenario: string, specVersion: string, without: readonly string[]])[] = [
   [
     "server-stateless",

@@ -1,6 +1,7 @@
 // @module-tag bundles
 
-// Contexts over HTTP that try to lead out, to fill the disk or to hang the server: each is refused, nothing is kept of it.
+// Contexts over HTTP that try to lead out, to fill the disk or to hang the server: each is refused, nothing
+// is kept of it.
 
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";

@@ -1,7 +1,8 @@
 // @module-tag bundles
 
-// Hosts and agents that know the server's URL and nothing else. A host is sent through OAuth, where a person signs in with a
-// wallet and consents in Chromium; it lists, is asked for more when it builds, and ships. Agents sign for themselves.
+// Hosts and agents that know the server's URL and nothing else. A host is sent through OAuth, where a person
+// signs in with a wallet and consents in Chromium; it lists, is asked for more when it builds, and ships.
+// Agents sign for themselves.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -116,7 +117,8 @@ describe.each([
     try {
       expect(await must(peer, "vm_list", {})).toEqual({ instances: [], cursor: null });
       expect(visitor.asked, "one consent").toHaveLength(1);
-      // The 1.x line can't ask a person for more: it is told of all scopes at once. The other begins with reading.
+      // The 1.x line can't ask a person for more: it is told of all scopes at once. The other begins with
+      // reading.
       const stepsUp = line === "v2";
       if (stepsUp) expect(visitor.asked[0]).not.toMatch(WRITES);
       else expect(visitor.asked[0]).toMatch(WRITES);

@@ -1,6 +1,7 @@
 // @module-tag bundles
 
-// Sign-ins that should not be: replayed, reordered, changed, carried over from another server, or made for somebody else.
+// Sign-ins that should not be: replayed, reordered, changed, carried over from another server, or made for
+// somebody else.
 
 import { generateKey, type KeyPair, keyId } from "@formation-mcp/auth/keys";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// The authorization matrix: every tool at every door, and every route, with every kind of token that must not do. It is made
-// from the tables of tools and of routes, so that a new one can't escape it.
+// The authorization matrix: every tool at every door, and every route, with every kind of token that must not
+// do. It is made from the tables of tools and of routes, so that a new one can't escape it.
 
 import { SCOPES } from "@formation-mcp/auth";
 import { REST_ROUTES, type RestRoute } from "@formation-mcp/gateway";

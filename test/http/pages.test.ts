@@ -1,8 +1,8 @@
 // @module-tag chromium
 // @module-tag bundles
 
-// What other people's web pages can make of this server: nothing. Rebinding, cross-site requests, framing, names that are
-// markup, and words that would be lines of the log.
+// What other people's web pages can make of this server: nothing. Rebinding, cross-site requests, framing,
+// names that are markup, and words that would be lines of the log.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { authorize, BACK, cookiesOf, register } from "../support/http/client.ts";

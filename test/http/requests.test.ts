@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// Requests that no client makes: broken, doubled, cut, slow, huge. Each gets its one answer or the end of its connection;
-// the next request is served.
+// Requests that no client makes: broken, doubled, cut, slow, huge. Each gets its one answer or the end of its
+// connection; the next request is served.
 
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -176,7 +176,8 @@ describe("A body that is too large is refused before it is read:", () => {
           },
           { timeoutMs: 20_000, everyMs: 1, what: "an answer before the body's end" },
         );
-        // Who goes on sending may lose the answer to the reset of a connection that nobody reads any more (RFC 9112 §9.6).
+        // Who goes on sending may lose the answer to the reset of a connection that nobody reads any more
+        // (RFC 9112 §9.6).
         const reply = await wire.reply();
         if (reply) ground.refused(reply, 413);
         else expect(wire.ended).toBe(true);

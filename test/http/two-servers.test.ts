@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// Two server processes on one state directory are one server: what one gave, took or counted, the other knows; and a process
-// that dies at once takes nothing with it.
+// Two server processes on one state directory are one server: what one gave, took or counted, the other
+// knows; and a process that dies at once takes nothing with it.
 
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
@@ -66,7 +66,10 @@ const status = async (server: HttpServer, token: string) =>
   (await rest(server.url, "GET", "/api/auth/whoami", { token })).status;
 const login = (server: HttpServer, body: unknown) => rest(server.url, "POST", "/api/auth/login", { body });
 
-/** A revocation is effective everywhere within five seconds; what the other process remembers of a token counts too. */
+/**
+ * A revocation is effective everywhere within five seconds; what the other process remembers of a token
+ * counts too.
+ */
 const refusedEverywhere = (token: string) =>
   waitFor(async () => (await status(one, token)) === 401 && (await status(two, token)) === 401, {
     timeoutMs: LIMITS.revocationMs,

@@ -1,8 +1,9 @@
 // @module-tag slow
 
-// Virtual nodes in virtual time: whatever is lost, late, doubled, dead or cut off, every operation ends truthfully, capacity
-// and quotas hold at every moment, and at none does an instance run twice. SIMULATION_SEED replays one seed; with
-// SIMULATION_NODES and SIMULATION_OPERATIONS one of that size is played too, beside SIMULATION_ROUNDS of the usual size.
+// Virtual nodes in virtual time: whatever is lost, late, doubled, dead or cut off, every operation ends
+// truthfully, capacity and quotas hold at every moment, and at none does an instance run twice.
+// SIMULATION_SEED replays one seed; with SIMULATION_NODES and SIMULATION_OPERATIONS one of that size is
+// played too, beside SIMULATION_ROUNDS of the usual size.
 
 import { fileURLToPath } from "node:url";
 import { run } from "@formation-mcp/os";

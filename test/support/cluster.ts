@@ -1,4 +1,5 @@
-// The cluster of the example as tests start it: silent, and from the sources with FORMATION_TEST_SOURCE=1, which need no build.
+// The cluster of the example as tests start it: silent, and from the sources with FORMATION_TEST_SOURCE=1,
+// which need no build.
 
 import { join } from "node:path";
 import {

@@ -1,5 +1,6 @@
-// One round of violence on real processes: an action begins, something is killed at a random moment, and afterwards
-// everything must be true again. Every choice comes from the seed, so that a round can be replayed.
+// One round of violence on real processes: an action begins, something is killed at a random moment, and
+// afterwards everything must be true again. Every choice comes from the seed, so that a round can be
+// replayed.
 
 import { readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +14,9 @@ export interface FaultOptions {
   stateDir: string;
   drivers: "real" | "fake";
   env: Record<string, string>;
-  /** The formfile that is built; it must serve HTTP on its exposed port. `variant` makes the build a new one. */
+  /**
+   * The formfile that is built; it must serve HTTP on its exposed port. `variant` makes the build a new one.
+   */
   formfile(variant: number): Structured;
   /** The longest an action usually takes, in milliseconds: when to kill is chosen within it. */
   actionMs: number;

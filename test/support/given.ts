@@ -1,4 +1,5 @@
-// Prints the settings that a state directory's programs get from `test/shared.ts`, for tests outside of this directory.
+// Prints the settings that a state directory's programs get from `test/shared.ts`, for tests outside of this
+// directory.
 
 import { sharedEnvironment } from "./shared.ts";
 

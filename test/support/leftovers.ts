@@ -1,5 +1,5 @@
-// What may be left of builds and machines on a node: processes (a network namespace lives as long as its own), mounts, rules,
-// cgroups, files.
+// What may be left of builds and machines on a node: processes (a network namespace lives as long as its
+// own), mounts, rules, cgroups, files.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";

@@ -1,4 +1,5 @@
-// The packages as npm would publish them, installed where nobody knows this repository; and other versions of Node.
+// The packages as npm would publish them, installed where nobody knows this repository; and other versions of
+// Node.
 
 import { execFile } from "node:child_process";
 import {
@@ -91,7 +92,9 @@ export async function installPacked(): Promise<Packed> {
   }
 }
 
-/** Runs a program to its end with nothing of this process's environment but a PATH that has that Node first. */
+/**
+ * Runs a program to its end with nothing of this process's environment but a PATH that has that Node first.
+ */
 export async function runWith(node: string, cwd: string, file: string, ...args: string[]): Promise<Ran> {
   const env = { PATH: [dirname(node), "/usr/bin", "/bin"].join(delimiter), HOME: cwd };
   const ran = run(file, args, { cwd, env, timeout: 60_000 });

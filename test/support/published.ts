@@ -1,5 +1,6 @@
-// What each package publishes, as test/snapshots/published.json lists it: its files by name and its bytes in all, before
-// compression. The names of chunks have a digest of their content in them, so they are listed as one.
+// What each package publishes, as test/snapshots/published.json lists it: its files by name and its bytes in
+// all, before compression. The names of chunks have a digest of their content in them, so they are listed as
+// one.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// A client that keeps to no rule: it writes any bytes to a real stdio server and holds every byte that comes back against
-// the one promise of the wire, that each line on standard output is one JSON-RPC message.
+// A client that keeps to no rule: it writes any bytes to a real stdio server and holds every byte that comes
+// back against the one promise of the wire, that each line on standard output is one JSON-RPC message.
 
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";

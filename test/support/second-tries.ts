@@ -1,4 +1,5 @@
-// Names at the end of a run the tests that needed a second try. Each is a bug to look at, also when it passed.
+// Names at the end of a run the tests that needed a second try. Each is a bug to look at, also when it
+// passed.
 
 import type { Reporter, TestModule } from "vitest/node";
 

@@ -44,7 +44,10 @@ export interface ServerOptions {
   env?: Record<string, string>;
 }
 
-/** A state directory for one test file; `close` removes it with its worker and the VMs that a failed test left. */
+/**
+ * A state directory for one test file; `close` removes it with its worker and the VMs that a failed test
+ * left.
+ */
 export function temporaryState(env: Record<string, string> = {}): { dir: string; close(): Promise<void> } {
   const dir = mkdtempSync(join(tmpdir(), "formation-e2e-"));
   return {
@@ -80,7 +83,10 @@ function command({ stateDir, args = [], bundle = BUNDLE }: ServerOptions): strin
   return [bundle, "--allow-dir", HELLO, "--state-dir", stateDir, ...args];
 }
 
-/** What a program that works on a state directory is started with: PostgreSQL and NATS too where the tests are to run so. */
+/**
+ * What a program that works on a state directory is started with: PostgreSQL and NATS too where the tests are
+ * to run so.
+ */
 export async function programEnvironment(
   stateDir: string,
   env: Record<string, string> = {},

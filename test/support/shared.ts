@@ -1,5 +1,6 @@
-// The same tests over PostgreSQL and NATS: with FORMATION_TEST_SHARED every state directory of a test gets a database and an
-// account at NATS of its own, as if it were a cluster. `node test/shared.ts vitest run …` starts both and sets it.
+// The same tests over PostgreSQL and NATS: with FORMATION_TEST_SHARED every state directory of a test gets a
+// database and an account at NATS of its own, as if it were a cluster. `node test/shared.ts vitest run …`
+// starts both and sets it.
 
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -31,7 +32,10 @@ export interface SharedServices {
   nats: { url: string; keys: string[] };
 }
 
-/** What the programs of a state directory keep: their records, and the secret of servers that seals keys in them. */
+/**
+ * What the programs of a state directory keep: their records, and the secret of servers that seals keys in
+ * them.
+ */
 export async function openKept(stateDir: string): Promise<{ store: Store; masterKey(): Uint8Array }> {
   const env = await sharedEnvironment(stateDir);
   const file = env["FORMATION_MASTER_KEY_FILE"];
@@ -47,7 +51,9 @@ export async function openKept(stateDir: string): Promise<{ store: Store; master
   };
 }
 
-/** Every blob that the programs of a state directory keep, and what somebody began to store and did not end. */
+/**
+ * Every blob that the programs of a state directory keep, and what somebody began to store and did not end.
+ */
 export async function keptBlobs(stateDir: string): Promise<{ blobs: string[]; begun: string[] }> {
   const env = await sharedEnvironment(stateDir);
   const key = env["FORMATION_NATS_NKEY"];
@@ -81,7 +87,9 @@ export async function keptBlobs(stateDir: string): Promise<{ blobs: string[]; be
   }
 }
 
-/** The same settings for another user of this machine, with copies of the files in a directory of that user's. */
+/**
+ * The same settings for another user of this machine, with copies of the files in a directory of that user's.
+ */
 export function lent(env: Record<string, string>, dir: string, uid: number): Record<string, string> {
   const copied = Object.entries(env).map(([name, value]) => {
     if (!/_(?:FILE|NKEY)$/.test(name)) return [name, value];
@@ -93,7 +101,9 @@ export function lent(env: Record<string, string>, dir: string, uid: number): Rec
   return Object.fromEntries(copied) as Record<string, string>;
 }
 
-/** The settings that a state directory's programs have beside their own; none without FORMATION_TEST_SHARED. */
+/**
+ * The settings that a state directory's programs have beside their own; none without FORMATION_TEST_SHARED.
+ */
 export async function sharedEnvironment(stateDir: string): Promise<Record<string, string>> {
   const text = process.env["FORMATION_TEST_SHARED"];
   if (!text) return {};

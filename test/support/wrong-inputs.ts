@@ -1,5 +1,5 @@
-// Wrong inputs for a tool, made from the schema that it shows to everybody: every field once with every kind of value
-// that it does not take, and once missing where it must be there.
+// Wrong inputs for a tool, made from the schema that it shows to everybody: every field once with every kind
+// of value that it does not take, and once missing where it must be there.
 
 import type { Structured } from "./server.ts";
 

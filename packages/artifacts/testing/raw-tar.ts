@@ -1,10 +1,14 @@
-// Tar archives written block by block, so that tests can make ones that no packer makes, and reading by tar(1).
+// Tar archives written block by block, so that tests can make ones that no packer makes, and reading by
+// tar(1).
 
 import { execFileSync } from "node:child_process";
 
 export interface RawEntry {
   name: string;
-  /** The type flag of POSIX ustar: "0" file, "1" hard link, "2" symbolic link, "5" directory, "x" extended header … */
+  /**
+   * The type flag of POSIX ustar: "0" file, "1" hard link, "2" symbolic link, "5" directory, "x" extended
+   * header …
+   */
   type?: string;
   body?: string | Uint8Array;
   link?: string;

@@ -1,4 +1,5 @@
-// A Debian base for tests, made by mmdebstrap from the mirror that this machine's own apt uses, once a day for all tests.
+// A Debian base for tests, made by mmdebstrap from the mirror that this machine's own apt uses, once a day
+// for all tests.
 
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -28,7 +29,9 @@ export async function debianMirror(): Promise<{ suite: string; mirror: string; p
   return { suite, mirror: found.split(" ")[2] ?? "", proxy };
 }
 
-/** A registry that serves the base as `debian:12`; its content is kept for the day, so that it is pushed once. */
+/**
+ * A registry that serves the base as `debian:12`; its content is kept for the day, so that it is pushed once.
+ */
 export async function debianRegistry(): Promise<Registry> {
   const tar = await debianBase();
   const data = `${tar}.registry`;
@@ -51,7 +54,10 @@ export async function debianRegistry(): Promise<Registry> {
   return await startRegistry({ data });
 }
 
-/** The path of a root file system, Python in it, as a tar; made if today's is not there. Takes about 40 s then. */
+/**
+ * The path of a root file system, Python in it, as a tar; made if today's is not there. Takes about 40 s
+ * then.
+ */
 export async function debianBase(): Promise<string> {
   mkdirSync(CACHE, { recursive: true });
   const { suite, mirror, proxy } = await debianMirror();

@@ -1,4 +1,5 @@
-// A registry on loopback (Debian's docker-registry), plain HTTP, with a password file if asked for; and images for it.
+// A registry on loopback (Debian's docker-registry), plain HTTP, with a password file if asked for; and
+// images for it.
 
 import { execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +15,10 @@ const execute = promisify(execFile);
 export interface Registry {
   /** `<address>:<port>` */
   host: string;
-  /** Commits a root file system with a configuration (`buildah config` options) and pushes it. Returns its digest. */
+  /**
+   * Commits a root file system with a configuration (`buildah config` options) and pushes it. Returns its
+   * digest.
+   */
   push(name: string, tar: string, config?: readonly string[]): Promise<string>;
   stop(): Promise<void>;
 }

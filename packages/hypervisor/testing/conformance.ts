@@ -1,5 +1,5 @@
-// The conformance suite of the hypervisor: what every driver must do, checked from outside: bytes served, exit codes, processes,
-// what is left. A driver's own test calls `describeHypervisor`.
+// The conformance suite of the hypervisor: what every driver must do, checked from outside: bytes served,
+// exit codes, processes, what is left. A driver's own test calls `describeHypervisor`.
 
 import { describe, expect, it } from "vitest";
 import { describeBootFailures } from "./conformance/boot-failures.ts";

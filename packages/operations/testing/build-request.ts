@@ -1,4 +1,5 @@
-// A request to build as tests and comparisons send it: all that the records want, of the smallest build there is.
+// A request to build as tests and comparisons send it: all that the records want, of the smallest build there
+// is.
 
 import { type Build, type Id, newId, SUBJECTS } from "@formation-mcp/contract";
 import type { NewBuild, Submission } from "@formation-mcp/operations";

@@ -37,8 +37,8 @@ export { play as playHistory, steps as anySteps } from "./conformance/random-his
 export { type StoreHarness, testClock, type World, world } from "./conformance/world.ts";
 
 /**
- * Declares the suite for a driver. `open` makes an empty store that uses the clock given. With `reopen` in what it
- * returns, the cases of several connections run too.
+ * Declares the suite for a driver. `open` makes an empty store that uses the clock given. With `reopen` in
+ * what it returns, the cases of several connections run too.
  */
 export function describeStore(name: string, open: (clock: Clock) => Promise<StoreHarness>): void {
   describe(`the ${name} store`, () => {

@@ -1,5 +1,5 @@
-// A real PostgreSQL for tests and comparisons: its own cluster on loopback with data in a temporary directory, as a user that
-// is not root, gone with the process that started it.
+// A real PostgreSQL for tests and comparisons: its own cluster on loopback with data in a temporary
+// directory, as a user that is not root, gone with the process that started it.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -37,7 +37,9 @@ export interface TestPostgres {
 }
 
 export interface TestPostgresOptions {
-  /** Settings of postgresql.conf. Default: fsync off, because only processes are killed here, not machines. */
+  /**
+   * Settings of postgresql.conf. Default: fsync off, because only processes are killed here, not machines.
+   */
   settings?: Record<string, string>;
 }
 

@@ -4,7 +4,9 @@ import { createInterface } from "node:readline";
 import type { ChangeEvent, WakeMessage } from "@formation-mcp/contract";
 import type { Queue } from "@formation-mcp/queue";
 
-/** How to open the driver from another process: a module's address, the function it exports, and its argument. */
+/**
+ * How to open the driver from another process: a module's address, the function it exports, and its argument.
+ */
 export interface ChildDriver {
   module: string;
   open: string;

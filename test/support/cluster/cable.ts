@@ -1,5 +1,5 @@
-// A cable between a client and a server on loopback, which can be cut: what is connected hears nothing more, as when a
-// network fails, and nobody else gets through.
+// A cable between a client and a server on loopback, which can be cut: what is connected hears nothing more,
+// as when a network fails, and nobody else gets through.
 
 import { connect, createServer, type Socket } from "node:net";
 

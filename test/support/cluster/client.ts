@@ -1,5 +1,5 @@
-// A client that does as it is told: what got no answer, or that the server can't serve now, is asked again under the same
-// key until it is accepted or refused. What a server may not answer is kept.
+// A client that does as it is told: what got no answer, or that the server can't serve now, is asked again
+// under the same key until it is accepted or refused. What a server may not answer is kept.
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { Cluster } from "../cluster.ts";

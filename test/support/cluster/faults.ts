@@ -1,5 +1,5 @@
-// What is done to a cluster, and undone: each fault takes its time, does what its name says or fails, and leaves everything
-// running again.
+// What is done to a cluster, and undone: each fault takes its time, does what its name says or fails, and
+// leaves everything running again.
 
 import { rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";

@@ -1,5 +1,5 @@
-// What the store says is going on at this moment, read as PostgreSQL's superuser behind everybody's back; and rows held
-// fast, so that whoever is to write them waits in an open transaction.
+// What the store says is going on at this moment, read as PostgreSQL's superuser behind everybody's back; and
+// rows held fast, so that whoever is to write them waits in an open transaction.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { Client } from "pg";

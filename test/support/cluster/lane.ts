@@ -1,5 +1,5 @@
-// A cluster that rounds are played on one after the other, with wires that can be cut, and somebody who watches all the
-// time that nothing runs twice.
+// A cluster that rounds are played on one after the other, with wires that can be cut, and somebody who
+// watches all the time that nothing runs twice.
 
 import { type Cluster, testCluster } from "../cluster.ts";
 import { becomeAdmin, newUser } from "../http/people.ts";

@@ -1,5 +1,6 @@
-// What really is on the nodes of a cluster: processes that work in the directories of machines, by the name of their
-// instance; whether two machines of one instance ever ran at a time; and what is left when nothing should be.
+// What really is on the nodes of a cluster: processes that work in the directories of machines, by the name
+// of their instance; whether two machines of one instance ever ran at a time; and what is left when nothing
+// should be.
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";

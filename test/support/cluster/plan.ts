@@ -1,4 +1,5 @@
-// Which faults a long set plays, so that each kind comes as often as the next whatever the seed is, and what came of them.
+// Which faults a long set plays, so that each kind comes as often as the next whatever the seed is, and what
+// came of them.
 
 import { FAULTS } from "./faults.ts";
 import type { Told } from "./round.ts";

@@ -1,5 +1,5 @@
-// One round on a cluster of real processes: people ask for things, something fails at a moment that the seed chose, it is
-// put right, and then everything must be true and nothing left over.
+// One round on a cluster of real processes: people ask for things, something fails at a moment that the seed
+// chose, it is put right, and then everything must be true and nothing left over.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { waitFor } from "@formation-mcp/os";

@@ -1,5 +1,5 @@
-// What people ask of a cluster in a round: always several things at once, some of them about what is there already, and in
-// each scene what a fault waits for.
+// What people ask of a cluster in a round: always several things at once, some of them about what is there
+// already, and in each scene what a fault waits for.
 
 import type { Chance } from "../simulation/chance.ts";
 import type { Client, Data } from "./client.ts";

@@ -1,5 +1,5 @@
-// A worker killed at each step of what it does: when the store shows that step, and still does; or as it writes down what it
-// has begun or ended, which waits in an open transaction while its row is held.
+// A worker killed at each step of what it does: when the store shows that step, and still does; or as it
+// writes down what it has begun or ended, which waits in an open transaction while its row is held.
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { Node } from "../../../examples/cluster/ground.ts";

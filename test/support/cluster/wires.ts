@@ -1,5 +1,6 @@
-// What lies between a worker and the two servers it needs, each on a wire of its own that can be cut. As root a wire is a
-// veth pair into the worker's own network namespace, and a cut takes its link down; else it is a cable on loopback.
+// What lies between a worker and the two servers it needs, each on a wire of its own that can be cut. As root
+// a wire is a veth pair into the worker's own network namespace, and a cut takes its link down; else it is a
+// cable on loopback.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -120,8 +121,8 @@ function mayMakeNamespaces(): boolean {
 }
 
 /**
- * A network namespace as long as its process lives, which dies with us. One with a name would be mounted below /run, where
- * others unmount it: slirp4netns in its sandbox does.
+ * A network namespace as long as its process lives, which dies with us. One with a name would be mounted
+ * below /run, where others unmount it: slirp4netns in its sandbox does.
  */
 async function holdNamespace(): Promise<ChildProcess> {
   const words = ["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"];

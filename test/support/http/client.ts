@@ -1,5 +1,5 @@
-// An OAuth client on the wire: it registers itself and sends its user to the authorization server, each parameter as a test
-// wants it.
+// An OAuth client on the wire: it registers itself and sends its user to the authorization server, each
+// parameter as a test wants it.
 
 import { ask, type Reply } from "./wire.ts";
 
@@ -23,7 +23,9 @@ export async function register(
   return { reply, id: reply.status === 201 ? JSON.parse(reply.body).client_id : null };
 }
 
-/** Asks for authorization as a good client does, but for these changes; `undefined` leaves a parameter out. */
+/**
+ * Asks for authorization as a good client does, but for these changes; `undefined` leaves a parameter out.
+ */
 export function authorize(
   url: string,
   client: string,

@@ -1,5 +1,6 @@
-// How a forger makes access tokens: from one that is good, from the server's public key, and, to try single claims alone,
-// with the server's own signing key. Everything is compact JWS (RFC 7515), written by hand where a library would refuse.
+// How a forger makes access tokens: from one that is good, from the server's public key, and, to try single
+// claims alone, with the server's own signing key. Everything is compact JWS (RFC 7515), written by hand
+// where a library would refuse.
 
 import { createHmac, createPrivateKey, createPublicKey, type KeyObject, randomUUID, sign } from "node:crypto";
 import { createAuthority } from "@formation-mcp/auth/authority";
@@ -62,7 +63,10 @@ export function partsOf(token: string): { header: Claims; claims: Claims; signat
   };
 }
 
-/** A token with the server's own signature over claims and a header of the forger's choice; `undefined` takes one out. */
+/**
+ * A token with the server's own signature over claims and a header of the forger's choice; `undefined` takes
+ * one out.
+ */
 export function signedByServer(loot: Loot, claims: Claims, header: Claims = {}): string {
   const good = partsOf(loot.good);
   const payload = defined({ ...good.claims, jti: randomUUID(), ...claims });

@@ -1,5 +1,5 @@
-// The ground of a hostile test: a real server with an admin and users, what every refusal must keep to itself, and what must
-// hold when the storm is over.
+// The ground of a hostile test: a real server with an admin and users, what every refusal must keep to
+// itself, and what must hold when the storm is over.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -72,7 +72,10 @@ const STACK =
   /\n\s+at |\bat [\w.<>]+ \(|\.m?[jt]s:\d+|node:internal|TypeError|RangeError|ReferenceError|SyntaxError/;
 const SQL = /sqlite|\b(?:select|insert into|update|delete from)\b.{1,80}\b(?:from|values|set|where)\b/i;
 
-/** A refusal holds no stack, no path or file of this machine, no SQL, no secret, and no second header of somebody else's. */
+/**
+ * A refusal holds no stack, no path or file of this machine, no SQL, no secret, and no second header of
+ * somebody else's.
+ */
 function keepsToItself(reply: Reply, secrets: ReadonlySet<string>, stateDir: string): void {
   const all = `${reply.head}\n${reply.body}`;
   expect(all).not.toMatch(STACK);
@@ -94,7 +97,10 @@ async function afterTheStorm(server: HttpServer, user: Person): Promise<void> {
   expect(server.rss()).toBeLessThan(MOST_MIB);
 }
 
-/** After the words at the start every line is one JSON object with a level, and none holds a secret or a control character. */
+/**
+ * After the words at the start every line is one JSON object with a level, and none holds a secret or a
+ * control character.
+ */
 function keepsItsLog(output: string, secrets: ReadonlySet<string>): void {
   const lines = output.split("\n").filter((line) => line.startsWith("{"));
   for (const line of lines) expect(JSON.parse(line)).toHaveProperty("level");

@@ -1,5 +1,6 @@
-// A host application as there are many: it knows a server's URL and nothing else, has the SDK's client with an OAuth
-// provider of its own, opens the system's browser when it is told to, and waits on loopback for the code.
+// A host application as there are many: it knows a server's URL and nothing else, has the SDK's client with
+// an OAuth provider of its own, opens the system's browser when it is told to, and waits on loopback for the
+// code.
 
 import { Client as ClientV2, StreamableHTTPClientTransport as HttpV2 } from "@modelcontextprotocol/client";
 import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
@@ -7,7 +8,10 @@ import { StreamableHTTPClientTransport as HttpV1 } from "@modelcontextprotocol/s
 import type { Answer, Peer, Structured } from "../server.ts";
 import { type Loopback, serveLoopback } from "./loopback.ts";
 
-/** What a person does in the browser: goes to the URL, signs in, consents, until the browser was sent back to the host. */
+/**
+ * What a person does in the browser: goes to the URL, signs in, consents, until the browser was sent back to
+ * the host.
+ */
 export type Person = (url: URL) => Promise<void>;
 
 interface Tokens {
@@ -159,8 +163,8 @@ function version1(url: string, provider: HostProvider): Sdk {
 }
 
 /**
- * A host that is connected, as soon as a person has signed in for it. Whatever the server asks for later, the person is
- * sent to the browser again, and the call is made once more.
+ * A host that is connected, as soon as a person has signed in for it. Whatever the server asks for later, the
+ * person is sent to the browser again, and the call is made once more.
  */
 export async function connectHost(
   line: "v1" | "v2",

@@ -41,8 +41,8 @@ export async function openTrap(answer: RequestListener = (_, response) => respon
 }
 
 /**
- * Adds a bearer token to what it passes on, for programs that know nothing of tokens. Its own name as the host becomes the
- * server's; any other, as a rebinding page would send it, goes through as it came.
+ * Adds a bearer token to what it passes on, for programs that know nothing of tokens. Its own name as the
+ * host becomes the server's; any other, as a rebinding page would send it, goes through as it came.
  */
 export async function bearerProxy(upstream: string, token: string): Promise<Loopback> {
   const target = new URL(upstream);

@@ -1,5 +1,6 @@
-// The rows of the authorization matrix: what a test must know of each tool and each route to try it. What they are, and which
-// scope they ask for, comes from the tables themselves; a tool or a route without a row here fails the test.
+// The rows of the authorization matrix: what a test must know of each tool and each route to try it. What
+// they are, and which scope they ask for, comes from the tables themselves; a tool or a route without a row
+// here fails the test.
 
 import type { ToolName } from "@formation-mcp/tools";
 import type { Structured } from "../server.ts";
@@ -18,9 +19,9 @@ export interface Records {
 }
 
 /**
- * What a call can reach: a record that it names, a list of records, or nothing that is there yet because it makes something.
- * Of somebody else's, a record is not found, a list is empty; a token that is fenced in may make nothing outside its fence.
- * Or what is the operator's: only an admin may.
+ * What a call can reach: a record that it names, a list of records, or nothing that is there yet because it
+ * makes something. Of somebody else's, a record is not found, a list is empty; a token that is fenced in may
+ * make nothing outside its fence. Or what is the operator's: only an admin may.
  */
 export type Reach = "record" | "list" | "new" | "operator";
 

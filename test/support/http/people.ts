@@ -1,5 +1,5 @@
-// Who asks: people and agents with keys of their own, signed in over REST as the ancestor's clients do it, and what they
-// may be given: narrower tokens, API tokens.
+// Who asks: people and agents with keys of their own, signed in over REST as the ancestor's clients do it,
+// and what they may be given: narrower tokens, API tokens.
 
 import { generateKey, type KeyKind, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { ask, type Reply } from "./wire.ts";

@@ -1,5 +1,5 @@
-// Starts the real `formation-mcp-http` on a port of the system's choice, reads where it listens and how its first admin
-// comes in, and ends it by its process id.
+// Starts the real `formation-mcp-http` on a port of the system's choice, reads where it listens and how its
+// first admin comes in, and ends it by its process id.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,5 +1,5 @@
-// What a person does on the server's own pages: sign with the wallet, look at what is asked, say yes. Whatever a page should
-// not do (an error in the console, a request to a third party) makes the sign-in fail.
+// What a person does on the server's own pages: sign with the wallet, look at what is asked, say yes.
+// Whatever a page should not do (an error in the console, a request to a third party) makes the sign-in fail.
 
 import type { KeyPair } from "@formation-mcp/auth/keys";
 import type { Browser, BrowserContext, Page } from "playwright-core";
@@ -63,7 +63,8 @@ async function walk(context: BrowserContext, url: URL, seen: string[], asked: st
     await page.getByRole("button", { name: "Allow", exact: true }).click(LIMIT);
   }
   await (await home).response();
-  // Not waited for: a page that just began to leave may take its time to close, and its context closes it anyway.
+  // Not waited for: a page that just began to leave may take its time to close, and its context closes it
+  // anyway.
   page.close().catch(() => {});
   if (complaints.length > 0) throw new Error(`The pages complained:\n${complaints.join("\n")}`);
 }

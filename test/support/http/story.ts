@@ -1,4 +1,5 @@
-// The demo's story as it is told over HTTP, where no directory of the server can be named: the files come along.
+// The demo's story as it is told over HTTP, where no directory of the server can be named: the files come
+// along.
 
 import { expect } from "vitest";
 import { ended, must, type Peer } from "../server.ts";

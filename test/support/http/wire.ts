@@ -1,5 +1,5 @@
-// HTTP/1.1 written by hand on a socket: bytes go out as they are, in as many pieces as asked, and every byte that comes
-// back is read as a strict client would read it. No library tidies up what a test means to send.
+// HTTP/1.1 written by hand on a socket: bytes go out as they are, in as many pieces as asked, and every byte
+// that comes back is read as a strict client would read it. No library tidies up what a test means to send.
 
 import { connect, type Socket } from "node:net";
 import { waitFor } from "@formation-mcp/os";
@@ -16,7 +16,10 @@ export interface Reply {
 export interface Request {
   method?: string;
   path?: string;
-  /** In this order, as they are; `host` is added if none is there, `content-length` if there is a body and none is said. */
+  /**
+   * In this order, as they are; `host` is added if none is there, `content-length` if there is a body and
+   * none is said.
+   */
   headers?: readonly (readonly [string, string])[];
   body?: string | Uint8Array;
 }

@@ -1,6 +1,6 @@
-// The queue of the simulation: the embedded one, with a network before it that loses, doubles, delays and reorders what
-// is sent, and hands messages to processes that may be dead, paused or cut off. Events are stored nowhere, as where there is
-// a network between processes: they are the bus's own.
+// The queue of the simulation: the embedded one, with a network before it that loses, doubles, delays and
+// reorders what is sent, and hands messages to processes that may be dead, paused or cut off. Events are
+// stored nowhere, as where there is a network between processes: they are the bus's own.
 
 import type { ChangeEvent, Id, WakeMessage } from "@formation-mcp/contract";
 import { ALL_NODES, FormationError, SUBJECTS } from "@formation-mcp/contract";
@@ -43,7 +43,9 @@ export interface Bus {
   troubles: Troubles;
 }
 
-/** One subject in the place of each node's: hundreds of them are no load that the embedded queue is made for. */
+/**
+ * One subject in the place of each node's: hundreds of them are no load that the embedded queue is made for.
+ */
 const CONTROL = "vm.control.any";
 const SLOTS = 64;
 /** A message that nobody acknowledged comes again after this. */

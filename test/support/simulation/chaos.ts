@@ -1,5 +1,5 @@
-// What goes wrong, how often, and that it gets right again: each fault has a time, a victim and an end that the seed
-// chose.
+// What goes wrong, how often, and that it gets right again: each fault has a time, a victim and an end that
+// the seed chose.
 
 import { unlinkSync } from "node:fs";
 import { LIMITS } from "@formation-mcp/contract";

@@ -1,5 +1,5 @@
-// One simulation from its seed: the world is made, users live in it while things go wrong, everything is put right, and
-// what came of it is judged.
+// One simulation from its seed: the world is made, users live in it while things go wrong, everything is put
+// right, and what came of it is judged.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -39,7 +39,9 @@ export interface Report extends Size {
 }
 
 const SERVERS = 4;
-/** How long records and reality may differ after everything was put right: a reconciling, a sweep, a lease. */
+/**
+ * How long records and reality may differ after everything was put right: a reconciling, a sweep, a lease.
+ */
 const SETTLED_MS = 20 * 60_000;
 /** After this, what still waits for room is called off by its owners. */
 const PATIENCE_MS = 3 * 60_000;

@@ -1,5 +1,5 @@
-// The files of virtual hosts: what the code under test makes below one path is kept in memory, so that no answer of a real
-// disk comes at a moment that could not be replayed.
+// The files of virtual hosts: what the code under test makes below one path is kept in memory, so that no
+// answer of a real disk comes at a moment that could not be replayed.
 
 import fs from "node:fs";
 import fsPromises from "node:fs/promises";
@@ -60,7 +60,8 @@ export function installFiles(): void {
       typeof path === "string" && isBelow(path, SCRATCH) ? act(path, ...given) : real(path, ...given);
     Object.assign(fsPromises, { [name]: either });
   }
-  // Nobody else writes the queue's file, and what inotify would report comes at no moment that could be replayed.
+  // Nobody else writes the queue's file, and what inotify would report comes at no moment that could be
+  // replayed.
   Object.assign(fs, { watch: () => ({ close() {}, on() {} }) });
   syncBuiltinESMExports();
 }

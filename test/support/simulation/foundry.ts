@@ -1,4 +1,5 @@
-// The builder and the artifacts of the simulation: images are names, blobs are their digests, and logs are counted.
+// The builder and the artifacts of the simulation: images are names, blobs are their digests, and logs are
+// counted.
 
 import { createHash } from "node:crypto";
 import type { Artifacts, Digest } from "@formation-mcp/artifacts";

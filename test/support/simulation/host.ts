@@ -1,5 +1,5 @@
-// A host of the simulation: its machines and images outlive the worker's process and, but for what runs, a crash of the
-// host. The hypervisor of a worker's process is a view of it whose calls take virtual time.
+// A host of the simulation: its machines and images outlive the worker's process and, but for what runs, a
+// crash of the host. The hypervisor of a worker's process is a view of it whose calls take virtual time.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { Hypervisor, HypervisorReport, MachineSpec, MachineStatus } from "@formation-mcp/hypervisor";

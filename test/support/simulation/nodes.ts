@@ -1,5 +1,5 @@
-// The nodes of a simulation: a host, the worker's process on it and what becomes of both: ended at any step, paused, cut
-// off, without power, with a wrong clock, and back again.
+// The nodes of a simulation: a host, the worker's process on it and what becomes of both: ended at any step,
+// paused, cut off, without power, with a wrong clock, and back again.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { type Id, type Logger, newId } from "@formation-mcp/contract";

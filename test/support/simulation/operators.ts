@@ -1,5 +1,5 @@
-// The operators of a simulation: they cordon nodes, drain them in each way, and remove them, as the operator's page says: what
-// is removed with force is off for certain.
+// The operators of a simulation: they cordon nodes, drain them in each way, and remove them, as the
+// operator's page says: what is removed with force is off for certain.
 
 import type { Drain } from "@formation-mcp/contract";
 import { FormationError } from "@formation-mcp/contract";

@@ -1,5 +1,5 @@
-// The servers of a simulation, and how a client reaches one: a call may meet a server that is down, or lose it or the
-// answer on the way, and then knows only that it does not know.
+// The servers of a simulation, and how a client reaches one: a call may meet a server that is down, or lose
+// it or the answer on the way, and then knows only that it does not know.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";

@@ -1,6 +1,6 @@
-// Virtual time: every timer of this process goes into one queue and fires in its order, as fast as the code behind it
-// runs. A timer belongs to the place (a simulated process) in which it was made: it waits while that is paused and never
-// fires once that is dead.
+// Virtual time: every timer of this process goes into one queue and fires in its order, as fast as the code
+// behind it runs. A timer belongs to the place (a simulated process) in which it was made: it waits while
+// that is paused and never fires once that is dead.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { syncBuiltinESMExports } from "node:module";
@@ -118,8 +118,9 @@ export function cancel(timer: unknown): void {
 const STEPS_A_TURN = 500;
 const turn = () => new Promise<void>((resolve) => realSetImmediate(resolve));
 /**
- * Resolves when promises have nothing left to do: a tick comes when all of them have run. What such a tick begins itself may
- * go on beside the next timer, the same way each time, for nothing here waits for the real world.
+ * Resolves when promises have nothing left to do: a tick comes when all of them have run. What such a tick
+ * begins itself may go on beside the next timer, the same way each time, for nothing here waits for the real
+ * world.
  */
 const drained = () => new Promise<void>((resolve) => process.nextTick(resolve));
 
@@ -162,7 +163,9 @@ export function resume(where: Place): void {
   }
 }
 
-/** Lets time pass until the condition is true. @throws if nothing can happen any more, or time stands still. */
+/**
+ * Lets time pass until the condition is true. @throws if nothing can happen any more, or time stands still.
+ */
 export async function passUntil(done: () => boolean): Promise<void> {
   let still = 0;
   for (let steps = 1; !done(); steps++) {

@@ -1,5 +1,5 @@
-// What is really so, whatever any process believes: which machine runs where, and what no history may ever show. The
-// simulation asks this at every change, not only at its end.
+// What is really so, whatever any process believes: which machine runs where, and what no history may ever
+// show. The simulation asks this at every change, not only at its end.
 
 import type { NodeRecord } from "@formation-mcp/contract";
 import { elapsed } from "./time.ts";

@@ -1,5 +1,5 @@
-// The users of a simulation: each has an account, asks for one thing after the other, and repeats what got no answer under
-// the same key, as clients are told to. What they were told is what must be true in the end.
+// The users of a simulation: each has an account, asks for one thing after the other, and repeats what got no
+// answer under the same key, as clients are told to. What they were told is what must be true in the end.
 
 import { allScopes, type Principal } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
@@ -152,7 +152,10 @@ export class User {
     if (answer) this.#names.add(name);
   }
 
-  /** Asks, again where there was no answer, and sometimes twice at once. Returns the answer, or null for a refusal. */
+  /**
+   * Asks, again where there was no answer, and sometimes twice at once. Returns the answer, or null for a
+   * refusal.
+   */
   async #ask(tool: string, input: object): Promise<Answer | null> {
     const { truth } = this.#crowd;
     const chance = this.#chance;
@@ -203,7 +206,8 @@ export class User {
   #refused(tool: string, wish: object, error: FormationError): void {
     const { truth } = this.#crowd;
     truth.count(`refused: ${error.code}`);
-    // A call that waits, or is repeated later, is told how its operation failed: by a guest or a run line that does.
+    // A call that waits, or is repeated later, is told how its operation failed: by a guest or a run line
+    // that does.
     const told = error.code === "invalid" && error.details.exit_code !== undefined;
     if (FAIR.has(error.code) || told) return;
     const { owner } = this.principal;

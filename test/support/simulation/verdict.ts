@@ -1,5 +1,5 @@
-// What must be true once the faults are over: every operation has ended and says why, and what the records say of every
-// instance is what its host has, and nothing else.
+// What must be true once the faults are over: every operation has ended and says why, and what the records
+// say of every instance is what its host has, and nothing else.
 
 import { type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";

@@ -1,5 +1,5 @@
-// The store with an eye on it: what is submitted, claimed and ended goes into the ledger, and what no history may show is
-// an offence at once.
+// The store with an eye on it: what is submitted, claimed and ended goes into the ledger, and what no history
+// may show is an offence at once.
 
 import type { Operation, Quota } from "@formation-mcp/contract";
 import type { InstancePatch, Store } from "@formation-mcp/operations";

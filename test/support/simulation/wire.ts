@@ -1,5 +1,6 @@
-// The way between a process and the store: requests and answers take time, come late, or are lost, and a process may end
-// at either end of it. A call that was answered never is unanswered: what the caller may not know is whether it was made.
+// The way between a process and the store: requests and answers take time, come late, or are lost, and a
+// process may end at either end of it. A call that was answered never is unanswered: what the caller may not
+// know is whether it was made.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";

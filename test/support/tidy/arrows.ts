@@ -7,7 +7,10 @@ import { lineAt } from "./lexer.ts";
 import type { Offence } from "./offence.ts";
 import type { SourceFile, Tree } from "./tree.ts";
 
-/** Imports go strictly downward; neighbours on a floor never meet, but in tests, where the real one beats a stand-in. */
+/**
+ * Imports go strictly downward; neighbours on a floor never meet, but in tests, where the real one beats a
+ * stand-in.
+ */
 export function floors({ files, rooms }: Tree): Offence[] {
   const homeless = rooms
     .filter((room) => levelOf(room) === undefined)
@@ -76,8 +79,8 @@ export function homes({ files }: Tree): Offence[] {
 }
 
 /**
- * A room is entered by its door: no path leads into it from outside. Its own tests may import its sources by path; its
- * sources import neither its tests nor any `testing/` folder, because those are not published.
+ * A room is entered by its door: no path leads into it from outside. Its own tests may import its sources by
+ * path; its sources import neither its tests nor any `testing/` folder, because those are not published.
  */
 export function doors({ files }: Tree): Offence[] {
   return eachImport(files, (file, name) => {

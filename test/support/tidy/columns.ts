@@ -1,4 +1,5 @@
-// The rules about the width of lines: 110 columns of TypeScript, 100 of Markdown. What no line break can shorten is exempt.
+// The rules about the width of lines: 110 columns of TypeScript, 100 of Markdown. What no line break can
+// shorten is exempt.
 
 import type { Offence } from "./offence.ts";
 import type { SourceFile, Tree } from "./tree.ts";
@@ -25,7 +26,10 @@ export function wideCode({ files }: Tree): Offence[] {
     });
 }
 
-/** Whether the line would fit without its strings, templates and patterns: the formatter has broken what can be broken. */
+/**
+ * Whether the line would fit without its strings, templates and patterns: the formatter has broken what can
+ * be broken.
+ */
 function hasLongText(line: string, code: string): boolean {
   const isText = (index: number) => code[index] === " " && line[index] !== " ";
   const width = [...line].filter((_, index) => !isText(index)).length;

@@ -1,4 +1,5 @@
-// The rules about the folders of a room: how many files one holds, what it says of itself, and which way its imports go.
+// The rules about the folders of a room: how many files one holds, what it says of itself, and which way its
+// imports go.
 
 import { posix } from "node:path";
 import type { Offence } from "./offence.ts";
@@ -105,7 +106,9 @@ function arrowsWithin(files: readonly SourceFile[]): Arrow[] {
   );
 }
 
-/** The two folders, side by side in a third, that an import leads from and to; undefined if there are none. */
+/**
+ * The two folders, side by side in a third, that an import leads from and to; undefined if there are none.
+ */
 function foldersBetween(from: string, to: string): [string, string] | undefined {
   const [a, b] = [from.split("/"), to.split("/")];
   const fork = a.findIndex((step, index) => step !== b[index]);

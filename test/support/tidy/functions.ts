@@ -1,5 +1,5 @@
-// The rule about the length of functions. A function is found by its braces, or, for an arrow without braces, by the end of
-// its expression; what stands before them says whether they are a function's.
+// The rule about the length of functions. A function is found by its braces, or, for an arrow without braces,
+// by the end of its expression; what stands before them says whether they are a function's.
 
 import { lineAt } from "./lexer.ts";
 import type { Offence } from "./offence.ts";
@@ -114,7 +114,9 @@ function openerOf(code: string, closer: number): number {
   return 0;
 }
 
-/** Where the expression after an arrow ends; undefined if the arrow is in the type of a result, before a body. */
+/**
+ * Where the expression after an arrow ends; undefined if the arrow is in the type of a result, before a body.
+ */
 function endOfExpression(code: string, start: number): number | undefined {
   let depth = 0;
   for (let at = start; at < code.length; at++) {

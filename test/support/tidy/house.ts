@@ -1,6 +1,10 @@
-// The plan of the house as tidy enforces it: which room stands on which floor, and where each dependency lives.
+// The plan of the house as tidy enforces it: which room stands on which floor, and where each dependency
+// lives.
 
-/** From the ground up. A room imports from lower floors alone. ARCHITECTURE.md has the same table and must agree. */
+/**
+ * From the ground up. A room imports from lower floors alone. ARCHITECTURE.md has the same table and must
+ * agree.
+ */
 export const FLOORS: readonly { floor: string; rooms: readonly string[] }[] = [
   { floor: "F0", rooms: ["packages/base"] },
   { floor: "F1", rooms: ["packages/formfile"] },
@@ -25,7 +29,10 @@ export const FLOORS: readonly { floor: string; rooms: readonly string[] }[] = [
   { floor: "F9", rooms: ["apps/stdio", "apps/http", "apps/worker", "apps/console"] },
 ];
 
-/** The rooms that may import a dependency: one home for each, but for zod, which describes data at every boundary. */
+/**
+ * The rooms that may import a dependency: one home for each, but for zod, which describes data at every
+ * boundary.
+ */
 export const HOMES: Readonly<Record<string, readonly string[]>> = {
   "@balena/dockerignore": ["packages/artifacts"],
   "@hono/node-server": ["apps/http"],

@@ -1,5 +1,6 @@
-// TypeScript split into its code and its comments. Each keeps every character at its place and has spaces elsewhere, so that
-// no rule takes a word in a text for code. The rules about imports and functions read the code.
+// TypeScript split into its code and its comments. Each keeps every character at its place and has spaces
+// elsewhere, so that no rule takes a word in a text for code. The rules about imports and functions read the
+// code.
 
 /** Words after which a slash begins a regular expression and does not divide. */
 const BEFORE_REGEX =

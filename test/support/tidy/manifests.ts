@@ -1,4 +1,5 @@
-// The rules about what a room says of itself: its package.json, its README's length, its row in ARCHITECTURE.md.
+// The rules about what a room says of itself: its package.json, its README's length, its row in
+// ARCHITECTURE.md.
 
 import { FLOORS, levelOf, TEST_LIBRARIES } from "./house.ts";
 import type { Offence } from "./offence.ts";

@@ -4,7 +4,10 @@ import { codeOf, importsOf } from "./lexer.ts";
 import type { Offence } from "./offence.ts";
 import type { SourceFile, Tree } from "./tree.ts";
 
-/** No published door leads into `testing/` or is used by tests alone: a program, another room or a README uses it. */
+/**
+ * No published door leads into `testing/` or is used by tests alone: a program, another room or a README uses
+ * it.
+ */
 export function testOnlyDoors({ files, rooms }: Tree): Offence[] {
   const used = new Set(files.filter(isUser).flatMap(namesIn));
   return rooms.flatMap((room) => {

@@ -1,4 +1,5 @@
-// Every rule of the house, by what it reads. A rule that the sources do not satisfy yet waits in COMING_RULES.
+// Every rule of the house, by what it reads. A rule that the sources do not satisfy yet waits in
+// COMING_RULES.
 
 import { doors, environment, floors, homes } from "./arrows.ts";
 import { wideCode, wideMarkdown } from "./columns.ts";

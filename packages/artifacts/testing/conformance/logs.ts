@@ -1,4 +1,5 @@
-// Logs: lines in their order, filtered, paged and followed. Paging is checked as a property against a list in memory.
+// Logs: lines in their order, filtered, paged and followed. Paging is checked as a property against a list in
+// memory.
 
 import type { Artifacts, LogLine, LogQuery } from "@formation-mcp/artifacts";
 import { LIMITS } from "@formation-mcp/contract";

@@ -1,5 +1,5 @@
-// What the cases of the builder's suite use: a state directory, a context, builds whose lines are kept, and the machine's
-// processes.
+// What the cases of the builder's suite use: a state directory, a context, builds whose lines are kept, and
+// the machine's processes.
 
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -27,7 +27,10 @@ export interface BuilderHarness {
   opener: string;
   /** A file's text on a disk that the driver made; null if it is not there. */
   read(disk: string, path: string): Promise<string | null>;
-  /** The mounts, cgroups, processes and temporary files that builds have left, below a state directory and in the system. */
+  /**
+   * The mounts, cgroups, processes and temporary files that builds have left, below a state directory and in
+   * the system.
+   */
   leftovers(stateDir: string): Promise<string[]>;
   /** Which kernel bounds the driver has. The real one has all. */
   bounds: readonly ("pids" | "memory")[];

@@ -106,7 +106,10 @@ export function describeCrashes(fixture: HypervisorFixture): void {
   });
 }
 
-/** The states that a successor may find after the worker died in a step. `again`: the machine was started twice. */
+/**
+ * The states that a successor may find after the worker died in a step. `again`: the machine was started
+ * twice.
+ */
 function statesAfter(step: string | undefined, again: boolean): RegExp {
   switch (step) {
     case "create":

@@ -1,4 +1,5 @@
-// What the cases of the hypervisor's suite work with: one open driver with a disk, and short ways to run a machine.
+// What the cases of the hypervisor's suite work with: one open driver with a disk, and short ways to run a
+// machine.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,8 +13,8 @@ export interface HypervisorHarness {
   /** A disk with busybox in /bin and these files, whose paths are relative to its root. */
   disk(files: Record<string, string>): Promise<string>;
   /**
-   * A program that opens the driver and performs the steps of `WorkerOrders`, which is its last argument as JSON. It
-   * prints the name of each step before the step, and `done` at the end. Then it waits to be killed.
+   * A program that opens the driver and performs the steps of `WorkerOrders`, which is its last argument as
+   * JSON. It prints the name of each step before the step, and `done` at the end. Then it waits to be killed.
    */
   worker(): { file: string; args: string[] };
   /** A port for a workload to listen on. */

@@ -1,5 +1,5 @@
-// The leash of a machine: the machine ends by itself when its leash is not prolonged in time, even if the worker that started it was
-// killed or frozen.
+// The leash of a machine: the machine ends by itself when its leash is not prolonged in time, even if the
+// worker that started it was killed or frozen.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,5 @@
-// How a case looks at a driver from outside: what a port serves, which processes and files are left, how a call fails.
+// How a case looks at a driver from outside: what a port serves, which processes and files are left, how a
+// call fails.
 
 import { readdirSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";

@@ -1,4 +1,5 @@
-// Sweeps, documents, counters and the audit log under many calls at the same moment, through several connections.
+// Sweeps, documents, counters and the audit log under many calls at the same moment, through several
+// connections.
 
 import { expect, it } from "vitest";
 import { CALLERS, EACH_CALLER, openCrowd, outcomes } from "./crowd.ts";

@@ -1,5 +1,5 @@
-// Operations, builds and instances under many calls at the same moment, through several connections: the outcome is one that some order
-// of the calls, one after another, explains.
+// Operations, builds and instances under many calls at the same moment, through several connections: the
+// outcome is one that some order of the calls, one after another, explains.
 
 import { type Id, NO_QUOTA, type Operation } from "@formation-mcp/contract";
 import { expect, it } from "vitest";

@@ -1,4 +1,5 @@
-// Nodes: which operations one is given, what becomes of the instances of a silent one, and what a removed one leaves.
+// Nodes: which operations one is given, what becomes of the instances of a silent one, and what a removed one
+// leaves.
 
 import { type Id, LIMITS, type NodeRecord, type Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";

@@ -49,7 +49,9 @@ export function describeRandomHistory(open: () => Promise<{ world: World; close(
   }, 120_000);
 }
 
-/** Plays a history in a store that has none yet, checking the laws at every step, and leaves it as it is then. */
+/**
+ * Plays a history in a store that has none yet, checking the laws at every step, and leaves it as it is then.
+ */
 export async function play(world: World, list: Step[]): Promise<void> {
   await new History(world).play(list);
 }

@@ -22,7 +22,9 @@ export interface TestClock {
   pass(ms: number): void;
 }
 
-/** A clock that stands still until `pass` moves it. It begins at a fixed time: no case depends on the date. */
+/**
+ * A clock that stands still until `pass` moves it. It begins at a fixed time: no case depends on the date.
+ */
 export function testClock(): TestClock {
   let time = 1_700_000_000_000;
   return {

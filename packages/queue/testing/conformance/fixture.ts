@@ -12,7 +12,9 @@ export interface QueueHarness {
   open(): Promise<Queue>;
   /** How another process opens it. */
   child: ChildDriver;
-  /** After about this time, in milliseconds, the message of a dead consumer is delivered again. At most 1,000. */
+  /**
+   * After about this time, in milliseconds, the message of a dead consumer is delivered again. At most 1,000.
+   */
   leaseMs: number;
   /** Removes the broker. */
   close(): Promise<void>;
