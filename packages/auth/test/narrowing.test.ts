@@ -174,7 +174,7 @@ describe("a token's children", () => {
   it("end with its session", async () => {
     const s = await scene();
     const f = await family(s);
-    await s.authority.revokeToken(s.owner, f.by.tokenId);
+    await s.authority.revokeToken(s.owner, f.by.principal.tokenId);
     s.clock.time += LIMITS.revocationMs;
     for (const token of [f.child, f.grandchild, f.sibling]) expect(await takes(s, token)).toBe(false);
     expect(await takes(s, f.stranger)).toBe(true);
@@ -194,7 +194,7 @@ describe("a token's children", () => {
   it("end one by one too: a child with its own children, and not its parent or its siblings", async () => {
     const s = await scene();
     const f = await family(s);
-    const { tokenId } = await s.authority.authenticate(f.child.access_token);
+    const { tokenId } = (await s.authority.authenticate(f.child.access_token)).principal;
     expect(await s.authority.revokeToken(s.owner, tokenId)).toBe(true);
     s.clock.time += LIMITS.revocationMs;
     for (const token of [f.child, f.grandchild]) expect(await takes(s, token)).toBe(false);
@@ -246,7 +246,7 @@ describe("an API token", () => {
       last_used_at: null,
     });
     const who = await s.authority.authenticate(token);
-    expect(who).toMatchObject({ tokenId: record.id, clientId: "formation" });
+    expect(who).toMatchObject({ principal: { tokenId: record.id }, clientId: "formation" });
     expect(who.principal).toMatchObject({ owner: s.owner, local: false, bounds: record.bounds });
     expect([...who.principal.scopes]).toEqual(["vm:read", "vm:write"]);
     s.clock.time += 3_600_000 - 1;

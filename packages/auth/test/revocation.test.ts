@@ -45,7 +45,8 @@ type Scene = Awaited<ReturnType<typeof scene>>;
 const WAYS: [what: string, revoke: (s: Scene) => Promise<unknown>, endsOtherKeys: boolean][] = [
   [
     "by its id",
-    async (s) => s.one.revokeToken(s.owner, (await s.one.authenticate(s.session.access_token)).tokenId),
+    async (s) =>
+      s.one.revokeToken(s.owner, (await s.one.authenticate(s.session.access_token)).principal.tokenId),
     false,
   ],
   ["by showing it", (s) => s.one.revokeBearer(s.session.access_token), false],
@@ -145,7 +146,8 @@ describe("a token that is taken back", () => {
 describe("nobody ends another's token", () => {
   it("by knowing its id", async () => {
     const s = await scene();
-    const { tokenId, family = "" } = await s.one.authenticate(s.session.access_token);
+    const { principal, family = "" } = await s.one.authenticate(s.session.access_token);
+    const { tokenId } = principal;
     for (const id of [tokenId, family, `${tokenId}~${"A".repeat(16)}`]) {
       expect(await s.one.revokeToken(keyId(s.stranger), id)).toBe(false);
     }

@@ -380,7 +380,7 @@ describe("a token of the OAuth server, signed with the same keys", () => {
     expect(await f.authority.revokeToken(f.owner, `grant-${"y".repeat(20)}`)).toBe(true);
     await refusalOf(f.authority, token);
     const second = await foreign(f, { sub: f.owner });
-    const { tokenId } = await f.authority.authenticate(second);
+    const { tokenId } = (await f.authority.authenticate(second)).principal;
     expect(await f.authority.revokeToken(f.owner, tokenId)).toBe(true);
     await refusalOf(f.authority, second);
   });

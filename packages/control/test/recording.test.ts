@@ -66,7 +66,7 @@ test("a read is one line that need not wait, a change a line before it and one a
 test("a line says who and from where, by the token's id and the trace, and every tool has its lines", async () => {
   const told = listening();
   await using world = await openWorld({ audit: told.audit });
-  const caller = { ...ALICE, credential: "tok_7" };
+  const caller = { ...ALICE, tokenId: "tok_7" };
   const hooks = { address: "192.0.2.7", traceId: "ab".repeat(16) };
   for (const { name } of TOOLS) await world.control.call(caller, name, {}, hooks).catch(() => {});
   expect(new Set(told.lines.map(({ action }) => action))).toEqual(new Set(TOOLS.map(({ name }) => name)));

@@ -114,7 +114,7 @@ async function checkMetricsAccess(
     address: verdict.address,
     traceId: c.get("traceId"),
     owner: principal.owner,
-    credential: principal.credential,
+    credential: principal.tokenId,
     outcome: "forbidden",
   });
   return errorResponse(

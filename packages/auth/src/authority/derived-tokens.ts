@@ -23,7 +23,7 @@ export function createDerivedTokens(
     narrow: async (by, { scopes, bounds, expiresInSeconds }) => {
       const { account, now } = await readAccount(deps, by);
       if (expiresInSeconds !== undefined) checkLifetime(expiresInSeconds, LIMITS.accessTokenMs / 1000);
-      if (narrowingDepth(by.tokenId) >= MAX_NARROWINGS) {
+      if (narrowingDepth(by.principal.tokenId) >= MAX_NARROWINGS) {
         throw new FormationError(
           "limit",
           `A token can be narrowed at most ${MAX_NARROWINGS} times in a row.`,
@@ -36,7 +36,7 @@ export function createDerivedTokens(
       const second = Math.floor(now / 1000);
       return await issueAccessToken({
         account,
-        jti: childTokenId(by.tokenId, secrets),
+        jti: childTokenId(by.principal.tokenId, secrets),
         scopes: allowedScopes(account, narrowScopes(by.principal, scopes)),
         clientId: by.clientId,
         keyId: by.keyId,
@@ -48,9 +48,10 @@ export function createDerivedTokens(
     },
     createApiToken: async (by, { name, scopes, bounds, expiresInSeconds }) => {
       const { account, now } = await readAccount(deps, by);
+      const { tokenId } = by.principal;
       // An API token outlives the token that it is made with, so it needs a session of the key itself: no
       // token of an OAuth client, no API token and no narrowed token will do.
-      if (by.clientId !== OWN_CLIENT || !by.tokenId.startsWith("ses_") || narrowingDepth(by.tokenId) > 0) {
+      if (by.clientId !== OWN_CLIENT || !tokenId.startsWith("ses_") || narrowingDepth(tokenId) > 0) {
         throw new FormationError("forbidden", "API tokens are made by somebody who signed in with a key.", {
           remedy: "Sign in with your key and make the token then.",
         });
@@ -84,6 +85,7 @@ async function readAccount(
   if (!account || by.expiresAt * 1000 <= now || !isGrantValid(account, issuedAt, by.keyId)) {
     throw invalidToken();
   }
-  if (await revocations.any(account.owner, revocableIds(by.tokenId, by.family))) throw invalidToken();
+  const ids = revocableIds(by.principal.tokenId, by.family);
+  if (await revocations.any(account.owner, ids)) throw invalidToken();
   return { account, now };
 }

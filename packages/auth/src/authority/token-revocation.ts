@@ -75,8 +75,8 @@ async function revokeByText(
     if (found) await applyAtOnce(deps, found.owner, apiTokens.remove(found.owner, found.id));
     return found && { owner: found.owner, id: found.id };
   }
-  const { principal, tokenId } = await bearers.authenticate(token);
-  const { owner } = principal;
+  const { principal } = await bearers.authenticate(token);
+  const { owner, tokenId } = principal;
   if (!(await applyAtOnce(deps, owner, revokeById(deps, owner, tokenId)))) {
     await revocations.add(owner, tokenId);
   }

@@ -12,7 +12,7 @@ export interface Principal {
   /** What a narrowed token may touch, in addition to its scopes. Absent: everything that the owner has. */
   readonly bounds?: Bounds;
   /** The id of the token that authenticated the call, for the audit log. Never the token itself. */
-  readonly credential?: string;
+  readonly tokenId?: string;
   /**
    * Whether the caller runs on this machine and may name its directories: true over stdio and in process
    * only.

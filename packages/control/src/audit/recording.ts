@@ -29,7 +29,7 @@ export function recorder(
     await audit?.record(
       {
         owner: hooks.actor ?? principal.owner,
-        credential: principal.credential ?? null,
+        credential: principal.tokenId ?? null,
         // What is no tool is a text of the caller's.
         action: findTool(tool)?.name ?? "unknown tool",
         target: target ?? (hooks.actor === undefined ? null : principal.owner),

@@ -43,7 +43,7 @@ export async function authenticateRequest(deps: GatewayDeps, c: Context<Env>): P
   try {
     await deps.limits?.take("owner", caller.principal.owner);
   } catch (thrown) {
-    const { owner, credential } = caller.principal;
+    const { owner, tokenId: credential } = caller.principal;
     return tooManyRequests(deps, { ...auditFields(c), owner, credential }, thrown);
   }
   c.set("caller", caller);
@@ -107,7 +107,7 @@ export async function refuseScope(
   action?: string,
 ): Promise<Response> {
   const caller = c.get("caller");
-  const { owner, scopes, credential } = caller.principal;
+  const { owner, scopes, tokenId: credential } = caller.principal;
   const request = { ...auditFields(c), ...(action ? { action } : {}) };
   await recordRefusal(deps, { ...request, outcome: "forbidden", owner, credential });
   const error = new FormationError("forbidden", `This needs the scope ${scope}.`, {

@@ -59,10 +59,10 @@ export function createMcpEndpoint(deps: GatewayDeps): McpEndpoint {
     close: () => handler.close(),
     async serve(c) {
       const caller = c.get("caller");
-      const { principal, tokenId, clientId, expiresAt } = caller;
+      const { principal, clientId, expiresAt } = caller;
       const origin: CallOrigin = { caller, address: c.get("address"), traceId: c.get("traceId") };
       const authInfo: AuthInfo = {
-        token: tokenId, // never the token itself: it goes no further than bearer authentication
+        token: principal.tokenId, // never the token itself: it goes no further than bearer authentication
         clientId,
         scopes: [...principal.scopes],
         expiresAt,

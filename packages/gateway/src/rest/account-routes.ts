@@ -27,11 +27,16 @@ const expires = z.int().min(1).max(315_360_000).optional().describe("From now on
  * @throws FormationError `forbidden`
  */
 async function signedInAccount({ deps, caller }: Exchange): Promise<Account> {
-  const { principal, clientId, tokenId } = caller;
+  const { principal, clientId } = caller;
   const own = await deps.authority.account(principal.owner);
   const whole =
     own !== null && (principal.scopes.has("admin") || own.scopes.every((one) => principal.scopes.has(one)));
-  if (whole && principal.bounds === undefined && clientId === "formation" && SIGNED_IN.test(tokenId))
+  if (
+    whole &&
+    principal.bounds === undefined &&
+    clientId === "formation" &&
+    SIGNED_IN.test(principal.tokenId)
+  )
     return own;
   throw new FormationError("forbidden", "This token can't manage keys and tokens.", {
     remedy: "Sign in with a key at POST /api/auth/login, for all scopes, and use that token.",
@@ -209,7 +214,7 @@ export const ACCOUNT_ROUTES: readonly Route[] = [
     async handle(exchange) {
       const { deps, caller, params } = exchange;
       const { id = "" } = params;
-      if (caller.tokenId !== id) await signedInAccount(exchange);
+      if (caller.principal.tokenId !== id) await signedInAccount(exchange);
       if (!(await deps.authority.revokeToken(caller.principal.owner, id))) throw noSuch("token");
       return { data: { revoked: true } };
     },

@@ -152,13 +152,13 @@ export const AUTH_ROUTES: readonly Route[] = [
       expires_at: z.int(),
     }),
     async handle({ caller }) {
-      const { principal, tokenId, clientId, expiresAt } = caller;
+      const { principal, clientId, expiresAt } = caller;
       return {
         data: {
           user_id: principal.owner,
           permissions: [...principal.scopes],
           bounds: principal.bounds ?? null,
-          token_id: tokenId,
+          token_id: principal.tokenId,
           client_id: clientId,
           expires_at: expiresAt,
         },

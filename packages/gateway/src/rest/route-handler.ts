@@ -174,7 +174,7 @@ async function audit(
   await deps.audit.record(
     {
       owner: caller?.principal.owner ?? note.owner ?? null,
-      credential: caller?.principal.credential ?? null,
+      credential: caller?.principal.tokenId ?? null,
       action,
       target: note.target ?? null,
       outcome,

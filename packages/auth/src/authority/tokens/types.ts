@@ -19,10 +19,8 @@ export interface TokenPair {
 
 /** What a valid bearer token says. */
 export interface Authenticated {
-  /** Its `credential` is the token's id. */
-  principal: Principal & { readonly credential: string };
-  /** `jti` of an access token, `tok_…` of an API token. */
-  tokenId: string;
+  /** Its `tokenId` is the `jti` of an access token, or `tok_…` of an API token. */
+  principal: Principal & { readonly tokenId: string };
   /** The OAuth client, or `formation` for a token of this authority. */
   clientId: string;
   /** Seconds since the epoch. */
