@@ -15,7 +15,7 @@ const details = fc.record(
 );
 
 describe("an error", () => {
-  it("becomes a record that says everything it may say and nothing else", () => {
+  it("becomes a record with its details and nothing else", () => {
     fc.assert(
       fc.property(code, fc.string(), details, (kind, message, more) => {
         const error = new FormationError(kind, message, { ...more, cause: new Error("secret") });
@@ -65,12 +65,12 @@ describe("anything thrown", () => {
     expect(FormationError.from(new TypeError("x is undefined")).message).not.toContain("undefined");
   });
 
-  it("that is ours already, stays what it is", () => {
+  it("that is a FormationError already stays as it is", () => {
     const error = new FormationError("conflict", "Taken.");
     expect(FormationError.from(error)).toBe(error);
   });
 
-  it("that is an abort, becomes `cancelled`", () => {
+  it("that is an abort becomes `cancelled`", () => {
     const aborted = AbortSignal.abort().reason as unknown;
     expect(FormationError.from(aborted)).toMatchObject({ code: "cancelled", cause: aborted });
   });

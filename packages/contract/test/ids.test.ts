@@ -78,7 +78,7 @@ describe("an id", () => {
   });
 });
 
-describe("text that is no id", () => {
+describe("a text that is not an id", () => {
   it("has no kind and is refused with its field, cut short", () => {
     fc.assert(
       fc.property(fc.string({ maxLength: 200 }), (text) => {
@@ -96,7 +96,7 @@ describe("text that is no id", () => {
     );
   });
 
-  it("is also an id with something before, behind, or in capitals", () => {
+  it("may be an id with a prefix, a suffix or capitals", () => {
     const id = newId("op");
     for (const text of [
       ` ${id}`,

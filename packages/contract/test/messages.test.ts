@@ -20,7 +20,7 @@ describe("a wake-up", () => {
     );
   });
 
-  it("that is anything else is `invalid`, and never throws anything else", () => {
+  it("with any other body is refused as `invalid`", () => {
     fc.assert(
       fc.property(fc.oneof(fc.anything(), fc.jsonValue()), (body) => {
         expect(() => parseWakeMessage(body)).toThrow(FormationError);
@@ -28,7 +28,7 @@ describe("a wake-up", () => {
     );
   });
 
-  it("carries an operation's id and its version alone: it wakes, it does not tell", () => {
+  it("carries only its version and an operation's id", () => {
     const operation_id = newId("op");
     const wrong = [
       { v: 2, operation_id },
@@ -53,7 +53,7 @@ describe("an event", () => {
   };
   const event = { v: 1, id: newId("op"), owner: "me", version: 3, wanted } as const;
 
-  it("survives the wire, and what a newer sender added is left out", () => {
+  it("survives the wire, without fields that a newer sender added", () => {
     for (const sent of [
       event,
       { ...event, wanted: { ...wanted, node_id: null } },
@@ -65,7 +65,7 @@ describe("an event", () => {
     }
   });
 
-  it("that is anything else is none, and nothing is thrown", () => {
+  it("with any other body is ignored, and nothing is thrown", () => {
     fc.assert(
       fc.property(fc.oneof(fc.anything(), fc.jsonValue()), (body) => {
         expect(parseChangeEvent(body)).toBeUndefined();
@@ -88,7 +88,7 @@ describe("an event", () => {
 });
 
 describe("a subject", () => {
-  it("of a node is made from its id alone, one token of letters, digits and _", () => {
+  it("of a node is made from its id, as one token of letters, digits and _", () => {
     fc.assert(
       fc.property(fc.nat(), (now) => {
         const node = newId("node", { now: () => now });
@@ -98,7 +98,7 @@ describe("a subject", () => {
     );
   });
 
-  it("is refused for what is no node id, so that no text becomes part of a subject", () => {
+  it("is refused for a text that is not a node id, so that no other text becomes part of a subject", () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
         fc.pre(idKind(text) !== "node");

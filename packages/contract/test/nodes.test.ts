@@ -15,7 +15,7 @@ const ONE = { vcpus: 1, memory_mb: 512, disk_gb: 5 };
 const amount = fc.record({ vcpus: fc.nat(3), memory_mb: fc.nat(3), disk_gb: fc.nat(3) });
 const labels = fc.dictionary(fc.constantFrom("a", "b"), fc.constantFrom("", "1", "2"));
 
-it("labels are names that mean the same everywhere: no case, no blank, no sign that anything else gives a meaning to", () => {
+it("labels hold no upper-case keys, blanks or signs with a meaning elsewhere", () => {
   const legal = { gpu: "yes", "zone/rack": "eu-1.a", "a.b_c-d": "", "0": "X" };
   expect(checkLabels(legal)).toBe(legal);
   const bad = ["", "A", "-a", "a-", "a b", "a=b", "a|b", "ä", "a\n", "a".repeat(64), "a'", "a,b", "$"];
@@ -27,7 +27,7 @@ it("labels are names that mean the same everywhere: no case, no blank, no sign t
   expect(() => checkLabels(many, "wanted")).toThrow(/wanted: 17 labels; at most 16/);
 });
 
-it("whoever has more suits as well, and what is pinned suits one node alone", () => {
+it("a larger node suits too, and a pinned operation suits only its node", () => {
   fc.assert(
     fc.property(amount, amount, labels, labels, (capacity, needs, has, wanted) => {
       const node = { id: newId("node"), capacity, labels: has };
@@ -45,7 +45,7 @@ it("whoever has more suits as well, and what is pinned suits one node alone", ()
   );
 });
 
-it("no label is had by inheritance", () => {
+it("properties of Object.prototype are no labels", () => {
   expect(hasLabels({}, { constructor: "x" })).toBe(false);
   expect(covers(ONE, ONE)).toBe(true);
 });

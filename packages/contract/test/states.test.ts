@@ -54,7 +54,7 @@ describe.each(TABLES)("the states of $name", ({ table, first, final }) => {
     expect([...reachable(table, first)].sort()).toEqual(states.sort());
   });
 
-  it("end in exactly the final ones, which nothing leaves", () => {
+  it("end in exactly the final ones, which no move leaves", () => {
     expect(states.filter((state) => isFinal(table, state)).sort()).toEqual(final);
     for (const end of final)
       for (const state of states) expect(canMove(table, end, state)).toBe(state === end);
@@ -72,8 +72,8 @@ describe.each(TABLES)("the states of $name", ({ table, first, final }) => {
   });
 });
 
-describe("what the story of a record allows", () => {
-  it("an operation is given back and taken again, but never begins after it ended", () => {
+describe("the moves of a record", () => {
+  it("an operation is requeued and claimed again, but never runs after it ended", () => {
     expect(canMove(OPERATION_STATES, "running", "queued")).toBe(true);
     expect(canMove(OPERATION_STATES, "queued", "completed")).toBe(false);
     for (const end of ["completed", "failed", "cancelled"] as const) {
@@ -81,7 +81,7 @@ describe("what the story of a record allows", () => {
     }
   });
 
-  it("an instance can be deleted from every state, and everything a node may lose can be lost", () => {
+  it("an instance can become deleted or failed from every state but deleted", () => {
     for (const state of Object.keys(INSTANCE_STATES) as (keyof typeof INSTANCE_STATES)[]) {
       if (state === "deleted") continue;
       expect(canMove(INSTANCE_STATES, state, "deleted")).toBe(true);
@@ -89,14 +89,14 @@ describe("what the story of a record allows", () => {
     }
   });
 
-  it("what holds vCPUs and memory has a machine that runs or may run, and holds its disk too", () => {
+  it("an instance with vCPUs and memory has a machine that runs or may run, and its disk", () => {
     for (const { compute, disk, machine } of Object.values(INSTANCE_HOLDINGS)) {
       expect(compute).toBe(machine === "up" || machine === "unknown");
       expect(disk).toBe(machine !== "none");
     }
   });
 
-  it("what a silent node leaves behind may be lost, and what is lost or deleted is not begun anew elsewhere", () => {
+  it("an instance of a silent node can be lost, and only a stopped or failed one starts elsewhere", () => {
     for (const state of LOSABLE_STATES) expect(canMove(INSTANCE_STATES, state, "lost")).toBe(true);
     expect(RESTING_STATES).toEqual(["stopped", "failed"]);
     expect(UP_STATES).toEqual(["starting", "running", "pausing", "paused", "stopping"]);

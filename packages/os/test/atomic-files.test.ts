@@ -28,7 +28,7 @@ it("has the permissions asked for, whatever the umask", () => {
   expect(statSync(join(directory, "closed")).mode & 0o777).toBe(0o600);
 });
 
-it("a kill -9 in the middle of writing leaves the old content or the new, and a rest that can be removed", async () => {
+it("a kill -9 during a write leaves the old content or the new, and a removable temporary file", async () => {
   const directory = scratch();
   const path = join(directory, "file");
   const valid = new Set(["old", "a".repeat(300_000), "b".repeat(300_000)]);

@@ -9,7 +9,7 @@ import { afterAll, expect, test } from "vitest";
 const dir = mkdtempSync(join(tmpdir(), "formation-nkey-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-test("a key is its user's alone, and its public half is found again", () => {
+test("a key file has mode 0600, and its public key can be read again", () => {
   const path = join(dir, "worker.nk");
   const made = createNatsKey(path);
   expect(made).toMatch(/^U[A-Z2-7]{55}$/);
@@ -28,7 +28,7 @@ test("a key file that this user can't read is kept: the error does not say to re
   );
 });
 
-test("what is no key is told, and nothing of it", () => {
+test("a file without a key is refused without a word of its content", () => {
   const path = join(dir, "no.nk");
   writeFileSync(path, "SUSECRET");
   expect(() => natsKeyOf(path)).toThrow(expect.objectContaining({ code: "invalid" }));

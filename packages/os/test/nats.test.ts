@@ -194,7 +194,7 @@ describe("credentials for NATS", () => {
     await expect(open(server)).rejects.toMatchObject({ code: "unauthenticated" });
   });
 
-  it("are never told, not even when they cannot be read", async () => {
+  it("never appear in an error, not even when they cannot be read", async () => {
     const path = join(directory, "seed");
     writeFileSync(path, "SUSECRETSECRET");
     const server = await start();

@@ -22,7 +22,7 @@ it("a process is itself, and no other", () => {
   expect(isAlive({ ...one, pid: two.pid })).toBe(one.start_ticks === two.start_ticks);
 });
 
-it("the same pid with another start time or from another boot is another process, and is never signalled", () => {
+it("the same pid with another start time or boot is another process and is never signalled", () => {
   const identity = identify(sleeper().pid ?? 0);
   if (!identity) return expect.unreachable();
   const strangers = [

@@ -56,7 +56,7 @@ describe("a child", () => {
     expect((await sh("exit 3", { input: "x".repeat(1_000_000) })).code).toBe(3);
   });
 
-  it("has the environment it is given and nothing of ours", async () => {
+  it("has exactly the environment it is given", async () => {
     process.env["FORMATION_OS_TEST_SECRET"] = "s3cret";
     try {
       expect((await sh("env")).stdout).not.toContain("s3cret");
