@@ -12,9 +12,12 @@ const common: Options = {
   silent: true,
 };
 
-/** A package for npm: unbundled dependencies, one file per entry, source maps. */
+/**
+ * A package for npm: unbundled dependencies, one file per entry. The code is not minified and can be read as
+ * it is, so there are no source maps: they would ship every source a second time.
+ */
 export function library(entry: string[]): Options {
-  return { ...common, entry, sourcemap: true, splitting: true };
+  return { ...common, entry, splitting: true };
 }
 
 /**

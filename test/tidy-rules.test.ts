@@ -162,6 +162,7 @@ describe("a rule sees what it is for", () => {
     [src, `const x =\n  "${wide}";`],
     [src, `const x = \`\n${wide}\`;`],
     [src, `const x = /${"a|".repeat(80)}/;`],
+    [src, `f(\`\${${"argument.".repeat(12)}x}\`);`],
     [src, `// See https://example.org/${"a".repeat(100)}.`],
     ["docs/x.md", `| a |\n| --- |\n| ${wide} |`],
     ["docs/x.md", `\`\`\`sh\n${wide}\n\`\`\``],

@@ -24,7 +24,7 @@ export async function publishedOf(
   const published: Record<string, PublishedPackage> = {};
   for (const [name, tarball] of [...tarballs].sort(([a], [b]) => (a < b ? -1 : 1))) {
     const sizes = await filesIn(tarball);
-    const names = [...sizes.keys()].map((file) => file.replace(/-[A-Z0-9]{8}\.(js|js\.map)$/, "-*.$1"));
+    const names = [...sizes.keys()].map((file) => file.replace(/-[A-Z0-9]{8}\.js$/, "-*.js"));
     const bytes = [...sizes.values()].reduce((sum, size) => sum + size, 0);
     published[name] = { bytes, files: [...new Set(names)].sort() };
   }

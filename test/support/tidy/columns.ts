@@ -27,10 +27,11 @@ export function wideCode({ files }: Tree): Offence[] {
 }
 
 /**
- * Whether the line would fit without its strings, templates and patterns: the formatter has broken what can
- * be broken.
+ * Whether the line has a template, or would fit without its strings and patterns. The formatter has broken
+ * what it can: it breaks no template.
  */
 function hasLongText(line: string, code: string): boolean {
+  if (code.includes("`")) return true;
   const isText = (index: number) => code[index] === " " && line[index] !== " ";
   const width = [...line].filter((_, index) => !isText(index)).length;
   return width < line.length && code.replace(/ {2,}/g, " ").length <= CODE_COLUMNS;
