@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs roles.sql in the container's first start: the passwords come from files into the environment, never into arguments.
+# Runs roles.sql at the container's first start. Passwords go from files into the environment, never into
+# arguments.
 set -eu
 FORMATION_SERVER_PASSWORD=$(cat /run/secrets/server_password)
 FORMATION_WORKER_PASSWORD=$(cat /run/secrets/worker_password)
