@@ -43,7 +43,10 @@ export async function temporary(): Promise<{ dir: string } & AsyncDisposable> {
   return { dir, [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }) };
 }
 
-/** Runs a command to its end; on PostgreSQL and NATS where the tests are to run so, if it works on a state directory. */
+/**
+ * Runs a command to its end. With FORMATION_TEST_SHARED a command on a state directory uses PostgreSQL and
+ * NATS.
+ */
 export async function run(
   args: string[],
   env: Record<string, string>,

@@ -1,5 +1,5 @@
-// Builds the program once for all tests of this project, into a place of its own: what users run is what is tested, and
-// never an older build.
+// Builds the program once for all tests of this project, into a directory of its own, so that the tests run
+// what users run and never an older build.
 
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";

@@ -247,7 +247,9 @@ it("a session that programs share is renewed without ending it", async () => {
   expect(some.map(({ code, stderr }) => [code, stderr])).toEqual(Array(4).fill([0, ""]));
 });
 
-/** An answer without what differs from call to call: ids, times, marks, and the image, which knows when it was made. */
+/**
+ * An answer without what differs from call to call: ids, times, fences, and the image with its creation time.
+ */
 function plain(answer: object): unknown {
   const text = JSON.stringify(answer)
     .replace(/\b(op|bld|dep|vm)_[0-9a-z]{36}/g, "$1_…")

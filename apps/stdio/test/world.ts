@@ -1,4 +1,4 @@
-// The real HTTP server with the fake engines, and people with homes of their own who use this program against it.
+// The real HTTP server with the fake drivers, and users with their own home directories who run this program.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";

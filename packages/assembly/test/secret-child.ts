@@ -1,4 +1,4 @@
-// Opens a server's state directory as one of many processes that come first, and says which secret it found there.
+// Opens a server's state directory as one of many first processes, and prints the secret that it found.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

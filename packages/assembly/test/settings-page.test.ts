@@ -10,10 +10,10 @@ This page is generated from the table in \`packages/assembly/src/settings\`; do 
 change of the table update it with
 \`npx -y pnpm@12 exec vitest run --project assembly settings-page -u\`.
 
-Every setting is an environment variable. \`formation-mcp-http\` and \`formation-mcp-worker\` read them
-from a file too (\`--config FILE\`, JSON): the key is the variable's name in lower case and without the
-prefix. Keys may be written in groups, \`{"http": {"port": 3010}}\`. The command line overrides the
-environment, and the environment overrides the file. An empty variable is not set.
+Every setting is an environment variable. \`formation-mcp-http\` and \`formation-mcp-worker\` also
+read them from a file (\`--config FILE\`, JSON). The key is the variable's name in lower case,
+without the prefix. Keys may be written in groups, \`{"http": {"port": 3010}}\`. The command line
+overrides the environment, and the environment overrides the file. An empty variable is not set.
 `;
 
 function page(): string {

@@ -1,5 +1,5 @@
-// The tests of programs over PostgreSQL and NATS: where `test/shared.ts` runs them, the programs get their
-// settings from there.
+// Settings for tests of programs over PostgreSQL and NATS. `test/shared.ts` starts the services, and the
+// programs get the settings from there.
 
 import { execFile } from "node:child_process";
 import { dirname, join } from "node:path";
@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 const ROOT = dirname(dirname(dirname(import.meta.dirname)));
 const given = new Map<string, Promise<Record<string, string>>>();
 
-/** The settings that a state directory's programs have beside their own; none without FORMATION_TEST_SHARED. */
+/** Additional settings for the programs of a state directory; none without FORMATION_TEST_SHARED. */
 export function sharedEnvironment(stateDir: string): Promise<Record<string, string>> {
   if (!process.env["FORMATION_TEST_SHARED"]) return Promise.resolve({});
   const known = given.get(stateDir) ?? ask(stateDir);

@@ -1,4 +1,4 @@
-// The command `audit verify`: whether the audit log is as it was written.
+// The command `audit verify`: whether the audit log is as it was written. This folder knows the subcommands.
 
 import { jsonLogger } from "@formation-mcp/assembly";
 import { auditVerdict } from "@formation-mcp/assembly/http";

@@ -1,4 +1,4 @@
-// The command `doctor`: prints what this machine has, lacks and enforces.
+// The command `doctor`: prints what this machine has, lacks and enforces. This folder knows the subcommands.
 
 import { parseArgs } from "node:util";
 import { readConfiguration } from "@formation-mcp/assembly";

@@ -1,5 +1,5 @@
-// How this user signs in to a server: with a token, with a key, or with the session that `login` left.
-// Everything here runs on Node 20, and it is loaded only when a server is used.
+// How this user signs in to a server: with a token, with a key, or with the session that `login` left. This
+// folder knows everything about a team's server. It runs on Node 20 and is loaded only when a server is used.
 
 import type { RemoteConfiguration } from "@formation-mcp/assembly/settings";
 import { type Client, createClient } from "@formation-mcp/client";
