@@ -1,5 +1,5 @@
-// The router: which path leads to which part of the server. `/mcp` is the MCP endpoint, `/api` the REST API; beside them
-// are metadata, health, metrics and the home page.
+// The router: which path leads to which part of the server. `/mcp` is the MCP endpoint, `/api` the REST API;
+// beside them are metadata, health, metrics and the home page.
 
 import { FormationError } from "@formation-mcp/contract";
 import { type Context, Hono } from "hono";
@@ -19,7 +19,9 @@ import { restRoutes } from "./rest/routes.ts";
 
 type AppEnv = Env & { Bindings: { context: RequestContext } };
 
-/** Makes the router behind the guards. `app.fetch(request, { context })` needs the context as its bindings. */
+/**
+ * Makes the router behind the guards. `app.fetch(request, { context })` needs the context as its bindings.
+ */
 export function createApp(deps: GatewayDeps, mcp: McpEndpoint, metrics: Metrics): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   shareContext(app, deps);
@@ -96,8 +98,8 @@ function resourceMetadata({ publicUrl, authority }: GatewayDeps): Record<string,
 }
 
 /**
- * Metrics are for admins, and for the networks that the operator lists; loopback has no privilege. Returns the response
- * to answer with, or null to go on.
+ * Metrics are for admins, and for the networks that the operator lists; loopback has no privilege. Returns
+ * the response to answer with, or null to go on.
  */
 async function checkMetricsAccess(
   deps: GatewayDeps,

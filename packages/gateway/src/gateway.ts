@@ -1,5 +1,5 @@
-// The HTTP gateway as a whole. Every request passes the same guards in the same order. Every response gets the same
-// headers, one line in the access log and one count in the metrics.
+// The HTTP gateway as a whole. Every request passes the same guards in the same order. Every response gets
+// the same headers, one line in the access log and one count in the metrics.
 
 import { getPath } from "hono/utils/url";
 import { createApp } from "./app.ts";
@@ -39,7 +39,9 @@ export interface GuardResult {
 export interface HttpGateway {
   /** Answers a request; never rejects. */
   fetch(request: Request, info: RequestInfo): Promise<Response>;
-  /** The guards, log and headers for requests that the OAuth server answers on the same origin. Never rejects. */
+  /**
+   * The guards, log and headers for requests that the OAuth server answers on the same origin. Never rejects.
+   */
   guard(request: RequestHead, info: RequestInfo): Promise<GuardResult>;
   /** Ends MCP connections. */
   close(): Promise<void>;

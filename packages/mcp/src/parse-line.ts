@@ -1,5 +1,5 @@
-// One line of the stdio transport: a JSON-RPC message, or the error to answer it with. An error names the line's id if the
-// line shows one, and quotes nothing else from it.
+// One line of the stdio transport: a JSON-RPC message, or the error to answer it with. An error names the
+// line's id if the line shows one, and quotes nothing else from it.
 
 import { isUtf8 } from "node:buffer";
 import { type JSONRPCMessage, ProtocolErrorCode, parseJSONRPCMessage } from "@modelcontextprotocol/server";
@@ -11,7 +11,10 @@ export type ParsedLine =
   | { kind: "error"; id: string | number | null; code: number; message: string };
 
 const ID = String.raw`"id"\s*:\s*(-?\d{1,15}|"[^"\\]{1,200}")`;
-/** The id as one of the first members of a message (only `jsonrpc` and `method` come before it), or as the last one. */
+/**
+ * The id as one of the first members of a message (only `jsonrpc` and `method` come before it), or as the
+ * last one.
+ */
 const FIRST_ID = new RegExp(String.raw`^\s*\{\s*(?:"(?:jsonrpc|method)"\s*:\s*"[^"\\]*"\s*,\s*)*${ID}`);
 const LAST_ID = new RegExp(String.raw`${ID}\s*\}\s*$`);
 

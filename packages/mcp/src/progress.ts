@@ -7,9 +7,9 @@ const MAX_MESSAGE_LENGTH = 300;
 
 /**
  * The `onProgress` hook for a client that sent a progress token, or no hook.
- *
- * MCP requires that `progress` increases with every notification, even when the operation cannot say how far it is. Such a
- * notification, and one that would go back, adds a hundredth of what is left. `total` is always 100.
+ * MCP requires that `progress` increases with every notification, even when the operation cannot say how far
+ * it is. Such a notification, and one that would go back, adds a hundredth of what is left. `total` is always
+ * 100.
  */
 export function progressHook(ctx: ServerContext): Pick<CallHooks, "onProgress"> {
   const progressToken = ctx.mcpReq._meta?.progressToken;

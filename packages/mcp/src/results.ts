@@ -1,5 +1,5 @@
-// Tool results: what `control` returns or throws, as structured content, as compact JSON text for hosts that read text
-// only, and with untrusted text in a text block of its own.
+// Tool results: what `control` returns or throws, as structured content, as compact JSON text for hosts that
+// read text only, and with untrusted text in a text block of its own.
 
 import type { FormationError } from "@formation-mcp/contract";
 import type { CallToolResult } from "@modelcontextprotocol/server";
@@ -8,8 +8,8 @@ import type { CallToolResult } from "@modelcontextprotocol/server";
 export const ERROR_META_KEY = "formation-mcp/error";
 
 /**
- * The result of a call that succeeded. `log` is already fenced by control; it gets its own text block and is not repeated
- * in the JSON text.
+ * The result of a call that succeeded. `log` is already fenced by control; it gets its own text block and is
+ * not repeated in the JSON text.
  */
 export function toResult(structuredContent: Record<string, unknown>): CallToolResult {
   const { log, ...rest } = structuredContent;
@@ -22,10 +22,10 @@ export function toResult(structuredContent: Record<string, unknown>): CallToolRe
 }
 
 /**
- * The result of a call that failed: message, failing step, field and remedy as text. The log lines are already fenced by
- * control; they get their own text block.
- *
- * It has no structured content, because clients check that against the tool's output schema, which describes success.
+ * The result of a call that failed: message, failing step, field and remedy as text. The log lines are
+ * already fenced by control; they get their own text block.
+ * It has no structured content, because clients check that against the tool's output schema, which describes
+ * success.
  */
 export function toErrorResult(error: FormationError): CallToolResult {
   const { code, message, details } = error;

@@ -1,5 +1,6 @@
-// The stdio transport: one JSON-RPC message per line, UTF-8, with a maximum size. A line that is none of that is answered
-// with a JSON-RPC error, and reading goes on with the next line; no text of the line gets into a log.
+// The stdio transport: one JSON-RPC message per line, UTF-8, with a maximum size. A line that is none of that
+// is answered with a JSON-RPC error, and reading goes on with the next line; no text of the line gets into a
+// log.
 
 import type { ByteLineSplitter } from "@formation-mcp/base";
 import { LIMITS } from "@formation-mcp/contract";
@@ -17,7 +18,9 @@ export interface StdioTransportOptions {
 }
 
 export interface StdioTransport extends Transport {
-  /** Resolves when the transport has closed: at the end of the input, or when the output is broken (EPIPE). */
+  /**
+   * Resolves when the transport has closed: at the end of the input, or when the output is broken (EPIPE).
+   */
   readonly closed: Promise<void>;
 }
 

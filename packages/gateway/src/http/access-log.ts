@@ -1,12 +1,14 @@
-// The access log: one line for each request. This folder knows what every HTTP request of the server passes through, and
-// what every response has in common: guards, bearer authentication, rate limits, errors, headers, metrics and logs.
+// The access log: one line for each request. This folder knows what every HTTP request of the server passes
+// through, and what every response has in common: guards, bearer authentication, rate limits, errors,
+// headers, metrics and logs.
 
 import { replaceUnprintable } from "@formation-mcp/base";
 import type { Logger } from "@formation-mcp/contract";
 import type { RequestContext, RequestHead } from "./request-context.ts";
 
 /**
- * Writes the line of one request. It holds no query, no token, and no character that a log viewer could misread.
+ * Writes the line of one request. It holds no query, no token, and no character that a log viewer could
+ * misread.
  * @param seconds from the request's arrival to the head of its response.
  */
 export function logRequest(

@@ -1,5 +1,5 @@
-// Bearer authentication (RFC 6750): the token in the Authorization header decides who calls; nothing else does. It also
-// applies the account's rate limit. Handlers behind it read the caller with `c.get("caller")`.
+// Bearer authentication (RFC 6750): the token in the Authorization header decides who calls; nothing else
+// does. It also applies the account's rate limit. Handlers behind it read the caller with `c.get("caller")`.
 
 import type { Authenticated } from "@formation-mcp/auth/authority";
 import { FormationError } from "@formation-mcp/contract";
@@ -15,8 +15,9 @@ import { BASIC_SCOPES, type BearerChallenge, initialScopes, wwwAuthenticate } fr
 const BEARER = /^Bearer +([A-Za-z0-9\-._~+/]{1,8192}=*)$/i;
 
 /**
- * Middleware that sets `caller` for a request with a valid token within its rate limit. Otherwise it answers 401 with a
- * challenge, 403, 429 with Retry-After, or 503. A refusal is in the audit log before the answer goes out.
+ * Middleware that sets `caller` for a request with a valid token within its rate limit. Otherwise it answers
+ * 401 with a challenge, 403, 429 with Retry-After, or 503. A refusal is in the audit log before the answer
+ * goes out.
  */
 export function bearerAuth(deps: GatewayDeps): MiddlewareHandler<Env> {
   return async (c, next) => {
@@ -82,8 +83,8 @@ async function refuseToken(
 }
 
 /**
- * The response for what {@link RateLimits.take} threw: 429 with Retry-After, or the response of another error. The first
- * refusal of a window goes to the audit log.
+ * The response for what {@link RateLimits.take} threw: 429 with Retry-After, or the response of another
+ * error. The first refusal of a window goes to the audit log.
  */
 export async function tooManyRequests(
   deps: GatewayDeps,
@@ -97,7 +98,8 @@ export async function tooManyRequests(
 }
 
 /**
- * A 403 whose challenge names the scopes to come back with: those that the token has, and the one that it lacks.
+ * A 403 whose challenge names the scopes to come back with: those that the token has, and the one that it
+ * lacks.
  * @param action for the audit log: a tool's name. Default: the route.
  */
 export async function refuseScope(

@@ -3,7 +3,9 @@
 
 import { BlockList, isIP } from "node:net";
 
-/** The plain form of an address: an IPv4 address that comes over an IPv6 socket (`::ffff:…`) as IPv4, no zone. */
+/**
+ * The plain form of an address: an IPv4 address that comes over an IPv6 socket (`::ffff:…`) as IPv4, no zone.
+ */
 export function plainAddress(address: string | undefined): string {
   if (address === undefined) return "unknown";
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
@@ -44,7 +46,8 @@ export function trustProxies(cidrs: readonly string[]): Proxies {
     trusted,
     clientOf(peer, forwardedFor) {
       if (forwardedFor === null || !trusted(peer)) return peer;
-      // Each proxy appends the peer that it saw: from the right, the first that is not a trusted proxy is the client.
+      // Each proxy appends the peer that it saw: from the right, the first that is not a trusted proxy is the
+      // client.
       let client = peer;
       for (const word of forwardedFor.slice(-2048).split(",").reverse()) {
         const reported = plainAddress(

@@ -1,4 +1,5 @@
-// The guards that need no token, in their order: the Host header, the Origin header, the rate limit of the client's address.
+// The guards that need no token, in their order: the Host header, the Origin header, the rate limit of the
+// client's address.
 
 import { FormationError } from "@formation-mcp/contract";
 import { tooManyRequests } from "./bearer-auth.ts";
@@ -21,7 +22,8 @@ export async function applyGuards(
   method: string,
   path: string,
 ): Promise<Response | null> {
-  // Health probes call the server by an address of its network; the answer holds nothing that a web page could use.
+  // Health probes call the server by an address of its network; the answer holds nothing that a web page
+  // could use.
   if (path === "/health/live" || path === "/health/ready") return null;
   const answer = await checkHostAndOrigin(deps, context, method, path);
   if (answer) return answer;
@@ -40,8 +42,8 @@ export async function applyGuards(
 }
 
 /**
- * The guards against other people's web pages: the Host and the Origin header. Also answers CORS preflight requests.
- * Returns the response to answer with, or null to go on.
+ * The guards against other people's web pages: the Host and the Origin header. Also answers CORS preflight
+ * requests. Returns the response to answer with, or null to go on.
  */
 export async function checkHostAndOrigin(
   deps: GatewayDeps,

@@ -1,5 +1,5 @@
-// Readiness: whether the server can serve now. Each part is really used. The answer names the parts that failed, and says
-// nothing about the cause.
+// Readiness: whether the server can serve now. Each part is really used. The answer names the parts that
+// failed, and says nothing about the cause.
 
 import type { Logger } from "@formation-mcp/contract";
 import type { GatewayDeps } from "./deps.ts";

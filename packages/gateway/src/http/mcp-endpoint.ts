@@ -1,5 +1,5 @@
-// `/mcp`: the stateless MCP endpoint for both protocol eras. The SDK leaves two things to its user, and they are done
-// here: who calls, and the challenge for a scope that a call lacks, before the call is dispatched.
+// `/mcp`: the stateless MCP endpoint for both protocol eras. The SDK leaves two things to its user, and they
+// are done here: who calls, and the challenge for a scope that a call lacks, before the call is dispatched.
 
 import type { Principal } from "@formation-mcp/auth";
 import type { Authenticated } from "@formation-mcp/auth/authority";
@@ -89,7 +89,10 @@ export function createMcpEndpoint(deps: GatewayDeps): McpEndpoint {
   };
 }
 
-/** The body's text, or null if it is too large. A Content-Length is the exact length, so such a body is read at once. */
+/**
+ * The body's text, or null if it is too large. A Content-Length is the exact length, so such a body is read
+ * at once.
+ */
 async function bodyOf(request: Request): Promise<string | null> {
   const length = request.headers.get("content-length");
   if (length !== null && /^\d{1,9}$/.test(length)) {
@@ -104,8 +107,8 @@ function callOriginOf({ authInfo }: McpRequestContext): CallOrigin {
 }
 
 /**
- * The first tool that the message calls without having its scope, if a token with more scopes could call it. A tool that
- * the operator denies is not one of these.
+ * The first tool that the message calls without having its scope, if a token with more scopes could call it.
+ * A tool that the operator denies is not one of these.
  */
 function lackedScope(
   { control }: GatewayDeps,

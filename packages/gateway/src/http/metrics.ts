@@ -1,4 +1,5 @@
-// Metrics for Prometheus. Label values come from closed lists, so that no caller can create series without end.
+// Metrics for Prometheus. Label values come from closed lists, so that no caller can create series without
+// end.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { Control } from "@formation-mcp/control";

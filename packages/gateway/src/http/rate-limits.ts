@@ -1,5 +1,6 @@
-// Rate limits per minute, counted over all server processes. A process takes permits from the shared counter in blocks,
-// and remembers which callers have none left, so that neither a busy caller nor a flood costs a write per request.
+// Rate limits per minute, counted over all server processes. A process takes permits from the shared counter
+// in blocks, and remembers which callers have none left, so that neither a busy caller nor a flood costs a
+// write per request.
 
 import { type Clock, type Counters, FormationError, LIMITS } from "@formation-mcp/contract";
 
@@ -21,7 +22,8 @@ export interface RateLimits {
   /**
    * Takes one permit.
    * @param who an account, or an address by `addressKey`.
-   * @throws FormationError `limit` when none is left (see {@link retryAfter}), `unavailable` if the counter fails.
+   * @throws FormationError `limit` when none is left (see {@link retryAfter}), `unavailable` if the counter
+   * fails.
    */
   take(kind: keyof Rates, who: string): Promise<void>;
 }
@@ -59,7 +61,10 @@ export function retryAfter(error: unknown): { seconds: number; first: boolean } 
   return error instanceof RateLimitError ? { seconds: error.retryAfterSeconds, first: error.first } : null;
 }
 
-/** Rate limits on shared counters: windows of one minute, in blocks of a twentieth of the limit, at most 500 permits. */
+/**
+ * Rate limits on shared counters: windows of one minute, in blocks of a twentieth of the limit, at most 500
+ * permits.
+ */
 export function createRateLimits(counters: Counters, rates: Rates, clock: Clock): RateLimits {
   const blocks = new Map<string, Block>();
   const reported = new WeakSet<Block>();

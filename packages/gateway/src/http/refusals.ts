@@ -1,5 +1,5 @@
-// Refused requests in the audit log. For unknown callers the number is bounded, so that a flood does not fill the disk.
-// The refusals of an account are all stored; its rate limit bounds them.
+// Refused requests in the audit log. For unknown callers the number is bounded, so that a flood does not fill
+// the disk. The refusals of an account are all stored; its rate limit bounds them.
 
 import type { ErrorCode } from "@formation-mcp/contract";
 import type { Context } from "hono";
@@ -26,7 +26,10 @@ const MINUTE_MS = 60_000;
 
 const minutes = new WeakMap<object, { since: number; all: number; by: Map<string, number> }>();
 
-/** Stores a refusal; await it before the answer goes out. Never rejects: if the audit log fails, the request is refused all the same. */
+/**
+ * Stores a refusal; await it before the answer goes out. Never rejects: if the audit log fails, the request
+ * is refused all the same.
+ */
 export async function recordRefusal(deps: Deps, refusal: Refusal): Promise<void> {
   const { action, outcome, address, traceId, owner = null, credential = null } = refusal;
   if (owner === null && !mayStore(deps, addressKey(address))) return;

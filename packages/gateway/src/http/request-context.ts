@@ -26,8 +26,8 @@ export function pathOf(request: RequestHead): string {
 }
 
 /**
- * The response for an error that a handler or a guard threw. An internal error is logged with the trace id that the
- * caller also gets; the response says nothing about its cause.
+ * The response for an error that a handler or a guard threw. An internal error is logged with the trace id
+ * that the caller also gets; the response says nothing about its cause.
  */
 export function failureResponse(logger: Logger, context: RequestContext, thrown: unknown): Response {
   const error = FormationError.from(thrown);

@@ -1,6 +1,6 @@
-// The request policy: from the headers and the socket alone it decides whose request this is, whether its Host and Origin
-// are allowed, and which web origin may read the response. It keeps out DNS rebinding and other people's web pages
-// (MCP, Streamable HTTP, "Security Warning").
+// The request policy: from the headers and the socket alone it decides whose request this is, whether its
+// Host and Origin are allowed, and which web origin may read the response. It keeps out DNS rebinding and
+// other people's web pages (MCP, Streamable HTTP, "Security Warning").
 
 import { isIP } from "node:net";
 import { plainAddress, trustProxies } from "./client-address.ts";
@@ -14,8 +14,8 @@ export interface PolicyVerdict {
   /** Whether the request comes directly from a network that may read the metrics. */
   mayReadMetrics: boolean;
   /**
-   * Whether such a request names the server by an IP address, as Prometheus does. DNS rebinding needs a host name, so
-   * this is safe.
+   * Whether such a request names the server by an IP address, as Prometheus does. DNS rebinding needs a host
+   * name, so this is safe.
    */
   hostIsAddress: boolean;
   /** The Origin header, if the operator lists it for CORS. */
@@ -68,7 +68,10 @@ export function createRequestPolicy(
   };
 }
 
-/** The host names that the server answers to, and its own origins. On loopback all loopback names are the same. */
+/**
+ * The host names that the server answers to, and its own origins. On loopback all loopback names are the
+ * same.
+ */
 function allowedNames(
   url: string,
   { allowedHosts = [] }: GatewaySettings,
@@ -83,8 +86,8 @@ function allowedNames(
 }
 
 /**
- * The name in a Host header: `name`, `name:port` or `[v6]:port`. Null for anything else, also for a list that two
- * proxies make.
+ * The name in a Host header: `name`, `name:port` or `[v6]:port`. Null for anything else, also for a list that
+ * two proxies make.
  */
 function hostnameOf(host: string | null): string | null {
   return (

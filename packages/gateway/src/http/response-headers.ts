@@ -1,5 +1,5 @@
-// Headers that say what browsers may do with a response: the security headers of every response, and CORS for the web
-// origins that the operator lists.
+// Headers that say what browsers may do with a response: the security headers of every response, and CORS for
+// the web origins that the operator lists.
 
 /** The security headers of every response, whichever part of the server makes it. */
 export function securityHeaders(publicUrl: string): Readonly<Record<string, string>> {
@@ -17,6 +17,18 @@ export function securityHeaders(publicUrl: string): Readonly<Record<string, stri
 /** The content security policy of a response that is not a page. */
 export const NO_CONTENT_CSP =
   "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/**
+ * The security headers of the OAuth server's responses; pages add their own policy. There is no
+ * Cross-Origin-Opener-Policy: web apps open the sign-in in a window and wait for it to return.
+ */
+export const OAUTH_HEADERS: Readonly<Record<string, string>> = {
+  "cache-control": "no-store",
+  "content-security-policy": NO_CONTENT_CSP,
+  "referrer-policy": "same-origin",
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+};
 
 const CORS_METHODS = "GET, POST, PUT, DELETE";
 const CORS_REQUEST_HEADERS =

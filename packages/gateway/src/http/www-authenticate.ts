@@ -1,17 +1,19 @@
-// The `WWW-Authenticate` header: what a client needs to find the authorization server, and to ask it for the right scopes
-// (RFC 6750 §3, RFC 9728 §5.1, and MCP's "Scope Challenge Handling").
+// The `WWW-Authenticate` header: what a client needs to find the authorization server, and to ask it for the
+// right scopes (RFC 6750 §3, RFC 9728 §5.1, and MCP's "Scope Challenge Handling").
 
 import { allScopes, type Scope } from "@formation-mcp/auth";
 
-/** The scopes that a client without a token should ask for: reading. It asks for more when a call needs it. */
+/**
+ * The scopes that a client without a token should ask for: reading. It asks for more when a call needs it.
+ */
 export const BASIC_SCOPES: readonly Scope[] = ["pack:read", "vm:read", "operation:read"];
 
 /** The first MCP revision whose clients ask a person for the scope that a call lacked (step-up). */
 const STEP_UP_REVISION = "2026-07-28";
 
 /**
- * The scopes that a client of the MCP endpoint should ask for first. A client of an older revision cannot step up, so it
- * is told all the scopes that it may come to need.
+ * The scopes that a client of the MCP endpoint should ask for first. A client of an older revision cannot
+ * step up, so it is told all the scopes that it may come to need.
  * @param revision its `MCP-Protocol-Version` header.
  */
 export function initialScopes(revision: string | undefined): readonly Scope[] {

@@ -1,16 +1,17 @@
-// What `formation-mcp login <code>` talks to: it learns what a code stands for, gets the message, and brings it back signed.
+// The API of login codes, for `formation-mcp login <code>`: what a code stands for, the message to sign, and
+// the signature.
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Clock, FormationError } from "@formation-mcp/contract";
 import type { Provider } from "oidc-provider";
 import type { LoginCodes } from "./login-codes.ts";
-import { jsonObject, nothingHere, sendJson } from "./node-http.ts";
+import { jsonObject, notFound, sendJson } from "./node-http.ts";
 import { findClientDisplay } from "./provider/clients.ts";
 import { knownScopes, SCOPE_TEXTS } from "./provider/scopes.ts";
 import { type SignIn, statementFor } from "./sign-in.ts";
 
-/** One request for a code. */
-export interface CodeRequest {
+/** One request about a login code. */
+export interface LoginCodeRequest {
   provider: Provider;
   original: IncomingMessage;
   response: ServerResponse;
@@ -19,7 +20,7 @@ export interface CodeRequest {
   below: string | undefined;
 }
 
-export interface LoginCodesApiOptions {
+export interface LoginCodesApiDeps {
   issuer: string;
   clock: Clock;
   codes: LoginCodes;
@@ -27,15 +28,15 @@ export interface LoginCodesApiOptions {
 }
 
 /** Serves `GET /auth/codes/{code}`, `POST …/challenge` and `POST /auth/codes/{code}`. */
-export function createLoginCodesApi(options: LoginCodesApiOptions): (asked: CodeRequest) => Promise<void> {
-  const { issuer, clock, codes, signIn } = options;
+export function createLoginCodesApi(deps: LoginCodesApiDeps): (request: LoginCodeRequest) => Promise<void> {
+  const { issuer, clock, codes, signIn } = deps;
   return async ({ provider, original, response, body, code, below }) => {
     const subject = await codes.read(code);
-    const face = await findClientDisplay(provider, subject.clientId, subject.redirectUri);
+    const display = await findClientDisplay(provider, subject.clientId, subject.redirectUri);
     const scopes = knownScopes(subject.scope);
     const { method } = original;
     if (method === "GET" && below === undefined) {
-      const { name, verifiedHost, redirect } = face;
+      const { name, verifiedHost, redirect } = display;
       sendJson(response, 200, {
         server: issuer,
         client: {
@@ -49,24 +50,24 @@ export function createLoginCodesApi(options: LoginCodesApiOptions): (asked: Code
           const { title, detail } = SCOPE_TEXTS[scope];
           return { scope, title, detail };
         }),
-        statement: statementFor(face, scopes),
+        statement: statementFor(display, scopes),
         expires_in: Math.max(0, Math.floor((subject.expiresAt - clock.now()) / 1000)),
       });
     } else if (method === "POST" && below === "challenge") {
       const { address } = jsonObject(original, body);
-      sendJson(response, 200, await signIn.challenge(subject.uid, address, face, scopes));
+      sendJson(response, 200, await signIn.challenge(subject.uid, address, display, scopes));
     } else if (method === "POST" && below === undefined) {
       const by = await signIn.verify(subject.uid, jsonObject(original, body));
       await codes.sign(code, by);
       const { owner, key } = by;
-      sendJson(response, 200, { status: "signed", owner, key, returns_to: face.redirect.label });
+      sendJson(response, 200, { status: "signed", owner, key, returns_to: display.redirect.label });
     } else {
-      throw nothingHere();
+      throw notFound();
     }
   };
 }
 
-/** Whether somebody tried a code that there is not. */
+/** Whether the error is about the code itself: it does not exist, or it is signed already. */
 export function isGuess(error: unknown): boolean {
   return error instanceof FormationError && error.details.field === "code";
 }

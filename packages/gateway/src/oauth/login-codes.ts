@@ -1,5 +1,6 @@
-// LoginCodes that carry a sign-in from a browser to the computer that has the key. The secret is their life: shown once, signed
-// once, taken once, over in five minutes; the database holds neither the code nor anything to make it from.
+// Login codes: they carry a sign-in from a browser to the computer that has the key. A code is shown once,
+// signed once and taken once, and ends after five minutes. The database holds neither the code nor anything
+// to derive it from.
 
 import {
   type Clock,
@@ -10,18 +11,18 @@ import {
 } from "@formation-mcp/contract";
 import { readCode, type Secrets } from "./secrets.ts";
 
-/** Who signed: the account and its key. */
+/** The account and the key that signed. */
 export interface Signer {
   owner: string;
   key: string;
 }
 
-/** What a code stands for. */
+/** The authorization request that a code stands for. */
 interface CodeSubject {
   uid: string;
   clientId: string;
   redirectUri: string;
-  /** As it was asked for, separated by spaces. */
+  /** As requested, separated by spaces. */
   scope: string;
 }
 
@@ -31,14 +32,14 @@ interface CodeDocument extends CodeSubject {
 }
 
 export interface LoginCodes {
-  /** The code of an interaction: the same as before while it has a minute left, else a new one. */
+  /** The code of an interaction: the existing one if it has a minute left, else a new one. */
   open(subject: CodeSubject): Promise<string>;
   state(uid: string): Promise<"waiting" | "signed" | "expired">;
-  /** @throws FormationError `not_found` if there is no such code now, `conflict` if it was signed. */
+  /** @throws FormationError `not_found` if there is no such code, `conflict` if it is signed already. */
   read(code: string): Promise<CodeSubject & { expiresAt: number }>;
-  /** @throws FormationError as {@link read} does; of two that sign at once, one. */
+  /** @throws FormationError as {@link read} does; of two concurrent calls, one. */
   sign(code: string, by: Signer): Promise<void>;
-  /** Who signed the code of an interaction, once. */
+  /** The signer of the code of an interaction, once; null if it is not signed. */
   take(uid: string): Promise<Signer | null>;
 }
 

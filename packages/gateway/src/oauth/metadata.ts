@@ -1,10 +1,13 @@
-// What clients learn about the OAuth server before they talk to it (RFC 8414 §2). Every address in it is made from the
-// issuer as it is configured, never from what a request says.
+// The authorization server metadata (RFC 8414 §2). Every URL in it comes from the configured issuer, never
+// from a request.
 
 import { CHALLENGE_GRANT } from "./provider/clients.ts";
 import { DEFAULT_SCOPES } from "./provider/scopes.ts";
 
-/** The document at `/.well-known/oauth-authorization-server`, and at `openid-configuration` for clients that look there. */
+/**
+ * The document at `/.well-known/oauth-authorization-server`; some clients look at `openid-configuration` for
+ * it.
+ */
 export function serverMetadata(issuer: string): Record<string, unknown> {
   return {
     issuer,
@@ -24,7 +27,7 @@ export function serverMetadata(issuer: string): Record<string, unknown> {
     // RFC 9207 and draft-ietf-oauth-client-id-metadata-document.
     authorization_response_iss_parameter_supported: true,
     client_id_metadata_document_supported: true,
-    // OpenID Connect Discovery §3 asks for these two, though no ID token is ever made.
+    // OpenID Connect Discovery §3 requires these two, although this server makes no ID tokens.
     subject_types_supported: ["public"],
     id_token_signing_alg_values_supported: ["EdDSA"],
   };

@@ -1,11 +1,11 @@
-// Requests and answers of node:http as this room needs them: the secret is that oidc-provider never sees a request as it
-// came, only one that was read whole, with the few headers it needs and with our own origin instead of what `Host` says.
+// Requests and responses of node:http. oidc-provider never sees an original request: it gets one that is read
+// whole, with the few headers that it needs, and with our own origin instead of the Host header.
 
 import { IncomingMessage, type ServerResponse } from "node:http";
 import { FormationError } from "@formation-mcp/contract";
 import { BODY_FIELD, errorBody, statusOf } from "../http/error-response.ts";
 
-const BODY_BYTES = 48 * 1024;
+const MAX_BODY_BYTES = 48 * 1024;
 
 const PASSED_ON = [
   "accept",
@@ -22,8 +22,8 @@ const PASSED_ON = [
 ] as const;
 
 /**
- * Reads a body whole.
- * @throws FormationError `limit` if it has more than 48 KiB; what follows is not read.
+ * Reads the body whole.
+ * @throws FormationError `limit` if it has more than 48 KiB; the rest is not read.
  */
 export async function readBody(request: IncomingMessage): Promise<Buffer> {
   const tooLarge = () =>
@@ -31,19 +31,19 @@ export async function readBody(request: IncomingMessage): Promise<Buffer> {
       remedy: "Send less.",
       field: BODY_FIELD,
     });
-  if (Number(request.headers["content-length"] ?? 0) > BODY_BYTES) throw tooLarge();
+  if (Number(request.headers["content-length"] ?? 0) > MAX_BODY_BYTES) throw tooLarge();
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > BODY_BYTES) throw tooLarge();
+    if (bytes > MAX_BODY_BYTES) throw tooLarge();
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, bytes);
 }
 
-/** The same request, remade for oidc-provider: see above. */
-export function remake(
+/** The same request with only the headers that oidc-provider needs, our own origin, and the body given. */
+export function sanitizeRequest(
   original: IncomingMessage,
   changes: { origin: URL; url: string; address: string; body?: Buffer },
 ): IncomingMessage {
@@ -62,7 +62,7 @@ export function remake(
   made.headers = {
     ...kept,
     host: origin.host,
-    // The provider trusts its proxy, and its proxy is this.
+    // The provider trusts its proxy, which is this function.
     "x-forwarded-for": address,
     "x-forwarded-host": origin.host,
     "x-forwarded-proto": origin.protocol.slice(0, -1),
@@ -74,20 +74,7 @@ export function remake(
   return made;
 }
 
-/**
- * Headers of every answer of this room; pages add what they need. No Cross-Origin-Opener-Policy: web apps open the
- * sign-in in a window of theirs and wait for it to come back.
- */
-export const SAFE_HEADERS: Readonly<Record<string, string>> = {
-  "cache-control": "no-store",
-  "content-security-policy":
-    "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-  "referrer-policy": "same-origin",
-  "x-content-type-options": "nosniff",
-  "x-frame-options": "DENY",
-};
-
-/** Writes an answer whole. */
+/** Writes a whole response; for HEAD without the body. */
 export function send(
   response: ServerResponse,
   status: number,
@@ -104,14 +91,23 @@ export function sendJson(response: ServerResponse, status: number, body: unknown
   send(response, status, JSON.stringify(body), { "content-type": "application/json; charset=utf-8" });
 }
 
-/** An error as the REST API spells it. */
+/** A public document, which any web page may read. */
+export function sendPublic(response: ServerResponse, body: string, type: string): void {
+  send(response, 200, body, {
+    "content-type": type,
+    "cache-control": "public, max-age=60",
+    "access-control-allow-origin": "*",
+  });
+}
+
+/** An error in the REST API's envelope. */
 export function sendError(response: ServerResponse, error: FormationError): void {
   sendJson(response, statusOf(error), errorBody(error));
 }
 
 /**
- * A JSON object.
- * @throws FormationError `invalid` if the body is none, or is said to be something else.
+ * The JSON object in the body.
+ * @throws FormationError `invalid` if it is not one, or has another content type.
  */
 export function jsonObject(request: IncomingMessage, body: Buffer): Record<string, unknown> {
   const type = request.headers["content-type"]?.split(";")[0]?.trim().toLowerCase();
@@ -119,15 +115,15 @@ export function jsonObject(request: IncomingMessage, body: Buffer): Record<strin
     const value: unknown = type === "application/json" ? JSON.parse(body.toString("utf8")) : null;
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
   } catch {
-    // Said below.
+    // The error below says it.
   }
   throw new FormationError("invalid", "The request has no JSON object in it.", {
     remedy: "Send a JSON object with content-type: application/json.",
   });
 }
 
-/** What is said of a path that leads nowhere. */
-export function nothingHere(): FormationError {
+/** The error of an unknown path. */
+export function notFound(): FormationError {
   return new FormationError("not_found", "There is nothing here.", {
     remedy: "Look at the server's metadata.",
   });

@@ -1,25 +1,31 @@
-// Requests for the provider, put right before it sees them: what real clients leave out, and what nobody is to ask for.
+// Rewrites requests before oidc-provider sees them: adds what real clients leave out, removes what no client
+// may ask for.
 
 import type { IncomingMessage } from "node:http";
 import { CHALLENGE_GRANT, OWN_CLIENT } from "./provider/clients.ts";
 import { DEFAULT_SCOPES, knownScopes } from "./provider/scopes.ts";
 
-/** Of a request for access: only scopes that exist, all but `admin` if none is named, and one way to answer. */
+/**
+ * The query of an authorization request: only known scopes, all but `admin` if it names none, and one
+ * response mode.
+ */
 export function authorizeQuery(query: string): string {
   const params = new URLSearchParams(query);
   if (params.getAll("scope").length <= 1) {
     const known = knownScopes(params.get("scope"));
     params.set("scope", (known.length > 0 ? known : DEFAULT_SCOPES).join(" "));
   }
-  // Agents ask for no person's access; what their keys are called here must not be told apart from what nobody is called.
+  // Agents do not use this endpoint. The answer must not reveal whether a key is known, so the name is
+  // removed.
   if (params.getAll("client_id").some((id) => id.startsWith("key:"))) params.delete("client_id");
-  // `fragment` and `form_post` are for flows that this server does not have; an unknown mode is refused by redirect.
+  // `fragment` and `form_post` belong to flows that this server does not have; an unknown mode is refused by
+  // redirect.
   if (!params.has("response_mode")) params.set("response_mode", "query");
   else if (params.get("response_mode") !== "query") params.set("response_mode", "none");
   return params.toString();
 }
 
-/** A token request; agents that name no client or no scope get the ones meant for them. */
+/** The body of a token request: agents that name no client or no scope get their defaults. */
 export function tokenBody(request: IncomingMessage, body: Buffer): Buffer {
   const form = formOf(request, body);
   if (!form) return body;
@@ -30,7 +36,7 @@ export function tokenBody(request: IncomingMessage, body: Buffer): Buffer {
   return Buffer.from(form.toString());
 }
 
-/** The fields of a form, or null if the body is none. */
+/** The fields of a form, or null if the body is not a form. */
 export function formOf({ headers }: IncomingMessage, body: Buffer): URLSearchParams | null {
   const type = headers["content-type"]?.split(";")[0]?.trim().toLowerCase();
   return type === "application/x-www-form-urlencoded" ? new URLSearchParams(body.toString("utf8")) : null;

@@ -1,23 +1,24 @@
-// What is derived from the server's one secret: keys for cookies, tokens of forms, codes. Every use has its own key, so
-// that nothing made for one is worth anything for another; all processes of a server derive the same.
+// What is derived from the server's one secret (HKDF): keys for cookies, form tokens, login codes. Each use
+// has its own key, so that a value made for one is worthless for another. All processes of a server derive
+// the same values.
 
 import { createHash, createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
 
-/** Crockford's base 32: no letter that can be mistaken for a digit. */
+/** Crockford's base 32: no letter that looks like a digit. */
 const ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const CODE_LENGTH = 8;
 
 export interface Secrets {
   /** Sign cookies (keygrip). */
   readonly cookieKeys: readonly string[];
-  /** The token of the forms of one interaction. */
+  /** The CSRF token of the forms of one interaction. */
   formToken(uid: string): string;
   isFormToken(uid: string, given: unknown): boolean;
-  /** What a message must name to be signed for one interaction. */
+  /** What a signed message must contain to count for one interaction. */
   binding(uid: string): string;
-  /** The code of one interaction: eight letters or digits, 40 bits, another one with another salt. */
+  /** The login code of one interaction and one salt: eight letters or digits, 40 bits. */
   code(uid: string, salt: string): string;
-  /** Under what name a code is kept: the code itself stands nowhere. */
+  /** The id of the document of a code: the code itself is stored nowhere. */
   codeId(code: string): string;
 }
 
@@ -41,14 +42,17 @@ export function deriveSecrets(secret: Uint8Array): Secrets {
   };
 }
 
-/** Reads a code as people type it: case, spaces and dashes do not matter, nor O for 0 and I or L for 1. Null if it is none. */
+/**
+ * Normalizes a typed code: case, spaces and dashes do not matter; O counts as 0, I and L as 1. Null if it is
+ * not a code.
+ */
 export function readCode(text: string): string | null {
   if (text.length > 40) return null;
   const code = text.toUpperCase().replace(/[\s-]/g, "").replaceAll("O", "0").replace(/[IL]/g, "1");
   return code.length === CODE_LENGTH && [...code].every((letter) => ALPHABET.includes(letter)) ? code : null;
 }
 
-/** `ABCD-EFGH`. */
+/** A code as people read it: `ABCD-EFGH`. */
 export function showCode(code: string): string {
   return `${code.slice(0, 4)}-${code.slice(4)}`;
 }

@@ -1,5 +1,5 @@
-// How a key signs in for a client: the secret is that the message says for whom, and names the one interaction it was made
-// for, so that a signature got elsewhere is worth nothing here.
+// Sign-in of a key for a client. The signed message names the client and the one interaction that it is for,
+// so that a signature from elsewhere is worthless here.
 
 import { SCOPES, type Scope } from "@formation-mcp/auth";
 import type { Authority, SignedMessage } from "@formation-mcp/auth/authority";
@@ -9,16 +9,16 @@ import type { ClientDisplay } from "./provider/clients.ts";
 import type { Secrets } from "./secrets.ts";
 
 export interface SignIn {
-  /** The message that the key of an address is to sign for an interaction. */
+  /** The message that a key signs for an interaction. */
   challenge(
     uid: string,
     address: unknown,
-    face: ClientDisplay,
+    client: ClientDisplay,
     scopes: readonly Scope[],
   ): Promise<{ message: string }>;
   /**
-   * Checks a signed message of {@link challenge} and uses it up.
-   * @throws FormationError `unauthenticated`, also for a message of another interaction.
+   * Verifies a signed message of {@link challenge}; it is valid once.
+   * @throws FormationError `unauthenticated`, also for the message of another interaction.
    */
   verify(uid: string, signed: Record<string, unknown>): Promise<Signer>;
 }
@@ -26,14 +26,14 @@ export interface SignIn {
 export function createSignIn(authority: Authority, secrets: Secrets): SignIn {
   const resourceOf = (uid: string) => `${authority.issuer}/auth/login#${secrets.binding(uid)}`;
   return {
-    async challenge(uid, address, face, scopes) {
+    async challenge(uid, address, client, scopes) {
       if (typeof address !== "string" || address.length > 100) {
         throw new FormationError("invalid", "The address of a key is missing.", {
           remedy: 'Send {"address": "0x…"} or {"address": "key:…"}.',
           field: "address",
         });
       }
-      const statement = statementFor(face, scopes);
+      const statement = statementFor(client, scopes);
       const { message } = await authority.challenge({ address, statement, resources: [resourceOf(uid)] });
       return { message };
     },
@@ -52,15 +52,20 @@ export function createSignIn(authority: Authority, secrets: Secrets): SignIn {
   };
 }
 
-/** One line that a wallet shows: where the answer goes first, because that is known, and what the app calls itself after it. */
-export function statementFor(face: ClientDisplay, scopes: readonly Scope[]): string {
-  const place = ascii(face.redirect.label);
-  const name = face.name === null ? "" : `, for an app that calls itself ${ascii(face.name)}`;
+/**
+ * The line that a wallet shows. Where the answer goes comes first, because it is verified; the name that the
+ * app gives itself comes after it.
+ */
+export function statementFor(client: ClientDisplay, scopes: readonly Scope[]): string {
+  const place = ascii(client.redirect.label);
+  const name = client.name === null ? "" : `, for an app that calls itself ${ascii(client.name)}`;
   const known = scopes.filter((scope) => SCOPES.includes(scope));
   return `Sign in and return to ${place}${name}. It asks for: ${known.join(" ") || "nothing"}.`;
 }
 
-/** What EIP-4361 lets a statement hold, without what could end or open a clause of ours. */
+/**
+ * The characters that EIP-4361 allows in a statement, without those that could end or begin a clause of ours.
+ */
 function ascii(text: string): string {
   return text.replace(/[^A-Za-z0-9 .:/()_@+-]/g, "?");
 }

@@ -1,6 +1,6 @@
-// An account's own keys and tokens. A stolen or narrowed token must not become a key: what lasts longer or can do more than
-// the token in hand needs a sign-in with a key, for all the account's scopes.
-// This folder knows the REST API: its routes, their schemas, its envelope, its event streams and its OpenAPI document.
+// An account's own keys and tokens. A stolen or narrowed token must not become a key: what lasts longer or
+// can do more than the token in hand needs a sign-in with a key, for all the account's scopes. This folder
+// knows the REST API: its routes, their schemas, its envelope, its event streams and its OpenAPI document.
 
 import { type Bounds, SCOPES } from "@formation-mcp/auth";
 import type { Account } from "@formation-mcp/auth/authority";
@@ -10,7 +10,10 @@ import { accountView, apiToken, key, noSuch, scope, tokenView } from "./account-
 import { type Exchange, type Route, route } from "./route.ts";
 import { asSignedIn, scopeSet, signed, signedIn, signedMessage } from "./sign-in-schemas.ts";
 
-/** The id of a token of a sign-in with a key: not an OAuth client's, not an API token, not made from another token. */
+/**
+ * The id of a token of a sign-in with a key: not an OAuth client's, not an API token, not made from another
+ * token.
+ */
 const SIGNED_IN = /^ses_[^~]*$/;
 
 const scopes = z.array(scope).min(1).max(SCOPES.length);

@@ -1,5 +1,5 @@
-// The ancestor's tools: their names, their parameters, and the call that each becomes here. A parameter that has no
-// equivalent is refused or becomes a warning; none is ignored silently.
+// The ancestor's tools: their names, their parameters, and the call that each becomes here. A parameter that
+// has no equivalent is refused or becomes a warning; none is ignored silently.
 
 import { FormationError } from "@formation-mcp/contract";
 import { z } from "zod";

@@ -1,4 +1,5 @@
-// Sign-in over REST: the ancestor's login, and what the ancestor did not have: challenges, refresh and revocation.
+// Sign-in over REST: the ancestor's login, and what the ancestor did not have: challenges, refresh and
+// revocation.
 
 import { z } from "zod";
 import { type Route, route } from "./route.ts";

@@ -1,5 +1,5 @@
-// Uploads of build contexts. A context comes as one archive in the body. It is checked and repacked while it streams in, and
-// never held in memory as a whole. An upload that is refused or breaks off leaves nothing.
+// Uploads of build contexts. A context comes as one archive in the body. It is checked and repacked while it
+// streams in, and never held in memory as a whole. An upload that is refused or breaks off leaves nothing.
 
 import type { Digest } from "@formation-mcp/artifacts";
 import { repackContext } from "@formation-mcp/artifacts/context";
@@ -119,8 +119,8 @@ async function spendUploads(
 }
 
 /**
- * The digest that the client states: `?digest=`, Content-Digest (RFC 9530 §2) or the older Digest (RFC 3230). Algorithms
- * other than SHA-256 are ignored, as the RFC requires.
+ * The digest that the client states: `?digest=`, Content-Digest (RFC 9530 §2) or the older Digest (RFC 3230).
+ * Algorithms other than SHA-256 are ignored, as the RFC requires.
  * @throws FormationError `invalid` for a malformed digest, or for two that differ.
  */
 function expectedDigest(headers: Headers, given: string | undefined): Digest | undefined {

@@ -1,4 +1,5 @@
-// REST responses: the ancestor's envelope {status, data, message}, with the headers that generic clients act on.
+// REST responses: the ancestor's envelope {status, data, message}, with the headers that generic clients act
+// on.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { GatewayDeps } from "../http/deps.ts";
@@ -26,8 +27,8 @@ export function successResponse(data: unknown, message: string | null = null): R
 
 /**
  * An error in the envelope.
- * @param options `scopes`: the scopes that a token needs, if the request was refused because one is missing. `status`:
- * instead of the error's own.
+ * @param options `scopes`: the scopes that a token needs, if the request was refused because one is missing.
+ * `status`: instead of the error's own.
  */
 export function failureResponse(
   deps: Pick<GatewayDeps, "publicUrl" | "clock">,

@@ -1,5 +1,6 @@
-// Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). A stream ends with the token that
-// opened it, a slow reader does not make it grow, and an owner can have only a limited number of them open.
+// Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). A stream ends with the
+// token that opened it, a slow reader does not make it grow, and an owner can have only a limited number of
+// them open.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { createConcurrencyLimit } from "./concurrency-limit.ts";
@@ -24,8 +25,8 @@ const takeSlot = createConcurrencyLimit(MAX_STREAMS_PER_OWNER, {
 });
 
 /**
- * Answers with an event stream that `run` fills. The stream ends when `run` does; an error of `run` becomes an `error`
- * event.
+ * Answers with an event stream that `run` fills. The stream ends when `run` does; an error of `run` becomes
+ * an `error` event.
  * @throws FormationError `limit` if the owner has too many streams open.
  */
 export function eventStream(exchange: Exchange, run: (sink: EventSink) => Promise<void>): Response {
@@ -132,8 +133,8 @@ class EventStream implements EventSink {
 }
 
 /**
- * Checks periodically that the token is still valid and has the scopes that the stream was opened with, so that a
- * revocation ends open streams too.
+ * Checks periodically that the token is still valid and has the scopes that the stream was opened with, so
+ * that a revocation ends open streams too.
  */
 function watchToken(
   { deps, c, caller }: Exchange,

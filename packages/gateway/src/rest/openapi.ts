@@ -1,5 +1,5 @@
-// The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1.html), made from the table of routes and the table of
-// tools, so that it describes exactly what is served.
+// The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1.html), made from the table of routes and the
+// table of tools, so that it describes exactly what is served.
 
 import { ERROR_CODES } from "@formation-mcp/contract";
 import { LISTING } from "@formation-mcp/tools/listing";

@@ -102,7 +102,9 @@ function readerOf({ caller, note }: Exchange, user: string | undefined) {
   );
 }
 
-/** The ancestor's clients read the deployment's id in the result of a ship; operation_get does not return it. */
+/**
+ * The ancestor's clients read the deployment's id in the result of a ship; operation_get does not return it.
+ */
 async function deploymentOf(
   exchange: Exchange,
   { state, tool, record }: Record<string, unknown>,

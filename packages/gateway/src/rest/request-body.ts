@@ -1,5 +1,5 @@
-// Parses the body of a request: bounded in size, UTF-8, one JSON object, bounded in depth. What does not fit the schema is
-// reported all at once.
+// Parses the body of a request: bounded in size, UTF-8, one JSON object, bounded in depth. What does not fit
+// the schema is reported all at once.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { z } from "zod";
@@ -29,7 +29,8 @@ export async function readJson(
   if (coding !== "identity") throw unsupported("The body is compressed, which is not taken here.");
   const bytes = await readBytes(request, maxBytes);
   if (bytes.byteLength === 0) return {};
-  // Any web page can make a browser send a form without a preflight request (CORS). A form does not have this type.
+  // Any web page can make a browser send a form without a preflight request (CORS). A form does not have this
+  // type.
   if (type !== "application/json") throw unsupported("The body must have the type application/json.");
   let text: string;
   try {

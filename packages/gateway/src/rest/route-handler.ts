@@ -1,5 +1,5 @@
-// Serves one route: checks access, parses the input, calls the handler and writes the audit log. Every response has the
-// agreed shape, errors included.
+// Serves one route: checks access, parses the input, calls the handler and writes the audit log. Every
+// response has the agreed shape, errors included.
 
 import { type Principal, requireScope, type Scope } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
@@ -113,8 +113,8 @@ async function refuse(
 }
 
 /**
- * Whether the route itself makes a change for a known caller. The audit log has such a change as `begun` before it is
- * made.
+ * Whether the route itself makes a change for a known caller. The audit log has such a change as `begun`
+ * before it is made.
  */
 function isWrite(route: Route): boolean {
   return route.method !== "GET" && route.access !== "public" && route.audited === undefined;
@@ -155,8 +155,8 @@ function pathParameters(c: Context<Env>): Record<string, string> {
 }
 
 /**
- * Writes the audit log, unless control has done it. Refusals and writes are stored before the reply goes out. The number
- * of refusals of unknown callers is bounded.
+ * Writes the audit log, unless control has done it. Refusals and writes are stored before the reply goes out.
+ * The number of refusals of unknown callers is bounded.
  */
 async function audit(
   deps: GatewayDeps,

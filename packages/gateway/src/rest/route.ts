@@ -1,5 +1,5 @@
-// A REST route as a value. The router, the OpenAPI document, the reference page and the tests' authorization matrix are made
-// from it, so that every route that is served is also described and checked.
+// A REST route as a value. The router, the OpenAPI document, the reference page and the tests' authorization
+// matrix are made from it, so that every route that is served is also described and checked.
 
 import type { Principal, Scope } from "@formation-mcp/auth";
 import type { Authenticated } from "@formation-mcp/auth/authority";
@@ -9,7 +9,9 @@ import type { Env, GatewayDeps } from "../http/deps.ts";
 
 type Method = "GET" | "POST" | "PUT" | "DELETE";
 
-/** Who may use a route: everyone, any valid token, or a token with this scope (`admin` includes every other). */
+/**
+ * Who may use a route: everyone, any valid token, or a token with this scope (`admin` includes every other).
+ */
 export type Access = "public" | "any" | Scope;
 
 /** The part of a route that tests need. */
@@ -36,8 +38,8 @@ export interface Route extends RestRoute {
   /** Status codes of errors beside those that every route has. */
   readonly errors?: readonly (400 | 404 | 409 | 413)[];
   /**
-   * How its use is audited, if not by the route handler: by control, which the route calls, or not at all, because the
-   * route is public and changes nothing.
+   * How its use is audited, if not by the route handler: by control, which the route calls, or not at all,
+   * because the route is public and changes nothing.
    */
   readonly audited?: "by control" | "not at all";
   readonly handle: (exchange: Exchange) => Promise<Reply | Response>;

@@ -88,7 +88,8 @@ export const REST_ROUTES: readonly RestRoute[] = ROUTES.map(({ method, path, acc
 }));
 
 /**
- * The routes below `/api`, for `app.route("/api", …)`. The variables `address` and `traceId` must be set before.
+ * The routes below `/api`, for `app.route("/api", …)`. The variables `address` and `traceId` must be set
+ * before.
  * @param gate sets `caller` or refuses. Default: bearer authentication.
  */
 export function restRoutes(deps: GatewayDeps, gate: MiddlewareHandler<Env> = bearerAuth(deps)): Hono<Env> {

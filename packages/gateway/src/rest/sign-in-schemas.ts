@@ -65,7 +65,8 @@ interface SignedChallenge {
 }
 
 /**
- * The signed message, for the authority. Its second line names the key (EIP-4361), which must be the address given.
+ * The signed message, for the authority. Its second line names the key (EIP-4361), which must be the address
+ * given.
  * @throws FormationError `unauthenticated`
  */
 export function signedMessage({

@@ -1,5 +1,5 @@
-// Operations and logs as server-sent events. Control decides each time whether the caller may see the record. Events of the
-// queue trigger the next read; because events may be lost, there is a slow poll too.
+// Operations and logs as server-sent events. Control decides each time whether the caller may see the record.
+// Events of the queue trigger the next read; because events may be lost, there is a slow poll too.
 
 import type { LogPage } from "@formation-mcp/artifacts";
 import { Bell } from "@formation-mcp/base";

@@ -1,5 +1,5 @@
-// The tools over REST: the list in the ancestor's format with JSON Schemas added, and one call per tool, by our name or by
-// the ancestor's.
+// The tools over REST: the list in the ancestor's format with JSON Schemas added, and one call per tool, by
+// our name or by the ancestor's.
 
 import type { Principal, Scope } from "@formation-mcp/auth";
 import { allScopes } from "@formation-mcp/auth";
@@ -195,8 +195,9 @@ function withScope(principal: Principal, scope: Scope): Principal {
 }
 
 /**
- * Whether a ship failed only because an instance has the build's name already. The ancestor made a new VM with every ship,
- * so such a ship is repeated with another name. With an idempotency key it is not, because a repeated call would differ.
+ * Whether a ship failed only because an instance has the build's name already. The ancestor made a new VM
+ * with every ship, so such a ship is repeated with another name. With an idempotency key it is not, because a
+ * repeated call would differ.
  */
 function needsAnotherName(error: unknown, alias: Alias, input: Json): boolean {
   if (!(error instanceof FormationError) || error.code !== "conflict") return false;

@@ -1,5 +1,5 @@
-// The three files that the pages load, and nothing from anywhere else: style, script and mark. They are text here, because
-// a build step for a hundred lines would be more to trust than the lines.
+// The three files that the pages load: style, script and logo. They are text here, because a build step for a hundred lines
+// would cost more than it gives. This folder knows what the sign-in and consent pages look like and say.
 
 import { createHash } from "node:crypto";
 
@@ -63,7 +63,7 @@ ul.scopes span { color: var(--soft); font-size: .925rem; }
 [hidden] { display: none !important; }
 `;
 
-/** Without a line of markup made from text: what the server says is shown with textContent. */
+/** It makes no markup from text: what the server sends is shown with textContent. */
 const SCRIPT = `
 "use strict";
 const page = document.querySelector("main[data-page=login]");
@@ -141,12 +141,12 @@ const FILES: Readonly<Record<string, { type: string; text: string }>> = {
   "mark.svg": { type: "image/svg+xml", text: MARK },
 };
 
-/** A file of the pages, or undefined. */
+/** A file by its name, or undefined. */
 export function assetOf(name: string): { type: string; text: string } | undefined {
   return Object.hasOwn(FILES, name) ? FILES[name] : undefined;
 }
 
-/** The address of a file; it changes with the file, so a browser may keep it. */
+/** The URL of a file. It changes with the content, so browsers may cache it for ever. */
 export function assetUrl(name: "page.css" | "page.js" | "mark.svg"): string {
   const digest = createHash("sha256")
     .update(FILES[name]?.text ?? "")

@@ -1,6 +1,6 @@
-// HTML that strangers' words can't break: what is put into a template is text unless it was made by this module.
+// HTML templates: every value is escaped as text, unless this module made it.
 
-/** Text that is HTML already. */
+/** Text that is HTML already; it is not escaped again. */
 export class Markup {
   readonly text: string;
 
@@ -11,7 +11,7 @@ export class Markup {
 
 type Piece = Markup | string | number | null | readonly Piece[];
 
-/** A template whose values are escaped, for content and for quoted attributes. */
+/** A template tag that escapes its values, for content and for quoted attributes. */
 export function html(strings: TemplateStringsArray, ...values: readonly Piece[]): Markup {
   return new Markup(strings.map((part, at) => part + (at < values.length ? show(values[at]) : "")).join(""));
 }

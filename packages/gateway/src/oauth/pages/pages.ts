@@ -1,11 +1,9 @@
-// The pages that people see: signing in, saying yes or no, and what went wrong. The secret is their words and their markup;
-// whatever a client calls itself is text in them.
+// The pages that people see: sign-in, consent, and errors. Text of a client is always escaped.
 
 import type { Scope } from "@formation-mcp/auth";
-import { SAFE_HEADERS } from "../node-http.ts";
+import { OAUTH_HEADERS } from "../../http/response-headers.ts";
 import { type ClientDisplay, plainText } from "../provider/clients.ts";
 import { SCOPE_TEXTS } from "../provider/scopes.ts";
-import { showCode } from "../secrets.ts";
 import { assetUrl } from "./assets.ts";
 import { html, Markup } from "./html.ts";
 
@@ -14,44 +12,45 @@ export interface Page {
   headers: Readonly<Record<string, string>>;
 }
 
-/** What the page for signing in shows. */
+/** What the sign-in page shows. */
 export interface LoginView {
   uid: string;
   formToken: string;
-  /** This server's, as clients know it. */
+  /** This server's origin, as clients know it. */
   origin: string;
-  face: ClientDisplay;
+  client: ClientDisplay;
+  /** The login code, as people read it: `ABCD-EFGH`. */
   code: string;
-  /** What went wrong with the last try. */
+  /** Why the last attempt failed. */
   problem?: string;
 }
 
 export interface ConsentView {
   uid: string;
   formToken: string;
-  /** This server's, as clients know it. */
+  /** This server's origin, as clients know it. */
   origin: string;
-  face: ClientDisplay;
+  client: ClientDisplay;
   owner: string;
   scopes: readonly Scope[];
-  /** What was asked for and the account does not have. */
+  /** The requested scopes that the account does not have. */
   withheld: readonly Scope[];
 }
 
 export function loginPage(view: LoginView): Page {
-  const { uid, formToken, origin, face, code, problem } = view;
+  const { uid, formToken, origin, client, code, problem } = view;
   const server = new URL(origin).host;
   const base = `/auth/login/${uid}`;
   return page({
     title: "Sign in",
     server,
-    action: face.redirect.source,
+    action: client.redirect.source,
     script: true,
     attributes: html` data-page="login" data-base="${base}" data-csrf="${formToken}"`,
     content: html`
 <h1>Sign in with your key</h1>
-<p class="soft">to go on to <strong>${nameOf(face)}</strong>. Your key signs one message and never leaves your wallet or your computer.</p>
-${who(face)}
+<p class="soft">to go on to <strong>${nameOf(client)}</strong>. Your key signs one message and never leaves your wallet or your computer.</p>
+${clientDetails(client)}
 ${problem === undefined ? "" : html`<p class="note bad" role="alert">${problem}</p>`}
 <p class="note" id="status" role="status" hidden></p>
 <p id="reload" hidden><a href="${base}">Get a new code</a></p>
@@ -62,8 +61,8 @@ ${problem === undefined ? "" : html`<p class="note bad" role="alert">${problem}<
 <section aria-labelledby="code-title">
 <h2 id="code-title">With a key file, in a terminal</h2>
 <p class="soft">Run this on the computer that has your key, and compare what it shows. The code is good once, for five minutes.</p>
-<p class="code">${showCode(code)}</p>
-<pre><code>formation-mcp login <span class="one">${showCode(code)}</span> --server ${origin}</code></pre>
+<p class="code">${code}</p>
+<pre><code>formation-mcp login <span class="one">${code}</span> --server ${origin}</code></pre>
 <p class="soft">Never sign a code that somebody else sent you: it would let them in as you.</p>
 </section>
 <form method="post" action="${base}" id="finish">
@@ -77,7 +76,7 @@ ${problem === undefined ? "" : html`<p class="note bad" role="alert">${problem}<
 }
 
 export function consentPage(view: ConsentView): Page {
-  const { uid, formToken, origin, face, owner, scopes, withheld } = view;
+  const { uid, formToken, origin, client, owner, scopes, withheld } = view;
   const server = new URL(origin).host;
   const list = scopes.map((scope) => {
     const { title, detail, strong } = SCOPE_TEXTS[scope];
@@ -88,18 +87,18 @@ export function consentPage(view: ConsentView): Page {
   return page({
     title: "Allow access?",
     server,
-    action: face.redirect.source,
+    action: client.redirect.source,
     script: false,
     attributes: html``,
     content: html`
-<h1>Allow ${nameOf(face)} to use your account?</h1>
-${who(face, owner)}
+<h1>Allow ${nameOf(client)} to use your account?</h1>
+${clientDetails(client, owner)}
 <section aria-labelledby="scopes-title">
 <h2 id="scopes-title">${scopes.length > 0 ? "It will be able to" : "It asks for what your account may not do"}</h2>
 <ul class="scopes">${list}</ul>
 ${withheld.length === 0 ? "" : html`<p class="soft after">It also asked for ${withheld.join(", ")}, which your account does not have and it will not get.</p>`}
 </section>
-${warning(face)}
+${warnings(client)}
 <form method="post" action="${action}">${csrf}
 <div class="pair"><button name="decision" value="deny">Deny</button>${scopes.length > 0 ? html`<button class="main" name="decision" value="allow">Allow</button>` : ""}</div>
 </form>
@@ -107,7 +106,7 @@ ${warning(face)}
   });
 }
 
-/** A page that says that it can't go on. */
+/** The page for a request that cannot go on. */
 export function errorPage(code: string, description?: string, remedy?: string): Page {
   return page({
     title: "This did not work",
@@ -123,22 +122,22 @@ export function errorPage(code: string, description?: string, remedy?: string): 
   });
 }
 
-/** How a person is told which client it is: by what it calls itself, or by its host. */
-function nameOf(face: ClientDisplay): string {
-  return face.name ?? face.verifiedHost ?? face.redirect.label;
+/** A client's name for people: its own, or its host's. */
+function nameOf(client: ClientDisplay): string {
+  return client.name ?? client.verifiedHost ?? client.redirect.label;
 }
 
-function who(face: ClientDisplay, owner?: string): Markup {
+function clientDetails(client: ClientDisplay, owner?: string): Markup {
   return html`<dl>
-${face.verifiedHost === null ? "" : html`<div><dt>Published by</dt><dd>${face.verifiedHost}</dd></div>`}
-<div><dt>Returns to</dt><dd>${face.redirect.label}</dd></div>
+${client.verifiedHost === null ? "" : html`<div><dt>Published by</dt><dd>${client.verifiedHost}</dd></div>`}
+<div><dt>Returns to</dt><dd>${client.redirect.label}</dd></div>
 ${owner === undefined ? "" : html`<div><dt>Your account</dt><dd class="key">${owner}</dd></div>`}
 </dl>`;
 }
 
-function warning(face: ClientDisplay): Markup {
-  const local = face.redirect.kind !== "web";
-  const unverified = face.verifiedHost === null;
+function warnings(client: ClientDisplay): Markup {
+  const local = client.redirect.kind !== "web";
+  const unverified = client.verifiedHost === null;
   if (!local && !unverified) return html``;
   return html`<div class="note">
 ${unverified ? html`<p><strong>Nobody has verified the name.</strong> The app chose it itself; go by where it returns to.</p>` : ""}
@@ -149,7 +148,7 @@ ${local ? html`<p><strong>The answer goes to a program on this computer.</strong
 function page(parts: {
   title: string;
   server: string;
-  /** Where a form may lead beside this server. */
+  /** Where a form may redirect to, beside this server. */
   action: string;
   script: boolean;
   attributes: Markup;
@@ -180,7 +179,7 @@ ${script ? html`<script src="${assetUrl("page.js")}" defer></script>` : ""}
     "style-src 'self'",
     "img-src 'self'",
     "connect-src 'self'",
-    // Browsers hold the redirects that follow a form against this, too.
+    // Browsers apply this to the redirects that follow a form, too.
     `form-action 'self' ${action}`.trim(),
     "frame-ancestors 'none'",
     "base-uri 'none'",
@@ -188,7 +187,7 @@ ${script ? html`<script src="${assetUrl("page.js")}" defer></script>` : ""}
   return {
     body: text,
     headers: {
-      ...SAFE_HEADERS,
+      ...OAUTH_HEADERS,
       "content-type": "text/html; charset=utf-8",
       "content-security-policy": policy,
     },

@@ -1,5 +1,6 @@
-// Where the OAuth server's state lives: the documents of the one database, so that several processes are one server and a
-// restart forgets nothing. The secret is how a model becomes a document, and what "used once" means between processes.
+// The storage adapter of oidc-provider: its models as documents of the store, so that several processes are
+// one server and a restart loses nothing. This folder knows oidc-provider; nothing outside `oauth` depends on
+// it.
 
 import { createHash } from "node:crypto";
 import { type Clock, type Documents, FormationError } from "@formation-mcp/contract";
@@ -8,18 +9,21 @@ import { type Adapter, type AdapterFactory, type AdapterPayload, errors } from "
 export interface AdapterOptions {
   documents: Documents;
   clock: Clock;
-  /** Clients that are not registered but follow from who they are. */
+  /** Clients that exist without a registration. */
   knownClient: (id: string) => Promise<AdapterPayload | undefined>;
-  /** Told when a grant was ended before its time. */
+  /** Called when a grant is ended before it expires. */
   grantEnded: (owner: string, grantId: string) => Promise<unknown>;
 }
 
 const DAY_MS = 86_400_000;
-/** A client that registered and never came back is forgotten; one that got a token is kept for a year after it. */
+/**
+ * A registered client that never gets a token is deleted after a day; one that does, a year after the last
+ * token.
+ */
 const UNUSED_CLIENT_MS = DAY_MS;
 const USED_CLIENT_MS = 365 * DAY_MS;
 
-/** Models whose name is a secret that a client holds. Cookies need no such care: they are signed. */
+/** Models whose id is a secret that a client holds. (Ids in cookies are signed.) */
 const SECRET_IDS: ReadonlySet<string> = new Set(["AuthorizationCode", "RefreshToken"]);
 
 const kindOf = (model: string): string => `oidc:${model}`;
@@ -28,7 +32,7 @@ export function createAdapter(options: AdapterOptions): AdapterFactory {
   return (model) => new DocumentAdapter(model, options);
 }
 
-/** A client that got a token stays registered for a year. */
+/** Keeps a client registered for a year from now. */
 export async function keepClient(
   options: Pick<AdapterOptions, "documents" | "clock">,
   id: string,
@@ -36,7 +40,7 @@ export async function keepClient(
   const { documents, clock } = options;
   const found = await documents.get<AdapterPayload>(kindOf("Client"), id);
   const until = clock.now() + USED_CLIENT_MS;
-  // Once a month is often enough: a write at every token would be for nothing.
+  // Once a month is enough; a write for every token is not needed.
   if (found?.expires_at == null || until - found.expires_at < 30 * DAY_MS) return;
   await documents.put({ ...found, expires_at: until }, found.version).catch(ignoreConflict);
 }
@@ -60,7 +64,7 @@ class DocumentAdapter implements Adapter {
     const { jti, ...secretless } = payload;
     const document = {
       kind: this.#kind,
-      id: this.#nameOf(id),
+      id: this.#documentId(id),
       owner: payload.accountId ?? payload.session?.accountId ?? null,
       group: payload.grantId ?? (this.#model === "Grant" ? id : null),
       alias: alias ?? null,
@@ -68,7 +72,7 @@ class DocumentAdapter implements Adapter {
       expires_at: keptMs === null ? null : Math.ceil(clock.now() + keptMs),
     };
     try {
-      // An assertion's id is written by whoever is first.
+      // Version 0: only the first write of an assertion's id succeeds.
       await documents.put(document, this.#model === "ReplayDetection" ? 0 : undefined);
     } catch (error) {
       if (!isConflict(error)) throw error;
@@ -76,7 +80,7 @@ class DocumentAdapter implements Adapter {
         throw new errors.InvalidClientAuth("client assertion tokens must only be used once");
       }
       if (alias == null) throw error;
-      // A session that changes its identifier keeps its uid: the older document gives way.
+      // A session that changes its id keeps its uid: the new document replaces the old one.
       const older = await documents.byAlias(this.#kind, alias);
       if (older) await documents.remove(this.#kind, older.id);
       await documents.put(document);
@@ -88,7 +92,7 @@ class DocumentAdapter implements Adapter {
       const known = await this.#options.knownClient(id);
       if (known) return known;
     }
-    const found = await this.#options.documents.get<AdapterPayload>(this.#kind, this.#nameOf(id));
+    const found = await this.#options.documents.get<AdapterPayload>(this.#kind, this.#documentId(id));
     return found && SECRET_IDS.has(this.#model) ? { ...found.doc, jti: id } : found?.doc;
   }
 
@@ -100,10 +104,14 @@ class DocumentAdapter implements Adapter {
     return this.findByUid(userCode);
   }
 
-  /** Marks a code or a refresh token as used. Of two that try at once, the second is a replay, which ends the grant. */
+  /**
+   * Marks a code or a refresh token as used. Of two concurrent uses the second is a replay, which ends the
+   * grant.
+   * @throws errors.InvalidGrant
+   */
   async consume(id: string): Promise<void> {
     const { documents, clock } = this.#options;
-    const found = await documents.get<AdapterPayload>(this.#kind, this.#nameOf(id));
+    const found = await documents.get<AdapterPayload>(this.#kind, this.#documentId(id));
     if (!found) throw new errors.InvalidGrant("already used");
     if (found.doc.consumed === undefined) {
       try {
@@ -119,8 +127,8 @@ class DocumentAdapter implements Adapter {
   }
 
   async destroy(id: string): Promise<void> {
-    const removed = await this.#options.documents.remove(this.#kind, this.#nameOf(id));
-    // An authorization request goes on once, even if its form was sent twice at the same moment.
+    const removed = await this.#options.documents.remove(this.#kind, this.#documentId(id));
+    // An authorization request continues once, even if its form is sent twice at the same time.
     if (!removed && this.#model === "Interaction") throw new errors.SessionNotFound("already answered");
   }
 
@@ -131,8 +139,8 @@ class DocumentAdapter implements Adapter {
     await documents.removeAll({ group: grantId });
   }
 
-  /** Whoever reads the database can't use what a client holds: there is only its digest. */
-  #nameOf(id: string): string {
+  /** The document's id: the digest of a secret id, so that the database holds nothing that can be used. */
+  #documentId(id: string): string {
     return SECRET_IDS.has(this.#model) ? createHash("sha256").update(id).digest("base64url") : id;
   }
 }

@@ -1,5 +1,4 @@
-// The grant for keys that speak for themselves without a JWT: a signed challenge becomes an access token. The secret is how
-// a token is made that oidc-provider has no grant for.
+// The signed-challenge grant, for keys that cannot make a JWT: a signed challenge becomes an access token.
 
 import type { Scope } from "@formation-mcp/auth";
 import type { Authority } from "@formation-mcp/auth/authority";
@@ -12,10 +11,13 @@ const PARAMETERS = ["message", "signature", "public_jwk", "scope", "resource"] a
 
 type Parameters = Partial<Record<(typeof PARAMETERS)[number], string>>;
 
-/** Where the key that signed is found when the token's claims are made. */
+/** The name under which the request context holds the key that signed, for the token's claims. */
 export const SIGNER = "FormationSigner";
 
-/** Teaches a provider {@link CHALLENGE_GRANT}: parameters `message`, `signature`, `public_jwk?`, `scope?`, `resource?`. */
+/**
+ * Adds {@link CHALLENGE_GRANT} to a provider. Parameters: `message`, `signature`, `public_jwk?`, `scope?`,
+ * `resource?`.
+ */
 export function registerChallengeGrant(
   provider: Provider,
   authority: Authority,
@@ -37,7 +39,7 @@ export function registerChallengeGrant(
       const token = new provider.AccessToken({
         accountId: account.owner,
         client: ctx.oidc.client,
-        // There is no grant to renew from or to revoke: the key can sign again.
+        // No grant: there is nothing to refresh from or to revoke; the key can sign again.
         grantId: "",
         gty: CHALLENGE_GRANT,
         scope: scopes.join(" "),
@@ -63,12 +65,12 @@ function readJwk(text: string | undefined): object | undefined {
     const value: unknown = text.length <= 1000 ? JSON.parse(text) : null;
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
   } catch {
-    // Said below.
+    // The error below says it.
   }
   throw new errors.InvalidRequest("public_jwk is no public key in JSON");
 }
 
-/** A signature that is refused is an invalid grant; anything else keeps its meaning. */
+/** A refused signature is an invalid grant; other errors keep their meaning. */
 function asInvalidGrant(error: unknown): never {
   if (error instanceof FormationError && !error.retryable && error.code !== "limit") {
     throw new errors.InvalidGrant({ detail: error.message });

@@ -1,5 +1,5 @@
-// Who asks for access: the secret is how a stranger's description of itself is brought into the one shape that works with
-// real hosts and can't hurt, and which clients exist without having registered (agents are their keys).
+// OAuth clients. A stranger's metadata is normalized to the one shape that works with real hosts and is safe.
+// Agents are clients without a registration: their key is their client id.
 
 import type { Authority } from "@formation-mcp/auth/authority";
 import { replaceUnprintable } from "@formation-mcp/base";
@@ -9,11 +9,11 @@ import type { AdapterPayload, Client, Provider } from "oidc-provider";
 /** The grant for keys that cannot make a JWT: a signature over a challenge (secp256k1 or Ed25519). */
 export const CHALLENGE_GRANT = "urn:formation:grant-type:signed-challenge";
 
-/** The client of tokens that a key fetched for itself with {@link CHALLENGE_GRANT}. */
+/** The client of tokens that a key gets for itself with {@link CHALLENGE_GRANT}. */
 export const OWN_CLIENT = "formation";
 
 const LOOPBACK: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
-/** What a redirect's origin may look like: it becomes a part of a security policy and of a page. */
+/** The form of a redirect's origin, which becomes part of a content security policy and of a page. */
 const ORIGIN = /^https?:\/\/[a-z0-9.\-_[\]:]+$/;
 const SCHEME = /^[a-z][a-z0-9+.-]{1,40}:$/;
 const FORBIDDEN_SCHEMES: ReadonlySet<string> = new Set([
@@ -30,19 +30,19 @@ const FORBIDDEN_SCHEMES: ReadonlySet<string> = new Set([
   "view-source:",
 ]);
 
-/** What a client of people may do; agents have grants of their own. */
+/** The grants of clients that people use; agents have other grants. */
 const GRANTS: readonly unknown[] = ["authorization_code", "refresh_token"];
 
-/** Where a redirect goes, for a person and for a policy. */
+/** Where a redirect goes, for a person and for a content security policy. */
 interface RedirectPlace {
-  /** For the content security policy: `https://host`, `http://127.0.0.1:*`, `cursor:`. */
+  /** For the content security policy: `https://host`, `http://127.0.0.1:8080`, `cursor:`. */
   source: string;
   /** For people: the host, or the scheme of an app on this computer. */
   label: string;
   kind: "web" | "loopback" | "app";
 }
 
-/** Reads a redirect URI; null if nobody may be sent there. */
+/** Parses a redirect URI; null if no browser may be sent there. */
 function redirectPlace(uri: unknown): RedirectPlace | null {
   const url = typeof uri === "string" && uri.length <= 2000 ? URL.parse(uri) : null;
   if (url?.username !== "" || url.password !== "" || url.href.includes("#")) return null;
@@ -51,7 +51,7 @@ function redirectPlace(uri: unknown): RedirectPlace | null {
     if (LOOPBACK.has(url.hostname)) {
       return { source: url.origin, label: `this computer (${url.host})`, kind: "loopback" };
     }
-    // Plain http to another machine would show the code to everybody on the way.
+    // Plain http to another machine would expose the code on the network.
     return url.protocol === "http:" ? null : { source: url.origin, label: url.host, kind: "web" };
   }
   if (!SCHEME.test(url.protocol) || FORBIDDEN_SCHEMES.has(url.protocol)) return null;
@@ -59,10 +59,11 @@ function redirectPlace(uri: unknown): RedirectPlace | null {
 }
 
 /**
- * A client's metadata as this server takes it (RFC 7591 §2; documents of draft-ietf-oauth-client-id-metadata-document
- * alike). Only members known here are kept; grant types that are not served are left out; no secret is ever given out;
- * what redirects to this computer is a native app, whose port may change; `scope` is dropped, because hosts put the scope
- * of the moment there and could never ask for more.
+ * Normalizes a client's metadata (RFC 7591 §2, or draft-ietf-oauth-client-id-metadata-document). Keeps only
+ * known members and grant types. No client gets a secret. A client that redirects to its own computer is a
+ * native app, whose port may change. `scope` is dropped: hosts put the scope of the moment there, and could
+ * never ask for more.
+ * @throws RedirectError
  */
 export function normalizeClient(given: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const redirects = Array.isArray(given["redirect_uris"]) ? given["redirect_uris"] : [];
@@ -88,7 +89,7 @@ export function normalizeClient(given: Readonly<Record<string, unknown>>): Recor
   return kept;
 }
 
-/** A client's own document in the shape that registration has; what the provider must refuse it still sees. */
+/** Normalizes a client metadata document. One that the provider must refuse is passed on unchanged. */
 export async function normalizeClientDocument(url: string, response: Response): Promise<Response> {
   if (response.status !== 200) return response;
   const text = await response.text();
@@ -109,7 +110,7 @@ export async function normalizeClientDocument(url: string, response: Response): 
   return new Response(body, { status: 200, headers: response.headers });
 }
 
-/** Says that a client named no place, or one that nobody is sent to. */
+/** The redirect URIs of a client are missing or not allowed. */
 export class RedirectError extends Error {
   override readonly name = "RedirectError";
 
@@ -121,8 +122,8 @@ export class RedirectError extends Error {
 }
 
 /**
- * A stranger's text on one line: no control or formatting characters (which hide or turn around what is said), no
- * surplus space, at most `length` characters.
+ * A stranger's text on one line: without control and format characters (which hide or reorder text), without
+ * surplus spaces, at most `length` characters.
  */
 export function plainText(text: unknown, length: number): string {
   if (typeof text !== "string") return "";
@@ -132,16 +133,16 @@ export function plainText(text: unknown, length: number): string {
   return letters.length > length ? `${letters.slice(0, length - 1).join("")}…` : clean;
 }
 
-/** A client as pages and messages name it. */
+/** A client as pages and messages show it. */
 export interface ClientDisplay {
-  /** What it calls itself, or null. */
+  /** The name that it gives itself, or null. */
   name: string | null;
-  /** The host that stands for it, if it has a metadata document. */
+  /** The host of its metadata document, if it has one. */
   verifiedHost: string | null;
   redirect: RedirectPlace;
 }
 
-/** How a client is shown that asked to be redirected somewhere. */
+/** @throws RedirectError */
 function displayOf(client: Pick<Client, "clientId" | "clientName">, redirectUri: unknown): ClientDisplay {
   const redirect = redirectPlace(redirectUri);
   if (!redirect) throw new RedirectError();
@@ -150,8 +151,8 @@ function displayOf(client: Pick<Client, "clientId" | "clientName">, redirectUri:
 }
 
 /**
- * How a client of a provider is shown.
- * @throws FormationError `not_found` if it is not registered any more, or its document can't be read now.
+ * How a client is shown.
+ * @throws FormationError `not_found` if it is no longer registered, or its document cannot be read now.
  */
 export async function findClientDisplay(
   provider: Provider,
@@ -163,7 +164,10 @@ export async function findClientDisplay(
   return displayOf(client, redirectUri);
 }
 
-/** Clients that exist because a key does: `key:<thumbprint>`, with private_key_jwt, and the one of the challenge grant. */
+/**
+ * The clients that need no registration: `key:<thumbprint>` with private_key_jwt for each known key, and
+ * {@link OWN_CLIENT}.
+ */
 export async function agentClient(authority: Authority, id: string): Promise<AdapterPayload | undefined> {
   if (id === OWN_CLIENT) {
     return {

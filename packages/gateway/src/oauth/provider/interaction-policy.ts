@@ -1,5 +1,5 @@
-// When a person is asked: to sign in if nobody is, and to consent if something is asked for that was not granted before,
-// or if the answer goes to a program on the same computer, which another program could pose as (RFC 8252 §8.6).
+// When a person is asked: to sign in if no one is signed in; to consent if a scope was not granted before, or
+// if the client is a program on the same computer, which another program could impersonate (RFC 8252 §8.6).
 
 import type { Scope } from "@formation-mcp/auth";
 import { interactionPolicy, type KoaContextWithOIDC, type interactionPolicy as Policy } from "oidc-provider";
@@ -7,7 +7,7 @@ import { knownScopes } from "./scopes.ts";
 
 const { Check, Prompt } = interactionPolicy;
 
-/** What was asked for and the account has: what a grant is about. */
+/** The requested scopes that the account has. */
 export function grantable(asked: unknown, held: readonly Scope[]): Scope[] {
   return knownScopes(asked).filter((scope) => held.includes(scope));
 }

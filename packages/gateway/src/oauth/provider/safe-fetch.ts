@@ -1,5 +1,6 @@
-// How the server reads a document that a stranger named: the secret is that the address is checked and then dialled
-// itself, so that no name can mean a public machine when it is looked at and an inner one when it is called.
+// Fetches a document from a URL that a stranger chose. The address that is checked is the address that is
+// dialled, so that a name cannot resolve to a public machine for the check and to an internal one for the
+// connection (DNS rebinding).
 
 import type { LookupAddress, LookupOptions } from "node:dns";
 import { lookup as systemLookup } from "node:dns/promises";
@@ -8,35 +9,37 @@ import { isIP, type LookupFunction } from "node:net";
 import type { Clock } from "@formation-mcp/contract";
 import { isPublicAddress } from "./public-addresses.ts";
 
-/** What may be read beside the public internet. */
+/** What may be fetched beside the public internet. */
 export interface SafeFetchOptions {
-  /** `host:port` of machines that may have private addresses; none by default. For an operator's own clients and tests. */
+  /**
+   * `host:port` of machines that may have private addresses, for an operator's own clients. Default: none.
+   */
   privateHosts?: readonly string[];
-  /** PEM certificates of the authority that signed theirs. */
+  /** The CA of their certificates, as PEM. */
   ca?: string;
-  /** How names become addresses. Default: as the machine does it. */
+  /** Resolves a name. Default: the resolver of the system. */
   lookup?: (name: string) => Promise<LookupAddress[]>;
 }
 
-const TIME_MS = 5_000;
-const BODY_BYTES = 64 * 1024;
+const TIMEOUT_MS = 5_000;
+const MAX_BODY_BYTES = 64 * 1024;
 
-/** What oidc-provider fetches with: the part of `fetch` that it uses. */
+/** The part of `fetch` that oidc-provider uses. */
 export type Fetch = (
   url: string,
   init?: { headers?: ConstructorParameters<typeof Headers>[0]; method?: string | undefined },
 ) => Promise<Response>;
 
 /**
- * A `fetch` for strangers' addresses: https only, GET only, no redirect is followed, no cookie or credential is sent,
- * 64 KiB and five seconds at most, and every address that the name has must be public. It throws an Error whose message
- * says nothing of what was found inside.
+ * A `fetch` for URLs of strangers: https and GET only, no redirects, no cookies or credentials, at most 64
+ * KiB and five seconds. Every address of the name must be public. The message of the Error that it throws
+ * says nothing about an internal network.
  */
 export function createSafeFetch(options: SafeFetchOptions = {}): Fetch {
   const privateHosts = new Set(options.privateHosts ?? []);
   const find = options.lookup ?? ((name: string) => systemLookup(name, { all: true, verbatim: true }));
 
-  /** All addresses of a name; throws unless each of them may be dialled. */
+  /** All addresses of a name. Throws unless each of them may be dialled. */
   async function resolve(name: string, privately: boolean): Promise<LookupAddress[]> {
     const found = await find(name);
     if (found.length === 0 || (!privately && !found.every(({ address }) => isPublicAddress(address)))) {
@@ -52,7 +55,7 @@ export function createSafeFetch(options: SafeFetchOptions = {}): Fetch {
     }
     if ((init?.method ?? "GET") !== "GET") throw new Error("documents are only read");
     const privately = privateHosts.has(`${url.hostname}:${url.port === "" ? "443" : url.port}`);
-    // A literal address is never looked up, so it is checked here.
+    // An IP address is not resolved, so it is checked here.
     const literal = url.hostname.replace(/^\[|\]$/g, "");
     if (isIP(literal) !== 0 && !privately && !isPublicAddress(literal)) {
       throw new Error("the address is not public");
@@ -62,17 +65,17 @@ export function createSafeFetch(options: SafeFetchOptions = {}): Fetch {
   };
 }
 
-const FAILURES = 500;
-const FAILED_MS = 10_000;
+const MAX_REMEMBERED = 500;
+const FAILURE_REMEMBERED_MS = 10_000;
 
-/** The same, but what could not be read is not tried again for ten seconds, however often it is asked for. */
+/** The same `fetch`, but a URL that failed is not fetched again for ten seconds. */
 export function withFailureMemory(fetch: Fetch, clock: Clock): Fetch {
   const failed = new Map<string, number>();
   const remember = (url: string) => {
     failed.delete(url);
-    failed.set(url, clock.now() + FAILED_MS);
+    failed.set(url, clock.now() + FAILURE_REMEMBERED_MS);
     for (const oldest of failed.keys()) {
-      if (failed.size <= FAILURES) break;
+      if (failed.size <= MAX_REMEMBERED) break;
       failed.delete(oldest);
     }
   };
@@ -89,7 +92,7 @@ export function withFailureMemory(fetch: Fetch, clock: Clock): Fetch {
   };
 }
 
-/** A look-up for one connection: what it returns is what was checked, and is what the socket dials. */
+/** The lookup of one connection: the addresses that it returns are checked, and the socket dials them. */
 function pinned(resolve: (name: string) => Promise<LookupAddress[]>): LookupFunction {
   return (name: string, options: LookupOptions, done) => {
     resolve(name).then(
@@ -108,12 +111,12 @@ function read(url: URL, headers: Headers, lookup: LookupFunction, ca?: string): 
     const sent = request(
       url,
       {
-        // No shared agent: a connection of another check is never used again.
+        // No shared agent: a connection of an earlier check must not be reused.
         agent: false,
         lookup,
         headers: { accept: headers.get("accept") ?? "application/json", "accept-encoding": "identity" },
         maxHeaderSize: 16 * 1024,
-        signal: AbortSignal.timeout(TIME_MS),
+        signal: AbortSignal.timeout(TIMEOUT_MS),
         ...(ca === undefined ? {} : { ca }),
       },
       (response) => {
@@ -121,7 +124,7 @@ function read(url: URL, headers: Headers, lookup: LookupFunction, ca?: string): 
         let bytes = 0;
         response.on("data", (chunk: Buffer) => {
           bytes += chunk.length;
-          if (bytes > BODY_BYTES) sent.destroy(new Error("the document is too large"));
+          if (bytes > MAX_BODY_BYTES) sent.destroy(new Error("the document is too large"));
           else chunks.push(chunk);
         });
         response.on("error", fail);
@@ -132,7 +135,7 @@ function read(url: URL, headers: Headers, lookup: LookupFunction, ca?: string): 
             const value = response.headers[name];
             if (typeof value === "string") kept.set(name, value);
           }
-          // Every redirect is an answer that is no document; Response takes no body with 204 and 304.
+          // A redirect counts as a failure. Response allows no body with 204 and 304.
           if (status !== 200)
             answer(new Response(null, { status: status < 200 ? 502 : status, headers: kept }));
           else answer(new Response(Buffer.concat(chunks), { status, headers: kept }));

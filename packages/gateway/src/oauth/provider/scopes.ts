@@ -1,4 +1,4 @@
-// What scopes are in plain words, for whoever has to say yes or no.
+// Scopes: their texts for the consent page, and which of them a request and an account have.
 
 import { SCOPES, type Scope } from "@formation-mcp/auth";
 
@@ -40,16 +40,16 @@ export const SCOPE_TEXTS: Readonly<Record<Scope, { title: string; detail: string
   },
 };
 
-/** The scopes of a list separated by spaces that exist, each once, in the table's order. */
+/** The known scopes in a list separated by spaces, each once, in the order of {@link SCOPES}. */
 export function knownScopes(text: unknown): Scope[] {
   const asked = new Set(typeof text === "string" ? text.split(" ") : []);
   return SCOPES.filter((scope) => asked.has(scope));
 }
 
-/** What an account may pass on: `admin` has every other scope. */
+/** The scopes that an account can give to a token: `admin` includes every other. */
 export function scopesOf(account: { scopes: readonly Scope[] }): readonly Scope[] {
   return account.scopes.includes("admin") ? SCOPES : account.scopes;
 }
 
-/** What a client gets that asked for nothing in particular. */
+/** The scopes of a client that asks for none. */
 export const DEFAULT_SCOPES: readonly Scope[] = SCOPES.filter((scope) => scope !== "admin");

@@ -1,5 +1,5 @@
-// What a token says and for whom: whose account, which key, which scopes. The secret is that this is decided anew at every
-// token, from the account as it is then, so that nothing outlives what it was made from.
+// The claims of tokens: account, key and scopes. They are computed for every token from the account as it is
+// then, so that no token outlives what it was made from.
 
 import { SCOPES, type Scope } from "@formation-mcp/auth";
 import type { Account, Authority } from "@formation-mcp/auth/authority";
@@ -17,10 +17,10 @@ import { SIGNER } from "./challenge-grant.ts";
 import { accountScopes } from "./interaction-policy.ts";
 import { scopesOf } from "./scopes.ts";
 
-/** The algorithm of every token, by its name of RFC 8037. */
+/** The algorithm of every token, by its name in RFC 8037. */
 export const ALGORITHM = "EdDSA";
 
-/** The one resource that tokens are for, with the scopes that may be had for it now. */
+/** The one resource that tokens are for, with the scopes that can be had for it now. */
 export function resourceServer(
   audience: string,
   kid: string | undefined,
@@ -35,16 +35,18 @@ export function resourceServer(
   };
 }
 
-/** How an account stood when it was let go on: when it was read, and when something of it was last revoked. */
+/**
+ * When the account was read for this request, and when something of it had last been revoked. Milliseconds.
+ */
 interface Standing {
   readAt: number;
   revokedAt: number;
 }
 
-/** The parts of the provider's configuration that make tokens. */
+/** The part of the provider's configuration that makes tokens. */
 export function tokenConfiguration(
   authority: Authority,
-  journal: OAuthAudit,
+  audit: OAuthAudit,
   clock: Clock,
 ): Required<Pick<Configuration, "findAccount" | "extraTokenClaims" | "formats">> {
   return {
@@ -54,7 +56,7 @@ export function tokenConfiguration(
       const signed = signatureOf(token) ?? signatureOf(ctx.oidc.session);
       const key = account?.keys.find(({ id }) => id === signed?.key);
       if (!account || !key || !signed) return undefined;
-      // What a revocation ended stays ended, whatever documents are left of it.
+      // What a revocation ended stays ended, even if documents of it are left.
       const revokedAt = lastRevoked(account, key.id);
       if (signed.at <= revokedAt) return undefined;
       const standing: Standing = { readAt, revokedAt };
@@ -65,7 +67,7 @@ export function tokenConfiguration(
       const key = keyOf(ctx, token);
       const owner = await ownerOf(authority, token);
       const { clientId = null, jti: credential } = token;
-      await journal.tell({
+      await audit.record({
         action: "POST /oauth/token",
         owner,
         credential,
@@ -84,7 +86,7 @@ export function tokenConfiguration(
           payload["sub"] = owner;
           const account = await authority.account(owner);
           if (!account) throw noAccount();
-          // A revocation since the account was read must find the token older; one before it, newer.
+          // The token must be older than a revocation after the account was read, and newer than one before.
           const { readAt, revokedAt } = (ctx.oidc.account?.["standing"] as Standing | undefined) ?? {
             readAt: iat * 1000,
             revokedAt: lastRevoked(account, key),
@@ -98,7 +100,7 @@ export function tokenConfiguration(
   };
 }
 
-/** Whose token it is. An agent is its key; the subject is whose key it is. */
+/** The account of a token. The client id of an agent is its key; the account is the key's. */
 async function ownerOf(authority: Authority, token: AccessToken | ClientCredentials): Promise<string> {
   if (token.kind === "AccessToken") return token.accountId;
   const account = await authority.accountOfKey(token.clientId ?? "");
@@ -110,13 +112,16 @@ function noAccount(): Error {
   return new errors.InvalidGrant({ detail: "the key has no account" });
 }
 
-/** When something of an account, or of one of its keys, was last taken back, in milliseconds; -1 if never. */
+/** When something of an account or of one of its keys was last revoked, in milliseconds; -1 if never. */
 export function lastRevoked(account: Account, keyId: string | undefined): number {
   const key = account.keys.find(({ id }) => id === keyId);
   return Math.max(account.revoked_at ?? -1, key?.revoked_at ?? -1);
 }
 
-/** What the token of this request may hold at most: SCOPES while nobody signed in yet, because the policy asks later. */
+/**
+ * The most scopes that the token of this request may have: all of them while no one is signed in, because the
+ * interaction policy checks them later.
+ */
 export async function heldScopes(
   ctx: KoaContextWithOIDC,
   authority: Authority,
@@ -128,7 +133,7 @@ export async function heldScopes(
   return account ? scopesOf(account) : [];
 }
 
-/** Which key signed in for a session, a code or a refresh token, and when (milliseconds). */
+/** The key that signed in for a session, a code or a refresh token, and when (milliseconds). */
 function signatureOf(by: unknown): { key: string; at: number } | undefined {
   const { amr, authTime, loginTs } = (by ?? {}) as {
     amr?: readonly string[];
@@ -140,7 +145,10 @@ function signatureOf(by: unknown): { key: string; at: number } | undefined {
   return key === undefined || at === undefined ? undefined : { key, at: at * 1000 };
 }
 
-/** The key behind a token: the agent itself, who signed the challenge, or who signed in when the grant was made. */
+/**
+ * The key behind a token: the agent itself, the signer of the challenge, or the key that signed in for the
+ * grant.
+ */
 function keyOf(ctx: KoaContextWithOIDC, token: AccessToken | ClientCredentials): string | undefined {
   if (token.kind === "ClientCredentials") return token.clientId;
   const { entities } = ctx.oidc;
