@@ -6,7 +6,7 @@ import { sql } from "kysely";
 import type { Submission } from "../port.ts";
 import { writeLabels } from "../sql/labels.ts";
 import { fromBuild, fromDeployment, fromInstance, notFound, serialKey, toOperation } from "../sql/rows.ts";
-import type { OperationRow } from "../sql/schema.ts";
+import type { InstanceRow, OperationRow } from "../sql/schema.ts";
 import { all, first, lockName, run, type Transaction, type TransactionScript } from "../sql/script.ts";
 import { cancelOperation } from "./cancel.ts";
 import { replay, saveKey } from "./idempotency.ts";
@@ -52,8 +52,8 @@ export function* findSubmitted(
 function* writeRecords(tx: Transaction, submission: Submission): TransactionScript<OperationRow> {
   const before = yield* lockQueue(tx, submission);
   if (submission.instance) yield* addInstance(tx, submission.instance);
-  yield* checkReferences(tx, submission);
-  const desire = yield* writeDesire(tx, submission, before);
+  const existing = yield* checkReferences(tx, submission);
+  const { instance, ...desire } = yield* writeDesire(tx, submission, existing, before);
   if (submission.build) {
     const build = fromBuild(submission.build, tx.now);
     yield* run(tx.cached("builds.add", build, (db, p) => db.insertInto("builds").values(p)));
@@ -63,21 +63,20 @@ function* writeRecords(tx: Transaction, submission: Submission): TransactionScri
     yield* run(tx.cached("deployments.add", row, (db, p) => db.insertInto("deployments").values(p)));
     if (!submission.build) yield* markBuildUsed(tx, row.build_id);
   }
-  return yield* addOperation(tx, submission, desire, yield* requiredBy(tx, submission));
+  return yield* addOperation(tx, submission, desire, requiredBy(submission, instance));
 }
 
-/** What a new operation needs. It is computed after the submission's changes of the instance were written. */
-function* requiredBy(tx: Transaction, submission: Submission): TransactionScript<Operation["needs"]> {
-  const { operation, deployment, instance } = submission;
-  const { input } = operation;
-  if (input.kind === "build") {
-    if (operation.needs) return operation.needs;
-    throw new FormationError("internal", "A build was submitted without what it needs.");
-  }
-  const row = instance
-    ? { ...instance, ...instance.config.resources }
-    : yield* instanceRow(tx, operation.owner, input.instance_id);
-  return requiredFor(input, row, row, deployment?.config.resources ?? row);
+/** What a new operation needs. @param existing the instance that it is about, unless it makes a new one. */
+function requiredBy(
+  { operation, deployment, instance }: Submission,
+  existing: InstanceRow | null,
+): Operation["needs"] {
+  const { input, needs } = operation;
+  const holder = instance ? { ...instance, ...instance.config.resources } : existing;
+  if (input.kind !== "build" && holder)
+    return requiredFor(input, holder, holder, deployment?.config.resources ?? holder);
+  if (needs) return needs;
+  throw new FormationError("internal", "A build was submitted without what it needs.");
 }
 
 function* addInstance(
@@ -114,19 +113,22 @@ export function* instanceByName(
   );
 }
 
-/** A record that the request refers to may have been removed since the caller looked it up. */
+/**
+ * A record that the request refers to may have been removed since the caller looked it up.
+ * @returns the instance that the operation is about; null if it is new or there is none.
+ */
 function* checkReferences(
   tx: Transaction,
   { operation, build, instance }: Submission,
-): TransactionScript<void> {
+): TransactionScript<InstanceRow | null> {
   const { input, owner } = operation;
   if ((input.kind === "build" || input.kind === "ship") && !build) {
     yield* buildRow(tx, owner, input.build_id);
   }
-  if (input.kind !== "build" && !instance) {
-    const row = yield* instanceRow(tx, owner, input.instance_id);
-    if (row.state === "deleted" && input.kind !== "delete") throw notFound("instance", row.id);
-  }
+  if (input.kind === "build" || instance) return null;
+  const row = yield* instanceRow(tx, owner, input.instance_id);
+  if (row.state === "deleted" && input.kind !== "delete") throw notFound("instance", row.id);
+  return row;
 }
 
 /** The instance's `desired` before and after the submission; null if it does not change it. */
@@ -135,24 +137,27 @@ interface Desire {
   to: Instance["desired"] | null;
 }
 
+/**
+ * Cancels the operations `before` this one, and writes what the owner desires of the instance.
+ * @returns the instance with them, as the cancelled operations left it.
+ */
 function* writeDesire(
   tx: Transaction,
   { operation, desire }: Submission,
+  existing: InstanceRow | null,
   before: readonly OperationRow[],
-): TransactionScript<Desire> {
-  if (desire) {
-    const { version, name } = yield* instanceRow(tx, operation.owner, desire.instance_id);
-    if (version !== desire.version) {
-      throw new FormationError("conflict", `The instance ${name} has changed meanwhile.`, {
-        remedy: "Read it again and repeat the call if it still makes sense.",
-      });
-    }
+): TransactionScript<Desire & { instance: InstanceRow | null }> {
+  if (existing && desire && existing.version !== desire.version) {
+    throw new FormationError("conflict", `The instance ${existing.name} has changed meanwhile.`, {
+      remedy: "Read it again and repeat the call if it still makes sense.",
+    });
   }
   for (const row of before.toReversed()) yield* cancelOperation(tx, row);
-  if (!desire) return { from: null, to: null };
-  const row = yield* instanceRow(tx, operation.owner, desire.instance_id);
-  if (row.state !== "deleted") yield* patchInstance(tx, row, { desired: desire.desired });
-  return { from: row.desired, to: desire.desired };
+  const instance =
+    existing && before.length > 0 ? yield* instanceRow(tx, operation.owner, existing.id) : existing;
+  if (!instance || !desire) return { instance, from: null, to: null };
+  if (instance.state !== "deleted") yield* patchInstance(tx, instance, { desired: desire.desired });
+  return { instance, from: instance.desired, to: desire.desired };
 }
 
 /**
