@@ -1,5 +1,5 @@
-// The store says what operations need, and a node counts what it has free. Both go by the contract's tables: in every state of
-// an instance, on every legal way through them, they count the same.
+// The store says what operations need, and a node counts what it has free. Both go by the contract's tables:
+// in every state of an instance, on every legal way through them, they count the same.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -119,7 +119,8 @@ async function play({ own, wanted, way, work, begun }: Play): Promise<void> {
     expectRoom(sum(used, needs), after);
     const { machine_id } = await store.instance(null, vm);
     const machine = { id: machine_id ?? "", state: "running" as const };
-    // A machine that runs whatever its record says is stopped before another starts: the larger of both is taken.
+    // A machine that runs whatever its record says is stopped before another starts: the larger of both is
+    // taken.
     expect(await usedOn(node, [asked], [machine])).toMatchObject({
       vcpus: Math.max(own.vcpus, after.vcpus),
       memory_mb: Math.max(own.memory_mb, after.memory_mb),
@@ -210,7 +211,10 @@ const DESIRED: Record<Work, Instance["desired"]> = {
   delete: "deleted",
 };
 
-/** Asks for something to be done with an instance, on its node. @param wishes whether its owner's desire changes with it. */
+/**
+ * Asks for something to be done with an instance, on its node. @param wishes whether its owner's desire
+ * changes with it.
+ */
 async function submit(vm: Id<"vm">, work: Work, wanted: Resources, wishes: boolean): Promise<Operation> {
   const instance = await store.instance(null, vm);
   const node_id = instance.node_id as Id<"node">;

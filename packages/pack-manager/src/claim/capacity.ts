@@ -1,5 +1,5 @@
-// What this node has free: what its machines take, by the records and by what is really here where records are ahead of it,
-// and what running operations will need. It is counted as the store counts it.
+// What this node has free: its capacity less what its instances hold, by their records and by the processes
+// that the node sees, and less what running operations need. The store counts with the same functions.
 
 import {
   FormationError,
@@ -20,8 +20,9 @@ type Resources = Operation["needs"];
 const NOTHING: Resources = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 
 /**
- * What may be claimed now: the node's capacity less what instances hold here and what running operations need beyond that. A
- * machine that no record names any more, of an instance that was replaced or went elsewhere, counts until it is gone.
+ * What operations that this node claims now may need. A machine that no record names any more, because its
+ * instance was replaced or moved to another node, counts until it is removed.
+ * @param running the operations that run on this node.
  */
 export async function freeCapacity(
   room: Pick<Room, "store" | "node" | "hypervisor">,
@@ -34,7 +35,7 @@ export async function freeCapacity(
     free.disk_gb -= used.disk_gb;
   };
   const operations = [...running];
-  // Looked at before the records are: what changes in between may be counted twice, but is never left out.
+  // Listed before the records are read: what changes in between may be counted twice, but is never left out.
   const machines = new Map(
     (await room.hypervisor.list()).map((machine) => [machine.id, hasProcess(machine)]),
   );
@@ -56,7 +57,7 @@ export async function freeCapacity(
   }
   for (const { needs } of elsewhere) take(needs);
   for (const [id, runs] of machines) take(await leftOver(room, id, runs));
-  // What needs nothing always fits.
+  // Never negative, so that an operation that needs nothing always fits.
   return {
     vcpus: Math.max(0, free.vcpus),
     memory_mb: Math.max(0, free.memory_mb),
@@ -65,8 +66,8 @@ export async function freeCapacity(
 }
 
 /**
- * What a running operation needs beyond what its instance holds now. Its `needs` are of the moment when it was claimed: the
- * instance ran then perhaps, has ended since, and is about to take its room again.
+ * What a running operation needs beyond what its instance holds now. Its own `needs` are as of its claim: the
+ * instance may have run then and have ended since, so that all of it has to start.
  */
 async function requiredNow(
   { store }: Pick<Room, "store">,
@@ -76,13 +77,13 @@ async function requiredNow(
 ): Promise<Resources> {
   const own = instance.config.resources;
   if (input.kind !== "ship") return requiredFor(input, instance, own, own);
-  // Of a new instance all that its deployment wants is in its needs.
+  // A new instance holds nothing, so the needs are all that its deployment wants.
   if (instance.machine_id === null) return claimed;
   const wanted = await resourcesOf(store, input.deployment_id);
   return wanted ? requiredFor(input, instance, own, wanted) : claimed;
 }
 
-/** What a machine takes that no record names. */
+/** What a machine holds that no record names. */
 async function leftOver({ store }: Pick<Room, "store">, machine: string, runs: boolean): Promise<Resources> {
   const deployment = deploymentOf(machine);
   const resources = deployment === null ? null : await resourcesOf(store, deployment);
