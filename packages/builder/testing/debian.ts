@@ -1,4 +1,4 @@
-// A Debian base for tests, made by mmdebstrap from the mirror that this machine's own apt uses, once a day
+// A Debian base image for tests, made by mmdebstrap from the mirror that this machine's apt uses, once a day
 // for all tests.
 
 import { execFile } from "node:child_process";
@@ -30,7 +30,8 @@ export async function debianMirror(): Promise<{ suite: string; mirror: string; p
 }
 
 /**
- * A registry that serves the base as `debian:12`; its content is kept for the day, so that it is pushed once.
+ * A registry that serves the base as `debian:12`. Its data is kept for the day, so that the base is pushed
+ * once.
  */
 export async function debianRegistry(): Promise<Registry> {
   const tar = await debianBase();
@@ -55,8 +56,7 @@ export async function debianRegistry(): Promise<Registry> {
 }
 
 /**
- * The path of a root file system, Python in it, as a tar; made if today's is not there. Takes about 40 s
- * then.
+ * The path of a root file system with Python as a tar. Makes it, in about 40 s, if there is none of today.
  */
 export async function debianBase(): Promise<string> {
   mkdirSync(CACHE, { recursive: true });

@@ -1,4 +1,4 @@
-// A registry on loopback (Debian's docker-registry), plain HTTP, with a password file if asked for; and
+// An image registry on loopback for tests (Debian's docker-registry), optionally with passwords and TLS; and
 // images for it.
 
 import { execFile, spawn } from "node:child_process";
@@ -23,7 +23,7 @@ export interface Registry {
   stop(): Promise<void>;
 }
 
-/** Starts a registry; with `htpasswd`, it wants credentials, which `push` takes from `authFile`. */
+/** Starts a registry. With `htpasswd` it asks for credentials, which `push` takes from `authFile`. */
 export async function startRegistry(
   options: {
     htpasswd?: string;
@@ -31,7 +31,7 @@ export async function startRegistry(
     data?: string;
     /** An IPv4 address of this machine; default 127.0.0.1. */
     address?: string;
-    /** Files in PEM; with them it speaks HTTPS. */
+    /** PEM files. With them the registry serves HTTPS. */
     tls?: { certificate: string; key: string };
   } = {},
 ): Promise<Registry> {

@@ -1,5 +1,4 @@
-// A request to build as tests and comparisons send it: all that the records want, of the smallest build there
-// is.
+// A build submission for tests and benchmarks: every field that the records need, for the smallest build.
 
 import { type Build, type Id, newId, SUBJECTS } from "@formation-mcp/contract";
 import type { NewBuild, Submission } from "@formation-mcp/operations";
@@ -11,11 +10,11 @@ export interface BuildRequest {
   build_id?: Id<"bld">;
   operation?: Partial<Submission["operation"]>;
   formfile?: Partial<Build["formfile"]>;
-  /** When it is asked for. Default: now. */
+  /** When it is submitted, in milliseconds. Default: now. */
   now?: number;
 }
 
-/** A new build of `owner` called `hello`, unless it is told otherwise. */
+/** A submission of a new build. Default: of `owner`, called `hello`. */
 export function buildRequest({
   build_id = newId("bld"),
   operation,

@@ -1,5 +1,5 @@
-// A real PostgreSQL for tests and comparisons: its own cluster on loopback with data in a temporary
-// directory, as a user that is not root, gone with the process that started it.
+// A real PostgreSQL for tests and benchmarks: a cluster of its own on loopback, with its data in a temporary
+// directory. It does not run as root, and it ends with the process that started it.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -25,14 +25,14 @@ export interface TestPostgres {
   readonly adminUrl: string;
   /** Makes a role that may log in and nothing else, and returns its URL. */
   role(name: string): Promise<string>;
-  /** Ends every process of it at once, as a crash does. */
+  /** Kills every process of the cluster at once (SIGKILL), as a crash does. */
   kill(): Promise<void>;
-  /** Starts it again on the same port with the same data; what runs still is killed first. */
+  /** Starts the cluster again on the same port with the same data. Kills it first if it runs. */
   restart(): Promise<void>;
-  /** Stops the postmaster's processes (SIGSTOP), as a network that went silent, until `resume`. */
+  /** Stops its processes (SIGSTOP) until `resume`: a server that does not answer. */
   pause(): void;
   resume(): void;
-  /** Ends it and removes its data. */
+  /** Ends the cluster and removes its data. */
   stop(): Promise<void>;
 }
 
@@ -46,21 +46,21 @@ export interface TestPostgresOptions {
 const LIMIT_MS = 60_000;
 const HOST = "127.0.0.1";
 
-/** Makes and starts a cluster with passwords on; needs the programs of PostgreSQL, not its service. */
+/** Makes and starts a cluster that asks for passwords. Needs the programs of PostgreSQL, not its service. */
 export async function startPostgres(options: TestPostgresOptions = {}): Promise<TestPostgres> {
   const bin = programs();
   const directory = mkdtempSync(join(tmpdir(), "postgres-"));
-  const asUser = unprivileged(directory);
+  const launcher = unprivileged(directory);
   const data = join(directory, "data");
   const password = randomBytes(16).toString("hex");
   const secret = join(directory, "password");
   writeFileSync(secret, password, { mode: 0o600 });
-  if (asUser.uid !== undefined) chownSync(secret, asUser.uid, asUser.gid ?? asUser.uid);
+  if (launcher.uid !== undefined) chownSync(secret, launcher.uid, launcher.gid ?? launcher.uid);
   const port = await freePort();
   const settings = { fsync: "off", max_connections: "200", ...options.settings };
   const command = [
-    asUser.file,
-    ...asUser.args,
+    launcher.file,
+    ...launcher.args,
     ...[join(bin, "postgres"), "-D", data],
     ...Object.entries({
       ...settings,
@@ -74,14 +74,14 @@ export async function startPostgres(options: TestPostgresOptions = {}): Promise<
   try {
     const initdb = ["-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
     await runChecked(
-      asUser.file,
-      [...asUser.args, join(bin, "initdb"), ...initdb, "--pwfile", secret, "--auth=scram-sha-256"],
+      launcher.file,
+      [...launcher.args, join(bin, "initdb"), ...initdb, "--pwfile", secret, "--auth=scram-sha-256"],
       { timeoutMs: LIMIT_MS, cwd: directory },
     );
     await cluster.start();
     const url = await cluster.role("formation");
     await cluster.query("CREATE DATABASE formation OWNER formation");
-    return cluster.door(url);
+    return cluster.handle(url);
   } catch (error) {
     await cluster.stop();
     throw error;
@@ -93,7 +93,7 @@ class Cluster {
   readonly #adminUrl: string;
   readonly #directory: string;
   #postmaster: ChildProcess | undefined;
-  #said = "";
+  #stderr = "";
   readonly #atExit = () => this.#signal("SIGQUIT");
 
   constructor(command: readonly string[], adminUrl: string, directory: string) {
@@ -103,7 +103,8 @@ class Cluster {
     process.on("exit", this.#atExit);
   }
 
-  door(url: string): TestPostgres {
+  /** What the test gets. */
+  handle(url: string): TestPostgres {
     return {
       url,
       adminUrl: this.#adminUrl,
@@ -121,7 +122,7 @@ class Cluster {
 
   async start(): Promise<void> {
     const [file = "", ...args] = this.#command;
-    this.#said = "";
+    this.#stderr = "";
     const postmaster = spawn(file, args, {
       stdio: ["ignore", "ignore", "pipe"],
       detached: true,
@@ -129,15 +130,15 @@ class Cluster {
     });
     this.#postmaster = postmaster;
     postmaster.stderr?.on("data", (chunk) => {
-      this.#said = `${this.#said}${chunk}`.slice(-4000);
+      this.#stderr = `${this.#stderr}${chunk}`.slice(-4000);
     });
     postmaster.once("error", (error) => {
-      this.#said += String(error);
+      this.#stderr += String(error);
     });
     await waitFor(
       async () => {
         if (postmaster.exitCode !== null || postmaster.pid === undefined) {
-          throw new Error(`PostgreSQL ended at its start: ${this.#said}`);
+          throw new Error(`PostgreSQL ended at its start: ${this.#stderr}`);
         }
         return await this.query("SELECT 1").then(
           () => true,
@@ -161,7 +162,7 @@ class Cluster {
 
   async query(text: string): Promise<void> {
     const client = new Client({ connectionString: this.#adminUrl, connectionTimeoutMillis: 5000 });
-    client.on("error", () => {}); // A server that goes meanwhile also fails the query.
+    client.on("error", () => {}); // A server that ends also fails the query.
     try {
       await client.connect();
       await client.query(text);
@@ -179,7 +180,7 @@ class Cluster {
     await gone;
   }
 
-  /** To the postmaster's children too: each is the leader of a group of its own. */
+  /** Signals the postmaster and its children: each child leads a process group of its own. */
   #signal(signal: NodeJS.Signals): void {
     const pid = this.#postmaster?.pid;
     if (!pid || this.#postmaster?.exitCode !== null) return;
@@ -187,7 +188,7 @@ class Cluster {
       try {
         process.kill(each, signal);
       } catch {
-        // It ended meanwhile.
+        // The process has ended.
       }
     }
   }
@@ -207,7 +208,7 @@ function childrenOf(pid: number): number[] {
   }
 }
 
-/** The newest installed version's programs: Debian keeps them out of the PATH. */
+/** The directory of the newest installed version's programs: Debian keeps it out of the PATH. */
 function programs(): string {
   const root = "/usr/lib/postgresql";
   const versions = existsSync(root) ? readdirSync(root).map(Number).filter(Number.isFinite) : [];
@@ -216,7 +217,10 @@ function programs(): string {
   return join(root, String(newest), "bin");
 }
 
-/** PostgreSQL refuses to be root: then it runs as its package's user. It never outlives what started it. */
+/**
+ * How to start PostgreSQL: as its package's user if this process is root, and so that it ends with this
+ * process.
+ */
 function unprivileged(directory: string): { file: string; args: string[]; uid?: number; gid?: number } {
   const [file, tied] = ["setpriv", ["--pdeathsig", "QUIT"]];
   if (process.getuid?.() !== 0) return { file, args: [...tied, "--"] };

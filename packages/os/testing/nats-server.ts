@@ -1,5 +1,5 @@
-// A real nats-server for tests and benchmarks: on loopback, on a port of its own that survives a restart,
-// with its data in a temporary directory that goes with it.
+// A real nats-server for tests and benchmarks: on loopback, on a port that it keeps over restarts, with its
+// data in a temporary directory.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -15,17 +15,17 @@ export interface NatsServer {
   readonly port: number;
   /** Where streams are stored. */
   readonly dataDir: string;
-  /** Ends it, removing what it stored unless the directory was given. */
+  /** Ends the server. Removes its data, unless `dataDir` was given. */
   stop(): Promise<void>;
-  /** kill -9; `restart` starts it again. */
+  /** Kills the server (SIGKILL); `restart` starts it again. */
   kill(): Promise<void>;
-  /** Starts it again at the same address, having ended it if it runs. */
+  /** Starts the server again at the same address. Ends it first if it runs. */
   restart(): Promise<void>;
-  /** Kills it and removes all that it stored; `restart` starts it again, empty. */
+  /** Kills the server and removes its data; `restart` starts it again, empty. */
   wipe(): Promise<void>;
-  /** Tells it to read its configuration again (SIGHUP). */
+  /** Makes the server read its configuration again (SIGHUP). */
   reload(): void;
-  /** Stops (SIGSTOP) and continues it: a server that is there and says nothing. */
+  /** Stops (SIGSTOP) and continues the server: one that accepts connections and does not answer. */
   pause(): void;
   resume(): void;
 }
@@ -43,7 +43,10 @@ export interface StartNatsOptions {
   dataDir?: string;
 }
 
-/** Starts nats-server and resolves when it takes connections. Throws what it said if it does not. */
+/**
+ * Starts nats-server and resolves when it accepts connections. If it does not start, throws with what it
+ * printed.
+ */
 export async function startNats(options: StartNatsOptions = {}): Promise<NatsServer> {
   const directory = mkdtempSync(join(tmpdir(), "formation-nats-"));
   const dataDir = options.dataDir ?? join(directory, "data");
@@ -58,7 +61,7 @@ export async function startNats(options: StartNatsOptions = {}): Promise<NatsSer
     // The server is killed when this process ends, however it ends (prctl(2), PR_SET_PDEATHSIG).
     const program = ["--pdeathsig", "KILL", "nats-server"];
     const args = [...program, "-c", config, "-a", "127.0.0.1", "-p", String(port), "-js"];
-    // A file says itself where it stores; said twice it would be refused.
+    // A configuration file names the store directory itself; nats-server refuses to get it twice.
     if (options.configFile === undefined) args.push("-sd", dataDir);
     const child = spawn("setpriv", args, {
       cwd: dirname(config),
@@ -70,21 +73,21 @@ export async function startNats(options: StartNatsOptions = {}): Promise<NatsSer
       stdio: ["ignore", "ignore", "pipe"],
     });
     running = child;
-    let said = "";
+    let printed = "";
     let error: Error | undefined;
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      said = (said + text).slice(-4000);
+      printed = (printed + text).slice(-4000);
     });
     child.once("error", (cause) => {
       error = cause;
     });
     const over = () => error !== undefined || child.exitCode !== null || child.signalCode !== null;
-    await waitFor(() => over() || /Server is ready/.test(said), {
+    await waitFor(() => over() || /Server is ready/.test(printed), {
       what: "nats-server",
       timeoutMs: 20_000,
       everyMs: 5,
     });
-    if (over()) throw new Error(`nats-server did not start: ${error?.message ?? said}`);
+    if (over()) throw new Error(`nats-server did not start: ${error?.message ?? printed}`);
     await waitFor(() => accepts(port), { what: "nats-server's port", timeoutMs: 10_000, everyMs: 5 });
   };
   const end = async (signal: NodeJS.Signals) => {
@@ -93,7 +96,7 @@ export async function startNats(options: StartNatsOptions = {}): Promise<NatsSer
     if (!child || child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
     const gone = new Promise((resolve) => child.once("exit", resolve));
     child.kill(signal);
-    // A server that was stopped hears nothing but this.
+    // A stopped process handles other signals only after SIGCONT.
     if (signal !== "SIGKILL") child.kill("SIGCONT");
     await gone;
   };

@@ -1,9 +1,10 @@
-// Laws of cancelling: what waits ends at once and leaves no trace, what runs is asked.
+// Cancellation: a queued operation ends at once with its records, a running one is asked to end.
 
 import type { Operation } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import { FAILURE, OWNER, refused, type World } from "./world.ts";
 
+/** Cancel requests, and deletes, which cancel other operations. */
 export function describeCancellation(open: () => World): void {
   it("a queued build is cancelled at once, with its record, once", async () => {
     const { store, build, claim } = open();

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { MINUTE, type Reopen, refused, SWEEP, type World } from "./world.ts";
 
+/** Counters in fixed windows. */
 export function describeCounters(open: () => World, reopen: Reopen): void {
   it("a limit is spent in parts, and is there again in the next window", async () => {
     const { store, clock } = open();

@@ -14,7 +14,7 @@ type Step =
   | { do: "renew" | "report" | "end" | "giveBack"; n: number; size: number }
   | { do: "pass"; n: number; size: number };
 
-/** What a history consists of. */
+/** Random histories of 20 to 80 steps. */
 export const steps: fc.Arbitrary<Step[]> = fc.array(
   fc.record({
     do: fc.constantFrom(
@@ -27,12 +27,13 @@ export const steps: fc.Arbitrary<Step[]> = fc.array(
   { minLength: 20, maxLength: 80 },
 ) as fc.Arbitrary<Step[]>;
 
-/** What the test knows of an attempt that it holds, or held. */
+/** An attempt that the test claimed. `over`: the test has ended it or given it back. */
 interface Held extends Lease {
   until: number;
   over: boolean;
 }
 
+/** Runs random histories, each in a store of its own. */
 export function describeRandomHistory(open: () => Promise<{ world: World; close(): Promise<void> }>): void {
   it("after any history: attempts rise, moves are legal, nothing is overbooked, void leases write nothing", async () => {
     await fc.assert(
@@ -50,7 +51,8 @@ export function describeRandomHistory(open: () => Promise<{ world: World; close(
 }
 
 /**
- * Plays a history in a store that has none yet, checking the laws at every step, and leaves it as it is then.
+ * Plays a history in an empty store, checks the invariants after every step, and leaves the store as it is
+ * then.
  */
 export async function play(world: World, list: Step[]): Promise<void> {
   await new History(world).play(list);
@@ -70,7 +72,7 @@ class History {
   async run(list: Step[]): Promise<void> {
     const { store, clock } = this.#world;
     await this.play(list);
-    // Left alone, everything ends.
+    // Without any worker, every operation ends.
     for (let i = 0; i < 3; i++) {
       clock.pass(LIMITS.queuedMs + LEASE);
       await store.sweep({ ...SWEEP, operationKeptMs: 1e12 });
@@ -195,7 +197,7 @@ class History {
   }
 }
 
-/** A taken name is no fault of the history. */
+/** Waits for a call that may fail because the name is taken. */
 async function tolerate(call: Promise<unknown>): Promise<void> {
   await call.catch((error) => expect(error).toMatchObject({ code: "conflict" }));
 }
