@@ -17,8 +17,7 @@ export function floors({ files, rooms }: Tree): Offence[] {
     .map((room) => ({
       path: `${room}/package.json`,
       line: 0,
-      advice:
-        "This room stands on no floor: give it one in test/support/tidy/house.ts and in ARCHITECTURE.md.",
+      advice: "This room has no floor: give it one in test/support/tidy/house.ts and in ARCHITECTURE.md.",
     }));
   const upward = eachImport(files, ({ room, part }, name) =>
     upwardFrom(room, roomOf(name), part.startsWith("test")),
@@ -44,7 +43,7 @@ function upwardFrom(room: string, target: string | undefined, inTests: boolean):
   const to = target === undefined ? undefined : levelOf(target);
   if (target === room || from === undefined || to === undefined || to < from) return undefined;
   if (inTests && to === from) return undefined;
-  const relation = to === from ? "is its neighbour on" : "stands above it, on";
+  const relation = to === from ? "is on the same floor," : "is on a higher floor,";
   return `${target} ${relation} ${FLOORS[to]?.floor}: take what you need from a lower floor, or let the caller pass it in.`;
 }
 

@@ -158,8 +158,7 @@ export function readmes({ files, rooms }: Tree): Offence[] {
     const path = `${room}/README.md`;
     const text = files.find((file) => file.path === path)?.text;
     if (text === undefined) {
-      const advice =
-        "Write it: what the room owns, what it refuses, an example, its errors, its dependencies.";
+      const advice = "Write a README: what the package is for, an example, its errors, its dependencies.";
       return room.startsWith("packages/") ? [{ path, line: 0, advice }] : [];
     }
     const lines = text.trimEnd().split("\n").length;
@@ -189,7 +188,7 @@ export function architecture({ files, rooms }: Tree): Offence[] {
   const wrong = [...rows].flatMap(([room, { floor, line }]) => {
     if (!rooms.includes(room)) return [{ path, line, advice: `There is no ${room}: remove its row.` }];
     const right = FLOORS[levelOf(room) ?? -1]?.floor;
-    return right === floor ? [] : [{ path, line, advice: `${room} stands on ${right}, not on ${floor}.` }];
+    return right === floor ? [] : [{ path, line, advice: `${room} is on floor ${right}, not ${floor}.` }];
   });
   return [...missing, ...wrong];
 }

@@ -27,7 +27,7 @@ const FORBIDDEN: readonly {
     where: isTypeScript,
     pattern:
       /(?<=(?:[:<|&,[(]|=>|\b(?:as|is|extends|satisfies|keyof|readonly))\s*)any(?![\w$]|\s*[:(.])|\bz\.any\s*\(/g,
-    advice: "Say what it is, or `unknown` and check it.",
+    advice: "Write the type, or `unknown` and check it.",
   },
   {
     rule: "no console in packages",
@@ -39,13 +39,13 @@ const FORBIDDEN: readonly {
     rule: "no default exports",
     where: (file) => isTypeScript(file) && !isConfig(file),
     pattern: /\bexport\s+default\b|\bas\s+default\b/g,
-    advice: "Export it by its name.",
+    advice: "Use a named export.",
   },
   {
     rule: "no export *",
     where: isTypeScript,
     pattern: /\bexport\s*\*/g,
-    advice: "Name what is exported: the list is the door.",
+    advice: "Name each export: the list is the public interface.",
   },
   {
     rule: "no enums",
@@ -58,7 +58,7 @@ const FORBIDDEN: readonly {
     where: isTest,
     pattern:
       /\b(?:it|test|describe|suite|bench)(?:\.\w+)*\.(?:skip|only|todo|skipIf|runIf|fails)\b|\b(?:xit|xdescribe|fit|fdescribe)\s*\(|\.skip\s*\(/g,
-    advice: "Let it run, or remove it.",
+    advice: "Run it, or delete it.",
   },
 ];
 
@@ -103,7 +103,7 @@ export function openings({ files }: Tree): Offence[] {
 
 /** What is put off goes into an issue, not into the sources. */
 export function putOff({ files }: Tree): Offence[] {
-  return files.flatMap((file) => matches(file, file.text, PUT_OFF, "Do it, or write an issue about it."));
+  return files.flatMap((file) => matches(file, file.text, PUT_OFF, "Do it now, or write an issue."));
 }
 
 /** No file knows where one developer keeps things. */
