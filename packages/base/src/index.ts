@@ -1,6 +1,7 @@
 // Small helpers that any package may need at run time. Nothing here knows Node, a browser or the domain.
 
 export { Bell } from "./bell.ts";
+export { everyItem, type Page } from "./every-item.ts";
 export { createKeyedLock, type KeyedLock } from "./keyed-lock.ts";
 export { ByteLineSplitter, type OnLine, TextLineSplitter } from "./line-splitter.ts";
 export { editDistance, nearestName } from "./nearest-name.ts";

@@ -47,15 +47,3 @@ export interface Room extends Ports {
   /** Takes the lines that a machine prints over into its instance's log, until it is removed. */
   follow(machineId: string, instanceId: string): void;
 }
-
-/** Every item of a paged listing. */
-export async function* everyItem<T>(
-  page: (cursor: string | null) => Promise<{ items: T[]; cursor: string | null }>,
-): AsyncGenerator<T> {
-  for (let cursor: string | null = null; ; ) {
-    const { items, cursor: next }: { items: T[]; cursor: string | null } = await page(cursor);
-    yield* items;
-    if (next === null) return;
-    cursor = next;
-  }
-}

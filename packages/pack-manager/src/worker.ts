@@ -3,7 +3,7 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { uptime } from "node:os";
 import { join } from "node:path";
-import { createKeyedLock, type PeriodicTask, startPeriodicTask } from "@formation-mcp/base";
+import { createKeyedLock, everyItem, type PeriodicTask, startPeriodicTask } from "@formation-mcp/base";
 import {
   type Clock,
   LIMITS,
@@ -16,7 +16,7 @@ import {
 import { createSilentNodeCheck } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
 import { createClaims } from "./claim/claims.ts";
-import { everyItem, type NodeIdentity, type Ports, type Room } from "./deps.ts";
+import type { NodeIdentity, Ports, Room } from "./deps.ts";
 import { createHeldImages } from "./operations/image-holds.ts";
 import { createReconciler, instancesHere } from "./reconcile/reconcile.ts";
 import { createSweeper } from "./reconcile/sweep.ts";

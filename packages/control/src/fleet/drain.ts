@@ -3,7 +3,7 @@
 // what is stopped and still wanted running is half-way, so that whoever looks next goes on with it. Any number of servers look.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
-import { startPeriodicTask } from "@formation-mcp/base";
+import { everyItem, startPeriodicTask } from "@formation-mcp/base";
 import {
   type Build,
   controlSubject,
@@ -107,15 +107,10 @@ async function drainInstances(drains: Drains, how: "stop" | "move"): Promise<voi
   }
 }
 
-async function* instancesOf({ store, node }: Drains): AsyncGenerator<Instance> {
-  for (let cursor: string | null = null; ; ) {
-    const query = { owner: null, node_id: node.id, limit: LIMITS.pageSize, cursor };
-    const { items, cursor: next }: { items: Instance[]; cursor: string | null } =
-      await store.instances(query);
-    yield* items;
-    if (next === null) return;
-    cursor = next;
-  }
+function instancesOf({ store, node }: Drains): AsyncIterable<Instance> {
+  return everyItem((cursor) =>
+    store.instances({ owner: null, node_id: node.id, limit: LIMITS.pageSize, cursor }),
+  );
 }
 
 async function unfinished({ store }: Drains, target: Id<"vm">): Promise<Operation[]> {

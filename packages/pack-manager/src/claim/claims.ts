@@ -1,6 +1,6 @@
 // The claim loop: whatever wakes it, it takes from the store until nothing fits, and again whenever something ended.
 
-import { Bell } from "@formation-mcp/base";
+import { Bell, everyItem } from "@formation-mcp/base";
 import {
   type ChangeEvent,
   controlSubject,
@@ -15,7 +15,7 @@ import {
 import type { Consumer } from "@formation-mcp/queue";
 import { type Kind, type RunningAttempt, startAttempt } from "../attempt/attempt.ts";
 import type { EndReason } from "../attempt/outcome.ts";
-import { everyItem, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 import { buildKind } from "../operations/build.ts";
 import { deleteKind } from "../operations/remove.ts";
 import { shipKind } from "../operations/ship.ts";

@@ -1,8 +1,9 @@
 // Which machine belongs to what: a machine is `<deployment id>.<attempt>`, and this file alone takes that apart.
 
+import { everyItem } from "@formation-mcp/base";
 import { FormationError, type Id, type Instance, idKind } from "@formation-mcp/contract";
 import type { Hypervisor, MachineStatus } from "@formation-mcp/hypervisor";
-import { everyItem, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 
 export function machineName(deployment: Id<"dep">, attempt: number): string {
   return `${deployment}.${attempt}`;

@@ -1,10 +1,11 @@
 // Deleting an instance: it is `deleted` only when nothing of it is left on this node.
 
+import { everyItem } from "@formation-mcp/base";
 import type { Id, Instance } from "@formation-mcp/contract";
 import { FormationError, type OperationInput } from "@formation-mcp/contract";
 import type { DeploymentPatch } from "@formation-mcp/operations";
 import type { Kind } from "../attempt/attempt.ts";
-import { everyItem, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 import { machinesOfInstance, refuseMoved } from "../machines/machine-ids.ts";
 
 type DeleteInput = Extract<OperationInput, { kind: "delete" }>;

@@ -1,6 +1,7 @@
 // Records against reality: what the instances of this node are said to be is made to agree with the machines that are
 // here. An instance whose operation runs is left to that operation.
 
+import { everyItem } from "@formation-mcp/base";
 import {
   FormationError,
   type Id,
@@ -12,7 +13,7 @@ import {
 } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
-import { everyItem, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 import { deploymentOf } from "../machines/machine-ids.ts";
 import { differs, observedOf } from "../machines/observed.ts";
 import { route } from "../machines/state-path.ts";

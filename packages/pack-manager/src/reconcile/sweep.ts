@@ -1,8 +1,9 @@
 // The sweep: wakes what was stranded, and removes what no record names any more: images, logs, blobs, caches.
 
+import { everyItem } from "@formation-mcp/base";
 import { FormationError, type Id, isHeard, LIMITS, type Operation, quietly } from "@formation-mcp/contract";
 import { hasLogRecord } from "@formation-mcp/operations";
-import { everyItem, type Room } from "../deps.ts";
+import type { Room } from "../deps.ts";
 
 export interface Sweeper {
   /** Once through everything; what fails is told to the operator and comes again next time. */

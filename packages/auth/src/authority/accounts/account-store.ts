@@ -2,6 +2,7 @@
 // and the account lists the key. A half-finished change after a crash therefore belongs to no account; a
 // retry completes it, or another account takes the key over after CLAIM_MS.
 
+import { everyItem } from "@formation-mcp/base";
 import {
   type Clock,
   type Documents,
@@ -71,13 +72,13 @@ export function createAccountStore(documents: Documents, clock: Clock): AccountS
       return { items: page.items.map((item: StoredDocument<Account>) => item.doc), cursor: page.cursor };
     },
     hasOtherAdmin: async (owner) => {
-      for (let cursor: string | null = null; ; ) {
-        const page: { items: StoredDocument<Account>[]; cursor: string | null } =
-          await documents.list<Account>({ kind: "account", limit: LIMITS.pageSize, cursor });
-        if (page.items.some(({ doc }) => doc.owner !== owner && doc.scopes.includes("admin"))) return true;
-        if (page.cursor === null) return false;
-        cursor = page.cursor;
+      const accounts = everyItem((cursor) =>
+        documents.list<Account>({ kind: "account", limit: LIMITS.pageSize, cursor }),
+      );
+      for await (const { doc } of accounts) {
+        if (doc.owner !== owner && doc.scopes.includes("admin")) return true;
       }
+      return false;
     },
     create: async (account) => {
       const { owner } = account;

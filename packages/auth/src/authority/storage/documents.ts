@@ -1,6 +1,7 @@
 // What several parts need of the document store: whole lists, and telling a lost compare-and-set from other
 // errors. This folder knows how the authority stores and seals its data, and nothing of what the data means.
 
+import { everyItem } from "@formation-mcp/base";
 import { type Documents, FormationError, type StoredDocument } from "@formation-mcp/contract";
 
 const PAGE_DOCUMENTS = 50;
@@ -11,18 +12,9 @@ export async function listAll<T>(
   kind: string,
   owner: string,
 ): Promise<StoredDocument<T>[]> {
+  const items = everyItem((cursor) => documents.list<T>({ kind, owner, limit: PAGE_DOCUMENTS, cursor }));
   const all: StoredDocument<T>[] = [];
-  let cursor: string | null | undefined = null;
-  while (cursor !== undefined) {
-    const page: { items: StoredDocument<T>[]; cursor: string | null } = await documents.list<T>({
-      kind,
-      owner,
-      limit: PAGE_DOCUMENTS,
-      cursor,
-    });
-    all.push(...page.items);
-    cursor = page.cursor ?? undefined;
-  }
+  for await (const item of items) all.push(item);
   return all;
 }
 
