@@ -8,7 +8,7 @@ import { openHouse } from "./house.ts";
 const FORMFILE = { from: "busybox", name: "hello", entrypoint: ["httpd", "-f"], expose: [8080] };
 const LOGS = { instance_id: "vm_1", name: "web", lines: 1, cursor: "l1", more: false, next: "Nothing." };
 
-test("the door hands on who calls, which tool and what input, unchanged", async () => {
+test("a call passes on the principal, the tool and the input, unchanged", async () => {
   const seen: unknown[] = [];
   const control = scripted(async (principal, tool, input) => {
     seen.push([principal, tool, input]);

@@ -1,4 +1,4 @@
-// A real MCP client at the door of a control, over linked transports, in either era.
+// A real MCP client over linked transports, for a server of either protocol era.
 
 import { allScopes, type Principal } from "@formation-mcp/auth";
 import type { Control } from "@formation-mcp/control";

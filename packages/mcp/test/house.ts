@@ -1,5 +1,5 @@
-// The whole system below the door, in a directory of its own: the real store, queue, artifacts, control and worker, with
-// the engines that run everything as child processes.
+// The whole system behind a server, in a directory of its own: the real store, queue, artifacts, control and
+// worker, with the engines that run everything as child processes.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -38,7 +38,9 @@ export async function openHouse(): Promise<House> {
   };
 }
 
-/** A formfile whose workload answers on a port that is free now: the engines here use the host's own ports. */
+/**
+ * A formfile whose workload answers on a port that is free now: the engines here use the host's own ports.
+ */
 export async function hello(port: number): Promise<Json> {
   const program = [
     'console.log("up");',

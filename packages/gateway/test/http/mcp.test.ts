@@ -2,13 +2,13 @@ import { allScopes, SCOPES } from "@formation-mcp/auth";
 import { TOOLS } from "@formation-mcp/tools";
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { expect, test } from "vitest";
-import { type Door, type Json, message, openDoor, rpc } from "./server.ts";
+import { type Json, message, openTestGateway, rpc, type TestGateway } from "./test-gateway.ts";
 
 const BASIC = "pack:read vm:read operation:read";
 const METADATA = 'resource_metadata="https://vm.example.org/.well-known/oauth-protected-resource/mcp"';
 
-/** The SDK's client over the door, without a socket. */
-async function connect(door: Door, token: string, era: "modern" | "legacy"): Promise<Client> {
+/** The SDK's client over the gateway, without a socket. */
+async function connect(gateway: TestGateway, token: string, era: "modern" | "legacy"): Promise<Client> {
   const client = new Client(
     { name: "test", version: "0" },
     era === "modern" ? { versionNegotiation: { mode: { pin: "2026-07-28" } } } : {},
@@ -17,7 +17,7 @@ async function connect(door: Door, token: string, era: "modern" | "legacy"): Pro
     requestInit: { headers: { authorization: `Bearer ${token}` } },
     fetch: (url, init) => {
       const { pathname } = new URL(url);
-      return door.ask(pathname, init);
+      return gateway.ask(pathname, init);
     },
   });
   await client.connect(transport);
@@ -27,9 +27,9 @@ async function connect(door: Door, token: string, era: "modern" | "legacy"): Pro
 test.each(["modern", "legacy"] as const)(
   "a client of the %s era lists and calls tools with a token",
   async (era) => {
-    await using door = await openDoor();
-    const { token } = await door.signIn();
-    const client = await connect(door, token, era);
+    await using gateway = await openTestGateway();
+    const { token } = await gateway.signIn();
+    const client = await connect(gateway, token, era);
     const { tools } = await client.listTools();
     const own = TOOLS.filter(({ scope }) => scope !== "admin");
     expect(tools.map(({ name }) => name)).toEqual(own.map(({ name }) => name));
@@ -40,13 +40,13 @@ test.each(["modern", "legacy"] as const)(
 );
 
 test("without a token the answer says where tokens are and what to ask for, and names no error", async () => {
-  await using door = await openDoor();
+  await using gateway = await openTestGateway();
   const asked = async (revision: string | null) => {
     const request = rpc(null, "tools/list");
     const headers = new Headers(request.headers);
     headers.delete("mcp-protocol-version");
     if (revision !== null) headers.set("mcp-protocol-version", revision);
-    const response = await door.ask("/mcp", { ...request, headers: Object.fromEntries(headers) });
+    const response = await gateway.ask("/mcp", { ...request, headers: Object.fromEntries(headers) });
     expect(response.status).toBe(401);
     return response.headers.get("www-authenticate");
   };
@@ -63,58 +63,58 @@ test.each([
   ["an empty one", "Bearer "],
   ["two of them", "Bearer a, Bearer b"],
 ])("%s is invalid", async (_, authorization) => {
-  await using door = await openDoor();
-  const response = await door.ask("/mcp", { headers: { authorization } });
+  await using gateway = await openTestGateway();
+  const response = await gateway.ask("/mcp", { headers: { authorization } });
   expect(response.status).toBe(401);
   expect(response.headers.get("www-authenticate")).toContain('error="invalid_token"');
   expect(await response.text()).not.toContain("nonsense");
 });
 
 test("a token in the query is none", async () => {
-  await using door = await openDoor();
-  const { token } = await door.signIn();
+  await using gateway = await openTestGateway();
+  const { token } = await gateway.signIn();
   const { headers, ...rest } = rpc(null, "tools/list");
-  const response = await door.ask(`/mcp?access_token=${token}`, { ...rest, headers: headers ?? {} });
+  const response = await gateway.ask(`/mcp?access_token=${token}`, { ...rest, headers: headers ?? {} });
   expect(response.status).toBe(401);
-  expect(JSON.stringify(door.logged)).not.toContain(token);
+  expect(JSON.stringify(gateway.logged)).not.toContain(token);
 });
 
 test("listing shows what the token may call, and the operator's bound goes before every scope", async () => {
-  await using door = await openDoor({ readOnly: true, denyTools: ["vm_logs"] });
+  await using gateway = await openTestGateway({ readOnly: true, denyTools: ["vm_logs"] });
   const names = async (token: string) => {
-    const { result } = await message(await door.ask("/mcp", rpc(token, "tools/list")));
+    const { result } = await message(await gateway.ask("/mcp", rpc(token, "tools/list")));
     return (result as { tools: { name: string }[] }).tools.map(({ name }) => name);
   };
   const reading = TOOLS.filter(
     ({ annotations, name, scope }) => annotations.readOnlyHint && name !== "vm_logs" && scope !== "admin",
   );
-  expect(await names((await door.signIn()).token)).toEqual(reading.map(({ name }) => name));
-  expect(await names((await door.signIn(["vm:read"])).token)).toEqual(["vm_list", "vm_status"]);
+  expect(await names((await gateway.signIn()).token)).toEqual(reading.map(({ name }) => name));
+  expect(await names((await gateway.signIn(["vm:read"])).token)).toEqual(["vm_list", "vm_status"]);
 });
 
 test("a call without its scope is stepped up before anything of it is done: what the token has and what it lacks", async () => {
-  await using door = await openDoor();
+  await using gateway = await openTestGateway();
   for (const tool of TOOLS) {
     const held = SCOPES.filter((scope) => scope !== tool.scope && scope !== "admin");
-    const { token, owner } = await door.signIn(held);
-    const response = await door.ask("/mcp", rpc(token, "tools/call", { name: tool.name, arguments: {} }));
+    const { token, owner } = await gateway.signIn(held);
+    const response = await gateway.ask("/mcp", rpc(token, "tools/call", { name: tool.name, arguments: {} }));
     expect(response.status, tool.name).toBe(403);
     const challenge = response.headers.get("www-authenticate") ?? "";
     expect(challenge).toContain('error="insufficient_scope"');
     expect(challenge).toContain(METADATA);
     const asked = /scope="([^"]*)"/.exec(challenge)?.[1]?.split(" ") ?? [];
     expect(new Set(asked)).toEqual(new Set([...held, tool.scope]));
-    const [line] = (await door.audited()).slice(-1);
+    const [line] = (await gateway.audited()).slice(-1);
     expect(line).toMatchObject({ owner, action: tool.name, outcome: "forbidden" });
     expect(line?.credential).toBeTruthy();
   }
 });
 
 test("what the operator denies no scope opens: it is an error of the call, not a challenge", async () => {
-  await using door = await openDoor({ readOnly: true, denyTools: ["vm_list"] });
-  const { token } = await door.signIn(["operation:read"]);
+  await using gateway = await openTestGateway({ readOnly: true, denyTools: ["vm_list"] });
+  const { token } = await gateway.signIn(["operation:read"]);
   for (const name of ["vm_create", "vm_list"]) {
-    const response = await door.ask("/mcp", rpc(token, "tools/call", { name, arguments: {} }));
+    const response = await gateway.ask("/mcp", rpc(token, "tools/call", { name, arguments: {} }));
     expect(response.status, name).toBe(200);
     expect(response.headers.has("www-authenticate")).toBe(false);
     expect((await message(response))["result"]).toMatchObject({ isError: true });
@@ -122,16 +122,16 @@ test("what the operator denies no scope opens: it is an error of the call, not a
 });
 
 test("a call's line in the audit log says who, with which token, from where, and holds no argument", async () => {
-  await using door = await openDoor();
-  const { token, owner } = await door.signIn();
+  await using gateway = await openTestGateway();
+  const { token, owner } = await gateway.signIn();
   const name = "somebodys-vm";
   await message(
-    await door.ask(
+    await gateway.ask(
       "/mcp",
       rpc(token, "tools/call", { name: "vm_delete", arguments: { instance: name, confirm: name } }),
     ),
   );
-  const lines = (await door.audited()).filter(({ action }) => action === "vm_delete");
+  const lines = (await gateway.audited()).filter(({ action }) => action === "vm_delete");
   const [begun, line] = lines;
   expect([begun?.outcome, lines.length]).toEqual(["begun", 2]);
   expect(line).toMatchObject({ owner, outcome: "not_found", address: "203.0.113.7", target: name });
@@ -141,11 +141,11 @@ test("a call's line in the audit log says who, with which token, from where, and
 });
 
 test("over HTTP nobody names a directory of the server, from loopback neither", async () => {
-  await using door = await openDoor({ publicUrl: "http://127.0.0.1:3010" });
-  const { token } = await door.signIn(SCOPES);
+  await using gateway = await openTestGateway({ publicUrl: "http://127.0.0.1:3010" });
+  const { token } = await gateway.signIn(SCOPES);
   const formfile: Json = { from: "busybox", name: "hello", include: ["a"], entrypoint: ["true"] };
   const call = rpc(token, "tools/call", { name: "pack_build", arguments: { formfile, context_dir: "/etc" } });
-  const said = await message(await door.ask("/mcp", { ...call, from: "127.0.0.1" }));
+  const said = await message(await gateway.ask("/mcp", { ...call, from: "127.0.0.1" }));
   expect(JSON.stringify(said)).toContain("formation-mcp/error");
   expect((said["result"] as { _meta: Json })._meta["formation-mcp/error"]).toMatchObject({
     code: "forbidden",
@@ -157,21 +157,21 @@ test.each([
   ["another type", "a=b", 415, -32_000],
   ["too much", " ".repeat(4 * 1024 * 1024 + 1), 413, -32_600],
 ])("%s is refused in JSON-RPC's words", async (what, body, status, code) => {
-  await using door = await openDoor();
-  const { token } = await door.signIn();
+  await using gateway = await openTestGateway();
+  const { token } = await gateway.signIn();
   const request = rpc(token, "tools/list");
   const headers = {
     ...(request.headers as Record<string, string>),
     ...(what === "another type" ? { "content-type": "application/x-www-form-urlencoded" } : {}),
   };
-  const response = await door.ask("/mcp", { method: "POST", headers, body });
+  const response = await gateway.ask("/mcp", { method: "POST", headers, body });
   expect(response.status).toBe(status);
   expect(await response.json()).toMatchObject({ jsonrpc: "2.0", id: null, error: { code } });
 });
 
 test("ten thousand keys, a prototype, deep nesting: each is an answer, and the next call too", async () => {
-  await using door = await openDoor();
-  const { token } = await door.signIn();
+  await using gateway = await openTestGateway();
+  const { token } = await gateway.signIn();
   const keys = Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`k${i}`, i]));
   const deep = `${'{"a":'.repeat(5000)}1${"}".repeat(5000)}`;
   const call = (args: string) => ({
@@ -184,26 +184,26 @@ test("ten thousand keys, a prototype, deep nesting: each is an answer, and the n
     '{"constructor":{"prototype":{"polluted":1}}}',
     deep,
   ]) {
-    const response = await door.ask("/mcp", call(args));
+    const response = await gateway.ask("/mcp", call(args));
     expect([200, 400]).toContain(response.status);
     expect((await response.text()).length).toBeLessThan(20_000);
   }
   expect(({} as Json)["polluted"]).toBeUndefined();
-  expect((await door.ask("/mcp", call("{}"))).status).toBe(200);
+  expect((await gateway.ask("/mcp", call("{}"))).status).toBe(200);
 });
 
 test("a call that waits answers with what there is when the server leaves", async () => {
-  await using door = await openDoor();
-  const { token } = await door.signIn();
+  await using gateway = await openTestGateway();
+  const { token } = await gateway.signIn();
   const build = rpc(token, "tools/call", {
     name: "pack_build",
     arguments: { formfile: { from: "busybox", name: "hello", entrypoint: ["true"] }, wait_seconds: 45 },
   });
-  const waiting = door.ask("/mcp", build).then(message);
+  const waiting = gateway.ask("/mcp", build).then(message);
   await expect
-    .poll(async () => (await door.store.operations({ owner: null, limit: 1 })).items.length)
+    .poll(async () => (await gateway.store.operations({ owner: null, limit: 1 })).items.length)
     .toBe(1);
-  door.leave();
+  gateway.leave();
   const { result } = (await waiting) as { result: { structuredContent: Json } };
   expect(result.structuredContent).toMatchObject({ done: false });
 });

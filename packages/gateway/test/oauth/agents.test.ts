@@ -1,4 +1,5 @@
-// Agents that are their keys: the stock SDK's private_key_jwt provider, and the signed challenge for those without JWTs.
+// Agents, which authenticate with their key: by the SDK's private_key_jwt provider, or by a signed challenge
+// without a JWT.
 
 import { randomUUID } from "node:crypto";
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";

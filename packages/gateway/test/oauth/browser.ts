@@ -1,5 +1,5 @@
-// A browser without a screen, for what needs no screen: it keeps cookies by path, follows redirects by hand, and sends
-// the forms that a page has.
+// A minimal browser: it keeps cookies by path, follows redirects step by step, and submits the forms of a
+// page.
 
 import { createHash, randomBytes } from "node:crypto";
 import { type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
@@ -28,7 +28,9 @@ export class Browser {
     return answer;
   }
 
-  /** Follows redirects as long as they stay at this origin; returns the last answer or where it leads away to. */
+  /**
+   * Follows redirects as long as they stay at this origin; returns the last answer or where it leads away to.
+   */
   async follow(
     url: string | URL,
     init: RequestInit = {},

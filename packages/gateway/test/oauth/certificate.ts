@@ -1,4 +1,4 @@
-// A certificate for `localhost` that signs itself, made anew for each run: just enough DER (X.690) for X.509 (RFC 5280).
+// A self-signed certificate for `localhost`, new for each run: just enough DER (X.690) for X.509 (RFC 5280).
 
 import { createSign, generateKeyPairSync, randomBytes } from "node:crypto";
 

@@ -1,7 +1,7 @@
 // @module-tag chromium
 
-// The pages in a real browser: with a wallet, with a code, on a phone, by keyboard; nothing is loaded from elsewhere,
-// nothing is said on the console, and axe has nothing to say either.
+// The pages in a real browser: with a wallet, with a code, on a phone, by keyboard; nothing is loaded from
+// elsewhere, nothing is said on the console, and axe has nothing to say either.
 
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -316,7 +316,8 @@ describe("another web page", () => {
     await page.waitForURL(/\/auth\/consent\//);
     const consent = page.url();
     const csrf = await page.locator("input[name=csrf]").first().inputValue();
-    // Even one that knows the token and the address: it comes from elsewhere (here: another port is the same site).
+    // Even one that knows the token and the address: it comes from elsewhere (here: another port is the same
+    // site).
     appPage = `<!doctype html><form method="post" action="${consent}"><input name="csrf" value="${csrf}">
       <button name="decision" value="allow">Win a prize</button></form>`;
     await page.goto(callback);

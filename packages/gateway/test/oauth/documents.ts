@@ -1,4 +1,4 @@
-// A host on https that publishes client metadata documents, and counts who reads them.
+// An https host that publishes client metadata documents, and counts the requests for them.
 
 import type { ServerResponse } from "node:http";
 import { createServer } from "node:https";

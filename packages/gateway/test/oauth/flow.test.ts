@@ -1,4 +1,4 @@
-// How people and their apps get tokens and keep them.
+// The authorization code flow: how people and their apps get tokens, and keep them.
 
 import { keyId } from "@formation-mcp/auth/keys";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";

@@ -67,7 +67,7 @@ describe("the server reads nothing inside the network", () => {
     "fec0::1",
     "ff02::1",
   ];
-  it.each(inner)("a document whose name leads to %s", async (address) => {
+  it.each(inner)("a document whose name resolves to %s is not fetched", async (address) => {
     names.set("inner.example", [address]);
     const { status, location, body } = await asked(
       authorizeUrl(server.url, "https://inner.example/app.json"),
@@ -76,12 +76,12 @@ describe("the server reads nothing inside the network", () => {
     expect(body).not.toMatch(/ECONN|EHOST|timeout|certificate|127\.0|not public/i);
   });
 
-  it("a document whose name leads to a public and an inner address", async () => {
+  it("a document whose name resolves to a public and an internal address is not fetched", async () => {
     names.set("both.example", ["93.184.215.14", "127.0.0.1"]);
     expect((await asked(authorizeUrl(server.url, "https://both.example/app.json"))).status).toBe(400);
   });
 
-  it("a name that changes its mind is looked up once for each connection, and what was checked is dialled", async () => {
+  it("a name is resolved once per connection, and the address that was checked is dialled (DNS rebinding)", async () => {
     lookedUp.length = 0;
     const { port } = new URL(documents.origin);
     names.set("rebinding.example", ["127.0.0.1"]);
@@ -106,7 +106,7 @@ describe("the server reads nothing inside the network", () => {
     () => "https://app.example.com/a.json#x",
     () => "https://app.example.com/a/../b.json",
     () => "file:///etc/passwd",
-  ])("a document at an address that is one itself or is malformed: %s", async (address) => {
+  ])("a document at an IP address or a malformed URL is not fetched: %s", async (address) => {
     const reads = documents.read.length;
     const { status, location } = await asked(authorizeUrl(server.url, address()));
     expect([status, location, documents.read.length]).toEqual([400, null, reads]);
@@ -144,7 +144,7 @@ describe("a metadata document is refused", () => {
     expect(await open(path)).toBe(400);
   });
 
-  it("that leads elsewhere, is too large, is no JSON, is not there or never ends", async () => {
+  it("a document that redirects, is too large, is not JSON, does not exist or never ends is refused", async () => {
     const target = documents.publish("/target.json", good(`${documents.origin}/target.json`));
     documents.publish("/moved.json", (response) => response.writeHead(302, { location: target }).end());
     documents.publish("/large.json", (response) => response.end(`{"client_id":"${"x".repeat(100_000)}"}`));
@@ -155,7 +155,7 @@ describe("a metadata document is refused", () => {
     expect(documents.read).not.toContain("/target.json");
   });
 
-  it("but a good one is not, and what it calls itself is text", async () => {
+  it("a valid document is accepted, and the name in it is shown as text", async () => {
     const path = "/good.json";
     const hostile = {
       client_name: "<script>alert(1)</script>\u202e\u0000\n",
@@ -201,7 +201,7 @@ describe("registration", () => {
       }),
       400,
     ],
-  ])("takes not %s", async (_, body, status) => {
+  ])("refuses %s", async (_, body, status) => {
     expect((await post(body)).status).toBe(status);
   });
 
@@ -212,7 +212,7 @@ describe("registration", () => {
     }
   });
 
-  it("is not led by names that objects have", async () => {
+  it("ignores names of object properties (__proto__, constructor)", async () => {
     const body = `{"__proto__":{"redirect_uris":["https://evil.example/"]},"constructor":{"prototype":{"x":1}},"redirect_uris":["${REDIRECT}"],"client_id":"mine","client_secret":"mine"}`;
     const answer = await post(body);
     const made = (await answer.json()) as Record<string, unknown>;
@@ -222,7 +222,7 @@ describe("registration", () => {
     expect(({} as Record<string, unknown>)["x"]).toBeUndefined();
   });
 
-  it("gives nobody the client of another", async () => {
+  it("gives no client the id of another", async () => {
     const clientId = await register(server.url);
     for (const method of ["GET", "PUT", "DELETE"]) {
       expect((await fetch(`${server.url}/oauth/register/${clientId}`, { method })).status).toBe(404);
@@ -230,7 +230,7 @@ describe("registration", () => {
   });
 });
 
-it("after all that the server still works, and said nothing in its log", async () => {
+it("after hostile documents the server still works, and its log is empty", async () => {
   const { tokens } = await obtainTokens(server.url, key);
   expect((await server.authority.authenticate(tokens.access_token)).principal.owner).toBe(keyId(key));
   expect(server.logged).toEqual([]);

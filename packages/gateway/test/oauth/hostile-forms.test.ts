@@ -1,4 +1,4 @@
-// What other pages, other browsers and other signatures can make of somebody's sign-in: nothing.
+// Other pages, other browsers and other signatures have no effect on a person's sign-in.
 
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -39,7 +39,7 @@ describe("a form counts only from its own page and browser", () => {
     ["another site, by its mark", { "sec-fetch-site": "cross-site" }],
     ["a neighbour site, by its mark", { "sec-fetch-site": "same-site" }],
     ["another content type", { "content-type": "text/plain" }],
-  ])("not from %s", async (_, headers) => {
+  ])("a form from %s is refused", async (_, headers) => {
     const { browser, consent, csrf } = await consentPage();
     const init = form({ csrf, decision: "allow" });
     const answer = await browser.fetch(consent.url, { ...init, headers: { ...init.headers, ...headers } });
@@ -50,13 +50,13 @@ describe("a form counts only from its own page and browser", () => {
     ["no token", async () => ""],
     ["a made-up token", async () => "A".repeat(43)],
     ["the token of another sign-in", async () => (await loginPage()).csrf],
-  ])("not with %s", async (_, token) => {
+  ])("a form with %s is refused", async (_, token) => {
     const { browser, consent } = await consentPage();
     const answer = await browser.fetch(consent.url, form({ csrf: await token(), decision: "allow" }));
     expect([answer.status, answer.headers.get("location")]).toEqual([403, null]);
   });
 
-  it("not from another browser, nor with another's cookies", async () => {
+  it("a form from another browser, or with another browser's cookies, is refused", async () => {
     const { browser, consent, csrf } = await consentPage();
     const other = await consentPage();
     for (const each of [new Browser(), other.browser]) {
@@ -70,7 +70,7 @@ describe("a form counts only from its own page and browser", () => {
     expect((await forged.fetch(consent.url, form({ csrf, decision: "allow" }))).status).toBe(404);
   });
 
-  it("once, even if it is sent twice at once", async () => {
+  it("a form counts once, even if it is sent twice at the same time", async () => {
     const { browser, consent, csrf } = await consentPage();
     const send = () =>
       browser.follow(consent.url, form({ csrf, decision: "allow" })).catch(() => ({ away: null }));
@@ -87,7 +87,7 @@ describe("a form counts only from its own page and browser", () => {
     expect((await other.browser.fetch(skip, form({ csrf: other.csrf, decision: "allow" }))).status).toBe(404);
   });
 
-  it("nobody goes on without having signed", async () => {
+  it("no one goes on without a signature", async () => {
     const { browser, login } = await loginPage();
     const uid = login.url.pathname.split("/").at(-1);
     const { answer, away } = await browser.follow(`${server.url}/oauth/authorize/${uid}`);
@@ -110,7 +110,7 @@ describe("a signature is taken only for the sign-in it was made for", () => {
     return { message, signature };
   };
 
-  it("its own is", async () => {
+  it("the signature of this sign-in's own message is taken", async () => {
     expect((await post(async (message) => signed(key, message))).status).toBe(303);
   });
 
@@ -138,12 +138,12 @@ describe("a signature is taken only for the sign-in it was made for", () => {
         signed(key, message.replace(/Nonce: \w+/, "Nonce: 00112233445566778899aabbccddeeff")),
     ],
     ["an empty one", async (message: string) => ({ message, signature: "" })],
-  ])("not %s", async (_, change) => {
+  ])("%s is refused", async (_, change) => {
     const answer = await post(change);
     expect([answer.status, answer.headers.get("location")]).toEqual([403, null]);
   });
 
-  it("its own is, once", async () => {
+  it("the signature of this sign-in's own message is taken once", async () => {
     const { browser, login, csrf } = await loginPage();
     const init = json({ address: keyId(key) }, { "x-form-token": csrf });
     const { message } = (await (await browser.fetch(`${login.url}/challenge`, init)).json()) as {
@@ -155,12 +155,12 @@ describe("a signature is taken only for the sign-in it was made for", () => {
   });
 });
 
-it("after all that the server still works, and said nothing in its log", async () => {
+it("after hostile forms the server still works, and its log is empty", async () => {
   const { tokens } = await obtainTokens(server.url, key);
   expect((await server.authority.authenticate(tokens.access_token)).principal.owner).toBe(keyId(key));
   expect(server.logged).toEqual([]);
 });
 
-it("and remembers who was refused", () => {
+it("refused forms and signatures are in the audit log", () => {
   expect(server.audited.filter(({ outcome }) => outcome === "forbidden").length).toBeGreaterThan(5);
 });

@@ -1,4 +1,4 @@
-// What strangers try with requests for access, with codes, and with what a request says of itself.
+// Attacks with authorization requests, with codes, and with the headers of a request.
 
 import { request as httpRequest } from "node:http";
 import { type KeyPair, keyId } from "@formation-mcp/auth/keys";
@@ -87,7 +87,7 @@ describe("nobody is sent to a place that the client did not register", () => {
     ]);
   });
 
-  it("errors go to registered places alone, and name the issuer", async () => {
+  it("errors go only to registered redirect URIs, and name the issuer", async () => {
     const clientId = await register(server.url);
     const { location } = await asked(authorizeUrl(server.url, clientId, { response_type: "token" }));
     expect(`${location?.origin}${location?.pathname}`).toBe(REDIRECT);
@@ -127,18 +127,18 @@ describe("an authorization request is refused", () => {
     "key:short",
     "formation",
     "0x0000000000000000000000000000000000000000",
-  ])("of the client %j", async (clientId) => {
+  ])("a request of the client %j is refused", async (clientId) => {
     const { status, location } = await asked(authorizeUrl(server.url, clientId));
     expect([status, location]).toEqual([400, null]);
   });
 
-  it("of an agent, which has no pages", async () => {
+  it("a request of an agent, which has no pages, is refused", async () => {
     const agent = await server.admit("ed25519");
     const { status, location } = await asked(authorizeUrl(server.url, keyId(agent)));
     expect([status, location]).toEqual([400, null]);
   });
 
-  it("that is longer than 8 KiB, and with a scope twice", async () => {
+  it("a request longer than 8 KiB, and one with two scope parameters, is refused", async () => {
     const clientId = await register(server.url);
     expect((await asked(authorizeUrl(server.url, clientId, { state: "s".repeat(9000) }))).status).toBe(400);
     const twice = authorizeUrl(server.url, clientId);
@@ -148,7 +148,7 @@ describe("an authorization request is refused", () => {
 });
 
 describe("a code is redeemed", () => {
-  it("once: the second time ends what the first one gave", async () => {
+  it("a code is redeemed once: a second use ends the tokens of the first", async () => {
     const fields = await code();
     const { body } = await tokenRequest(server.url, fields);
     expect(await tokenRequest(server.url, fields)).toMatchObject({
@@ -167,7 +167,7 @@ describe("a code is redeemed", () => {
     });
   });
 
-  it("by one of many at once, at two processes", async () => {
+  it("of many concurrent uses of a code, at two processes, one succeeds", async () => {
     const fields = await code();
     const twin = await server.twin();
     const all = [server.url, twin.url, server.url, twin.url].map((url) => tokenRequest(url, fields));
@@ -186,13 +186,13 @@ describe("a code is redeemed", () => {
     ["by an agent", async () => ({ client_id: "formation" })],
     ["as another grant", async () => ({ grant_type: "refresh_token" })],
     ["as a grant that is not there", async () => ({ grant_type: "password", username: "a", password: "b" })],
-  ])("but not %s", async (_, change) => {
+  ])("a code is not redeemed %s", async (_, change) => {
     const { status, body } = await tokenRequest(server.url, { ...(await code()), ...(await change()) });
     expect([400, 401]).toContain(status);
     expect(body.access_token).toBeUndefined();
   });
 
-  it("and a refresh token not by another client", async () => {
+  it("another client cannot use a refresh token", async () => {
     const { tokens, clientId } = await obtainTokens(server.url, key);
     const stranger = await register(server.url);
     const renewal = { grant_type: "refresh_token", refresh_token: tokens.refresh_token ?? "" };
@@ -293,7 +293,7 @@ describe("whatever a request says,", () => {
     expect((await fetch(server.url + path, { method: "POST" })).status).toBe(404);
   });
 
-  it("what is not the OAuth server's is left to others", async () => {
+  it("other paths are left to the rest of the server", async () => {
     for (const path of [
       "/",
       "/api/auth/login",
@@ -307,7 +307,7 @@ describe("whatever a request says,", () => {
   });
 });
 
-it("who hangs up in the middle leaves no trace", async () => {
+it("a client that closes the connection in the middle of a request leaves no trace", async () => {
   const { port } = new URL(server.url);
   for (const path of ["/oauth/token", "/oauth/register", "/auth/codes/x"]) {
     await new Promise<void>((done) => {
@@ -319,7 +319,7 @@ it("who hangs up in the middle leaves no trace", async () => {
   }
 });
 
-it("after all that the server still works, and said nothing in its log", async () => {
+it("after hostile requests the server still works, and its log is empty", async () => {
   const { tokens } = await obtainTokens(server.url, key);
   expect((await server.authority.authenticate(tokens.access_token)).principal.owner).toBe(keyId(key));
   expect(server.logged).toEqual([]);

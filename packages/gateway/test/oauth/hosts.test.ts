@@ -1,5 +1,5 @@
-// MCP hosts as they are: the stock SDK client with dynamic registration and with a metadata document, step-up included,
-// and the registrations and documents that real hosts send.
+// Real MCP hosts: the SDK's client with dynamic registration and with a metadata document, with step-up, and
+// the registrations and documents that real hosts send.
 
 import { type KeyPair, keyId } from "@formation-mcp/auth/keys";
 import { auth, type OAuthClientProvider } from "@modelcontextprotocol/client";

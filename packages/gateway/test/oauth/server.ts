@@ -80,7 +80,7 @@ export async function openOAuthServer(
       which()
         .oauth.handle(request, response)
         .then((handled) => {
-          // What the rest of the HTTP door says of the resource (RFC 9728).
+          // The metadata of the protected resource, which the gateway serves (RFC 9728).
           if (!handled && request.url?.startsWith("/.well-known/oauth-protected-resource")) {
             const resource = {
               resource: audience,

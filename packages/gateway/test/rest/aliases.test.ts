@@ -41,7 +41,7 @@ function leaves(value: unknown): unknown[] {
 }
 
 describe("an old name", () => {
-  it("of a build: every parameter arrives, or is told as a warning", async () => {
+  it("of pack_build passes every parameter on, or warns of it", async () => {
     const parameters = fc.record({
       formfile_content: fc.string({ minLength: 1 }),
       context_files: nullish(fc.dictionary(name, text, { noNullPrototype: true })),
@@ -70,7 +70,7 @@ describe("an old name", () => {
     );
   });
 
-  it("of a ship: every parameter arrives, is refused, or is told as a warning", async () => {
+  it("of pack_ship passes every parameter on, refuses it, or warns of it", async () => {
     const vm_config = fc.record({
       vcpus: nullish(fc.integer({ min: 1, max: 64 })),
       memory_mb: nullish(fc.integer({ min: 64, max: 4096 })),
@@ -125,7 +125,7 @@ describe("an old name", () => {
     );
   });
 
-  it("of a new VM: with the ancestor's own defaults, and its way of naming images", async () => {
+  it("of vm_create has the ancestor's defaults and its names of images", async () => {
     const bare = await alias("vm.create", { name: "web" });
     expect(bare.asked).toEqual([
       {
@@ -163,7 +163,7 @@ describe("an old name", () => {
     expect(full.body["message"]).toBeNull();
   });
 
-  it("of a VM, by any of the names for its id, and only one VM at a time", async () => {
+  it("of a VM tool takes any of the names for the id, and one VM at a time", async () => {
     for (const field of ["id", "name", "vm_id", "instance_id"]) {
       for (const [tool, more] of [
         ["vm.status", {}],
@@ -182,7 +182,7 @@ describe("an old name", () => {
     expect((await alias("vm.control", { id: "a", operation: "stop", action: "start" })).status).toBe(400);
   });
 
-  it("refuses parameters that it does not know, and says which it takes", async () => {
+  it("refuses unknown parameters, and says which it takes", async () => {
     const unknown = fc.tuple(
       fc.constantFrom(
         "form_pack_build",

@@ -1,7 +1,7 @@
 import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { freePort } from "@formation-mcp/os/testing/free-port";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { AncestorClient, AncestorError } from "./ancestor.ts";
+import { AncestorClient, AncestorError } from "./ancestor-client.ts";
 import { EVERYTHING, openWorld, PUBLIC_URL, type World } from "./world.ts";
 
 let world: World;

@@ -140,7 +140,7 @@ describe("an uploaded context", () => {
     expect(await stored()).toBe(before);
   });
 
-  it("that breaks off leaves nothing, and neither does one whose sender is gone", async () => {
+  it("that breaks off leaves nothing, and neither does one whose sender has gone", async () => {
     const before = await stored();
     const whole = await pack({ a: "x".repeat(100_000) });
     const broken = new ReadableStream<Uint8Array>({
@@ -168,7 +168,7 @@ describe("an uploaded context", () => {
     expect(await stored()).toBe(before);
   });
 
-  it("is one of a few at the same time; who waits for the others gets a place", async () => {
+  it("counts towards a limit of concurrent uploads; a finished one makes room", async () => {
     const whole = await pack({ a: "b" });
     const ends: (() => void)[] = [];
     const slow = () =>
@@ -192,7 +192,7 @@ describe("an uploaded context", () => {
     expect((await upload(whole)).status).toBe(200);
   });
 
-  it("is one of so many bytes a day, whichever server process takes it", async () => {
+  it("counts towards a limit of bytes per day, over all server processes", async () => {
     const bob = await world.someone(EVERYTHING);
     const body = await pack({ a: "b" });
     const day = { key: `upload:${bob.owner}`, limit: 16_384, windowMs: 86_400_000 };

@@ -79,7 +79,7 @@ async function build(name: string, run: string[] = []): Promise<{ build_id: stri
 }
 
 describe("an operation's events", () => {
-  it("tell what operation_get says, progress between, and end with it", async () => {
+  it("are the results of operation_get with progress between them, and end with the operation", async () => {
     const { operation_id, build_id } = await build("watched", ["echo one", "echo two"]);
     const stream = await open(`/api/operations/${operation_id}/events`);
     expect(stream.status).toBe(200);
@@ -102,7 +102,7 @@ describe("an operation's events", () => {
     }
   });
 
-  it("of one that has ended are one event, whatever Last-Event-ID says", async () => {
+  it("are one event if it has ended, whatever Last-Event-ID says", async () => {
     await world.work();
     const { operation_id } = await build("ended");
     await until(async () => {
@@ -135,7 +135,7 @@ describe("an operation's events", () => {
     expect((await stream.all()).at(-1)).toMatchObject({ event: "error", data: { code: "unauthenticated" } });
   });
 
-  it("end when the account may do less, though the token still holds", async () => {
+  it("end when the account loses a scope, though the token is still valid", async () => {
     const { operation_id } = await build("lessened");
     const stream = await open(`/api/operations/${operation_id}/events`);
     await stream.next();
@@ -143,7 +143,7 @@ describe("an operation's events", () => {
     expect((await stream.all()).at(-1)).toMatchObject({ event: "error", data: { code: "forbidden" } });
   });
 
-  it("are of a bounded number for each owner, and a closed one makes room", async () => {
+  it("are bounded in the number of streams per owner, and a closed stream makes room", async () => {
     const { operation_id } = await build("many");
     const path = `/api/operations/${operation_id}/events`;
     const streams: Awaited<ReturnType<typeof open>>[] = [];
@@ -172,7 +172,7 @@ describe("logs as events", () => {
   const texts = (events: Event[]) =>
     events.flatMap(({ data }) => (data["lines"] as { text: string }[]).map(({ text }) => text));
 
-  it("of a build come as they are printed and end with it; a stranger's text stays inside its event", async () => {
+  it("of a build come as they are printed and end with it; their text cannot leave its event", async () => {
     const { build_id } = await build("printing", ["echo first; echo second"]);
     const hostile = "a\n\nevent: operation\ndata: {}\u2028\u001b[2J";
     await world.artifacts.appendLog(build_id, [line(hostile)]);
@@ -203,7 +203,7 @@ describe("logs as events", () => {
     expect(texts(await (await open(`${path}&tail=1`)).all())).toEqual(["three"]);
   });
 
-  it("of many lines come whole, in order, page by page", async () => {
+  it("of many lines come completely, in order, page by page", async () => {
     const { build_id } = await build("long");
     const many = Array.from({ length: 5000 }, (_, i) => `${i} ${"x".repeat(80)}`);
     await world.artifacts.appendLog(build_id, [line("start")]);
@@ -223,7 +223,7 @@ describe("logs as events", () => {
     await stream.close();
   });
 
-  it("of an instance are followed by name or id, of the streams asked for, by its owner alone", async () => {
+  it("of an instance are followed by name or id, of the requested streams, by its owner only", async () => {
     await world.work();
     const port = await freePort();
     const program = `console.log("out"); console.error("err"); require("node:http").createServer((q, r) => { console.log(q.url); r.end("x"); }).listen(${port})`;

@@ -1,5 +1,5 @@
-// A server's REST door over real parts: store, queue, artifacts, control, authority, audit log; requests come as they
-// would from the network, without one.
+// The REST API over real parts: store, queue, artifacts, control, authority, audit log. Requests come without
+// a network.
 
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -45,7 +45,7 @@ export interface World extends AsyncDisposable {
   authority: Authority;
   audit: Audit;
   quotas: Quotas;
-  /** The clock of authority and door, to be moved on. */
+  /** The offset of the clock of the authority and the gateway. */
   time: { offset: number };
   fetch(request: Request): Promise<Response>;
   /** Sends JSON and reads the envelope. */

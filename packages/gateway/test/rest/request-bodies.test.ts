@@ -80,7 +80,7 @@ describe("a hostile body is refused with what is wrong, and nothing breaks", () 
     expect(({} as Json)["limit"]).toBeUndefined();
   });
 
-  it("a body that breaks off, or comes without end", async () => {
+  it("a body that breaks off, or never ends", async () => {
     const broken = new ReadableStream<Uint8Array>({
       start(controller) {
         controller.enqueue(Buffer.from('{"a":'));
@@ -99,7 +99,7 @@ describe("a hostile body is refused with what is wrong, and nothing breaks", () 
     expect(sent).toBeLessThan(LIMITS.mcpBodyBytes + 4 * 65_536);
   });
 
-  it("the same at every route that takes JSON", async () => {
+  it("the same is true of every route that takes JSON", async () => {
     const admin = await world.someone(["admin"]);
     for (const { method, path, access } of REST_ROUTES) {
       if (method === "GET" || method === "DELETE" || path === "/api/contexts") continue;
@@ -118,7 +118,7 @@ describe("a hostile body is refused with what is wrong, and nothing breaks", () 
     expect(({} as Json)["admin"]).toBeUndefined();
   });
 
-  it("whatever JSON it is, gets an answer in the envelope and never breaks the server", async () => {
+  it("any JSON gets an answer in the envelope and never breaks the server", async () => {
     const value = fc.jsonValue({ maxDepth: 5 }).map((json) => JSON.stringify(json));
     const routes = [
       "/api/auth/login",
@@ -138,7 +138,7 @@ describe("a hostile body is refused with what is wrong, and nothing breaks", () 
 });
 
 describe("what is odd and harmless goes through", () => {
-  it("duplicate keys (the last one holds), a type with a charset, whitespace, an empty body", async () => {
+  it("duplicate keys (the last one counts), a type with a charset, whitespace, an empty body", async () => {
     expect((await send(TOOL, '{"limit":"x","limit":5}')).status).toBe(200);
     expect(
       (await send(TOOL, ' {"limit":5}\n', { "content-type": "application/json; charset=utf-8" })).status,
@@ -181,7 +181,7 @@ describe("hostile paths, queries and headers", () => {
     await response.json();
   });
 
-  it("a tool's name that is none, however it is written", async () => {
+  it("an unknown tool, however its name is written", async () => {
     for (const name of [
       "__proto__",
       "constructor",

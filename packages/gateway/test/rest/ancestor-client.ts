@@ -1,5 +1,5 @@
-// A client of the first Formation MCP server, as its OpenAPI document and its own client have it: it knows nothing else.
-// Only 200 is success; the envelope's status must say so; operations are polled for data.status and data.result.
+// A client of the ancestor, the first Formation MCP server, by its OpenAPI document and its own client. Only
+// 200 with the envelope's status is success; operations are polled for data.status and data.result.
 
 export class AncestorError extends Error {
   readonly status: number;

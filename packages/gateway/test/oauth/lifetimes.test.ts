@@ -1,11 +1,11 @@
-// What is kept and for how long, what a browser keeps, and how often who may ask.
+// Rate limits, cookies, and how long clients and grants are kept.
 
 import { keyId, signMessage } from "@formation-mcp/auth/keys";
 import { expect, it } from "vitest";
 import { authorizeUrl, Browser, form, formToken, json, obtainTokens, REDIRECT, register } from "./browser.ts";
 import { openOAuthServer } from "./server.ts";
 
-it("whoever asks too often waits: for tokens a minute, for another client an hour", async () => {
+it("a caller over its limit waits: for tokens a minute, for another registration an hour", async () => {
   const strict = await openOAuthServer({ rates: { signIn: 3, address: 0, failure: 0 } });
   const post = (path: string, init: RequestInit) => fetch(strict.url + path, init);
   const tokens: Response[] = [];
@@ -65,7 +65,7 @@ it("over TLS the cookies are Secure, and the session's is of this host alone", a
   await behind[Symbol.asyncDispose]();
 });
 
-it("a client that nobody used is forgotten after a day, one that got a token after a year", async () => {
+it("an unused client is forgotten after a day, one that got a token after a year", async () => {
   const server = await openOAuthServer();
   const key = await server.admit("secp256k1");
   const day = 86_400_000;

@@ -1,4 +1,4 @@
-// Codes: a browser shows one, the computer that has the key signs it.
+// Login codes: a browser shows one, and the computer that has the key signs it.
 
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -46,7 +46,7 @@ const state = async ({ browser, url }: Shown) =>
 
 describe("a code", () => {
   it.each(["secp256k1", "ed25519"] as const)(
-    "signed by a key of kind %s lets the browser go on",
+    "that a key of kind %s has signed lets the browser go on",
     async (kind) => {
       const key = await server.admit(kind);
       const here = await shown();
@@ -89,7 +89,7 @@ describe("a code", () => {
     }
   });
 
-  it("is the same when the page is shown again, and stands nowhere in the database", async () => {
+  it("is the same when the page is shown again, and is not in the database", async () => {
     const { browser, url, code } = await shown();
     expect(CODE.exec(await (await browser.fetch(url)).text())?.[1]).toBe(code);
     const found = await server.store.documents.byAlias("login-code", url.pathname.split("/").at(-1) ?? "");
@@ -107,7 +107,7 @@ describe("a code", () => {
     expect((await get(url)).status).toBe(409);
   });
 
-  it("goes on in the browser that showed it, and once", async () => {
+  it("lets only the browser that showed it go on, and once", async () => {
     const key = await server.admit("secp256k1");
     const here = await shown();
     await post(`${server.url}/auth/codes/${here.code}`, signMessage(key, await messageFor(here, key)));
@@ -139,7 +139,7 @@ describe("a code", () => {
 });
 
 describe("a code can't be", () => {
-  it("guessed: wrong ones are counted by address, right ones are not", async () => {
+  it("guessed: wrong codes count against the address, right ones do not", async () => {
     const strict = await openOAuthServer({ rates: { failure: 5, address: 0, signIn: 0 } });
     const { code } = await shown(strict);
     const statuses: number[] = [];
@@ -151,7 +151,7 @@ describe("a code can't be", () => {
     await strict[Symbol.asyncDispose]();
   });
 
-  it("asked after more often than anybody may sign in", async () => {
+  it("asked about more often than the sign-in limit allows", async () => {
     const strict = await openOAuthServer({ rates: { failure: 0, address: 0, signIn: 9 } });
     const { code } = await shown(strict);
     const statuses = new Set<number>();
@@ -202,7 +202,7 @@ describe("a code can't be", () => {
     expect(await state(here)).toBe("waiting");
   });
 
-  it("asked for in another way", async () => {
+  it("reached by another method or path", async () => {
     const { code } = await shown();
     const url = `${server.url}/auth/codes/${code}`;
     expect((await fetch(url, form({ message: "x" }))).status).toBe(400);
@@ -216,7 +216,7 @@ describe("a code can't be", () => {
   });
 });
 
-it("a page that nobody signed for stays where it is", async () => {
+it("a sign-in page without a signature does not go on", async () => {
   const { browser, url } = await shown();
   const csrf = await formToken(await browser.fetch(url));
   const answer = await browser.fetch(url, form({ csrf, message: "", signature: "" }));

@@ -1,4 +1,4 @@
-// How what was given is taken back: a token, a grant, a key, an account.
+// Revocation of a token, a grant, a key, an account.
 
 import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -27,7 +27,7 @@ afterAll(async () => {
 const refresh = (clientId: string, token: string | undefined, more: Record<string, string> = {}) =>
   refreshRequest(server.url, clientId, token, more);
 
-describe("taking back", () => {
+describe("revoking", () => {
   const revoke = (fields: Record<string, string>) => fetch(`${server.url}/oauth/revoke`, form(fields));
 
   it("a refresh token ends its grant (RFC 7009)", async () => {
@@ -67,7 +67,7 @@ describe("taking back", () => {
     expect((await refresh(clientId, tokens.refresh_token)).status).toBe(200);
   });
 
-  it("a token that is none is as good as revoked", async () => {
+  it("an invalid token counts as revoked", async () => {
     const clientId = await register(server.url);
     for (const token of ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.e30."]) {
       expect((await revoke({ client_id: clientId, token })).status).toBe(200);
@@ -96,7 +96,7 @@ describe("taking back", () => {
     expect(again.url.pathname).toMatch(/^\/auth\/login\//);
   });
 
-  it("also what is being made at that moment", async () => {
+  it("a revocation also ends tokens that are being made at that moment", async () => {
     let armed = false;
     const racing = await openOAuthServer({
       wrap: (authority) => ({
@@ -136,7 +136,7 @@ describe("taking back", () => {
     await racing[Symbol.asyncDispose]();
   });
 
-  it("a key that is removed from its account ends what it began, and nothing of its fellows", async () => {
+  it("a key removed from its account ends what it began, and nothing of the account's other keys", async () => {
     const [first, second] = [await server.admit("secp256k1"), await server.admit("secp256k1", [])];
     const owner = keyId(first);
     const third = generateKey("secp256k1");

@@ -1,5 +1,5 @@
-// The HTTP door over a real database, queue and directory of artifacts, asked as a socket's handler asks it; the clock is
-// the test's.
+// The gateway over a real database, queue and directory of artifacts. Requests come as a socket's handler
+// makes them. The test sets the clock.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -23,14 +23,14 @@ import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 
 export type Json = Record<string, unknown>;
 
-export interface DoorOptions extends ToolBounds {
+export interface TestGatewayOptions extends ToolBounds {
   publicUrl?: string;
   settings?: GatewaySettings;
-  /** Parts in place of the real ones. */
+  /** Parts that replace the real ones. */
   parts?: Partial<GatewayDeps>;
 }
 
-export interface Door extends AsyncDisposable {
+export interface TestGateway extends AsyncDisposable {
   authority: Authority;
   store: Store;
   /** Milliseconds since the epoch. */
@@ -39,26 +39,26 @@ export interface Door extends AsyncDisposable {
   logged: { level: string; message: string; fields: Json }[];
   /** A new key with an account of these scopes, and a token for it. */
   signIn(scopes?: Iterable<Scope>): Promise<{ token: string; owner: string; key: KeyPair }>;
-  /** Asks from an address, by default from the documentation's. */
+  /** Sends a request from an address; by default from one of the documentation range. */
   ask(path: string, init?: RequestInit & { from?: string }): Promise<Response>;
-  /** What the audit log holds now, oldest first. */
+  /** The audit log, oldest first. */
   audited(): Promise<AuditRecord[]>;
-  /** The server begins to leave. */
+  /** Starts the shutdown of the server. */
   leave(): void;
   /** Another process of the same server. */
-  twin(): Pick<Door, "ask">;
+  twin(): Pick<TestGateway, "ask">;
 }
 
 const EVERY: Required<GatewaySettings>["rates"] = { address: 0, owner: 0, signIn: 0, failure: 0 };
 
-export async function openDoor(options: DoorOptions = {}): Promise<Door> {
+export async function openTestGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {
   const { publicUrl = "https://vm.example.org", settings, parts, ...bounds } = options;
-  const dir = await mkdtemp(join(tmpdir(), "formation-door-"));
+  const dir = await mkdtemp(join(tmpdir(), "formation-gateway-"));
   const clock = { at: Date.now(), now: () => clock.at };
   const store = await openSqliteStore({ path: join(dir, "store.db"), clock });
   const queue = await openEmbeddedQueue({ path: join(dir, "queue.db") });
   const artifacts = await openDirectoryArtifacts({ path: join(dir, "artifacts") });
-  const logged: Door["logged"] = [];
+  const logged: TestGateway["logged"] = [];
   const logger: GatewayDeps["logger"] = {
     log: (level, message, fields = {}) => logged.push({ level, message, fields }),
   };
@@ -102,7 +102,7 @@ export async function openDoor(options: DoorOptions = {}): Promise<Door> {
     });
   const gateway = gatewayOf();
   const asking =
-    (of: ReturnType<typeof gatewayOf>): Door["ask"] =>
+    (of: ReturnType<typeof gatewayOf>): TestGateway["ask"] =>
     (path, { from = "203.0.113.7", ...init } = {}) => {
       const headers = new Headers(init.headers);
       if (!headers.has("host")) headers.set("host", new URL(publicUrl).host);
@@ -143,11 +143,11 @@ export async function openDoor(options: DoorOptions = {}): Promise<Door> {
   };
 }
 
-export const bearing = (token: string, more: Record<string, string> = {}) => ({
+export const withToken = (token: string, more: Record<string, string> = {}) => ({
   headers: { authorization: `Bearer ${token}`, ...more },
 });
 
-/** One JSON-RPC request as a client of 2025 sends it, which needs no envelope. */
+/** One JSON-RPC request as a client of the 2025 revisions sends it. */
 export function rpc(token: string | null, method: string, params: Json = {}): RequestInit {
   return {
     method: "POST",
@@ -161,7 +161,7 @@ export function rpc(token: string | null, method: string, params: Json = {}): Re
   };
 }
 
-/** What came back: JSON as it is, or the one message of a stream. */
+/** The message of a response: its JSON, or the one message of its event stream. */
 export async function message(response: Response): Promise<Json> {
   const text = await response.text();
   const data = text.split("\n").find((line) => line.startsWith("data:"));
