@@ -1,5 +1,12 @@
 import { join } from "node:path";
-import { fileKey, SECTIONS, type Section, type Setting, settingsIn } from "@formation-mcp/assembly/settings";
+import {
+  fileKey,
+  SECTIONS,
+  SETTINGS,
+  type Section,
+  type Setting,
+  settingsIn,
+} from "@formation-mcp/assembly/settings";
 import { expect, test } from "vitest";
 
 const PAGE = join(import.meta.dirname, "../../../docs/settings.md");
@@ -48,6 +55,19 @@ test("docs/settings.md is the table of settings", async () => {
 });
 
 test("a default is shown from the schema's value alone, never written into the help", () => {
-  for (const { name, help } of SECTIONS.flatMap(({ settings }) => settingsIn(settings)))
-    expect(help, name).not.toMatch(/\bdefault\b|\.$/);
+  for (const { name, help } of SETTINGS) expect(help, name).not.toMatch(/\bdefault\b|\.$/);
+});
+
+test("a default is the value that its text in help means", () => {
+  const fixed = SETTINGS.flatMap(({ name, schema, default: shown, fallback }) =>
+    shown === null || !/^[\w.]+$/.test(shown) || fallback({}) === null
+      ? []
+      : [{ name, schema, shown, fallback }],
+  );
+  expect(fixed.length).toBeGreaterThan(35);
+  for (const { name, schema, shown, fallback } of fixed) {
+    const value = fallback({});
+    if (shown === "none") expect(value, name).toSatisfy((given: object) => Object.keys(given).length === 0);
+    else expect(schema().parse(shown), name).toEqual(value);
+  }
 });

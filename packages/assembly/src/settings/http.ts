@@ -23,7 +23,7 @@ import type { Section, Values } from "./setting.ts";
 import { secretProblems } from "./shared.ts";
 
 const HOST_NAME = /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]{0,252})$/;
-const tools = z.array(z.enum(LISTING.map(({ name }) => name)));
+const tools = () => z.array(z.enum(LISTING.map(({ name }) => name)));
 const rate = (usual: number) => whole({ min: 0, max: 1e9, default: usual });
 
 const settings = {
@@ -77,12 +77,12 @@ const settings = {
   allowedHosts: {
     name: "FORMATION_ALLOWED_HOSTS",
     help: "more names that clients may use for this server, separated by ','",
-    ...list(z.array(z.string().regex(HOST_NAME, "write a host name without a port"))),
+    ...list(() => z.array(z.string().regex(HOST_NAME, "write a host name without a port"))),
   },
   corsOrigins: {
     name: "FORMATION_CORS_ORIGINS",
     help: "origins of web pages that may use this server, separated by ','",
-    ...list(z.array(origin), "none"),
+    ...list(() => z.array(origin()), "none"),
   },
   openRegistration: {
     name: "FORMATION_OPEN_REGISTRATION",
@@ -93,7 +93,7 @@ const settings = {
     privateHosts: {
       name: "FORMATION_CLIENT_HOSTS",
       help: "host:port of machines with private addresses where OAuth clients' metadata may be read, separated by ','",
-      ...list(z.array(z.string().regex(/^[A-Za-z0-9.:[\]-]+:\d{1,5}$/, "write host:port"))),
+      ...list(() => z.array(z.string().regex(/^[A-Za-z0-9.:[\]-]+:\d{1,5}$/, "write host:port"))),
     },
     caFile: {
       name: "FORMATION_CLIENT_CA",

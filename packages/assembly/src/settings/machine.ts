@@ -147,7 +147,7 @@ const settings = {
   worker: {
     name: "FORMATION_WORKER",
     help: "auto: start the background worker of this machine when needed; none: others work",
-    ...optional(z.enum(["auto", "none"]), "auto; with a shared database or NATS: none"),
+    ...optional(() => z.enum(["auto", "none"]), "auto; with a shared database or NATS: none"),
   },
   idleMs: {
     name: "FORMATION_IDLE_SECONDS",

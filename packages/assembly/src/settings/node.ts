@@ -3,25 +3,26 @@
 import { hostname } from "node:os";
 import { checkLabels } from "@formation-mcp/contract";
 import { z } from "zod";
-import { computed, hostAndPort, list, optional, seconds } from "./kinds.ts";
+import { computed, hostAndPort, optional, seconds, splitAt, withDefault } from "./kinds.ts";
 import type { Section, Values } from "./setting.ts";
 
 const NODE_NAME = /^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$/;
 
-const labels = z.array(z.string()).transform((pairs, context) => {
-  const wrong = pairs.find((pair) => !pair.includes("="));
-  try {
-    if (wrong !== undefined) throw new Error(`write key=value instead of ${JSON.stringify(wrong)}`);
-    const entries = pairs.map((pair) => {
-      const at = pair.indexOf("=");
-      return [pair.slice(0, at), pair.slice(at + 1)] as const;
-    });
-    return checkLabels(Object.fromEntries(entries));
-  } catch (error) {
-    context.addIssue({ code: "custom", message: (error as Error).message });
-    return z.NEVER;
-  }
-});
+const labels = () =>
+  splitAt(/[\s,]+/).transform((pairs, context) => {
+    const wrong = pairs.find((pair) => !pair.includes("="));
+    try {
+      if (wrong !== undefined) throw new Error(`write key=value instead of ${JSON.stringify(wrong)}`);
+      const entries = pairs.map((pair) => {
+        const at = pair.indexOf("=");
+        return [pair.slice(0, at), pair.slice(at + 1)] as const;
+      });
+      return checkLabels(Object.fromEntries(entries));
+    } catch (error) {
+      context.addIssue({ code: "custom", message: (error as Error).message });
+      return z.NEVER;
+    }
+  });
 
 const settings = {
   node: {
@@ -29,7 +30,7 @@ const settings = {
       name: "FORMATION_NODE_NAME",
       help: "the name of this node",
       ...computed(
-        z.string().regex(NODE_NAME, "write letters, digits, dots and hyphens, at most 63"),
+        () => z.string().regex(NODE_NAME, "write letters, digits, dots and hyphens, at most 63"),
         "the host's name",
         () => hostname(),
       ),
@@ -37,7 +38,7 @@ const settings = {
     labels: {
       name: "FORMATION_NODE_LABELS",
       help: "what placement may ask for, k=v, separated by ','",
-      ...list(labels, "none"),
+      ...withDefault(labels, {}, "none"),
     },
   },
   health: {

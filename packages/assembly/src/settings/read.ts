@@ -67,8 +67,8 @@ function parseTree(tree: SettingTree, environment: Environment, problems: string
 
 function parseSetting(setting: Setting, environment: Environment, problems: string[]): unknown {
   const text = environment[setting.name];
-  if (text === undefined && setting.computed) return setting.computed(environment);
-  const parsed = setting.schema.safeParse(text);
+  if (text === undefined) return setting.fallback(environment);
+  const parsed = setting.schema().safeParse(text);
   if (parsed.success) return parsed.data;
   // Once for all entries of a list.
   const messages = new Set(parsed.error.issues.map(({ message }) => message));

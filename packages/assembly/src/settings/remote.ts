@@ -33,10 +33,7 @@ const settings = {
   allowHttp: {
     name: "FORMATION_ALLOW_HTTP",
     help: "yes: send tokens over plain HTTP beyond this machine too",
-    ...withDefault(
-      z.string().transform((given) => /^(yes|true|1|on)$/.test(given)),
-      "no",
-    ),
+    ...withDefault(() => z.string().transform((given) => /^(yes|true|1|on)$/.test(given)), false, "no"),
   },
 };
 

@@ -11,13 +11,13 @@ export type ProgramName = "formation-mcp" | "formation-mcp-http" | "formation-mc
 
 /** How the text of a variable becomes a value, and what the value is if the variable is not set. */
 export interface SettingKind<T> {
-  /** Parses the text; undefined becomes the default, or null where there is none. */
-  schema: z.ZodType<T>;
+  /** Makes the schema of the variable's text. Called only if the variable is set: schemas cost time at each start. */
+  schema: () => z.ZodType<T>;
+  /** The value if the variable is not set. */
+  fallback: (environment: Environment) => T;
   /** The default, as help shows it; null if there is none to show. */
   default: string | null;
-  /** Computes the default where it depends on this machine; the schema does not see it. */
-  computed?: (environment: Environment) => T;
-  /** What separates the entries of a list. */
+  /** What separates the entries of a list, if it is not a comma. */
   separator?: string;
 }
 
@@ -35,7 +35,7 @@ export interface SettingTree {
 
 /** The typed configuration that a tree of settings describes. */
 export type Values<T> = {
-  [K in keyof T]: T[K] extends { schema: z.ZodType<infer V> } ? V : Values<T[K]>;
+  [K in keyof T]: T[K] extends SettingKind<infer V> ? V : Values<T[K]>;
 };
 
 export interface Section<T extends SettingTree = SettingTree> {

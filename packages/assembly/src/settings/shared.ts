@@ -17,10 +17,11 @@ const settings = {
       name: "FORMATION_DATABASE_URL",
       help: "postgres://user@host:5432/database for the records",
       ...optional(
-        z
-          .string()
-          .refine(isDatabaseUrl, "write postgres://user@host:5432/database")
-          .refine(hasKnownMode, `write sslmode as one of ${SSL_MODES.join(", ")}`),
+        () =>
+          z
+            .string()
+            .refine(isDatabaseUrl, "write postgres://user@host:5432/database")
+            .refine(hasKnownMode, `write sslmode as one of ${SSL_MODES.join(", ")}`),
         "SQLite in the state directory",
       ),
     },
@@ -40,7 +41,7 @@ const settings = {
       name: "FORMATION_NATS_URL",
       help: "nats://host:4222 or tls://…, more separated by ',', for wake-ups, events, contexts, images and logs",
       ...list(
-        z.array(z.string().regex(NATS_ADDRESS, "write nats://host:4222 or tls://host:4222")),
+        () => z.array(z.string().regex(NATS_ADDRESS, "write nats://host:4222 or tls://host:4222")),
         "the state directory",
       ),
     },
@@ -72,11 +73,12 @@ const settings = {
     replicas: {
       name: "FORMATION_NATS_REPLICAS",
       help: "copies of everything that NATS stores: 1, 3 or 5",
-      ...withDefault(
-        z.coerce
-          .number("write 1, 3 or 5")
-          .pipe(z.union([z.literal(1), z.literal(3), z.literal(5)], "write 1, 3 or 5")),
-        "1",
+      ...withDefault<1 | 3 | 5>(
+        () =>
+          z.coerce
+            .number("write 1, 3 or 5")
+            .pipe(z.union([z.literal(1), z.literal(3), z.literal(5)], "write 1, 3 or 5")),
+        1,
       ),
     },
   },
