@@ -3,4 +3,4 @@
 export { workerNatsUser } from "./commands/nats-user.ts";
 export { drainWorker, workerStatus } from "./commands/worker-admin.ts";
 export { workerDaemon } from "./process/worker-daemon.ts";
-export { readWorkerConfiguration, type WorkerConfiguration } from "./settings/configuration.ts";
+export { readWorkerConfiguration, type WorkerConfiguration } from "./settings/worker-configuration.ts";

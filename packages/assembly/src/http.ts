@@ -8,4 +8,4 @@ export { serverNatsUser } from "./commands/nats-user.ts";
 export { describeTarget, hasStore } from "./open/target.ts";
 export { type HttpServer, type HttpServerOptions, openHttpServer } from "./process/http-server.ts";
 export { createServiceManager, type ServiceManager } from "./process/service-manager.ts";
-export { type HttpConfiguration, readHttpConfiguration } from "./settings/configuration.ts";
+export { type HttpConfiguration, readHttpConfiguration } from "./settings/http-configuration.ts";

@@ -8,7 +8,7 @@ import { openBackends, serverBackends } from "../open/backends.ts";
 import { openLayout } from "../open/layout.ts";
 import { masterKeyOf } from "../open/secret-file.ts";
 import { requireStore } from "../open/target.ts";
-import type { HttpConfiguration } from "../settings/configuration.ts";
+import type { HttpConfiguration } from "../settings/http-configuration.ts";
 
 export type { AuditVerdict };
 

@@ -13,7 +13,7 @@ import { FormationError, LIMITS, type Logger } from "@formation-mcp/contract";
 import { openBackends, serverBackends } from "../open/backends.ts";
 import { openLayout } from "../open/layout.ts";
 import { requireStore } from "../open/target.ts";
-import type { HttpConfiguration } from "../settings/configuration.ts";
+import type { HttpConfiguration } from "../settings/http-configuration.ts";
 
 /** How much was exported or imported. */
 export interface TransferCounts {

@@ -5,7 +5,7 @@ import { FormationError, type Logger } from "@formation-mcp/contract";
 import { openBackends, serverBackends } from "../open/backends.ts";
 import { atDatabase } from "../open/connect-errors.ts";
 import { openLayout } from "../open/layout.ts";
-import type { HttpConfiguration } from "../settings/configuration.ts";
+import type { HttpConfiguration } from "../settings/http-configuration.ts";
 
 /** The database role of workers by default; deploy/postgres/roles.sql creates it. */
 const WORKER_ROLE = "formation_worker";

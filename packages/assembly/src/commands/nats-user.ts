@@ -6,9 +6,10 @@ import { FormationError } from "@formation-mcp/contract";
 import type { NatsRole } from "@formation-mcp/queue/nats";
 import { openLayout } from "../open/layout.ts";
 import { nodeId } from "../open/node.ts";
-import { readWorkerConfiguration, type SettingOverrides } from "../settings/configuration.ts";
+import type { SettingOverrides } from "../settings/configuration.ts";
 import type { Environment } from "../settings/setting.ts";
 import { SHARED } from "../settings/shared.ts";
+import { readWorkerConfiguration } from "../settings/worker-configuration.ts";
 
 const KEY_FILE = SHARED.settings.nats.nkey.name;
 

@@ -6,7 +6,7 @@ import { openLayout } from "../open/layout.ts";
 import { nodeId } from "../open/node.ts";
 import { requireNode } from "../open/target.ts";
 import { findWorker } from "../process/background-worker.ts";
-import type { WorkerConfiguration } from "../settings/configuration.ts";
+import type { WorkerConfiguration } from "../settings/worker-configuration.ts";
 
 /** How much longer than its drain time a worker may take until it is gone. */
 const LEAVE_MS = 30_000;

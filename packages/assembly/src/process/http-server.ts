@@ -19,7 +19,7 @@ import { createOAuthServer } from "@formation-mcp/gateway/oauth";
 import { type Backends, openBackends, serverBackends } from "../open/backends.ts";
 import { openLayout } from "../open/layout.ts";
 import { masterKeyOf } from "../open/secret-file.ts";
-import type { HttpConfiguration } from "../settings/configuration.ts";
+import type { HttpConfiguration } from "../settings/http-configuration.ts";
 import { startsWorker } from "../settings/shared.ts";
 import { type BackgroundWorker, createBackgroundWorker, retireOlderWorker } from "./background-worker.ts";
 import type { Program } from "./program.ts";

@@ -2,7 +2,8 @@
 // its operations are finished or given back, and VMs run on.
 
 import { workerBackends } from "../open/backends.ts";
-import { type WorkerConfiguration, warnUnknownVariables } from "../settings/configuration.ts";
+import { warnUnknownVariables } from "../settings/configuration.ts";
+import type { WorkerConfiguration } from "../settings/worker-configuration.ts";
 import { openHealthServer } from "./health-server.ts";
 import { jsonLogger } from "./logging.ts";
 import { runWorker } from "./run-worker.ts";

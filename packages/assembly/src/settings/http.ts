@@ -1,8 +1,5 @@
 // The settings of the HTTP server: where it listens, who may use it, quotas and request rates.
 
-import { readFileSync } from "node:fs";
-import { isIP } from "node:net";
-import { createSecureContext } from "node:tls";
 import { LIMITS } from "@formation-mcp/contract";
 import { LISTING } from "@formation-mcp/tools/listing";
 import { z } from "zod";
@@ -20,7 +17,6 @@ import {
   withDefault,
 } from "./kinds.ts";
 import type { Section, Values } from "./setting.ts";
-import { secretProblems } from "./shared.ts";
 
 const HOST_NAME = /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]{0,252})$/;
 const tools = () => z.array(z.enum(LISTING.map(({ name }) => name)));
@@ -190,60 +186,3 @@ export const HTTP = {
 } as const satisfies Section;
 
 export type HttpSettings = Values<typeof settings>;
-
-/** What each setting allows alone and all together do not, and files that cannot be used; one line each. */
-export function httpProblems(http: HttpSettings): string[] {
-  return [
-    ...secretProblems("FORMATION_MASTER_KEY_FILE", http.masterKeyFile),
-    ...certificateProblems(http),
-    ...exposureProblems(http),
-  ];
-}
-
-function certificateProblems({ tls: { cert, key }, oauthClients: { caFile } }: HttpSettings): string[] {
-  const problems: string[] = [];
-  if ((cert === null) !== (key === null)) {
-    problems.push("FORMATION_TLS_CERT: FORMATION_TLS_CERT and FORMATION_TLS_KEY go together");
-  } else if (cert !== null && key !== null) {
-    try {
-      createSecureContext({ cert: readFileSync(cert), key: readFileSync(key) });
-    } catch (error) {
-      problems.push(`FORMATION_TLS_CERT: the certificate can't be used: ${(error as Error).message}`);
-    }
-  }
-  try {
-    if (caFile !== null) readFileSync(caFile);
-  } catch (error) {
-    problems.push(`FORMATION_CLIENT_CA: ${(error as Error).message}`);
-  }
-  return problems;
-}
-
-/** Tokens must not travel over plain HTTP unless an operator says so. */
-function exposureProblems({ host, publicUrl, tls, trustedProxies, plainHttp }: HttpSettings): string[] {
-  const problems: string[] = [];
-  const beyond = !isLoopbackHost(host);
-  if (beyond && publicUrl === null) {
-    problems.push(
-      "FORMATION_PUBLIC_URL: say what clients call this server, as it listens beyond this machine",
-    );
-  }
-  if (beyond && tls.cert === null && trustedProxies.length === 0 && !plainHttp) {
-    problems.push(
-      "FORMATION_HTTP_HOST: plain HTTP beyond this machine shows tokens to the network: set FORMATION_TLS_CERT and FORMATION_TLS_KEY, FORMATION_TRUSTED_PROXIES if a proxy speaks TLS, or FORMATION_PLAIN_HTTP=yes",
-    );
-  }
-  if (tls.cert !== null && publicUrl?.startsWith("http:")) {
-    problems.push("FORMATION_PUBLIC_URL: write https, as the server speaks TLS");
-  }
-  const plainPublic =
-    publicUrl?.startsWith("http:") && !isLoopbackHost(new URL(publicUrl).hostname.replace(/^\[|\]$/g, ""));
-  if (plainPublic && !plainHttp) {
-    problems.push("FORMATION_PUBLIC_URL: write https, or set FORMATION_PLAIN_HTTP=yes");
-  }
-  return problems;
-}
-
-function isLoopbackHost(host: string): boolean {
-  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
-}

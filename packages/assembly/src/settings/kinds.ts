@@ -1,5 +1,5 @@
-// The kinds of settings: numbers with bounds, durations, lists, addresses, paths. Each has a schema for the text of
-// a variable, whose messages say what to write instead, and a default.
+// The kinds of settings: numbers with bounds, durations, lists, addresses, paths. Each has a schema for the
+// text of a variable, whose messages say what to write instead, and a default.
 
 import { isIP } from "node:net";
 import { resolve } from "node:path";

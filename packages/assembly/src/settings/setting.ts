@@ -11,7 +11,10 @@ export type ProgramName = "formation-mcp" | "formation-mcp-http" | "formation-mc
 
 /** How the text of a variable becomes a value, and what the value is if the variable is not set. */
 export interface SettingKind<T> {
-  /** Makes the schema of the variable's text. Called only if the variable is set: schemas cost time at each start. */
+  /**
+   * Makes the schema of the variable's text. Called only if the variable is set: schemas cost time at each
+   * start.
+   */
   schema: () => z.ZodType<T>;
   /** The value if the variable is not set. */
   fallback: (environment: Environment) => T;
