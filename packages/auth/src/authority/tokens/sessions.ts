@@ -6,8 +6,8 @@
 // Reuse (RFC 9700 §4.14.2): a token with an older number ends the session, because one of its two holders is
 // a thief. The one exception is the number before the current one, for ten seconds: an honest client that
 // lost the response, or that asked twice at once, gets the same successor again. A thief gains nothing by
-// this: there is still only one valid token, and whoever presents an old one after that time ends the session
-// for both.
+// this: there is still only one valid token, and presenting an old one after that time ends the session for
+// both holders.
 
 import {
   type Clock,
