@@ -97,146 +97,56 @@ export const BUNDLES: Programs = {
   local: built("apps/stdio/dist/formation-mcp.mjs"),
 };
 
+/** What the parts of a cluster are started with. */
+interface ClusterDeps {
+  options: ClusterOptions;
+  say: Say;
+  programs: Programs;
+  root: string;
+  /** The environment of every program. */
+  common: Record<string, string>;
+  /** What `stop` calls, last first. */
+  closing: (() => Promise<unknown>)[];
+}
+
+/** Starts PostgreSQL, NATS, the servers and the workers, in that order. */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const { say, programs = BUNDLES } = options;
   const root = mkdtempSync(join(tmpdir(), "fc-"));
-  // The accounts of PostgreSQL and NATS go through it to their own directories; what else is in it is 0600 or
-  // 0700.
+  // The accounts of PostgreSQL and NATS pass through this directory to their own. Every other file in it has
+  // mode 0600 or 0700.
   chmodSync(root, 0o711);
-  const closing: (() => Promise<unknown>)[] = [];
-  const stop = async () => {
-    const failures: unknown[] = [];
-    for (const close of closing.splice(0).reverse()) await close().catch((error) => failures.push(error));
-    const left = processesUnder(root);
-    rmSync(root, { recursive: true, force: true });
-    if (left.length > 0) failures.push(new Error(`Processes are left:\n${left.join("\n")}`));
-    if (failures.length > 0) throw new AggregateError(failures, failures.map(String).join("\n"));
-  };
+  const { PATH = "/usr/bin:/bin", HOME = "/" } = process.env;
+  const common = { PATH, HOME, FORMATION_DRIVERS: options.drivers, ...options.env };
+  const closing: ClusterDeps["closing"] = [];
+  const deps: ClusterDeps = { options, say, programs, root, common, closing };
+  const stop = () => stopCluster(root, closing);
   try {
-    const { PATH = "/usr/bin:/bin", HOME = "/" } = process.env;
-    const common = { PATH, HOME, FORMATION_DRIVERS: options.drivers, ...options.env };
-    const command = ([file = "", ...args]: string[], more: string[], env: Record<string, string>) => ({
-      file,
-      args: [...args, ...more],
-      env: { ...common, ...env },
-    });
-    const at = (name: string) => join(root, name);
-    writeFileSync(at("master.key"), randomBytes(32), { mode: 0o600 });
-    const names = (what: string, count: number) =>
-      Array.from({ length: count }, (_, i) => `${what}-${i + 1}`);
-    const nodeNames = names("node", options.workers);
-    for (const name of nodeNames) mkdirSync(at(name), { mode: 0o700 });
-
-    say("keys: one for the servers, one for each worker");
-    const natsUser = (words: string[], key: string, env: Record<string, string>) =>
-      run("nats-user", command(words, ["nats-user", "--key", key], env), say);
-    const [server = "", ...workers] = await Promise.all([
-      natsUser(programs.http, at("server.nk"), { FORMATION_STATE_DIR: at("server-1") }),
-      ...nodeNames.map((name) =>
-        natsUser(programs.worker, at(`${name}.nk`), { FORMATION_STATE_DIR: at(name) }),
-      ),
-    ]);
-    const nats = await startNats(root, { servers: [server], workers }, say, "", options.listen?.nats);
-    closing.push(() => nats.stop());
+    writeFileSync(join(root, "master.key"), randomBytes(32), { mode: 0o600 });
+    const nodeNames = numbered("node", options.workers);
+    for (const name of nodeNames) mkdirSync(join(root, name), { mode: 0o700 });
+    const nats = await startNatsWithKeys(deps, nodeNames);
     const postgres = await startPostgres(root, say, options.listen?.postgres);
     closing.push(() => postgres.stop());
-
     const ports: number[] = [];
     const balancer = await startBalancer(ports);
     closing.push(() => balancer.close());
-    const serverEnv = {
-      FORMATION_DATABASE_URL: postgres.urls.server,
-      FORMATION_DATABASE_PASSWORD_FILE: postgres.passwordFiles.server,
-      FORMATION_NATS_URL: nats.url,
-      FORMATION_NATS_NKEY: at("server.nk"),
-      FORMATION_MASTER_KEY_FILE: at("master.key"),
-      FORMATION_PUBLIC_URL: balancer.url,
-      FORMATION_HTTP_PORT: "0",
-    };
+    const serverEnv = serverSettings(root, postgres, nats, balancer);
     say("tables: formation-mcp-http migrate");
-    await run(
-      "migrate",
-      command(programs.http, ["migrate"], { ...serverEnv, FORMATION_STATE_DIR: at("server-1") }),
-      say,
-    );
+    const migrating = { ...serverEnv, FORMATION_STATE_DIR: join(root, "server-1") };
+    await run("migrate", command(deps, programs.http, ["migrate"], migrating), say);
 
-    const startServer = async (name: string, index: number): Promise<Server> => {
-      const stateDir = at(name);
-      let program: Program;
-      const begin = async () => {
-        program = start(name, command(programs.http, [], { ...serverEnv, FORMATION_STATE_DIR: stateDir }));
-        const address = await until(
-          () => /"message":"listening".*"address":"([^"]+)"/.exec(program.output())?.[1],
-          {
-            what: name,
-            say,
-            program,
-          },
-        );
-        ports[index] = Number(address.slice(address.lastIndexOf(":") + 1));
-      };
-      await begin();
-      closing.push(() => program.stop());
-      return {
-        name,
-        stateDir,
-        program: () => program,
-        url: () => `http://127.0.0.1:${ports[index]}`,
-        start: begin,
-      };
-    };
     say(`servers: ${options.servers} at ${balancer.url}`);
     const servers: Server[] = [];
-    // One after the other: the first that finds no account makes the token of the first admin.
-    for (const [index, name] of names("server", options.servers).entries())
-      servers.push(await startServer(name, index));
+    // One after the other: the first server finds no account and makes the token of the first admin.
+    for (const [index, name] of numbered("server", options.servers).entries()) {
+      servers.push(await startServer(deps, { name, index, ports, env: serverEnv }));
+    }
     const tokens = servers.flatMap(
       (server) => /--bootstrap (fmb_\S+)/.exec(server.program().output())?.[1] ?? [],
     );
-
-    const startNode = async (name: string): Promise<Node> => {
-      const stateDir = at(name);
-      const way = await options.wayFor?.(name, { nats: nats.port, postgres: postgres.port });
-      const databaseUrl = new URL(postgres.urls.worker);
-      if (way) databaseUrl.host = way.postgres;
-      const env = {
-        FORMATION_STATE_DIR: stateDir,
-        FORMATION_NODE_NAME: name,
-        FORMATION_HEALTH_ADDRESS: "127.0.0.1:0",
-        FORMATION_NODE_LABELS: `rack=${name.slice("node-".length)}`,
-        FORMATION_DATABASE_URL: databaseUrl.href,
-        FORMATION_DATABASE_PASSWORD_FILE: postgres.passwordFiles.worker,
-        FORMATION_NATS_URL: way ? `nats://${way.nats}` : nats.url,
-        FORMATION_NATS_NKEY: at(`${name}.nk`),
-      };
-      let program: Program;
-      const begin = async () => {
-        program = start(name, command([...(way?.within ?? []), ...programs.worker], [], env));
-        await until(() => program.output().includes('"message":"The worker is ready."'), {
-          what: `${name} to be ready`,
-          say,
-          program,
-          timeoutMs: 180_000,
-        });
-      };
-      closing.push(async () => {
-        await program?.stop();
-        if (existsSync(join(stateDir, "worker.lock")))
-          await run("purge", command(programs.local, ["purge", "--yes", "--state-dir", stateDir], {}), say);
-      });
-      await begin();
-      return {
-        name,
-        id: readFileSync(join(stateDir, "node-id"), "utf8").trim(),
-        stateDir,
-        program: () => program,
-        start: begin,
-        machines: () => listed(join(stateDir, "h", "machines")),
-        metric: (metric, labels = "") => metricOf(program.output(), metric, labels),
-      };
-    };
     say(`workers: ${nodeNames.join(" ")}`);
-    const nodes = await Promise.all(nodeNames.map(startNode));
+    const nodes = await Promise.all(nodeNames.map((name) => startNode(deps, name, postgres, nats)));
     return {
       root,
       url: balancer.url,
@@ -253,6 +163,141 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     await stop().catch(() => {});
     throw error;
   }
+}
+
+/**
+ * Ends the parts in reverse order and removes the directory. @throws with what failed and which processes are
+ * left.
+ */
+async function stopCluster(root: string, closing: ClusterDeps["closing"]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const close of closing.splice(0).reverse()) await close().catch((error) => failures.push(error));
+  const left = processesUnder(root);
+  rmSync(root, { recursive: true, force: true });
+  if (left.length > 0) failures.push(new Error(`Processes are left:\n${left.join("\n")}`));
+  if (failures.length > 0) throw new AggregateError(failures, failures.map(String).join("\n"));
+}
+
+/** How to start a program with arguments and settings of its own. */
+function command(
+  { common }: ClusterDeps,
+  [file = "", ...args]: string[],
+  more: string[],
+  env: Record<string, string>,
+) {
+  return { file, args: [...args, ...more], env: { ...common, ...env } };
+}
+
+function numbered(what: string, count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `${what}-${i + 1}`);
+}
+
+/** Makes a NATS key for the servers and one for each worker, and starts NATS with them as its users. */
+async function startNatsWithKeys(deps: ClusterDeps, nodeNames: string[]): Promise<Nats> {
+  const { say, programs, root, options, closing } = deps;
+  say("keys: one for the servers, one for each worker");
+  const natsUser = (words: string[], key: string, stateDir: string) =>
+    run(
+      "nats-user",
+      command(deps, words, ["nats-user", "--key", join(root, key)], {
+        FORMATION_STATE_DIR: join(root, stateDir),
+      }),
+      say,
+    );
+  const [server = "", ...workers] = await Promise.all([
+    natsUser(programs.http, "server.nk", "server-1"),
+    ...nodeNames.map((name) => natsUser(programs.worker, `${name}.nk`, name)),
+  ]);
+  const nats = await startNats(root, { servers: [server], workers }, say, "", options.listen?.nats);
+  closing.push(() => nats.stop());
+  return nats;
+}
+
+/** The settings of every server. */
+function serverSettings(
+  root: string,
+  postgres: Postgres,
+  nats: Nats,
+  balancer: Balancer,
+): Record<string, string> {
+  return {
+    FORMATION_DATABASE_URL: postgres.urls.server,
+    FORMATION_DATABASE_PASSWORD_FILE: postgres.passwordFiles.server,
+    FORMATION_NATS_URL: nats.url,
+    FORMATION_NATS_NKEY: join(root, "server.nk"),
+    FORMATION_MASTER_KEY_FILE: join(root, "master.key"),
+    FORMATION_PUBLIC_URL: balancer.url,
+    FORMATION_HTTP_PORT: "0",
+  };
+}
+
+/** Starts one server. Its port goes into `ports`, where the balancer reads it. */
+async function startServer(
+  deps: ClusterDeps,
+  { name, index, ports, env }: { name: string; index: number; ports: number[]; env: Record<string, string> },
+): Promise<Server> {
+  const { say, programs, closing } = deps;
+  const stateDir = join(deps.root, name);
+  let program: Program;
+  const begin = async () => {
+    program = start(name, command(deps, programs.http, [], { ...env, FORMATION_STATE_DIR: stateDir }));
+    const listening = () => /"message":"listening".*"address":"([^"]+)"/.exec(program.output())?.[1];
+    const address = await until(listening, { what: name, say, program });
+    ports[index] = Number(address.slice(address.lastIndexOf(":") + 1));
+  };
+  await begin();
+  closing.push(() => program.stop());
+  return {
+    name,
+    stateDir,
+    program: () => program,
+    url: () => `http://127.0.0.1:${ports[index]}`,
+    start: begin,
+  };
+}
+
+/** Starts one worker as a node of its own. When it is closed, its state is purged. */
+async function startNode(deps: ClusterDeps, name: string, postgres: Postgres, nats: Nats): Promise<Node> {
+  const { say, programs, closing, options } = deps;
+  const stateDir = join(deps.root, name);
+  const way = await options.wayFor?.(name, { nats: nats.port, postgres: postgres.port });
+  const databaseUrl = new URL(postgres.urls.worker);
+  if (way) databaseUrl.host = way.postgres;
+  const env = {
+    FORMATION_STATE_DIR: stateDir,
+    FORMATION_NODE_NAME: name,
+    FORMATION_HEALTH_ADDRESS: "127.0.0.1:0",
+    FORMATION_NODE_LABELS: `rack=${name.slice("node-".length)}`,
+    FORMATION_DATABASE_URL: databaseUrl.href,
+    FORMATION_DATABASE_PASSWORD_FILE: postgres.passwordFiles.worker,
+    FORMATION_NATS_URL: way ? `nats://${way.nats}` : nats.url,
+    FORMATION_NATS_NKEY: join(deps.root, `${name}.nk`),
+  };
+  let program: Program;
+  const begin = async () => {
+    program = start(name, command(deps, [...(way?.within ?? []), ...programs.worker], [], env));
+    await until(() => program.output().includes('"message":"The worker is ready."'), {
+      what: `${name} to be ready`,
+      say,
+      program,
+      timeoutMs: 180_000,
+    });
+  };
+  closing.push(async () => {
+    await program?.stop();
+    const purging = command(deps, programs.local, ["purge", "--yes", "--state-dir", stateDir], {});
+    if (existsSync(join(stateDir, "worker.lock"))) await run("purge", purging, say);
+  });
+  await begin();
+  return {
+    name,
+    id: readFileSync(join(stateDir, "node-id"), "utf8").trim(),
+    stateDir,
+    program: () => program,
+    start: begin,
+    machines: () => listed(join(stateDir, "h", "machines")),
+    metric: (metric, labels = "") => metricOf(program.output(), metric, labels),
+  };
 }
 
 function listed(directory: string): string[] {

@@ -8,6 +8,7 @@ import {
   type Account,
   accepts,
   accountOf,
+  type Command,
   freePort,
   type Program,
   run,
@@ -34,8 +35,13 @@ export interface Postgres {
 
 const DEPLOY = join(import.meta.dirname, "../../deploy/postgres");
 
+/** How to run a program of PostgreSQL, as the account that owns the data. */
+type ProgramOf = (file: string, args: string[], env?: Record<string, string>) => Command;
+
 /**
- * @param host where it listens beside loopback; whoever is in that network may come as a worker or a server.
+ * Makes a cluster of databases with the roles of deploy/postgres, and starts it.
+ *
+ * @param host where it listens beside loopback; every address of that network may connect as a worker or a server.
  */
 export async function startPostgres(root: string, say: Say, host = "127.0.0.1"): Promise<Postgres> {
   const bin = programs();
@@ -53,13 +59,12 @@ export async function startPostgres(root: string, say: Say, host = "127.0.0.1"):
     writeFileSync(files[name], `${passwords[name]}\n`, { mode: 0o600 });
   own(account, home, files.postgres);
   const plain = { PATH: `${bin}:/usr/bin:/bin`, LC_ALL: "C.UTF-8" };
-  const as = (file: string, args: string[], env: Record<string, string> = {}) => ({
+  const as: ProgramOf = (file, args, env = {}) => ({
     file: join(bin, file),
     args,
     env: { ...plain, ...env },
     account,
   });
-
   say("PostgreSQL: making a cluster of databases");
   const words = [
     "--auth=scram-sha-256",
@@ -69,17 +74,9 @@ export async function startPostgres(root: string, say: Say, host = "127.0.0.1"):
     "-N",
   ];
   await run("initdb", as("initdb", ["-D", data, "-U", "postgres", ...words]), say);
-  copyFileSync(join(DEPLOY, "pg_hba.conf"), join(data, "pg_hba.conf"));
-  copyFileSync(join(DEPLOY, "formation.conf"), join(data, "formation.conf"));
-  for (const file of ["pg_hba.conf", "formation.conf"]) own(account, join(data, file));
-  appendFileSync(join(data, "postgresql.conf"), "\ninclude 'formation.conf'\n");
-  const hosts = [...new Set(["127.0.0.1", host])].join(",");
-  if (host !== "127.0.0.1")
-    appendFileSync(
-      join(data, "pg_hba.conf"),
-      "host formation formation_server,formation_worker samenet scram-sha-256\n",
-    );
+  configure(data, host, account);
 
+  const hosts = [...new Set(["127.0.0.1", host])].join(",");
   const port = await freePort();
   let program: Program;
   const begin = async () => {
@@ -96,33 +93,7 @@ export async function startPostgres(root: string, say: Say, host = "127.0.0.1"):
     await until(() => program.ended(), { what: "PostgreSQL to end", say });
   };
   await begin();
-  const psql = as(
-    "psql",
-    [
-      "-X",
-      "-q",
-      "-v",
-      "ON_ERROR_STOP=1",
-      "-h",
-      "127.0.0.1",
-      "-p",
-      String(port),
-      "-U",
-      "postgres",
-      "-f",
-      "-",
-    ].slice(0, -2),
-    {
-      PGPASSWORD: passwords.postgres,
-      FORMATION_SERVER_PASSWORD: passwords.server,
-      FORMATION_WORKER_PASSWORD: passwords.worker,
-    },
-  );
-  await run(
-    "psql",
-    { ...psql, args: [...psql.args, "-f", join(DEPLOY, "roles.sql")], account: undefined },
-    say,
-  );
+  await createRoles(as, port, passwords, say);
   const url = (role: string) => `postgres://${role}@127.0.0.1:${port}/formation`;
   return {
     port,
@@ -137,6 +108,35 @@ export async function startPostgres(root: string, say: Say, host = "127.0.0.1"):
     quit: () => end("SIGINT"),
     start: begin,
   };
+}
+
+/** Puts the configuration of deploy/postgres into a new data directory. */
+function configure(data: string, host: string, account: Account | undefined): void {
+  for (const file of ["pg_hba.conf", "formation.conf"]) {
+    copyFileSync(join(DEPLOY, file), join(data, file));
+    own(account, join(data, file));
+  }
+  appendFileSync(join(data, "postgresql.conf"), "\ninclude 'formation.conf'\n");
+  if (host === "127.0.0.1") return;
+  const rule = "host formation formation_server,formation_worker samenet scram-sha-256\n";
+  appendFileSync(join(data, "pg_hba.conf"), rule);
+}
+
+/** Runs deploy/postgres/roles.sql as the superuser. */
+async function createRoles(
+  as: ProgramOf,
+  port: number,
+  passwords: Record<"postgres" | "server" | "worker", string>,
+  say: Say,
+): Promise<void> {
+  const connection = ["-h", "127.0.0.1", "-p", String(port), "-U", "postgres"];
+  const script = ["-X", "-q", "-v", "ON_ERROR_STOP=1", ...connection, "-f", join(DEPLOY, "roles.sql")];
+  const psql = as("psql", script, {
+    PGPASSWORD: passwords.postgres,
+    FORMATION_SERVER_PASSWORD: passwords.server,
+    FORMATION_WORKER_PASSWORD: passwords.worker,
+  });
+  await run("psql", { ...psql, account: undefined }, say);
 }
 
 function secret(): string {
