@@ -1,6 +1,6 @@
 // Untrusted text on a terminal: characters that a terminal would obey or hide are shown escaped.
 
-import { spellHidden } from "@formation-mcp/base";
+import { escapeHidden } from "@formation-mcp/base";
 
 /** The text in one line, at most 200 characters. */
 export function printable(text: string): string {
@@ -14,5 +14,5 @@ export function printableLines(text: string): string {
 }
 
 function visible(text: string): string {
-  return spellHidden(text, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
+  return escapeHidden(text, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
 }

@@ -7,9 +7,9 @@ export { ByteLineSplitter, type OnLine, TextLineSplitter } from "./line-splitter
 export { editDistance, nearestName } from "./nearest-name.ts";
 export { type PeriodicTask, type PeriodicTaskOptions, startPeriodicTask } from "./periodic-task.ts";
 export {
+  escapeHidden,
   hasControls,
   replaceUnprintable,
-  spellHidden,
   withoutControls,
   withoutEscapeSequences,
   withoutInvisible,

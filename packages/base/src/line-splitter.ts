@@ -1,9 +1,10 @@
-// Streams as lines. A line ends at a newline; a carriage return before it is taken off. Memory is bounded:
-// of a line that is too long only the beginning is kept, and it is handed on without waiting for its end.
+// Splits streams of text or bytes into lines. A line ends at a newline; a carriage return before it is
+// removed. Memory is bounded: a line that is too long is cut at the limit, reported at once, and its rest is
+// skipped.
 
 /**
- * @param line without its line end. Of bytes: a view that is valid as long as the chunk it came from.
- * @param isCut whether the line goes on: it had no end within the limit, and the rest of it is passed over.
+ * @param line without its line end. A line of bytes is a view: it is valid as long as the chunk it came from.
+ * @param isCut whether the line was longer than the limit and was cut there.
  */
 export type OnLine<Line> = (line: Line, isCut: boolean) => void;
 
@@ -12,7 +13,7 @@ export class TextLineSplitter {
   readonly #maxLength: number;
   readonly #onLine: OnLine<string>;
   #partial = "";
-  #isPassingOver = false;
+  #isSkipping = false;
 
   constructor(maxLength: number, onLine: OnLine<string>) {
     this.#maxLength = maxLength;
@@ -24,20 +25,20 @@ export class TextLineSplitter {
     for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", from)) {
       const rest = text.slice(from, at);
       from = at + 1;
-      if (!this.#isPassingOver) this.#end(this.#partial + rest);
+      if (!this.#isSkipping) this.#end(this.#partial + rest);
       this.#partial = "";
-      this.#isPassingOver = false;
+      this.#isSkipping = false;
     }
-    if (this.#isPassingOver) return;
+    if (this.#isSkipping) return;
     this.#partial += text.slice(from);
     if (this.#partial.length > this.#maxLength) this.#cut(this.#partial);
   }
 
-  /** Hands on what came after the last newline, if anything. */
+  /** Reports what came after the last newline, if anything, as a line. */
   flush(): void {
     if (this.#partial !== "") this.#end(this.#partial);
     this.#partial = "";
-    this.#isPassingOver = false;
+    this.#isSkipping = false;
   }
 
   #end(line: string): void {
@@ -47,7 +48,7 @@ export class TextLineSplitter {
 
   #cut(line: string): void {
     this.#partial = "";
-    this.#isPassingOver = true;
+    this.#isSkipping = true;
     this.#onLine(line.slice(0, this.#maxLength), true);
   }
 }
@@ -59,12 +60,9 @@ export class ByteLineSplitter {
   readonly #onRest: ((piece: Uint8Array, isEnd: boolean) => void) | undefined;
   #parts: Uint8Array[] = [];
   #pending = 0;
-  #isPassingOver = false;
+  #isSkipping = false;
 
-  /**
-   * @param onRest is given what is passed over of a line that was cut, in pieces, the last of which may be
-   * empty.
-   */
+  /** @param onRest gets the skipped rest of each cut line in pieces; the last piece may be empty. */
   constructor(
     maxBytes: number,
     onLine: OnLine<Uint8Array>,
@@ -80,7 +78,7 @@ export class ByteLineSplitter {
     return this.#pending;
   }
 
-  /** The chunk must not change until its last line was handed on. */
+  /** The chunk must not change until its last line was reported. */
   push(chunk: Uint8Array): void {
     let from = 0;
     for (let at = chunk.indexOf(NEWLINE); at >= 0; at = chunk.indexOf(NEWLINE, from)) {
@@ -90,21 +88,21 @@ export class ByteLineSplitter {
     if (from < chunk.length) this.#take(chunk.subarray(from), false);
   }
 
-  /** Hands on what came after the last newline, if anything. */
+  /** Reports what came after the last newline, if anything, as a line. */
   flush(): void {
     if (this.#pending > 0) this.#onLine(withoutReturn(this.#join(NOTHING)), false);
-    this.#isPassingOver = false;
+    this.#isSkipping = false;
   }
 
   #take(piece: Uint8Array, isEnd: boolean): void {
-    if (this.#isPassingOver) {
-      this.#isPassingOver = !isEnd;
+    if (this.#isSkipping) {
+      this.#isSkipping = !isEnd;
       this.#onRest?.(piece, isEnd);
       return;
     }
     const room = this.#maxBytes - this.#pending;
     if (piece.length > room) {
-      this.#isPassingOver = !isEnd;
+      this.#isSkipping = !isEnd;
       this.#onLine(this.#join(piece.subarray(0, room)), true);
       this.#onRest?.(piece.subarray(room), isEnd);
     } else if (isEnd) this.#onLine(withoutReturn(this.#join(piece)), false);
@@ -114,7 +112,7 @@ export class ByteLineSplitter {
     }
   }
 
-  /** What is kept and the piece after it, in one; nothing is kept then. */
+  /** Takes the kept bytes and puts the piece after them. */
   #join(piece: Uint8Array): Uint8Array {
     if (this.#pending === 0) return piece;
     const line = new Uint8Array(this.#pending + piece.length);

@@ -21,8 +21,8 @@ export interface PeriodicTask {
 }
 
 /**
- * Starts a task whose first run is after `everyMs`. A run that is still under way when the next is due
- * takes its place.
+ * Starts a task whose first run is after `everyMs`. The next run is skipped
+ * while one is still under way.
  */
 export function startPeriodicTask(options: PeriodicTaskOptions): PeriodicTask {
   const { everyMs, action, onFailure, keepsAlive = true } = options;

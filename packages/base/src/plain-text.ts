@@ -1,7 +1,7 @@
-// Text from a stranger without the characters that drive a terminal, hide, or change how the text around
-// them reads: control characters, terminal escape sequences, bidirectional and other format characters.
-// Names of sets are Unicode's general categories (UAX #44): Cc control, Cf format, Cs surrogate, Co private
-// use, Cn unassigned, Zl and Zp separators.
+// Cleans untrusted text of characters that control a terminal, are invisible, or change how the text around
+// them reads: control characters, terminal escape sequences, bidirectional and other format characters. The
+// names of the sets are Unicode's general categories (UAX #44): Cc control, Cf format, Cs surrogate, Co
+// private use, Cn unassigned, Zl and Zp separators.
 
 const CONTROL = /\p{Cc}/u;
 const CONTROL_BUT_TAB_AND_NEWLINE = /(?![\t\n])\p{Cc}/gu;
@@ -40,7 +40,7 @@ export function withoutControls(text: string): string {
 }
 
 /**
- * The text without characters that show nothing: control characters other than tab and newline, format
+ * The text without invisible characters: control characters other than tab and newline, format
  * characters (bidirectional, zero width, tags), default-ignorable and private-use ones.
  */
 export function withoutInvisible(text: string): string {
@@ -49,10 +49,10 @@ export function withoutInvisible(text: string): string {
 
 /**
  * Replaces each character that a terminal obeys or hides (Cc, Cf, Zl, Zp; tab and newline too) with what
- * `spell` returns.
+ * `toEscape` returns.
  */
-export function spellHidden(text: string, spell: (character: string) => string): string {
-  return text.replace(HIDDEN, spell);
+export function escapeHidden(text: string, toEscape: (character: string) => string): string {
+  return text.replace(HIDDEN, toEscape);
 }
 
 /** Replaces each character that has no visible form of its own (C, Zl, Zp; tab and newline too). */

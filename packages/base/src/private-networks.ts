@@ -53,7 +53,7 @@ export const SPECIAL_IPV4: readonly string[] = [
   "203.0.113.0/24",
 ];
 
-/** All of IPv6 that is handed out as global unicast addresses. What is outside is not public. */
+/** The IPv6 range that global unicast addresses are assigned from. Addresses outside of it are not public. */
 export const GLOBAL_IPV6 = "2000::/3";
 
 /**

@@ -2,9 +2,9 @@
 // it is.
 
 import {
+  escapeHidden,
   hasControls,
   replaceUnprintable,
-  spellHidden,
   withoutControls,
   withoutEscapeSequences,
   withoutInvisible,
@@ -72,7 +72,7 @@ describe("cleaning", () => {
 
   it("spells what a terminal obeys or hides, and nothing else", () => {
     const spell = (character: string) => `<${character.codePointAt(0)?.toString(16)}>`;
-    expect(spellHidden(`a\u001b[0m\u202e\u2029\u{e0041}\n${"é👍"}`, spell)).toBe(
+    expect(escapeHidden(`a\u001b[0m\u202e\u2029\u{e0041}\n${"é👍"}`, spell)).toBe(
       "a<1b>[0m<202e><2029><e0041><a>é👍",
     );
   });

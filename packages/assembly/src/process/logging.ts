@@ -1,6 +1,6 @@
 // Log lines as JSON on standard error. Standard output is for the protocol.
 
-import { spellHidden } from "@formation-mcp/base";
+import { escapeHidden } from "@formation-mcp/base";
 import type { Logger } from "@formation-mcp/contract";
 import { causeOf } from "./terminal-errors.ts";
 
@@ -24,7 +24,7 @@ export function jsonLogger(
         message,
         ...serializable(fields),
       });
-      write(`${spellHidden(line, unicodeEscape)}\n`);
+      write(`${escapeHidden(line, unicodeEscape)}\n`);
     },
   };
 }
