@@ -38,7 +38,7 @@ const workload = (name: string, more: object = {}) => ({
   formfile: { from: "busybox", name, entrypoint: ["sleep", "600"], ...more },
 });
 
-/** What somebody may use who is no admin. */
+/** The tools that an account without `admin` may use. */
 const OFFERED = TOOLS.filter(({ scope }) => scope !== "admin").map(({ name }) => name);
 
 describe("with FORMATION_URL the tools", () => {

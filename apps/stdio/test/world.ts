@@ -57,7 +57,7 @@ export interface Host {
   close(): Promise<void>;
 }
 
-/** Starts a server with nobody in it. */
+/** Starts a server without accounts. */
 export async function startWorld(env: Record<string, string> = {}): Promise<World> {
   const directory = mkdtempSync(join(tmpdir(), "formation-remote-"));
   const stateDir = join(directory, "server");

@@ -83,7 +83,7 @@ async function command(...args: string[]): Promise<{ code: number | null; out: s
   return { code, out, err };
 }
 
-/** Starts a build of fake drivers that runs until somebody ends it, and waits until it does run. */
+/** Starts a build with the fake drivers that runs until it is ended, and waits until it runs. */
 async function endlessBuild(): Promise<{ id: string; state(): Promise<unknown>; close(): Promise<void> }> {
   const system = await openSystem({ configuration: readConfiguration({ stateDir: dir }, environment()) });
   const call = (tool: string, input: unknown) => system.control.call(localPrincipal(0), tool, input);

@@ -197,11 +197,11 @@ async function finish(
 function leaveSignals(): { first: Promise<string>; second: Promise<string> } {
   const first = Promise.withResolvers<string>();
   const second = Promise.withResolvers<string>();
-  let told = false;
+  let signalled = false;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
-      (told ? second : first).resolve(signal);
-      told = true;
+      (signalled ? second : first).resolve(signal);
+      signalled = true;
     });
   }
   return { first: first.promise, second: second.promise };
