@@ -7,10 +7,9 @@ export {
   type HttpGatewayOptions,
   type RequestInfo,
 } from "./gateway.ts";
-export { bearerAuth } from "./http/bearer-auth.ts";
 export { addressKey, plainAddress, trustProxies } from "./http/client-address.ts";
-export type { Env, GatewayDeps } from "./http/deps.ts";
+export type { GatewayDeps } from "./http/deps.ts";
 export type { RateLimits, Rates } from "./http/rate-limits.ts";
 export type { GatewaySettings } from "./http/settings.ts";
 export type { Access, RestRoute } from "./rest/route.ts";
-export { REST_ROUTES, restRoutes } from "./rest/routes.ts";
+export { REST_ROUTES } from "./rest/routes.ts";

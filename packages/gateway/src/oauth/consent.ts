@@ -8,12 +8,12 @@ import {
   clientOf,
   denied,
   forgetSession,
-  type InteractionRequest,
+  type InteractionExchange,
   interactionEnded,
   interactionOf,
   readOwnForm,
   sendPage,
-} from "./interaction-request.ts";
+} from "./interaction-exchange.ts";
 import { consentPage } from "./pages/pages.ts";
 import type { OAuthAudit } from "./provider/audit.ts";
 import { grantable } from "./provider/interaction-policy.ts";
@@ -29,24 +29,24 @@ export interface ConsentDeps {
 /** Serves `/auth/consent/{uid}`. */
 export function createConsent(
   deps: ConsentDeps,
-): (request: InteractionRequest, uid: string) => Promise<void> {
+): (exchange: InteractionExchange, uid: string) => Promise<void> {
   const { authority, secrets, audit } = deps;
   const origin = authority.issuer;
-  return async (visit, uid) => {
-    const interaction = await interactionOf(visit, uid, "consent");
-    const { provider, request, response, address } = visit;
+  return async (exchange, uid) => {
+    const interaction = await interactionOf(exchange, uid, "consent");
+    const { provider, request, response, address } = exchange;
     const owner = interaction.session?.accountId ?? "";
     const account = await authority.account(owner);
     if (!account) throw interactionEnded();
     const scopes = grantable(interaction.params["scope"], scopesOf(account));
     if (request.method !== "POST") {
-      const client = await clientOf(visit, interaction);
+      const client = await clientOf(exchange, interaction);
       const withheld = knownScopes(interaction.params["scope"]).filter((scope) => !scopes.includes(scope));
       const formToken = secrets.formToken(uid);
-      sendPage(visit, consentPage({ uid, formToken, origin, client, owner, scopes, withheld }), 200);
+      sendPage(exchange, consentPage({ uid, formToken, origin, client, owner, scopes, withheld }), 200);
       return;
     }
-    const decision = readOwnForm(visit, uid, { origin, secrets }).get("decision");
+    const decision = readOwnForm(exchange, uid, { origin, secrets }).get("decision");
     const clientId = String(interaction.params["client_id"]);
     const record = (action: string) => audit.record({ action, owner, target: clientId, address });
     if (decision === "allow" && scopes.length > 0) {
@@ -57,7 +57,7 @@ export function createConsent(
       const consent = { grantId: await grant.save() };
       await provider.interactionFinished(request, response, { consent });
     } else if (decision === "switch") {
-      await startAgain(visit, interaction);
+      await startAgain(exchange, interaction);
     } else {
       await record("POST /auth/consent (deny)");
       await provider.interactionFinished(request, response, denied("The request was denied."));
@@ -67,7 +67,7 @@ export function createConsent(
 
 /** Signs the browser out and repeats the authorization request, so that another key can sign in. */
 async function startAgain(
-  { provider, response }: InteractionRequest,
+  { provider, response }: InteractionExchange,
   interaction: Interaction,
 ): Promise<void> {
   await forgetSession(provider, interaction);

@@ -43,15 +43,18 @@ export interface LoginCodes {
   take(uid: string): Promise<Signer | null>;
 }
 
-const KIND = "login-code";
-
-export function createLoginCodes(options: {
+export interface LoginCodesDeps {
   documents: Documents;
   clock: Clock;
   random: (bytes: number) => Uint8Array;
   secrets: Secrets;
-}): LoginCodes {
-  const { documents, clock, random, secrets } = options;
+}
+
+const KIND = "login-code";
+
+/** Login codes, kept as documents. */
+export function createLoginCodes(deps: LoginCodesDeps): LoginCodes {
+  const { documents, clock, random, secrets } = deps;
   const ofInteraction = (uid: string) => documents.byAlias<CodeDocument>(KIND, uid);
 
   async function find(code: string): Promise<StoredDocument<CodeDocument>> {

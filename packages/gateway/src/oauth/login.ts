@@ -8,13 +8,13 @@ import {
   clientOf,
   denied,
   forgetSession,
-  type InteractionRequest,
+  type InteractionExchange,
   interactionEnded,
   interactionOf,
   readOwnForm,
   requireOwnPage,
   sendPage,
-} from "./interaction-request.ts";
+} from "./interaction-exchange.ts";
 import type { LoginCodes, Signer } from "./login-codes.ts";
 import { jsonObject, notFound, sendJson } from "./node-http.ts";
 import { loginPage } from "./pages/pages.ts";
@@ -36,21 +36,21 @@ export interface LoginDeps {
 /** Serves `/auth/login/{uid}`, and below it `state` (of the login code) and `challenge` (for a wallet). */
 export function createLogin(
   deps: LoginDeps,
-): (request: InteractionRequest, uid: string, below: string | undefined) => Promise<void> {
+): (exchange: InteractionExchange, uid: string, below: string | undefined) => Promise<void> {
   const { codes } = deps;
-  return async (visit, uid, below) => {
-    const interaction = await interactionOf(visit, uid, "login");
-    const posted = visit.request.method === "POST";
+  return async (exchange, uid, below) => {
+    const interaction = await interactionOf(exchange, uid, "login");
+    const posted = exchange.request.method === "POST";
     if (below === "state" && !posted) {
-      sendJson(visit.response, 200, { state: await codes.state(uid) });
+      sendJson(exchange.response, 200, { state: await codes.state(uid) });
     } else if (below === "challenge" && posted) {
-      await sendChallenge(deps, visit, interaction);
+      await sendChallenge(deps, exchange, interaction);
     } else if (below !== undefined) {
       throw notFound();
     } else if (!posted) {
-      await showLogin(deps, visit, interaction);
+      await showLogin(deps, exchange, interaction);
     } else {
-      await answerForm(deps, visit, interaction);
+      await answerForm(deps, exchange, interaction);
     }
   };
 }
@@ -58,16 +58,16 @@ export function createLogin(
 /** @param problem why the last attempt failed. */
 async function showLogin(
   { authority, codes, secrets }: LoginDeps,
-  visit: InteractionRequest,
+  exchange: InteractionExchange,
   interaction: Interaction,
   problem?: string,
 ): Promise<void> {
   const { uid } = interaction;
-  const client = await clientOf(visit, interaction);
+  const client = await clientOf(exchange, interaction);
   const code = showCode(await codes.open(subjectOf(interaction)));
   const view = { uid, formToken: secrets.formToken(uid), origin: authority.issuer, client, code };
   sendPage(
-    visit,
+    exchange,
     loginPage({ ...view, ...(problem === undefined ? {} : { problem }) }),
     problem === undefined ? 200 : 403,
   );
@@ -76,15 +76,15 @@ async function showLogin(
 /** The message that a wallet signs. */
 async function sendChallenge(
   { authority, secrets, signIn }: LoginDeps,
-  visit: InteractionRequest,
+  exchange: InteractionExchange,
   interaction: Interaction,
 ): Promise<void> {
-  const { request, response, body } = visit;
+  const { request, response, body } = exchange;
   const { uid } = interaction;
   const own = { origin: authority.issuer, secrets };
   requireOwnPage(request, uid, request.headers["x-form-token"], own);
   const { address } = jsonObject(request, body);
-  const client = await clientOf(visit, interaction);
+  const client = await clientOf(exchange, interaction);
   const scopes = knownScopes(interaction.params["scope"]);
   sendJson(response, 200, await signIn.challenge(uid, address, client, scopes));
 }
@@ -92,13 +92,13 @@ async function sendChallenge(
 /** Cancels, or signs in with the wallet's signature or the signed login code. */
 async function answerForm(
   deps: LoginDeps,
-  visit: InteractionRequest,
+  exchange: InteractionExchange,
   interaction: Interaction,
 ): Promise<void> {
   const { authority, codes, secrets, signIn } = deps;
-  const { provider, request, response } = visit;
+  const { provider, request, response } = exchange;
   const { uid } = interaction;
-  const form = readOwnForm(visit, uid, { origin: authority.issuer, secrets });
+  const form = readOwnForm(exchange, uid, { origin: authority.issuer, secrets });
   if (form.get("decision") === "cancel") {
     await provider.interactionFinished(request, response, denied("Nobody signed in."));
     return;
@@ -108,14 +108,14 @@ async function answerForm(
   const signer = await (message ? signIn.verify(uid, { message, signature }) : codes.take(uid)).catch(
     problemOf,
   );
-  if (signer === null) await showLogin(deps, visit, interaction, "The code has not been signed yet.");
-  else if (typeof signer === "string") await showLogin(deps, visit, interaction, signer);
-  else await finishLogin(deps, visit, interaction, signer);
+  if (signer === null) await showLogin(deps, exchange, interaction, "The code has not been signed yet.");
+  else if (typeof signer === "string") await showLogin(deps, exchange, interaction, signer);
+  else await finishLogin(deps, exchange, interaction, signer);
 }
 
 async function finishLogin(
   { authority, clock, audit }: LoginDeps,
-  { provider, request, response, address }: InteractionRequest,
+  { provider, request, response, address }: InteractionExchange,
   interaction: Interaction,
   by: Signer,
 ): Promise<void> {

@@ -3,7 +3,7 @@
 import { addressKey } from "../http/client-address.ts";
 import type { RateLimits } from "../http/rate-limits.ts";
 import { type Forwarding, isRead, type OAuthRequest } from "./forwarding.ts";
-import type { InteractionRequest } from "./interaction-request.ts";
+import type { InteractionExchange } from "./interaction-exchange.ts";
 import { isGuess, type LoginCodeRequest } from "./login-codes-api.ts";
 import { notFound, send } from "./node-http.ts";
 import { assetOf } from "./pages/assets.ts";
@@ -12,9 +12,9 @@ export interface PageRouteDeps {
   limits: RateLimits;
   forwarding: Forwarding;
   /** Serves `/auth/login/{uid}` and the paths below it. */
-  login: (request: InteractionRequest, uid: string, below: string | undefined) => Promise<void>;
+  login: (exchange: InteractionExchange, uid: string, below: string | undefined) => Promise<void>;
   /** Serves `/auth/consent/{uid}`. */
-  consent: (request: InteractionRequest, uid: string) => Promise<void>;
+  consent: (exchange: InteractionExchange, uid: string) => Promise<void>;
   /** Serves `/auth/codes/{code}`. */
   loginCodes: (request: LoginCodeRequest) => Promise<void>;
 }

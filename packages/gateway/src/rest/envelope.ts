@@ -21,7 +21,7 @@ export function jsonResponse(value: unknown, status = 200, headers: Record<strin
 }
 
 /** A success in the envelope. Always 200: the ancestor's clients accept no other status. */
-export function successResponse(data: unknown, message: string | null = null): Response {
+export function successEnvelope(data: unknown, message: string | null = null): Response {
   return jsonResponse({ status: "success", data, message });
 }
 
@@ -30,7 +30,7 @@ export function successResponse(data: unknown, message: string | null = null): R
  * @param options `scopes`: the scopes that a token needs, if the request was refused because one is missing.
  * `status`: instead of the error's own.
  */
-export function failureResponse(
+export function errorEnvelope(
   deps: Pick<GatewayDeps, "publicUrl" | "clock">,
   thrown: unknown,
   options: { scopes?: readonly string[] | undefined; status?: number; headers?: Record<string, string> } = {},

@@ -8,7 +8,7 @@ import { LISTING } from "@formation-mcp/tools/listing";
 import type { Context, Handler } from "hono";
 import type { Env, GatewayDeps } from "../http/deps.ts";
 import { recordRefusal } from "../http/refusals.ts";
-import { failureResponse, successResponse } from "./envelope.ts";
+import { errorEnvelope, successEnvelope } from "./envelope.ts";
 import { parseInput, readJson } from "./request-body.ts";
 import type { Exchange, Route } from "./route.ts";
 
@@ -38,7 +38,7 @@ export function createRouteHandler(deps: GatewayDeps, route: Route): Handler<Env
       return response;
     } catch (unrecorded) {
       await response.body?.cancel();
-      return failureResponse(deps, isWrite(route) ? doneButNotAudited(unrecorded) : unrecorded);
+      return errorEnvelope(deps, isWrite(route) ? doneButNotAudited(unrecorded) : unrecorded);
     }
   };
 }
@@ -69,7 +69,7 @@ async function answer(
   };
   if (isWrite(route)) await audit(deps, route, c, state, "begun");
   const reply = await route.handle(exchange);
-  return reply instanceof Response ? reply : successResponse(reply.data, reply.message ?? null);
+  return reply instanceof Response ? reply : successEnvelope(reply.data, reply.message ?? null);
 }
 
 /** Calls a tool as the caller, or as the principal given; the caller is then the audit log's actor. */
@@ -107,9 +107,9 @@ async function refuse(
   try {
     await audit(deps, route, c, state, error.code);
   } catch (unrecorded) {
-    return failureResponse(deps, unrecorded);
+    return errorEnvelope(deps, unrecorded);
   }
-  return failureResponse(deps, error, { scopes: state.neededScopes });
+  return errorEnvelope(deps, error, { scopes: state.neededScopes });
 }
 
 /**

@@ -8,7 +8,7 @@ import { ACCOUNT_ROUTES } from "./account-routes.ts";
 import { ADMIN_ROUTES } from "./admin-routes.ts";
 import { AUTH_ROUTES } from "./auth-routes.ts";
 import { CONTEXT_ROUTES } from "./context-routes.ts";
-import { failureResponse, jsonResponse } from "./envelope.ts";
+import { errorEnvelope, jsonResponse } from "./envelope.ts";
 import { NODE_ROUTES } from "./node-routes.ts";
 import { openApi } from "./openapi.ts";
 import { OPERATION_ROUTES } from "./operation-routes.ts";
@@ -107,11 +107,11 @@ export function restRoutes(deps: GatewayDeps, gate: MiddlewareHandler<Env> = bea
       const error = new FormationError("invalid", "There is no such method here.", {
         remedy: `Use ${allowed.join(" or ")}.`,
       });
-      return failureResponse(deps, error, { status: 405, headers: { allow: allowed.join(", ") } });
+      return errorEnvelope(deps, error, { status: 405, headers: { allow: allowed.join(", ") } });
     });
   }
   app.all("*", () =>
-    failureResponse(
+    errorEnvelope(
       deps,
       new FormationError("not_found", "There is nothing at this path.", {
         remedy: "GET /api lists what there is.",

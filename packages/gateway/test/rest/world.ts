@@ -19,12 +19,15 @@ import {
   createQuotas,
   type Quotas,
 } from "@formation-mcp/control";
-import { bearerAuth, type Env, type GatewayDeps, restRoutes } from "@formation-mcp/gateway";
+import type { GatewayDeps } from "@formation-mcp/gateway";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { startFakeWorker } from "@formation-mcp/pack-manager/testing/fake-worker";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { Hono } from "hono";
+import { bearerAuth } from "../../src/http/bearer-auth.ts";
+import type { Env } from "../../src/http/deps.ts";
+import { restRoutes } from "../../src/rest/routes.ts";
 
 export type Json = Record<string, unknown>;
 

@@ -1,5 +1,6 @@
-// The three files that the pages load: style, script and logo. They are text here, because a build step for a hundred lines
-// would cost more than it gives. This folder knows what the sign-in and consent pages look like and say.
+// The three files that the pages load: style, script and logo. They are text here, because a build step for a
+// hundred lines would cost more than it gives. This folder knows what the sign-in and consent pages look like
+// and say.
 
 import { createHash } from "node:crypto";
 

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { type Clock, type Documents, FormationError } from "@formation-mcp/contract";
 import { type Adapter, type AdapterFactory, type AdapterPayload, errors } from "oidc-provider";
 
-export interface AdapterOptions {
+export interface AdapterDeps {
   documents: Documents;
   clock: Clock;
   /** Clients that exist without a registration. */
@@ -28,16 +28,13 @@ const SECRET_IDS: ReadonlySet<string> = new Set(["AuthorizationCode", "RefreshTo
 
 const kindOf = (model: string): string => `oidc:${model}`;
 
-export function createAdapter(options: AdapterOptions): AdapterFactory {
-  return (model) => new DocumentAdapter(model, options);
+export function createAdapter(deps: AdapterDeps): AdapterFactory {
+  return (model) => new DocumentAdapter(model, deps);
 }
 
 /** Keeps a client registered for a year from now. */
-export async function keepClient(
-  options: Pick<AdapterOptions, "documents" | "clock">,
-  id: string,
-): Promise<void> {
-  const { documents, clock } = options;
+export async function keepClient(deps: Pick<AdapterDeps, "documents" | "clock">, id: string): Promise<void> {
+  const { documents, clock } = deps;
   const found = await documents.get<AdapterPayload>(kindOf("Client"), id);
   const until = clock.now() + USED_CLIENT_MS;
   // Once a month is enough; a write for every token is not needed.
@@ -48,16 +45,16 @@ export async function keepClient(
 class DocumentAdapter implements Adapter {
   readonly #model: string;
   readonly #kind: string;
-  readonly #options: AdapterOptions;
+  readonly #deps: AdapterDeps;
 
-  constructor(model: string, options: AdapterOptions) {
+  constructor(model: string, deps: AdapterDeps) {
     this.#model = model;
     this.#kind = kindOf(model);
-    this.#options = options;
+    this.#deps = deps;
   }
 
   async upsert(id: string, payload: AdapterPayload, expiresIn?: number): Promise<void> {
-    const { documents, clock } = this.#options;
+    const { documents, clock } = this.#deps;
     const alias = this.#model === "Session" ? payload.uid : payload.userCode;
     const keptMs =
       expiresIn === undefined ? (this.#model === "Client" ? UNUSED_CLIENT_MS : null) : expiresIn * 1000;
@@ -89,15 +86,15 @@ class DocumentAdapter implements Adapter {
 
   async find(id: string): Promise<AdapterPayload | undefined> {
     if (this.#model === "Client") {
-      const known = await this.#options.knownClient(id);
+      const known = await this.#deps.knownClient(id);
       if (known) return known;
     }
-    const found = await this.#options.documents.get<AdapterPayload>(this.#kind, this.#documentId(id));
+    const found = await this.#deps.documents.get<AdapterPayload>(this.#kind, this.#documentId(id));
     return found && SECRET_IDS.has(this.#model) ? { ...found.doc, jti: id } : found?.doc;
   }
 
   async findByUid(uid: string): Promise<AdapterPayload | undefined> {
-    return (await this.#options.documents.byAlias<AdapterPayload>(this.#kind, uid))?.doc;
+    return (await this.#deps.documents.byAlias<AdapterPayload>(this.#kind, uid))?.doc;
   }
 
   findByUserCode(userCode: string): Promise<AdapterPayload | undefined> {
@@ -110,7 +107,7 @@ class DocumentAdapter implements Adapter {
    * @throws errors.InvalidGrant
    */
   async consume(id: string): Promise<void> {
-    const { documents, clock } = this.#options;
+    const { documents, clock } = this.#deps;
     const found = await documents.get<AdapterPayload>(this.#kind, this.#documentId(id));
     if (!found) throw new errors.InvalidGrant("already used");
     if (found.doc.consumed === undefined) {
@@ -127,13 +124,13 @@ class DocumentAdapter implements Adapter {
   }
 
   async destroy(id: string): Promise<void> {
-    const removed = await this.#options.documents.remove(this.#kind, this.#documentId(id));
+    const removed = await this.#deps.documents.remove(this.#kind, this.#documentId(id));
     // An authorization request continues once, even if its form is sent twice at the same time.
     if (!removed && this.#model === "Interaction") throw new errors.SessionNotFound("already answered");
   }
 
   async revokeByGrantId(grantId: string): Promise<void> {
-    const { documents, grantEnded } = this.#options;
+    const { documents, grantEnded } = this.#deps;
     const { owner } = (await documents.get(kindOf("Grant"), grantId)) ?? {};
     if (owner) await grantEnded(owner, grantId);
     await documents.removeAll({ group: grantId });

@@ -1,5 +1,5 @@
-// A request of a sign-in or consent page. It counts only from the browser that the interaction belongs to,
-// and a form only from our own page.
+// A request to a sign-in or consent page, and its response. It counts only from the browser that the
+// interaction belongs to, and a form only from our own page.
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { FormationError } from "@formation-mcp/contract";
@@ -10,7 +10,7 @@ import { type ClientDisplay, findClientDisplay } from "./provider/clients.ts";
 import { formOf } from "./request-rewriting.ts";
 import type { Secrets } from "./secrets.ts";
 
-export interface InteractionRequest {
+export interface InteractionExchange {
   provider: Provider;
   /** Sanitized, with its body read. */
   request: IncomingMessage;
@@ -25,7 +25,7 @@ export interface InteractionRequest {
  * @throws FormationError `not_found` if it has ended, is at another prompt, or belongs to another browser.
  */
 export async function interactionOf(
-  { provider, request, response }: InteractionRequest,
+  { provider, request, response }: InteractionExchange,
   uid: string,
   prompt: "login" | "consent",
 ): Promise<Interaction> {
@@ -38,7 +38,7 @@ export async function interactionOf(
 }
 
 /** How the client of an interaction is shown. */
-export function clientOf({ provider }: InteractionRequest, { params }: Interaction): Promise<ClientDisplay> {
+export function clientOf({ provider }: InteractionExchange, { params }: Interaction): Promise<ClientDisplay> {
   return findClientDisplay(provider, String(params["client_id"]), params["redirect_uri"]);
 }
 
@@ -54,7 +54,7 @@ export interface FormOrigin {
  * @throws FormationError `forbidden`
  */
 export function readOwnForm(
-  { request, body }: InteractionRequest,
+  { request, body }: InteractionExchange,
   uid: string,
   own: FormOrigin,
 ): URLSearchParams {
@@ -90,7 +90,7 @@ export function denied(description: string): { error: string; error_description:
   return { error: "access_denied", error_description: description };
 }
 
-export function sendPage({ response }: InteractionRequest, page: Page, status: number): void {
+export function sendPage({ response }: InteractionExchange, page: Page, status: number): void {
   send(response, status, page.body, page.headers);
 }
 
