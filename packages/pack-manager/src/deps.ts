@@ -7,9 +7,9 @@ import type { Clock, Logger, NodeRecord } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
 import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
-import type { HeldImages } from "./operations/image-holds.ts";
-import type { Announcer } from "./report/announce.ts";
-import type { LogWriter } from "./report/logs.ts";
+import type { ImageHolds } from "./operations/image-holds.ts";
+import type { ChangeAnnouncer } from "./report/change-announcer.ts";
+import type { LogWriter } from "./report/log-writer.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 export interface Ports {
@@ -26,7 +26,7 @@ export type NodeIdentity = Pick<
   "id" | "name" | "labels" | "capacity" | "engine" | "pid" | "program"
 >;
 
-export interface Room extends Ports {
+export interface WorkerDeps extends Ports {
   node: NodeIdentity;
   scratchDir: string;
   clock: Clock;
@@ -38,12 +38,12 @@ export interface Room extends Ports {
   hostBootedAt: () => number;
   logger: Logger;
   settings: WorkerSettings;
-  announcer: Announcer;
+  announcer: ChangeAnnouncer;
   logs: LogWriter;
   /** One holder at a time per instance or build: an attempt, or a look at reality. */
   locks: KeyedLock;
   /** The images that attempts have made and no record names yet. */
-  held: HeldImages;
+  imageHolds: ImageHolds;
   /** Takes the lines that a machine prints over into its instance's log, until it is removed. */
   follow(machineId: string, instanceId: string): void;
 }

@@ -12,7 +12,7 @@ export interface WorkerSettings {
   /** A node that was not heard of for so long is taken for dead: its instances are lost. */
   nodeSilentMs: number;
   /** A node that hears of work which another could not take waits at random up to this long before it looks for it. */
-  lookWithinMs: number;
+  offerDelayMs: number;
   /** How often the store is asked for work though nothing woke us. */
   pollEveryMs: number;
   operationKeptMs: number;
@@ -47,7 +47,7 @@ export const DEFAULT_SETTINGS: WorkerSettings = {
   sweepEveryMs: LIMITS.sweepEveryMs,
   heartbeatEveryMs: LIMITS.leaseMs / 3,
   nodeSilentMs: LIMITS.nodeSilentMs,
-  lookWithinMs: 250,
+  offerDelayMs: 250,
   pollEveryMs: LIMITS.pollEveryMs,
   operationKeptMs: LIMITS.operationKeptMs,
   unusedBuildKeptMs: LIMITS.unusedBuildKeptMs,

@@ -16,13 +16,13 @@ import {
 import { createSilentNodeCheck } from "@formation-mcp/operations";
 import { uptimeMs } from "@formation-mcp/os";
 import { createClaims } from "./claim/claims.ts";
-import type { NodeIdentity, Ports, Room } from "./deps.ts";
-import { createHeldImages } from "./operations/image-holds.ts";
+import type { NodeIdentity, Ports, WorkerDeps } from "./deps.ts";
+import { createImageHolds } from "./operations/image-holds.ts";
 import { createReconciler, instancesHere } from "./reconcile/reconcile.ts";
 import { createSweeper } from "./reconcile/sweep.ts";
-import { createAnnouncer } from "./report/announce.ts";
-import { createFollowers } from "./report/follow.ts";
-import { createLogWriter } from "./report/logs.ts";
+import { createChangeAnnouncer } from "./report/change-announcer.ts";
+import { createLogFollowers } from "./report/log-followers.ts";
+import { createLogWriter } from "./report/log-writer.ts";
 import { DEFAULT_SETTINGS, type WorkerSettings } from "./settings.ts";
 
 /** How often the node's record is looked at because an event says that it changed. */
@@ -65,8 +65,8 @@ export function createWorker(options: WorkerOptions): Worker {
   const settings = { ...DEFAULT_SETTINGS, ...definedOnly(options.settings ?? {}) };
   const logs = createLogWriter(options.artifacts, clock, logger, settings.batchMs);
   const locks = createKeyedLock();
-  const followers = createFollowers(hypervisor, logs, logger);
-  const room: Room = {
+  const followers = createLogFollowers(hypervisor, logs, logger);
+  const deps: WorkerDeps = {
     store,
     queue,
     artifacts: options.artifacts,
@@ -80,43 +80,43 @@ export function createWorker(options: WorkerOptions): Worker {
     hostBootedAt: options.hostBootedAt ?? (() => clock.now() - uptime() * 1000),
     logger,
     settings,
-    announcer: createAnnouncer(queue, logger),
+    announcer: createChangeAnnouncer(queue, logger),
     logs,
     locks,
-    held: createHeldImages(builder, locks),
+    imageHolds: createImageHolds(builder, locks),
     follow: followers.follow,
   };
   const claims = createClaims(
-    room,
+    deps,
     ({ input }) => {
       if (input.kind !== "build") reconciler.instanceChanged(input.instance_id);
     },
     async () => {
-      if (room.monotonic() - heardAt >= settings.nodeSilentMs / 2) await register();
+      if (deps.monotonic() - heardAt >= settings.nodeSilentMs / 2) await register();
     },
   );
-  const reconciler = createReconciler(room, claims.makes);
-  const sweeper = createSweeper(room, claims.building, claims.tell, () => stopping !== null);
+  const reconciler = createReconciler(deps, claims.makes);
+  const sweeper = createSweeper(deps, claims.building, claims.tell, () => stopping !== null);
   const closing: (() => Promise<unknown>)[] = [];
   const tasks: PeriodicTask[] = [];
   let draining = false;
   /** When the node's record was last written and read, by the monotonic clock. */
-  let heardAt = room.monotonic();
+  let heardAt = deps.monotonic();
   let stopping: Promise<void> | null = null;
 
   const register = async () => {
     const { cordoned, drain } = await store.registerNode({ ...node, draining });
-    const silent = room.monotonic() - heardAt;
-    heardAt = room.monotonic();
+    const silent = deps.monotonic() - heardAt;
+    heardAt = deps.monotonic();
     claims.takeAny(!cordoned && drain === null);
     // Others took this node for dead: its instances are lost until it says what they are. The next heartbeat waits for nothing.
-    if (silent >= settings.nodeSilentMs) void quietly(room.logger, "reconcile", reconciler.all);
+    if (silent >= settings.nodeSilentMs) void quietly(deps.logger, "reconcile", reconciler.all);
   };
   const look = createSilentNodeCheck(store, settings.nodeSilentMs);
   const findLost = async () => {
     for (const { owner, id } of await look()) {
       logger.log("warn", "An instance is lost: its node fell silent.", { instance: id });
-      room.announcer.changed(owner, id);
+      deps.announcer.changed(owner, id);
     }
   };
   const every = (everyMs: number, what: string, action: () => Promise<unknown>) => {
@@ -150,10 +150,10 @@ export function createWorker(options: WorkerOptions): Worker {
         due ??= setTimeout(
           () => {
             due = null;
-            steeredAt = room.monotonic();
+            steeredAt = deps.monotonic();
             void heartbeat.run();
           },
-          Math.max(0, steeredAt + STEER_PAUSE_MS - room.monotonic()),
+          Math.max(0, steeredAt + STEER_PAUSE_MS - deps.monotonic()),
         );
       };
       const events = await queue.subscribe((event) => {
@@ -176,7 +176,7 @@ export function createWorker(options: WorkerOptions): Worker {
       if (stopping !== null) return;
       draining = true;
       claims.close();
-      await quietly(room.logger, "say that the node drains", register);
+      await quietly(deps.logger, "say that the node drains", register);
       const limit = setTimeout(() => claims.endAll("shutdown"), limitMs);
       await claims.settled();
       clearTimeout(limit);
@@ -187,12 +187,12 @@ export function createWorker(options: WorkerOptions): Worker {
         claims.close();
         claims.endAll("shutdown");
         await claims.settled();
-        for (const close of closing.reverse()) await quietly(room.logger, "close", close);
+        for (const close of closing.reverse()) await quietly(deps.logger, "close", close);
         await Promise.all(stopped);
         await reconciler.close();
         await followers.close();
         await logs.close();
-        await room.announcer.close();
+        await deps.announcer.close();
       })();
       return stopping;
     },
@@ -206,7 +206,7 @@ export function createWorker(options: WorkerOptions): Worker {
         if (operation.state === "queued" ? forUs : operation.claimed_by === node.id) return false;
       }
       // What is stopped or failed is not started by itself, whatever is desired of it.
-      for await (const { state } of instancesHere(room)) {
+      for await (const { state } of instancesHere(deps)) {
         if (!RESTING_STATES.includes(state)) return false;
       }
       return claims.running() === 0;

@@ -20,7 +20,7 @@ import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { freeCapacity } from "../src/claim/capacity.ts";
-import { route } from "../src/machines/state-path.ts";
+import { statePath } from "../src/machines/state-path.ts";
 import { requests } from "./support/requests.ts";
 
 type Resources = Operation["needs"];
@@ -75,7 +75,7 @@ test("a node and the store count the same on every legal move between the states
   const own = { vcpus: 2, memory_mb: 512, disk_gb: 5 };
   const wanted = { vcpus: 3, memory_mb: 256, disk_gb: 7 };
   for (const from of Object.keys(INSTANCE_STATES) as InstanceState[]) {
-    const way: InstanceState[] = ["running", ...route("running", from)];
+    const way: InstanceState[] = ["running", ...statePath("running", from)];
     if (way.at(-1) !== from) continue; // What is `creating` never had a machine.
     for (const to of INSTANCE_STATES[from]) {
       for (const work of WORKS) await play({ own, wanted, way: [...way, to], work, begun: way.length - 1 });

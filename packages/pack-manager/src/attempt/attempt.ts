@@ -4,11 +4,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { FormationError, type Id, type Operation, quietly } from "@formation-mcp/contract";
 import type { Changes, Lease, Outcome } from "@formation-mcp/operations";
-import type { Room } from "../deps.ts";
-import { createProgressWriter } from "../report/progress.ts";
-import { type LeaseWatch, watchLease } from "./lease.ts";
-import { type Leash, openLeash } from "./leash-renewal.ts";
-import { type Ending, type EndReason, endingOf } from "./outcome.ts";
+import type { WorkerDeps } from "../deps.ts";
+import { createProgressWriter } from "../report/progress-writer.ts";
+import { type LeaseWatch, watchLease } from "./lease-watch.ts";
+import { createLeashRenewal, type LeashRenewal } from "./leash-renewal.ts";
+import { type EndReason, outcomeOf, type UnsuccessfulOutcome } from "./outcome.ts";
 
 /** What the work of an operation sees of its attempt. */
 export interface Attempt {
@@ -24,7 +24,7 @@ export interface Attempt {
   remainingMs(): number;
   step(step: string, message: string, fraction?: number | null): void;
   /** What it starts that another attempt may start again elsewhere; released once the completion is written. */
-  readonly leash: Pick<Leash, "start">;
+  readonly leash: Pick<LeashRenewal, "start">;
   /** Changes records now, in the course of the attempt. */
   apply(changes: Changes): Promise<void>;
 }
@@ -34,14 +34,14 @@ interface Work {
   /** Does it; returns the changes that are written together with its completion. */
   run(): Promise<Changes>;
   /** Puts things back after a failure, a cancel, or before it is tried again; returns the changes that go with it. */
-  undo(ending: Ending): Promise<Changes>;
+  undo(ending: UnsuccessfulOutcome): Promise<Changes>;
   /** Takes away what this attempt made, without a word to the store: its lease is void. */
   abandon(): Promise<void>;
   /** What is left to do once the completion is written; a crash before it is made good by reconciling. */
   done?(): Promise<void>;
 }
 
-export type Kind = (room: Room, attempt: Attempt) => Work;
+export type OperationHandler = (deps: WorkerDeps, attempt: Attempt) => Work;
 
 export interface RunningAttempt {
   readonly operation: Operation;
@@ -62,45 +62,45 @@ function lockKey(operation: Operation): string {
  * failed.
  */
 export function startAttempt(
-  room: Room,
+  deps: WorkerDeps,
   operation: Operation,
-  kind: Kind,
+  kind: OperationHandler,
   claimedAt: number,
   orphan?: FormationError,
 ): RunningAttempt {
-  const lease: Lease = { operation_id: operation.id, attempt: operation.attempt, node_id: room.node.id };
-  const watch = watchLease(room, operation, lease, claimedAt);
-  const ended = room.locks
-    .run(lockKey(operation), () => conduct(room, operation, kind, lease, watch, orphan))
+  const lease: Lease = { operation_id: operation.id, attempt: operation.attempt, node_id: deps.node.id };
+  const watch = watchLease(deps, operation, lease, claimedAt);
+  const ended = deps.locks
+    .run(lockKey(operation), () => conduct(deps, operation, kind, lease, watch, orphan))
     .catch((thrown: unknown) => {
       const error = FormationError.from(thrown);
-      room.logger.log("error", `An attempt ended badly: ${error.message}`, {
+      deps.logger.log("error", `An attempt ended badly: ${error.message}`, {
         operation: operation.id,
         cause: error.cause instanceof Error ? error.cause.stack : undefined,
       });
     })
     .finally(() => {
-      room.held.release(operation);
+      deps.imageHolds.release(operation);
       watch.stop();
     });
   return { operation, ended, end: watch.end, look: watch.look };
 }
 
 async function conduct(
-  room: Room,
+  deps: WorkerDeps,
   operation: Operation,
-  kind: Kind,
+  kind: OperationHandler,
   lease: Lease,
   watch: LeaseWatch,
   orphan: FormationError | undefined,
 ): Promise<void> {
-  const { store, announcer, clock, logger } = room;
+  const { store, announcer, clock, logger } = deps;
   const progress = createProgressWriter(async (report) => {
     await store.report(lease, report);
     announcer.changed(operation.owner, operation.id);
   });
-  const leash = openLeash(room, watch);
-  const work = kind(room, {
+  const leash = createLeashRenewal(deps, watch);
+  const work = kind(deps, {
     operation,
     leash,
     number: lease.attempt,
@@ -124,17 +124,17 @@ async function conduct(
     changes = await work.run();
   } catch (thrown) {
     watch.sureMs(); // what failed may have ended because the lease did
-    if (watch.lost.aborted || (await isVoid(room, lease, thrown))) {
+    if (watch.lost.aborted || (await isVoid(deps, lease, thrown))) {
       watch.end("lost");
       await progress.close();
       return work.abandon();
     }
-    const ending = endingOf(
+    const ending = outcomeOf(
       thrown,
       watch.reason,
       watch.operation,
       progress.current,
-      room.settings,
+      deps.settings,
       clock.now(),
     );
     tell(logger, operation, ending, thrown);
@@ -150,7 +150,7 @@ async function conduct(
     }
   }
   await progress.close();
-  const settled = await settle(room, lease, watch, outcome, changes);
+  const settled = await settle(deps, lease, watch, outcome, changes);
   if (!settled) {
     watch.end("lost");
     return work.abandon();
@@ -158,13 +158,13 @@ async function conduct(
   if (outcome.state === "completed") await leash.release();
   announcer.changed(operation.owner, operation.id, ...changedIds(changes));
   if (outcome.state === "completed" && work.done)
-    await quietly(room.logger, "clean up", () => work.done?.() as Promise<void>);
+    await quietly(deps.logger, "clean up", () => work.done?.() as Promise<void>);
 }
 
 /** Whether an error came from a void lease and not from the work itself. */
-async function isVoid(room: Room, lease: Lease, thrown: unknown): Promise<boolean> {
+async function isVoid(deps: WorkerDeps, lease: Lease, thrown: unknown): Promise<boolean> {
   if (!(thrown instanceof FormationError) || thrown.code !== "conflict") return false;
-  const read = await room.store.operation(null, lease.operation_id).catch(() => null);
+  const read = await deps.store.operation(null, lease.operation_id).catch(() => null);
   return read === null || !isOurs(read, lease);
 }
 
@@ -175,7 +175,7 @@ function isOurs(read: Operation, lease: Lease): boolean {
 
 /** Writes the end, as long as the lease lasts. Returns false if it is void. */
 async function settle(
-  room: Room,
+  deps: WorkerDeps,
   lease: Lease,
   watch: LeaseWatch,
   outcome: Outcome,
@@ -185,16 +185,16 @@ async function settle(
   let records = changes;
   for (watch.sureMs(); !watch.lost.aborted; watch.sureMs()) {
     try {
-      await room.store.settle(lease, ending, records);
+      await deps.store.settle(lease, ending, records);
       return true;
     } catch (thrown) {
       const error = FormationError.from(thrown);
-      room.logger.log("warn", `The end of an operation was not written: ${error.message}`, {
+      deps.logger.log("warn", `The end of an operation was not written: ${error.message}`, {
         operation: lease.operation_id,
         state: ending.state,
       });
       const refused = error.code === "conflict" || error.code === "not_found";
-      const read = refused ? await room.store.operation(null, lease.operation_id).catch(() => null) : null;
+      const read = refused ? await deps.store.operation(null, lease.operation_id).catch(() => null) : null;
       if (read) {
         // An earlier try whose answer was lost wrote it: it is the end that this attempt wants.
         if (read.attempt === lease.attempt && read.state === ending.state) return true;
@@ -208,7 +208,7 @@ async function settle(
         }
         continue;
       }
-      await delay(Math.min(500, room.settings.leaseMs / 10), undefined, { signal: watch.lost }).catch(
+      await delay(Math.min(500, deps.settings.leaseMs / 10), undefined, { signal: watch.lost }).catch(
         () => {},
       );
     }
@@ -224,7 +224,12 @@ function changedIds(changes: Changes): Id[] {
   );
 }
 
-function tell(logger: Room["logger"], operation: Operation, ending: Ending, thrown: unknown): void {
+function tell(
+  logger: WorkerDeps["logger"],
+  operation: Operation,
+  ending: UnsuccessfulOutcome,
+  thrown: unknown,
+): void {
   const cause = thrown instanceof FormationError ? thrown.cause : thrown;
   logger.log(ending.error.code === "internal" ? "error" : "info", ending.error.message, {
     operation: operation.id,

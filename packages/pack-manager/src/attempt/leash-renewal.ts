@@ -2,22 +2,25 @@
 // this process no longer does anything. Another attempt begins after the whole lease; what this one left is gone by then.
 
 import { quietly } from "@formation-mcp/contract";
-import type { Room } from "../deps.ts";
-import type { LeaseWatch } from "./lease.ts";
+import type { WorkerDeps } from "../deps.ts";
+import type { LeaseWatch } from "./lease-watch.ts";
 
-export interface Leash {
+export interface LeashRenewal {
   /** Starts a machine on the leash: `start` is told how many milliseconds it may live from its call. */
   start<T>(machineId: string, start: (leashMs: number) => Promise<T>): Promise<T>;
   /** Lets them live on: the record says that they are what it wanted. */
   release(): Promise<void>;
 }
 
-export function openLeash(room: Pick<Room, "hypervisor" | "logger">, watch: LeaseWatch): Leash {
-  const { hypervisor } = room;
+export function createLeashRenewal(
+  deps: Pick<WorkerDeps, "hypervisor" | "logger">,
+  watch: LeaseWatch,
+): LeashRenewal {
+  const { hypervisor } = deps;
   const tied = new Set<string>();
   watch.onRenewed(() => {
     for (const id of tied) {
-      void quietly(room.logger, `prolong ${id}`, () => hypervisor.prolong(id, watch.sureMs()));
+      void quietly(deps.logger, `prolong ${id}`, () => hypervisor.prolong(id, watch.sureMs()));
     }
   });
   return {
@@ -28,11 +31,11 @@ export function openLeash(room: Pick<Room, "hypervisor" | "logger">, watch: Leas
       watch.sureMs();
       const started = await starting;
       // A renewal may have come before there was anything to prolong.
-      await quietly(room.logger, `prolong ${machineId}`, () => hypervisor.prolong(machineId, watch.sureMs()));
+      await quietly(deps.logger, `prolong ${machineId}`, () => hypervisor.prolong(machineId, watch.sureMs()));
       return started;
     },
     async release() {
-      for (const id of tied) await quietly(room.logger, `release ${id}`, () => hypervisor.release(id));
+      for (const id of tied) await quietly(deps.logger, `release ${id}`, () => hypervisor.release(id));
       tied.clear();
     },
   };

@@ -8,16 +8,16 @@ import type { WorkerSettings } from "../settings.ts";
 export type EndReason = "cancel" | "deadline" | "shutdown" | "lost";
 
 /** An end that is no success. */
-export type Ending = Exclude<Outcome, { state: "completed" }>;
+export type UnsuccessfulOutcome = Exclude<Outcome, { state: "completed" }>;
 
-export function endingOf(
+export function outcomeOf(
   thrown: unknown,
   reason: EndReason | null,
   operation: Operation,
   step: string,
   settings: Pick<WorkerSettings, "retryBaseMs">,
   now: number,
-): Ending {
+): UnsuccessfulOutcome {
   const error = FormationError.from(thrown, "The worker failed inside.");
   if (reason === "cancel") return { state: "cancelled", error: cancelled(step) };
   if (reason === "deadline") return { state: "failed", error: tooLate(step, error) };
@@ -52,7 +52,12 @@ function tooLate(step: string, error: FormationError): ErrorRecord {
 }
 
 /** The store gives nobody what had its last attempt, or is past its deadline: that it goes on is said only where it may. */
-function leaving(operation: Operation, step: string, error: FormationError, now: number): Ending {
+function leaving(
+  operation: Operation,
+  step: string,
+  error: FormationError,
+  now: number,
+): UnsuccessfulOutcome {
   // First, for past it the store asks for a cancel by itself.
   if (now >= operation.deadline_at) return { state: "failed", error: tooLate(step, error) };
   if (operation.cancel_requested_at !== null) return { state: "cancelled", error: cancelled(step) };

@@ -11,7 +11,7 @@ import {
   type OperationInput,
   requiredFor,
 } from "@formation-mcp/contract";
-import type { Room } from "../deps.ts";
+import type { WorkerDeps } from "../deps.ts";
 import { deploymentOf, hasProcess, machineName } from "../machines/machine-ids.ts";
 import { instancesHere } from "../reconcile/reconcile.ts";
 
@@ -25,10 +25,10 @@ const NOTHING: Resources = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
  * @param running the operations that run on this node.
  */
 export async function freeCapacity(
-  room: Pick<Room, "store" | "node" | "hypervisor">,
+  deps: Pick<WorkerDeps, "store" | "node" | "hypervisor">,
   running: Iterable<Operation>,
 ): Promise<Resources> {
-  const free = { ...room.node.capacity };
+  const free = { ...deps.node.capacity };
   const take = (used: Resources) => {
     free.vcpus -= used.vcpus;
     free.memory_mb -= used.memory_mb;
@@ -37,13 +37,13 @@ export async function freeCapacity(
   const operations = [...running];
   // Listed before the records are read: what changes in between may be counted twice, but is never left out.
   const machines = new Map(
-    (await room.hypervisor.list()).map((machine) => [machine.id, hasProcess(machine)]),
+    (await deps.hypervisor.list()).map((machine) => [machine.id, hasProcess(machine)]),
   );
   const elsewhere = new Set(operations);
   for (const { input, attempt } of operations) {
     if (input.kind === "ship") machines.delete(machineName(input.deployment_id, attempt));
   }
-  for await (const instance of instancesHere(room)) {
+  for await (const instance of instancesHere(deps)) {
     const { id, machine_id, config } = instance;
     const holder = { ...instance, hasProcess: machine_id !== null && machines.get(machine_id) === true };
     take(heldBy(holder, config.resources));
@@ -52,11 +52,11 @@ export async function freeCapacity(
       const { input } = operation;
       if (input.kind === "build" || input.instance_id !== id) continue;
       elsewhere.delete(operation);
-      take(await requiredNow(room, input, operation.needs, holder));
+      take(await requiredNow(deps, input, operation.needs, holder));
     }
   }
   for (const { needs } of elsewhere) take(needs);
-  for (const [id, runs] of machines) take(await leftOver(room, id, runs));
+  for (const [id, runs] of machines) take(await leftOver(deps, id, runs));
   // Never negative, so that an operation that needs nothing always fits.
   return {
     vcpus: Math.max(0, free.vcpus),
@@ -70,7 +70,7 @@ export async function freeCapacity(
  * instance may have run then and have ended since, so that all of it has to start.
  */
 async function requiredNow(
-  { store }: Pick<Room, "store">,
+  { store }: Pick<WorkerDeps, "store">,
   input: Exclude<OperationInput, { kind: "build" }>,
   claimed: Resources,
   instance: Instance & Holder,
@@ -84,7 +84,11 @@ async function requiredNow(
 }
 
 /** What a machine holds that no record names. */
-async function leftOver({ store }: Pick<Room, "store">, machine: string, runs: boolean): Promise<Resources> {
+async function leftOver(
+  { store }: Pick<WorkerDeps, "store">,
+  machine: string,
+  runs: boolean,
+): Promise<Resources> {
   const deployment = deploymentOf(machine);
   const resources = deployment === null ? null : await resourcesOf(store, deployment);
   if (!resources) return NOTHING;
@@ -92,7 +96,7 @@ async function leftOver({ store }: Pick<Room, "store">, machine: string, runs: b
   return runs ? { vcpus, memory_mb, disk_gb } : { ...NOTHING, disk_gb };
 }
 
-async function resourcesOf(store: Room["store"], deployment: Id<"dep">): Promise<Resources | null> {
+async function resourcesOf(store: WorkerDeps["store"], deployment: Id<"dep">): Promise<Resources | null> {
   try {
     return (await store.deployment(null, deployment)).config.resources;
   } catch (thrown) {

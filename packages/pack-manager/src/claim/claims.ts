@@ -13,23 +13,23 @@ import {
   type WakeMessage,
 } from "@formation-mcp/contract";
 import type { Consumer } from "@formation-mcp/queue";
-import { type Kind, type RunningAttempt, startAttempt } from "../attempt/attempt.ts";
+import { type OperationHandler, type RunningAttempt, startAttempt } from "../attempt/attempt.ts";
 import type { EndReason } from "../attempt/outcome.ts";
-import type { Room } from "../deps.ts";
-import { buildKind } from "../operations/build.ts";
-import { deleteKind } from "../operations/remove.ts";
-import { shipKind } from "../operations/ship.ts";
-import { controlKind } from "../operations/vm-control.ts";
+import type { WorkerDeps } from "../deps.ts";
+import { buildHandler } from "../operations/build.ts";
+import { deleteHandler } from "../operations/delete.ts";
+import { shipHandler } from "../operations/ship.ts";
+import { controlHandler } from "../operations/vm-control.ts";
 import { unfinished } from "../reconcile/reconcile.ts";
 import { freeCapacity } from "./capacity.ts";
-import { createPulling } from "./wake-consumer.ts";
-import { createLooking } from "./work-offers.ts";
+import { createWakeConsumer } from "./wake-consumer.ts";
+import { createWorkOffers } from "./work-offers.ts";
 
-const KINDS: Record<Operation["input"]["kind"], Kind> = {
-  build: buildKind,
-  ship: shipKind,
-  control: controlKind,
-  delete: deleteKind,
+const HANDLERS: Record<Operation["input"]["kind"], OperationHandler> = {
+  build: buildHandler,
+  ship: shipHandler,
+  control: controlHandler,
+  delete: deleteHandler,
 };
 
 export interface Claims {
@@ -62,11 +62,11 @@ export interface Claims {
  * @param appear makes sure that nobody takes this node for dead: what one brings up that is, is lost at once.
  */
 export function createClaims(
-  room: Room,
+  deps: WorkerDeps,
   onEnded: (operation: Operation) => void,
   appear: () => Promise<void>,
 ): Claims {
-  const { store, node, settings, logger, clock } = room;
+  const { store, node, settings, logger, clock } = deps;
   const own = controlSubject(node.id);
   const attempts = new Map<string, RunningAttempt>();
   const afterwards = new Set<Promise<void>>();
@@ -107,30 +107,31 @@ export function createClaims(
   const passOnNext = async ({ input }: Operation) => {
     if (input.kind === "build") return;
     await round();
-    const [next] = (await unfinished(room, input.instance_id)).reverse();
+    const [next] = (await unfinished(deps, input.instance_id)).reverse();
     if (next) await passOn(next);
   };
-  const looking = createLooking(room, wake);
+  const looking = createWorkOffers(deps, wake);
   const [builds, ships] = [
-    createPulling(room, SUBJECTS.build, woken, wake),
-    createPulling(room, SUBJECTS.ship, woken, wake),
+    createWakeConsumer(deps, SUBJECTS.build, woken, wake),
+    createWakeConsumer(deps, SUBJECTS.ship, woken, wake),
   ];
   const operations = () => [...attempts.values()].map((attempt) => attempt.operation);
   const buildsFull = () =>
     operations().filter(({ input }) => input.kind === "build").length >= settings.buildSlots;
   const pull = () => {
-    const room = attempts.size < settings.slots && free.vcpus > 0 && free.memory_mb > 0 && free.disk_gb > 0;
-    const takes = takesAny && room && answered && !closed;
+    const hasCapacity =
+      attempts.size < settings.slots && free.vcpus > 0 && free.memory_mb > 0 && free.disk_gb > 0;
+    const takes = takesAny && hasCapacity && answered && !closed;
     ships.want(takes);
     builds.want(takes && !buildsFull());
   };
 
   const run = (operation: Operation, claimedAt: number, orphan?: FormationError) => {
     const key = `${operation.id}.${operation.attempt}`;
-    const attempt = startAttempt(room, operation, KINDS[operation.input.kind], claimedAt, orphan);
+    const attempt = startAttempt(deps, operation, HANDLERS[operation.input.kind], claimedAt, orphan);
     attempts.set(key, attempt);
     if (ending !== null) attempt.end(ending);
-    room.announcer.changed(operation.owner, operation.id);
+    deps.announcer.changed(operation.owner, operation.id);
     looking.has(operation);
     const after: Promise<void> = attempt.ended
       .then(async () => {
@@ -160,8 +161,8 @@ export function createClaims(
   const take = async (): Promise<boolean> => {
     if (attempts.size >= settings.slots) return false;
     await appear();
-    free = await freeCapacity(room, operations());
-    const asked = room.monotonic();
+    free = await freeCapacity(deps, operations());
+    const asked = deps.monotonic();
     const operation = await store.claim({
       node_id: node.id,
       subjects: [own, ...(takesAny ? [SUBJECTS.ship, ...(buildsFull() ? [] : [SUBJECTS.build])] : [])],
@@ -176,7 +177,7 @@ export function createClaims(
     while (!closed) {
       const heard = waiting;
       waiting = [];
-      answered = await quietly(room.logger, "claim an operation", async () => {
+      answered = await quietly(deps.logger, "claim an operation", async () => {
         while (await take()) if (closed) break;
       });
       pull();
@@ -190,7 +191,7 @@ export function createClaims(
 
   return {
     async start() {
-      consumer = await room.queue.consume([own], { slots: 1, missed: wake }, () => round());
+      consumer = await deps.queue.consume([own], { slots: 1, missed: wake }, () => round());
       looping = loop();
     },
     wake,
@@ -208,7 +209,7 @@ export function createClaims(
           operation: operation.id,
           attempt: operation.attempt,
         });
-        run(operation, room.monotonic(), orphaned());
+        run(operation, deps.monotonic(), orphaned());
       }
     },
     changed(event) {

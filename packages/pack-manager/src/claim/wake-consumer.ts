@@ -2,20 +2,20 @@
 
 import { quietly, type WakeMessage } from "@formation-mcp/contract";
 import type { Consumer } from "@formation-mcp/queue";
-import type { Room } from "../deps.ts";
+import type { WorkerDeps } from "../deps.ts";
 
-export interface Pulling {
+export interface WakeConsumer {
   /** Begins or stops to take them, as soon as may be. */
   want(open: boolean): void;
   close(): Promise<void>;
 }
 
-export function createPulling(
-  room: Pick<Room, "queue" | "logger">,
+export function createWakeConsumer(
+  deps: Pick<WorkerDeps, "queue" | "logger">,
   subject: string,
   handler: (message: WakeMessage) => Promise<void>,
   missed: () => void,
-): Pulling {
+): WakeConsumer {
   let wanted = false;
   let consumer: Consumer | null = null;
   let settling: Promise<void> | null = null;
@@ -24,9 +24,9 @@ export function createPulling(
   /** Begun only while they differ: what ended at once would not be seen to have ended. */
   const settle = async () => {
     while (differs()) {
-      const done = await quietly(room.logger, `${wanted ? "begin" : "stop"} to take ${subject}`, async () => {
+      const done = await quietly(deps.logger, `${wanted ? "begin" : "stop"} to take ${subject}`, async () => {
         const former = consumer;
-        if (wanted) consumer = await room.queue.consume([subject], { slots: 1, missed }, handler);
+        if (wanted) consumer = await deps.queue.consume([subject], { slots: 1, missed }, handler);
         else {
           await former?.close();
           consumer = null;

@@ -9,9 +9,9 @@ import {
   type Placement,
   suits,
 } from "@formation-mcp/contract";
-import type { Room } from "../deps.ts";
+import type { WorkerDeps } from "../deps.ts";
 
-export interface Looking {
+export interface WorkOffers {
   /** Tells whom it may suit of a queued operation that this one could not take. */
   tell(operation: Operation): Promise<void>;
   /** Tells all nodes of an operation that this one knows nothing of. */
@@ -28,11 +28,11 @@ const MOST_KNOWN = 1000;
 const MOST_LOOKS = 100;
 const ANYWHERE: Placement = { node_id: null, labels: {}, needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 } };
 
-export function createLooking(
-  room: Pick<Room, "queue" | "node" | "settings" | "random">,
+export function createWorkOffers(
+  deps: Pick<WorkerDeps, "queue" | "node" | "settings" | "random">,
   look: () => void,
-): Looking {
-  const { node, queue, settings } = room;
+): WorkOffers {
+  const { node, queue, settings } = deps;
   const pausing = new Map<Id, NodeJS.Timeout>();
   /** What this node told itself: it need not look again. */
   const told = new Set<Id>();
@@ -56,7 +56,7 @@ export function createLooking(
     const timer = setTimeout(() => {
       pausing.delete(id);
       look();
-    }, room.random() * settings.lookWithinMs);
+    }, deps.random() * settings.offerDelayMs);
     pausing.set(id, timer);
   };
   const emit = async (id: Id, owner: string, wanted: Placement) => {

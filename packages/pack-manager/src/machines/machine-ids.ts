@@ -3,7 +3,7 @@
 import { everyItem } from "@formation-mcp/base";
 import { FormationError, type Id, type Instance, idKind } from "@formation-mcp/contract";
 import type { Hypervisor, MachineStatus } from "@formation-mcp/hypervisor";
-import type { Room } from "../deps.ts";
+import type { WorkerDeps } from "../deps.ts";
 
 export function machineName(deployment: Id<"dep">, attempt: number): string {
   return `${deployment}.${attempt}`;
@@ -27,13 +27,13 @@ export async function machinesOfDeployment(hypervisor: Hypervisor, deployment: I
 }
 
 /** The machines here that any deployment of an instance made. */
-export async function machinesOfInstance(room: Room, instance: Instance): Promise<string[]> {
-  const here = new Set((await room.hypervisor.list()).map((machine) => machine.id));
+export async function machinesOfInstance(deps: WorkerDeps, instance: Instance): Promise<string[]> {
+  const here = new Set((await deps.hypervisor.list()).map((machine) => machine.id));
   const found = new Set<string>();
   if (instance.machine_id && here.has(instance.machine_id)) found.add(instance.machine_id);
   if (here.size === 0) return [];
   const deployments = everyItem((cursor) =>
-    room.store.deployments({ owner: null, instance_id: instance.id, limit: 50, cursor }),
+    deps.store.deployments({ owner: null, instance_id: instance.id, limit: 50, cursor }),
   );
   for await (const deployment of deployments) {
     for (const id of here) if (deploymentOf(id) === deployment.id) found.add(id);
@@ -42,13 +42,13 @@ export async function machinesOfInstance(room: Room, instance: Instance): Promis
 }
 
 /** Whether an instance has a machine on another node. That node removes it once the record names one of another. */
-export function isElsewhere({ node }: Pick<Room, "node">, instance: Instance): boolean {
+export function isElsewhere({ node }: Pick<WorkerDeps, "node">, instance: Instance): boolean {
   return instance.machine_id !== null && instance.node_id !== null && instance.node_id !== node.id;
 }
 
 /** @throws FormationError `conflict` if an instance was shipped to another node while the operation waited for this one. */
-export function refuseMoved(room: Pick<Room, "node">, instance: Instance, step: string): void {
-  if (!isElsewhere(room, instance)) return;
+export function refuseMoved(deps: Pick<WorkerDeps, "node">, instance: Instance, step: string): void {
+  if (!isElsewhere(deps, instance)) return;
   throw new FormationError("conflict", `"${instance.name}" is on another node by now.`, {
     step,
     remedy: "Call the tool again: it finds the instance where it is.",

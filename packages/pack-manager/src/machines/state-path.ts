@@ -3,7 +3,7 @@
 import { INSTANCE_STATES, type InstanceState } from "@formation-mcp/contract";
 
 /** The shortest way as the states after the first; empty if it is there already or no way leads there. */
-export function route(from: InstanceState, to: InstanceState): InstanceState[] {
+export function statePath(from: InstanceState, to: InstanceState): InstanceState[] {
   if (from === to) return [];
   const before = new Map<InstanceState, InstanceState>();
   const open: InstanceState[] = [from];

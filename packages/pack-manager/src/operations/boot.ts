@@ -3,8 +3,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { type ErrorRecord, FormationError, type Id, LIMITS } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
-import type { Leash } from "../attempt/leash-renewal.ts";
-import type { Room } from "../deps.ts";
+import type { LeashRenewal } from "../attempt/leash-renewal.ts";
+import type { WorkerDeps } from "../deps.ts";
 
 const GUEST_STREAMS = ["stdout", "stderr", "console"];
 /** The last lines of a guest may be on their way for so long; so often we look whether more have come. */
@@ -21,20 +21,20 @@ export interface BootOptions {
   timeoutMs: number;
   onStep(step: string, message: string): void;
   /** The leash that it is started on; absent: whatever becomes of us, it may run on. */
-  leash?: Pick<Leash, "start">;
+  leash?: Pick<LeashRenewal, "start">;
 }
 
 /**
  * Starts a machine and waits until it is live.
  * @throws FormationError with the guest's last lines.
  */
-export async function boot(room: Room, options: BootOptions): Promise<MachineStatus> {
-  const { hypervisor, settings, clock, logs } = room;
+export async function boot(deps: WorkerDeps, options: BootOptions): Promise<MachineStatus> {
+  const { hypervisor, settings, clock, logs } = deps;
   const { instanceId, machineId, signal, onStep, leash } = options;
   const since = clock.now();
   const seen = logs.count(instanceId);
   let ran = false;
-  room.follow(machineId, instanceId);
+  deps.follow(machineId, instanceId);
   try {
     onStep("boot", "Starting the machine.");
     const start = (tied: { leashMs?: number }) => hypervisor.start(machineId, { signal, onStep, ...tied });
@@ -47,9 +47,9 @@ export async function boot(room: Room, options: BootOptions): Promise<MachineSta
     if (error.code === "cancelled") throw error;
     const details: Omit<ErrorRecord, "code" | "message"> = { step: "boot", ...error.details };
     if (ran) {
-      await untilQuiet(room, instanceId, seen);
+      await untilQuiet(deps, instanceId, seen);
       // The hypervisor knows the last lines of a machine that did not become live, but not of one that was killed.
-      details.log_tail ??= await lastLines(room, instanceId, since);
+      details.log_tail ??= await lastLines(deps, instanceId, since);
       if (details.log_tail.length === 0) delete details.log_tail;
     }
     details.remedy ??= "Read the last lines of the log; correct the formfile, build, and ship again.";
@@ -61,19 +61,19 @@ export async function boot(room: Room, options: BootOptions): Promise<MachineSta
  * Waits until no more lines of a guest come. Whoever handles the failure removes the machine, and with it all that its
  * follower has not read yet: without this pause the instance's log would lack the lines that say why it failed.
  */
-async function untilQuiet(room: Room, instanceId: string, seen: number): Promise<void> {
-  const end = room.monotonic() + LAST_LINES_MS;
+async function untilQuiet(deps: WorkerDeps, instanceId: string, seen: number): Promise<void> {
+  const end = deps.monotonic() + LAST_LINES_MS;
   let count = seen;
   let quiet = 0;
-  while (room.monotonic() < end && quiet < (count > seen ? QUIET_LOOKS : QUIET_LOOKS_WITHOUT_LINES)) {
+  while (deps.monotonic() < end && quiet < (count > seen ? QUIET_LOOKS : QUIET_LOOKS_WITHOUT_LINES)) {
     await delay(LOOK_EVERY_MS);
-    const now = room.logs.count(instanceId);
+    const now = deps.logs.count(instanceId);
     quiet = now === count ? quiet + 1 : 0;
     count = now;
   }
 }
 
-async function lastLines(room: Room, instanceId: string, since: number): Promise<string[]> {
-  const lines = await room.logs.tail(instanceId, since, GUEST_STREAMS).catch(() => []);
+async function lastLines(deps: WorkerDeps, instanceId: string, since: number): Promise<string[]> {
+  const lines = await deps.logs.tail(instanceId, since, GUEST_STREAMS).catch(() => []);
   return lines.slice(-LIMITS.errorLogLines);
 }

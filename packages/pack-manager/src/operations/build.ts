@@ -6,21 +6,21 @@ import type { Digest } from "@formation-mcp/artifacts";
 import { unpackContext } from "@formation-mcp/artifacts/context";
 import { type Build, FormationError, type Image, LIMITS, type OperationInput } from "@formation-mcp/contract";
 import type { BuildPatch } from "@formation-mcp/operations";
-import type { Attempt, Kind } from "../attempt/attempt.ts";
-import type { Ending } from "../attempt/outcome.ts";
-import type { Room } from "../deps.ts";
-import { keepImage } from "./images.ts";
+import type { Attempt, OperationHandler } from "../attempt/attempt.ts";
+import type { UnsuccessfulOutcome } from "../attempt/outcome.ts";
+import type { WorkerDeps } from "../deps.ts";
+import { keepImage } from "./image-archives.ts";
 
 type BuildInput = Extract<OperationInput, { kind: "build" }>;
 
 /** The work of a `build` operation. */
-export const buildKind: Kind = (room, attempt) => {
+export const buildHandler: OperationHandler = (deps, attempt) => {
   const { build_id, no_cache } = attempt.operation.input as BuildInput;
   const { needs } = attempt.operation;
   return {
     async run() {
-      const build = await room.store.build(null, build_id);
-      const patch = await makeImage(room, attempt, build, {
+      const build = await deps.store.build(null, build_id);
+      const patch = await makeImage(deps, attempt, build, {
         noCache: no_cache,
         memory_mb: needs.memory_mb || LIMITS.buildMemoryMb,
         vcpus: needs.vcpus || 1,
@@ -29,7 +29,7 @@ export const buildKind: Kind = (room, attempt) => {
       return { builds: [{ id: build_id, patch }] };
     },
     async undo(ending) {
-      return { builds: [{ id: build_id, patch: unbuilt(room, ending) }] };
+      return { builds: [{ id: build_id, patch: unbuilt(deps, ending) }] };
     },
     // The builder leaves nothing behind, and an image that no record names is swept.
     async abandon() {},
@@ -49,12 +49,12 @@ export interface ImageOptions {
  * @throws FormationError with the failing step, its exit code, its last lines and what to do.
  */
 export async function makeImage(
-  room: Room,
+  deps: WorkerDeps,
   attempt: Attempt,
   build: Build,
   options: ImageOptions,
 ): Promise<BuildPatch> {
-  const { builder, clock, logs, node, settings } = room;
+  const { builder, clock, logs, node, settings } = deps;
   const share = options.whole ? 1 : 0.6;
   await attempt.apply({
     builds: [
@@ -62,10 +62,10 @@ export async function makeImage(
     ],
   });
   const id = `${build.id}.${attempt.number}`;
-  const scratch = join(room.scratchDir, id);
+  const scratch = join(deps.scratchDir, id);
   let image: Image;
   try {
-    const contextDir = await unpack(room, attempt, build, scratch);
+    const contextDir = await unpack(deps, attempt, build, scratch);
     image = await builder.build(
       {
         id,
@@ -77,7 +77,7 @@ export async function makeImage(
           memory_mb: options.memory_mb,
           vcpus: options.vcpus,
           pids: LIMITS.buildPids,
-          disk_bytes: room.settings.buildDiskBytes,
+          disk_bytes: deps.settings.buildDiskBytes,
           timeout_ms: Math.max(1, Math.min(settings.buildMs, attempt.remainingMs())),
         },
       },
@@ -90,8 +90,8 @@ export async function makeImage(
         },
       },
     );
-    if (room.artifacts.shared) attempt.step("share", "Storing the image for other nodes.", 0.95 * share);
-    image = await keepImage(room, attempt, image);
+    if (deps.artifacts.shared) attempt.step("share", "Storing the image for other nodes.", 0.95 * share);
+    image = await keepImage(deps, attempt, image);
   } catch (thrown) {
     throw withRemedy(thrown);
   } finally {
@@ -103,17 +103,22 @@ export async function makeImage(
 }
 
 /** What a build's record becomes when its attempt ended without an image. */
-export function unbuilt(room: Pick<Room, "clock">, ending: Ending): BuildPatch {
+export function unbuilt(deps: Pick<WorkerDeps, "clock">, ending: UnsuccessfulOutcome): BuildPatch {
   if (ending.state === "queued") return { state: "queued" };
-  return { state: ending.state, error: ending.error, ended_at: room.clock.now() };
+  return { state: ending.state, error: ending.error, ended_at: deps.clock.now() };
 }
 
-async function unpack(room: Room, attempt: Attempt, build: Build, scratch: string): Promise<string | null> {
+async function unpack(
+  deps: WorkerDeps,
+  attempt: Attempt,
+  build: Build,
+  scratch: string,
+): Promise<string | null> {
   if (build.context_digest === null) return null;
   attempt.step("context", "Unpacking the context.", 0);
   const contextDir = join(scratch, "context");
   await mkdir(contextDir, { recursive: true, mode: 0o700 });
-  const stream = await room.artifacts.get(build.context_digest as Digest);
+  const stream = await deps.artifacts.get(build.context_digest as Digest);
   await unpackContext(stream, contextDir, {
     maxBytes: LIMITS.contextBytes,
     maxFiles: LIMITS.contextFiles,

@@ -5,7 +5,7 @@ import type { KeyedLock } from "@formation-mcp/base";
 import type { Builder } from "@formation-mcp/builder";
 import { FormationError } from "@formation-mcp/contract";
 
-export interface HeldImages {
+export interface ImageHolds {
   /**
    * Keeps what an attempt has made from being removed, until it is released.
    * @throws FormationError `unavailable` if it was removed before.
@@ -19,7 +19,7 @@ export interface HeldImages {
   remove(digest: string): Promise<void>;
 }
 
-export function createHeldImages(builder: Builder, locks: KeyedLock): HeldImages {
+export function createImageHolds(builder: Builder, locks: KeyedLock): ImageHolds {
   const held = new Map<object, string>();
   let watched = new Set<string>();
   const alone = (digest: string, action: () => Promise<void>) => locks.run(`image ${digest}`, action);

@@ -13,14 +13,14 @@ import {
   RESTING_STATES,
 } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
-import type { Attempt, Kind } from "../attempt/attempt.ts";
-import type { Room } from "../deps.ts";
+import type { Attempt, OperationHandler } from "../attempt/attempt.ts";
+import type { WorkerDeps } from "../deps.ts";
 import { hasProcess, hostnameFor, isElsewhere, machineName } from "../machines/machine-ids.ts";
 import { observedOf } from "../machines/observed.ts";
 import { boot } from "./boot.ts";
 import { makeImage } from "./build.ts";
-import { bringImage } from "./images.ts";
-import { clearDeployment, unship } from "./undo-ship.ts";
+import { bringImage } from "./image-archives.ts";
+import { clearDeployment, undoShip } from "./undo-ship.ts";
 
 export type ShipInput = Extract<OperationInput, { kind: "ship" }>;
 
@@ -32,29 +32,29 @@ const OTHER_BUILD_MS = 10 * 60_000;
 const ASK_AGAIN_MS = 500;
 
 /** The work of a `ship` operation. */
-export const shipKind: Kind = (room, attempt) => {
+export const shipHandler: OperationHandler = (deps, attempt) => {
   const input = attempt.operation.input as ShipInput;
   const machineId = machineName(input.deployment_id, attempt.number);
   let former: string | null = null;
   return {
     async run() {
-      const deployment = await room.store.deployment(null, input.deployment_id);
-      const instance = await room.store.instance(null, input.instance_id);
-      refuseElsewhere(room, instance);
-      const takenOver = isElsewhere(room, instance);
-      await clearDeployment(room, input.deployment_id, instance.machine_id);
+      const deployment = await deps.store.deployment(null, input.deployment_id);
+      const instance = await deps.store.instance(null, input.instance_id);
+      refuseElsewhere(deps, instance);
+      const takenOver = isElsewhere(deps, instance);
+      await clearDeployment(deps, input.deployment_id, instance.machine_id);
       await attempt.apply({
         deployments: [{ id: deployment.id, patch: { state: "deploying", machine_id: machineId } }],
         // Until it lives here, what there is of it is on the node that it comes from.
-        instances: takenOver ? [] : [{ id: instance.id, patch: { node_id: room.node.id } }],
+        instances: takenOver ? [] : [{ id: instance.id, patch: { node_id: deps.node.id } }],
       });
-      const build = await readyBuild(room, attempt, input);
-      await createMachine(room, attempt, machineId, deployment, build);
+      const build = await readyBuild(deps, attempt, input);
+      await createMachine(deps, attempt, machineId, deployment, build);
       if (!takenOver) {
         former = instance.machine_id;
-        await makeWay(room, attempt, instance);
+        await makeWay(deps, attempt, instance);
       }
-      const status = await boot(room, {
+      const status = await boot(deps, {
         instanceId: instance.id,
         machineId,
         signal: attempt.signal,
@@ -62,12 +62,12 @@ export const shipKind: Kind = (room, attempt) => {
         onStep: (step, message) => attempt.step(step, message, step === "boot" ? 0.75 : 0.85),
         leash: attempt.leash,
       });
-      const now = room.clock.now();
+      const now = deps.clock.now();
       return {
         builds: [{ id: build.id, patch: { used_at: now } }],
         deployments: [
           { id: deployment.id, patch: { state: "live", ended_at: now, error: null } },
-          ...(await supersede(room, instance, deployment, now)),
+          ...(await supersede(deps, instance, deployment, now)),
         ],
         instances: [
           {
@@ -75,7 +75,7 @@ export const shipKind: Kind = (room, attempt) => {
             patch: {
               state: "running",
               ...(instance.desired === "deleted" ? {} : { desired: "running" as const }),
-              node_id: room.node.id,
+              node_id: deps.node.id,
               deployment_id: deployment.id,
               machine_id: machineId,
               build_id: build.id,
@@ -88,32 +88,32 @@ export const shipKind: Kind = (room, attempt) => {
         ],
       };
     },
-    undo: (ending) => unship(room, attempt, input, ending),
+    undo: (ending) => undoShip(deps, attempt, input, ending),
     async abandon() {
-      const read = () => room.store.instance(null, input.instance_id).catch(() => null);
+      const read = () => deps.store.instance(null, input.instance_id).catch(() => null);
       let instance = await read();
       // With no answer it may be the record's own, whose disk is its owner's: it only ends, and what it takes here is
       // counted as this attempt's, until that is known.
-      if (!instance) await stopAtOnce(room, machineId);
+      if (!instance) await stopAtOnce(deps, machineId);
       for (; !instance && !attempt.leaving.aborted; instance = await read()) {
         await delay(ASK_AGAIN_MS, undefined, { signal: attempt.leaving }).catch(() => {});
       }
       if (!instance || instance.machine_id === machineId) return;
-      await quietly(room.logger, `remove ${machineId}`, () => room.hypervisor.remove(machineId));
+      await quietly(deps.logger, `remove ${machineId}`, () => deps.hypervisor.remove(machineId));
     },
     async done() {
-      if (former !== null && former !== machineId) await room.hypervisor.remove(former);
+      if (former !== null && former !== machineId) await deps.hypervisor.remove(former);
     },
   };
 };
 
-async function stopAtOnce(room: Room, machineId: string): Promise<void> {
-  await quietly(room.logger, `stop ${machineId}`, () => room.hypervisor.stop(machineId, { timeoutMs: 0 }));
+async function stopAtOnce(deps: WorkerDeps, machineId: string): Promise<void> {
+  await quietly(deps.logger, `stop ${machineId}`, () => deps.hypervisor.stop(machineId, { timeoutMs: 0 }));
 }
 
 /** What is lost may run on a node that nobody hears: it is never begun anew elsewhere. */
-function refuseElsewhere(room: Room, instance: Instance): void {
-  if (!isElsewhere(room, instance) || RESTING_STATES.includes(instance.state)) return;
+function refuseElsewhere(deps: WorkerDeps, instance: Instance): void {
+  if (!isElsewhere(deps, instance) || RESTING_STATES.includes(instance.state)) return;
   if (instance.state === "lost") {
     throw new FormationError("conflict", `"${instance.name}" is lost with its node: it may run there.`, {
       step: "start",
@@ -129,17 +129,17 @@ function refuseElsewhere(room: Room, instance: Instance): void {
 
 /** The build to ship: made here and now when it belongs to this operation (`vm_create`), waited for when to another. */
 async function readyBuild(
-  room: Room,
+  deps: WorkerDeps,
   attempt: Attempt,
   input: ShipInput,
 ): Promise<Build & { image: NonNullable<Build["image"]> }> {
-  const read = () => room.store.build(null, input.build_id);
+  const read = () => deps.store.build(null, input.build_id);
   let build = await read();
   if (
     build.operation_id === attempt.operation.id &&
     (build.state === "queued" || build.state === "building")
   ) {
-    const patch = await makeImage(room, attempt, build, {
+    const patch = await makeImage(deps, attempt, build, {
       noCache: false,
       memory_mb: LIMITS.buildMemoryMb,
       vcpus: build.formfile.resources.vcpus,
@@ -173,18 +173,18 @@ async function readyBuild(
 }
 
 async function createMachine(
-  room: Room,
+  deps: WorkerDeps,
   attempt: Attempt,
   machineId: string,
   deployment: Deployment,
   build: Build & { image: NonNullable<Build["image"]> },
 ): Promise<void> {
   const { resources, host_ports } = deployment.config;
-  await bringImage(room, attempt, build);
+  await bringImage(deps, attempt, build);
   attempt.step("disk", "Preparing the disk.", 0.65);
-  const disk = await room.builder.disk(build.image.digest, resources.disk_gb, attempt.signal);
+  const disk = await deps.builder.disk(build.image.digest, resources.disk_gb, attempt.signal);
   attempt.step("create", "Making the machine.", 0.7);
-  await room.hypervisor.create({
+  await deps.hypervisor.create({
     id: machineId,
     hostname: hostnameFor(deployment.instance_name),
     disk,
@@ -198,11 +198,11 @@ async function createMachine(
 }
 
 /** Stops what runs under the name, so that at most one machine of an instance ever runs; it is kept for the way back. */
-async function makeWay(room: Room, attempt: Attempt, instance: Instance): Promise<void> {
+async function makeWay(deps: WorkerDeps, attempt: Attempt, instance: Instance): Promise<void> {
   const move = (state: Instance["state"]) =>
     attempt.apply({ instances: [{ id: instance.id, patch: { state } }] });
   if (instance.machine_id === null) return move("starting");
-  const status = await room.hypervisor.inspect(instance.machine_id);
+  const status = await deps.hypervisor.inspect(instance.machine_id);
   if (!hasProcess(status)) {
     // An attempt before this one stopped it and got no further: what is half-stopped cannot become running.
     if (instance.state === "stopping") await move("starting");
@@ -212,15 +212,15 @@ async function makeWay(room: Room, attempt: Attempt, instance: Instance): Promis
   // A stop that was begun is finished: half-stopped is no state to go back from.
   if (instance.state === "pausing") await move("paused");
   if (instance.state !== "starting" && instance.state !== "stopping") await move("stopping");
-  await room.hypervisor.stop(instance.machine_id, { timeoutMs: room.settings.stopMs });
+  await deps.hypervisor.stop(instance.machine_id, { timeoutMs: deps.settings.stopMs });
   if (instance.state !== "starting") await move("starting");
   attempt.signal.throwIfAborted();
 }
 
-async function supersede(room: Room, instance: Instance, deployment: Deployment, now: number) {
+async function supersede(deps: WorkerDeps, instance: Instance, deployment: Deployment, now: number) {
   const { deployment_id } = instance;
   if (deployment_id === null || deployment_id === deployment.id) return [];
-  const before = await room.store.deployment(null, deployment_id).catch(() => null);
+  const before = await deps.store.deployment(null, deployment_id).catch(() => null);
   if (before?.state !== "live") return [];
   return [{ id: deployment_id, patch: { state: "superseded" as const, ended_at: now } }];
 }

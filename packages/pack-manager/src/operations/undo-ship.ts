@@ -10,8 +10,8 @@ import {
 } from "@formation-mcp/contract";
 import type { Changes, InstancePatch } from "@formation-mcp/operations";
 import type { Attempt } from "../attempt/attempt.ts";
-import type { Ending } from "../attempt/outcome.ts";
-import type { Room } from "../deps.ts";
+import type { UnsuccessfulOutcome } from "../attempt/outcome.ts";
+import type { WorkerDeps } from "../deps.ts";
 import { hasProcess, isElsewhere, machinesOfDeployment } from "../machines/machine-ids.ts";
 import { observedOf } from "../machines/observed.ts";
 import { boot } from "./boot.ts";
@@ -19,24 +19,28 @@ import { unbuilt } from "./build.ts";
 import type { ShipInput } from "./ship.ts";
 
 /** Removes every machine of a deployment but the one that its instance runs as. */
-export async function clearDeployment(room: Room, deployment: Id<"dep">, keep: string | null): Promise<void> {
-  for (const id of await machinesOfDeployment(room.hypervisor, deployment)) {
-    if (id !== keep) await room.hypervisor.remove(id);
+export async function clearDeployment(
+  deps: WorkerDeps,
+  deployment: Id<"dep">,
+  keep: string | null,
+): Promise<void> {
+  for (const id of await machinesOfDeployment(deps.hypervisor, deployment)) {
+    if (id !== keep) await deps.hypervisor.remove(id);
   }
 }
 
-export async function unship(
-  room: Room,
+export async function undoShip(
+  deps: WorkerDeps,
   attempt: Attempt,
   input: ShipInput,
-  ending: Ending,
+  ending: UnsuccessfulOutcome,
 ): Promise<Changes> {
-  const now = room.clock.now();
-  const instance = await room.store.instance(null, input.instance_id);
-  await clearRest(room, input.deployment_id, instance.machine_id);
-  const build = await room.store.build(null, input.build_id).catch(() => null);
+  const now = deps.clock.now();
+  const instance = await deps.store.instance(null, input.instance_id);
+  await clearRest(deps, input.deployment_id, instance.machine_id);
+  const build = await deps.store.build(null, input.build_id).catch(() => null);
   return {
-    builds: build && isOurs(build, attempt) ? [{ id: build.id, patch: unbuilt(room, ending) }] : [],
+    builds: build && isOurs(build, attempt) ? [{ id: build.id, patch: unbuilt(deps, ending) }] : [],
     deployments: [
       {
         id: input.deployment_id,
@@ -46,20 +50,20 @@ export async function unship(
             : { state: ending.state, machine_id: null, error: ending.error, ended_at: now },
       },
     ],
-    instances: changeOf(instance.id, await putBack(room, attempt, instance, ending)),
+    instances: changeOf(instance.id, await putBack(deps, attempt, instance, ending)),
   };
 }
 
 /** What cannot be removed is reconciling's to remove, but what still runs must not run beside what comes after this. */
-async function clearRest(room: Room, deployment: Id<"dep">, keep: string | null): Promise<void> {
+async function clearRest(deps: WorkerDeps, deployment: Id<"dep">, keep: string | null): Promise<void> {
   try {
-    await clearDeployment(room, deployment, keep);
+    await clearDeployment(deps, deployment, keep);
   } catch (thrown) {
-    for (const id of await machinesOfDeployment(room.hypervisor, deployment)) {
-      if (id !== keep && hasProcess(await room.hypervisor.inspect(id))) throw thrown;
+    for (const id of await machinesOfDeployment(deps.hypervisor, deployment)) {
+      if (id !== keep && hasProcess(await deps.hypervisor.inspect(id))) throw thrown;
     }
     const { code, message } = FormationError.from(thrown);
-    room.logger.log("warn", `Could not remove a machine that did not become live: ${message}`, { code });
+    deps.logger.log("warn", `Could not remove a machine that did not become live: ${message}`, { code });
   }
 }
 
@@ -76,10 +80,10 @@ function isOurs(build: Build, attempt: Attempt): boolean {
 
 /** What the instance becomes: what ran before runs again, what was stopped stays so, a first shipment is `failed`. */
 async function putBack(
-  room: Room,
+  deps: WorkerDeps,
   attempt: Attempt,
   instance: Instance,
-  ending: Ending,
+  ending: UnsuccessfulOutcome,
 ): Promise<InstancePatch> {
   if (instance.state === "deleting" || instance.state === "deleted") return {};
   const { machine_id } = instance;
@@ -88,31 +92,31 @@ async function putBack(
     if (ending.state === "queued") return {};
     return { state: "failed", error: ending.error, observed: null };
   }
-  if (isElsewhere(room, instance) || !UP_STATES.includes(instance.state))
+  if (isElsewhere(deps, instance) || !UP_STATES.includes(instance.state))
     return ending.state === "queued" ? {} : stayed(instance);
-  const found = await room.hypervisor.inspect(machine_id);
+  const found = await deps.hypervisor.inspect(machine_id);
   if (instance.desired === "deleted") return found.state === "running" ? {} : { state: "stopped" };
   if (found.state === "running" && instance.state === "running") return {};
   if (found.state === "paused") return instance.state === "paused" ? {} : { state: instance.state };
   try {
     attempt.step("roll back", "Starting again what ran before.");
-    const status = await boot(room, {
+    const status = await boot(deps, {
       instanceId: instance.id,
       machineId: machine_id,
       signal: attempt.lost,
-      timeoutMs: room.settings.bootMs,
+      timeoutMs: deps.settings.bootMs,
       onStep: (_step, message) => attempt.step("roll back", message),
     });
     return {
       desired: "running",
       state: "running",
-      observed: observedOf(status, room.clock.now()),
+      observed: observedOf(status, deps.clock.now()),
       error: null,
     };
   } catch (thrown) {
     const error = FormationError.from(thrown);
-    await quietly(room.logger, "stop what could not be started again", () =>
-      room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs }),
+    await quietly(deps.logger, "stop what could not be started again", () =>
+      deps.hypervisor.stop(machine_id, { timeoutMs: deps.settings.stopMs }),
     );
     return {
       state: "failed",

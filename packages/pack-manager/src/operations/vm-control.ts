@@ -12,12 +12,12 @@ import {
 } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
-import type { Attempt, Kind } from "../attempt/attempt.ts";
-import type { Ending } from "../attempt/outcome.ts";
-import type { Room } from "../deps.ts";
+import type { Attempt, OperationHandler } from "../attempt/attempt.ts";
+import type { UnsuccessfulOutcome } from "../attempt/outcome.ts";
+import type { WorkerDeps } from "../deps.ts";
 import { hasProcess, isElsewhere, refuseMoved } from "../machines/machine-ids.ts";
 import { observedOf } from "../machines/observed.ts";
-import { route } from "../machines/state-path.ts";
+import { statePath } from "../machines/state-path.ts";
 import { boot } from "./boot.ts";
 import { changeOf } from "./undo-ship.ts";
 
@@ -32,18 +32,18 @@ const DESIRED: Record<ControlAction, InstanceDesire> = {
 };
 
 /** The work of a `control` operation. */
-export const controlKind: Kind = (room, attempt) => {
+export const controlHandler: OperationHandler = (deps, attempt) => {
   const { instance_id, action } = attempt.operation.input as ControlInput;
   return {
     async run() {
-      const instance = await room.store.instance(null, instance_id);
-      const machineId = machineOf(room, instance, action);
-      const status = await ACTIONS[action]({ room, attempt, instance, machineId });
+      const instance = await deps.store.instance(null, instance_id);
+      const machineId = machineOf(deps, instance, action);
+      const status = await ACTIONS[action]({ deps, attempt, instance, machineId });
       const state = action === "stop" ? "stopped" : action === "pause" ? "paused" : "running";
-      await approach(attempt, (await room.store.instance(null, instance_id)).state, state, instance_id);
+      await approach(attempt, (await deps.store.instance(null, instance_id)).state, state, instance_id);
       const patch: InstancePatch = {
         state,
-        observed: observedOf(status, room.clock.now()),
+        observed: observedOf(status, deps.clock.now()),
         error: null,
         ...(instance.desired === "deleted" || attempt.operation.tool === DRAIN_TOOL
           ? {}
@@ -52,8 +52,8 @@ export const controlKind: Kind = (room, attempt) => {
       return { instances: [{ id: instance_id, patch }] };
     },
     async undo(ending) {
-      const instance = await room.store.instance(null, instance_id);
-      return { instances: changeOf(instance_id, await putBack(room, attempt, instance, ending)) };
+      const instance = await deps.store.instance(null, instance_id);
+      return { instances: changeOf(instance_id, await putBack(deps, attempt, instance, ending)) };
     },
     async abandon() {
       // Nothing was made; whether the machine may go on running is said by the record, and reconciling sees to it.
@@ -62,14 +62,14 @@ export const controlKind: Kind = (room, attempt) => {
 };
 
 interface Case {
-  room: Room;
+  deps: WorkerDeps;
   attempt: Attempt;
   instance: Instance;
   machineId: string;
 }
 
-function machineOf(room: Room, instance: Instance, action: ControlAction): string {
-  refuseMoved(room, instance, action);
+function machineOf(deps: WorkerDeps, instance: Instance, action: ControlAction): string {
+  refuseMoved(deps, instance, action);
   if (instance.state === "deleting" || instance.state === "deleted") {
     throw new FormationError("conflict", `"${instance.name}" is ${instance.state}.`, { step: action });
   }
@@ -82,7 +82,7 @@ function machineOf(room: Room, instance: Instance, action: ControlAction): strin
 
 const ACTIONS: Record<ControlAction, (given: Case) => Promise<MachineStatus>> = {
   async start(given) {
-    const status = await given.room.hypervisor.inspect(given.machineId);
+    const status = await given.deps.hypervisor.inspect(given.machineId);
     if (status.state === "paused") return ACTIONS.resume(given);
     return startMachine(given, status);
   },
@@ -95,24 +95,24 @@ const ACTIONS: Record<ControlAction, (given: Case) => Promise<MachineStatus>> = 
     return startMachine(given, stopped);
   },
   async pause(given) {
-    const { room, machineId } = given;
-    const status = await room.hypervisor.inspect(machineId);
+    const { deps, machineId } = given;
+    const status = await deps.hypervisor.inspect(machineId);
     if (status.state === "paused") return status;
     if (status.state !== "running") throw notRunning(given, "pause");
     given.attempt.step("pause", "Pausing the machine.", 0.5);
     await pass(given, "pausing");
-    await room.hypervisor.pause(machineId);
-    return room.hypervisor.inspect(machineId);
+    await deps.hypervisor.pause(machineId);
+    return deps.hypervisor.inspect(machineId);
   },
   async resume(given) {
-    const { room, machineId } = given;
-    const status = await room.hypervisor.inspect(machineId);
+    const { deps, machineId } = given;
+    const status = await deps.hypervisor.inspect(machineId);
     if (status.state === "running") return status;
     if (status.state !== "paused") throw notRunning(given, "resume");
     given.attempt.step("resume", "Resuming the machine.", 0.5);
-    await room.hypervisor.resume(machineId);
+    await deps.hypervisor.resume(machineId);
     await pass(given, "running");
-    return room.hypervisor.inspect(machineId);
+    return deps.hypervisor.inspect(machineId);
   },
 };
 
@@ -128,7 +128,7 @@ function notRunning({ instance }: Case, action: ControlAction): FormationError {
 }
 
 async function startMachine(given: Case, status: MachineStatus): Promise<MachineStatus> {
-  const { room, attempt, instance, machineId } = given;
+  const { deps, attempt, instance, machineId } = given;
   if (status.state === "absent" || status.state === "broken") {
     throw new FormationError(
       "conflict",
@@ -140,7 +140,7 @@ async function startMachine(given: Case, status: MachineStatus): Promise<Machine
     );
   }
   if (status.state !== "running") await pass(given, "starting");
-  return boot(room, {
+  return boot(deps, {
     instanceId: instance.id,
     machineId,
     signal: attempt.signal,
@@ -151,19 +151,19 @@ async function startMachine(given: Case, status: MachineStatus): Promise<Machine
 
 /** Not cancelled once begun: it ends by its own limit, and half-stopped is no state to go back from. */
 async function stopMachine(given: Case): Promise<MachineStatus> {
-  const { room, attempt, machineId } = given;
-  const status = await room.hypervisor.inspect(machineId);
+  const { deps, attempt, machineId } = given;
+  const status = await deps.hypervisor.inspect(machineId);
   if (hasProcess(status)) {
     attempt.step("stop", "Stopping the machine.", 0.1);
     await pass(given, "stopping");
-    await room.hypervisor.stop(machineId, { timeoutMs: room.settings.stopMs });
+    await deps.hypervisor.stop(machineId, { timeoutMs: deps.settings.stopMs });
   }
-  return room.hypervisor.inspect(machineId);
+  return deps.hypervisor.inspect(machineId);
 }
 
 /** Moves the record to a state, by legal moves alone. */
-async function pass({ room, attempt, instance }: Case, state: InstanceState): Promise<void> {
-  const now = await room.store.instance(null, instance.id);
+async function pass({ deps, attempt, instance }: Case, state: InstanceState): Promise<void> {
+  const now = await deps.store.instance(null, instance.id);
   await approach(attempt, now.state, state, instance.id);
   if (now.state !== state) await attempt.apply({ instances: [{ id: instance.id, patch: { state } }] });
 }
@@ -175,38 +175,42 @@ async function approach(
   to: InstanceState,
   id: Instance["id"],
 ): Promise<void> {
-  for (const next of route(from, to).slice(0, -1)) {
+  for (const next of statePath(from, to).slice(0, -1)) {
     await attempt.apply({ instances: [{ id, patch: { state: next } }] });
   }
 }
 
 /** What the instance really is after an action that came to nothing. A start that failed or was cancelled is stopped. */
 async function putBack(
-  room: Room,
+  deps: WorkerDeps,
   attempt: Attempt,
   instance: Instance,
-  ending: Ending,
+  ending: UnsuccessfulOutcome,
 ): Promise<InstancePatch> {
   if (instance.state === "deleting" || instance.state === "deleted" || instance.machine_id === null)
     return {};
-  if (isElsewhere(room, instance)) return {};
+  if (isElsewhere(deps, instance)) return {};
   const { machine_id } = instance;
-  let status = await room.hypervisor.inspect(machine_id);
+  let status = await deps.hypervisor.inspect(machine_id);
   if (instance.state === "starting" && hasProcess(status)) {
-    await quietly(room.logger, "stop what did not become live", () =>
-      room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs }),
+    await quietly(deps.logger, "stop what did not become live", () =>
+      deps.hypervisor.stop(machine_id, { timeoutMs: deps.settings.stopMs }),
     );
-    status = await room.hypervisor.inspect(machine_id);
+    status = await deps.hypervisor.inspect(machine_id);
   }
   const state = realState(instance.state, status, ending);
-  await quietly(room.logger, "move an instance", () => approach(attempt, instance.state, state, instance.id));
-  const patch: InstancePatch = { state, observed: observedOf(status, room.clock.now()) };
+  await quietly(deps.logger, "move an instance", () => approach(attempt, instance.state, state, instance.id));
+  const patch: InstancePatch = { state, observed: observedOf(status, deps.clock.now()) };
   if (ending.state === "queued" || instance.desired === "deleted") return patch;
   if (state === "failed") return { ...patch, error: ending.error };
   return { ...patch, desired: desireFor(state) };
 }
 
-function realState(recorded: InstanceState, status: MachineStatus, ending: Ending): InstanceState {
+function realState(
+  recorded: InstanceState,
+  status: MachineStatus,
+  ending: UnsuccessfulOutcome,
+): InstanceState {
   if (status.state === "running") return "running";
   if (status.state === "paused") return "paused";
   if (recorded === "failed") return "failed";

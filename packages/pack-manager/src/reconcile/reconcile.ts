@@ -13,11 +13,11 @@ import {
 } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
-import type { Room } from "../deps.ts";
+import type { WorkerDeps } from "../deps.ts";
 import { deploymentOf } from "../machines/machine-ids.ts";
 import { differs, observedOf } from "../machines/observed.ts";
-import { route } from "../machines/state-path.ts";
-import { removeAll } from "../operations/remove.ts";
+import { statePath } from "../machines/state-path.ts";
+import { removeAll } from "../operations/delete.ts";
 import { type Decision, decide } from "./rules.ts";
 
 export interface Reconciler {
@@ -35,7 +35,7 @@ const SEEN_EVERY_MS = 60_000;
 const SETTLE_MS = 100;
 
 /** @param ours whether an attempt of this worker runs that makes machines for a deployment. */
-export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => boolean): Reconciler {
+export function createReconciler(deps: WorkerDeps, ours: (deployment: Id<"dep">) => boolean): Reconciler {
   const soon = new Map<string, NodeJS.Timeout>();
   const looking = new Set<Promise<unknown>>();
   let closed = false;
@@ -48,24 +48,24 @@ export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => bo
     if (closed || soon.has(key)) return;
     const timer = setTimeout(() => {
       soon.delete(key);
-      track(quietly(room.logger, `look at ${key}`, look));
+      track(quietly(deps.logger, `look at ${key}`, look));
     }, SETTLE_MS);
     soon.set(key, timer);
   };
   const all = async () => {
     // Machines first: one that is made after this list is not missed by what is read next.
-    const machines = await room.hypervisor.list();
+    const machines = await deps.hypervisor.list();
     const instances: Instance[] = [];
-    for await (const each of instancesHere(room)) instances.push(each);
+    for await (const each of instancesHere(deps)) instances.push(each);
     for (const instance of instances) {
       if (closed) return;
-      await quietly(room.logger, `reconcile ${instance.id}`, () =>
-        room.locks.tryRun(instance.id, () => lookAt(room, instance.id)),
+      await quietly(deps.logger, `reconcile ${instance.id}`, () =>
+        deps.locks.tryRun(instance.id, () => lookAt(deps, instance.id)),
       );
     }
     for (const machine of machines) {
       if (closed) return;
-      await quietly(room.logger, `see whose ${machine.id} is`, () => adoptOrRemove(room, machine, ours));
+      await quietly(deps.logger, `see whose ${machine.id} is`, () => adoptOrRemove(deps, machine, ours));
     }
   };
   return {
@@ -76,10 +76,10 @@ export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => bo
     },
     machineChanged: (machineId) =>
       later(machineId, async () => {
-        const instance = await instanceIdOf(room, machineId);
-        if (instance !== null) await lookIfFree(room, instance);
+        const instance = await instanceIdOf(deps, machineId);
+        if (instance !== null) await lookIfFree(deps, instance);
       }),
-    instanceChanged: (id) => later(id, () => lookIfFree(room, id)),
+    instanceChanged: (id) => later(id, () => lookIfFree(deps, id)),
     async close() {
       closed = true;
       for (const timer of soon.values()) clearTimeout(timer);
@@ -89,83 +89,83 @@ export function createReconciler(room: Room, ours: (deployment: Id<"dep">) => bo
   };
 }
 
-export function instancesHere(room: Pick<Room, "store" | "node">): AsyncGenerator<Instance> {
+export function instancesHere(deps: Pick<WorkerDeps, "store" | "node">): AsyncGenerator<Instance> {
   return everyItem((cursor) =>
-    room.store.instances({ owner: null, node_id: room.node.id, limit: LIMITS.pageSize, cursor }),
+    deps.store.instances({ owner: null, node_id: deps.node.id, limit: LIMITS.pageSize, cursor }),
   );
 }
 
 /** The unfinished operations about an instance, newest first. */
-export async function unfinished(room: Pick<Room, "store">, target: Id<"vm">): Promise<Operation[]> {
+export async function unfinished(deps: Pick<WorkerDeps, "store">, target: Id<"vm">): Promise<Operation[]> {
   const states: Operation["state"][] = ["queued", "running"];
-  return (await room.store.operations({ owner: null, states, target, limit: LIMITS.pageSize })).items;
+  return (await deps.store.operations({ owner: null, states, target, limit: LIMITS.pageSize })).items;
 }
 
-async function instanceIdOf(room: Room, machineId: string): Promise<Id<"vm"> | null> {
+async function instanceIdOf(deps: WorkerDeps, machineId: string): Promise<Id<"vm"> | null> {
   const deployment = deploymentOf(machineId);
   if (deployment === null) return null;
   try {
-    return (await room.store.deployment(null, deployment)).instance_id;
+    return (await deps.store.deployment(null, deployment)).instance_id;
   } catch (thrown) {
     if (thrown instanceof FormationError && thrown.code === "not_found") return null;
     throw thrown;
   }
 }
 
-async function lookIfFree(room: Room, id: Id<"vm">): Promise<void> {
-  await room.locks.tryRun(id, () => lookAt(room, id));
+async function lookIfFree(deps: WorkerDeps, id: Id<"vm">): Promise<void> {
+  await deps.locks.tryRun(id, () => lookAt(deps, id));
 }
 
 /** The holder of the instance's lock looks once, and tries again when somebody else wrote in between. */
-async function lookAt(room: Room, id: Id<"vm">): Promise<void> {
+async function lookAt(deps: WorkerDeps, id: Id<"vm">): Promise<void> {
   for (let tries = 0; tries < 3; tries++) {
     try {
-      return await look(room, id);
+      return await look(deps, id);
     } catch (thrown) {
       if (!(thrown instanceof FormationError) || thrown.code !== "conflict") throw thrown;
     }
   }
 }
 
-async function look(room: Room, id: Id<"vm">): Promise<void> {
-  const instance = await room.store.instance(null, id);
-  if (instance.state === "deleted" || instance.node_id !== room.node.id) return;
+async function look(deps: WorkerDeps, id: Id<"vm">): Promise<void> {
+  const instance = await deps.store.instance(null, id);
+  if (instance.state === "deleted" || instance.node_id !== deps.node.id) return;
   const { machine_id } = instance;
-  const status = machine_id === null ? NO_MACHINE : await room.hypervisor.inspect(machine_id);
-  const ports = await portsOf(room, instance);
-  const facts = { instance, status, ports, hostBootedAt: room.hostBootedAt() };
-  const decision = decide({ ...facts, pending: (await unfinished(room, id)).length > 0 });
-  if (machine_id !== null && status.state !== "absent") room.follow(machine_id, id);
+  const status = machine_id === null ? NO_MACHINE : await deps.hypervisor.inspect(machine_id);
+  const ports = await portsOf(deps, instance);
+  const facts = { instance, status, ports, hostBootedAt: deps.hostBootedAt() };
+  const decision = decide({ ...facts, pending: (await unfinished(deps, id)).length > 0 });
+  if (machine_id !== null && status.state !== "absent") deps.follow(machine_id, id);
   // The record names it, so its shipment is settled: whoever wrote that may have died before he could release it.
   if (machine_id !== null && !RESTING_STATES.includes(decision.state))
-    await room.hypervisor.release(machine_id);
-  if (decision.action === "remove") await removeAll(room, instance);
+    await deps.hypervisor.release(machine_id);
+  if (decision.action === "remove") await removeAll(deps, instance);
   if (decision.action === "stop" && machine_id !== null) {
-    await room.hypervisor.stop(machine_id, { timeoutMs: room.settings.stopMs });
+    await deps.hypervisor.stop(machine_id, { timeoutMs: deps.settings.stopMs });
   }
-  await write(room, instance, decision, status);
+  await write(deps, instance, decision, status);
 }
 
-async function portsOf(room: Room, instance: Instance): Promise<number[]> {
-  const build = await room.store.build(null, instance.build_id).catch(() => null);
+async function portsOf(deps: WorkerDeps, instance: Instance): Promise<number[]> {
+  const build = await deps.store.build(null, instance.build_id).catch(() => null);
   return build?.image?.expose ?? [];
 }
 
 async function write(
-  room: Room,
+  deps: WorkerDeps,
   instance: Instance,
   decision: Decision,
   before: MachineStatus,
 ): Promise<void> {
   const { machine_id } = instance;
-  const now = room.clock.now();
+  const now = deps.clock.now();
   const status =
-    decision.action === "none" || machine_id === null ? before : await room.hypervisor.inspect(machine_id);
+    decision.action === "none" || machine_id === null ? before : await deps.hypervisor.inspect(machine_id);
   const patch: InstancePatch = {};
   if (decision.state !== instance.state) {
     patch.state = decision.state;
-    if (decision.error !== undefined) patch.error = await withTail(room, instance, decision);
-    room.logger.log("info", `An instance is ${decision.state}.`, {
+    if (decision.error !== undefined) patch.error = await withTail(deps, instance, decision);
+    deps.logger.log("info", `An instance is ${decision.state}.`, {
       instance: instance.id,
       was: instance.state,
       because: decision.error?.message,
@@ -180,36 +180,36 @@ async function write(
   }
   if (Object.keys(patch).length === 0) return;
   let latest = instance;
-  const way = route(instance.state, decision.state);
+  const way = statePath(instance.state, decision.state);
   for (const state of way.slice(0, -1)) {
-    latest = await room.store.observe(instance.id, latest.version, { state });
+    latest = await deps.store.observe(instance.id, latest.version, { state });
   }
-  await room.store.observe(instance.id, latest.version, patch);
-  room.announcer.changed(instance.owner, instance.id);
+  await deps.store.observe(instance.id, latest.version, patch);
+  deps.announcer.changed(instance.owner, instance.id);
 }
 
 /** The reason with the last lines the guest printed. */
-async function withTail(room: Room, instance: Instance, decision: Decision) {
+async function withTail(deps: WorkerDeps, instance: Instance, decision: Decision) {
   if (!decision.error || decision.error.log_tail) return decision.error ?? null;
   const since = instance.observed?.started_at ?? 0;
-  const log_tail = await room.logs.tail(instance.id, since).catch(() => []);
+  const log_tail = await deps.logs.tail(instance.id, since).catch(() => []);
   return log_tail.length > 0 ? { ...decision.error, log_tail } : decision.error;
 }
 
 /** A machine that no record knows is left over from something that came to nothing. */
 async function adoptOrRemove(
-  room: Room,
+  deps: WorkerDeps,
   machine: MachineStatus,
   ours: (deployment: Id<"dep">) => boolean,
 ): Promise<void> {
   const deployment = deploymentOf(machine.id);
   // Asked before the record is read: an attempt that ended by now has written what it made.
   if (deployment !== null && ours(deployment)) return;
-  const id = await instanceIdOf(room, machine.id);
-  const instance = id === null ? null : await room.store.instance(null, id);
+  const id = await instanceIdOf(deps, machine.id);
+  const instance = id === null ? null : await deps.store.instance(null, id);
   if (instance?.machine_id === machine.id && instance.state !== "deleted") return;
-  room.logger.log("info", "A machine that no record knows is removed.", { machine: machine.id });
-  await room.hypervisor.remove(machine.id);
+  deps.logger.log("info", "A machine that no record knows is removed.", { machine: machine.id });
+  await deps.hypervisor.remove(machine.id);
 }
 
 const NO_MACHINE: MachineStatus = {

@@ -3,7 +3,7 @@
 import { everyItem } from "@formation-mcp/base";
 import { FormationError, type Id, isHeard, LIMITS, type Operation, quietly } from "@formation-mcp/contract";
 import { hasLogRecord } from "@formation-mcp/operations";
-import type { Room } from "../deps.ts";
+import type { WorkerDeps } from "../deps.ts";
 
 export interface Sweeper {
   /** Once through everything; what fails is told to the operator and comes again next time. */
@@ -21,41 +21,41 @@ const SWEEPERS = 3;
  * @param stopping whether the worker stops, which waits for a sweep that runs.
  */
 export function createSweeper(
-  room: Room,
+  deps: WorkerDeps,
   building: () => boolean,
   tell: (operation: Operation) => Promise<void>,
   stopping: () => boolean,
 ): Sweeper {
-  const { shared } = room.artifacts;
-  const sweepImages = createImageSweep(room, building);
+  const { shared } = deps.artifacts;
+  const sweepImages = createImageSweep(deps, building);
   let count = 0;
   return {
     async run() {
       const all = count++ % ALL_EVERY === 0;
-      const turn = await isOurTurn(room).catch(() => true);
+      const turn = await isOurTurn(deps).catch(() => true);
       let removed = 0;
       if (turn) {
-        await quietly(room.logger, "sweep the records", async () => {
-          removed = await sweepRecords(room, tell, stopping);
+        await quietly(deps.logger, "sweep the records", async () => {
+          removed = await sweepRecords(deps, tell, stopping);
         });
       }
       if (removed > 0 || (shared ? turn : all)) {
-        await quietly(room.logger, "remove images that nothing needs", sweepImages);
+        await quietly(deps.logger, "remove images that nothing needs", sweepImages);
       }
-      await quietly(room.logger, "trim the caches", () => room.builder.trim(room.settings.cacheBudgetBytes));
+      await quietly(deps.logger, "trim the caches", () => deps.builder.trim(deps.settings.cacheBudgetBytes));
       if (!turn) return;
-      await quietly(room.logger, "collect artifacts", async () =>
-        room.artifacts.collect(await room.store.artifactRoots(), room.settings.artifactKeptMs),
+      await quietly(deps.logger, "collect artifacts", async () =>
+        deps.artifacts.collect(await deps.store.artifactRoots(), deps.settings.artifactKeptMs),
       );
       // What all share servers compare with the records.
-      if (all && !shared) await quietly(room.logger, "remove old logs", () => sweepLogs(room));
-      await quietly(room.logger, "sweep the queue", () => room.queue.sweep());
+      if (all && !shared) await quietly(deps.logger, "remove old logs", () => sweepLogs(deps));
+      await quietly(deps.logger, "sweep the queue", () => deps.queue.sweep());
     },
   };
 }
 
 /** Whether this node is among those whose turn it is: each node's comes, so that one that can't is not waited for long. */
-async function isOurTurn({ store, node, clock, settings }: Room): Promise<boolean> {
+async function isOurTurn({ store, node, clock, settings }: WorkerDeps): Promise<boolean> {
   const heard = (await store.nodes()).filter((each) => isHeard(each, clock.now()));
   const rank = heard.findIndex(({ id }) => id === node.id);
   if (rank < 0 || heard.length <= SWEEPERS) return true;
@@ -65,18 +65,18 @@ async function isOurTurn({ store, node, clock, settings }: Room): Promise<boolea
 
 /** Returns how many builds it removed. */
 async function sweepRecords(
-  room: Room,
+  deps: WorkerDeps,
   tell: (operation: Operation) => Promise<void>,
   stopping: () => boolean,
 ): Promise<number> {
-  const { operationKeptMs, strandedMs, unusedBuildKeptMs } = room.settings;
-  const swept = await room.store.sweep({ operationKeptMs, strandedMs, unusedBuildKeptMs });
+  const { operationKeptMs, strandedMs, unusedBuildKeptMs } = deps.settings;
+  const swept = await deps.store.sweep({ operationKeptMs, strandedMs, unusedBuildKeptMs });
   for (const operation of swept.resend) {
     if (stopping()) break;
     const message = { v: 1, operation_id: operation.id } as const;
     const id = `${operation.id}.${operation.send}`;
     try {
-      await room.queue.publish(operation.subject, id, message);
+      await deps.queue.publish(operation.subject, id, message);
     } catch (thrown) {
       // The queue has had its patience with the first: with hundreds it would be minutes. The next sweep sends them again.
       if (FormationError.from(thrown).code === "unavailable") break;
@@ -84,10 +84,10 @@ async function sweepRecords(
     }
   }
   for (const operation of swept.changed) {
-    room.announcer.changed(operation.owner, operation.id, operation.target_id);
+    deps.announcer.changed(operation.owner, operation.id, operation.target_id);
   }
   for (const build of swept.removedBuilds) {
-    await quietly(room.logger, "remove a build's log", () => room.logs.remove(build.id));
+    await quietly(deps.logger, "remove a build's log", () => deps.logs.remove(build.id));
   }
   return swept.removedBuilds.length;
 }
@@ -96,7 +96,7 @@ async function sweepRecords(
  * Removes images of builds that are gone, and of attempts that were never written down. All builds are looked through only
  * where it is not known of an image here which build names it.
  */
-function createImageSweep(room: Room, building: () => boolean): () => Promise<void> {
+function createImageSweep(deps: WorkerDeps, building: () => boolean): () => Promise<void> {
   /** What was here when it was last looked at. */
   let before = new Set<string>();
   /** A build that named the image when it was last looked at. */
@@ -104,19 +104,19 @@ function createImageSweep(room: Room, building: () => boolean): () => Promise<vo
   const isNamed = async (digest: string) => {
     const id = namedBy.get(digest);
     if (id === undefined) return false;
-    const build = await room.store.build(null, id).catch(unlessGone);
+    const build = await deps.store.build(null, id).catch(unlessGone);
     return build?.image?.digest === digest;
   };
   const lookThrough = async (digests: ReadonlySet<string>) => {
     const found = new Map<string, Id<"bld">>();
-    const builds = everyItem((cursor) => room.store.builds({ owner: null, limit: LIMITS.pageSize, cursor }));
+    const builds = everyItem((cursor) => deps.store.builds({ owner: null, limit: LIMITS.pageSize, cursor }));
     for await (const { id, image } of builds)
       if (image && digests.has(image.digest)) found.set(image.digest, id);
     namedBy = found;
   };
   return async () => {
-    const held = room.held.watch();
-    const here = (await room.builder.images()).map(({ digest }) => digest);
+    const held = deps.imageHolds.watch();
+    const here = (await deps.builder.images()).map(({ digest }) => digest);
     // What came since may be what a build that runs is about to say that it made.
     const settled = building() ? here.filter((digest) => before.has(digest)) : here;
     before = new Set(here);
@@ -127,7 +127,7 @@ function createImageSweep(room: Room, building: () => boolean): () => Promise<vo
     await lookThrough(digests);
     for (const digest of digests) {
       if (!namedBy.has(digest))
-        await quietly(room.logger, `remove ${digest}`, () => room.held.remove(digest));
+        await quietly(deps.logger, `remove ${digest}`, () => deps.imageHolds.remove(digest));
     }
   };
 }
@@ -137,8 +137,8 @@ function unlessGone(error: unknown): null {
   throw error;
 }
 
-async function sweepLogs(room: Room): Promise<void> {
-  for (const name of await room.artifacts.logNames()) {
-    if (!(await hasLogRecord(room.store, name))) await room.logs.remove(name);
+async function sweepLogs(deps: WorkerDeps): Promise<void> {
+  for (const name of await deps.artifacts.logNames()) {
+    if (!(await hasLogRecord(deps.store, name))) await deps.logs.remove(name);
   }
 }

@@ -2,14 +2,14 @@
 
 import type { Logger } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
-import type { LogWriter } from "./logs.ts";
+import type { LogWriter } from "./log-writer.ts";
 
-export interface Followers {
+export interface LogFollowers {
   follow(machineId: string, instanceId: string): void;
   close(): Promise<void>;
 }
 
-export function createFollowers(hypervisor: Hypervisor, logs: LogWriter, logger: Logger): Followers {
+export function createLogFollowers(hypervisor: Hypervisor, logs: LogWriter, logger: Logger): LogFollowers {
   const ending = new AbortController();
   const running = new Map<string, Promise<void>>();
   return {

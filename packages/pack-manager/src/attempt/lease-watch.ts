@@ -2,7 +2,7 @@
 
 import { FormationError, type Operation } from "@formation-mcp/contract";
 import type { Lease } from "@formation-mcp/operations";
-import type { Room } from "../deps.ts";
+import type { WorkerDeps } from "../deps.ts";
 import type { EndReason } from "./outcome.ts";
 
 export interface LeaseWatch {
@@ -30,12 +30,12 @@ const LOOK_EVERY_MS = 500;
 
 /** @param claimedAt when the claim was asked for, by the room's monotonic clock: its lease lasts from then at least. */
 export function watchLease(
-  room: Pick<Room, "store" | "clock" | "monotonic" | "settings" | "logger">,
+  deps: Pick<WorkerDeps, "store" | "clock" | "monotonic" | "settings" | "logger">,
   operation: Operation,
   lease: Lease,
   claimedAt: number,
 ): LeaseWatch {
-  const { store, clock, monotonic, settings, logger } = room;
+  const { store, clock, monotonic, settings, logger } = deps;
   const ending = new AbortController();
   const losing = new AbortController();
   const leaving = new AbortController();

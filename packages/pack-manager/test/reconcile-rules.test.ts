@@ -8,7 +8,7 @@ import {
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { route } from "../src/machines/state-path.ts";
+import { statePath } from "../src/machines/state-path.ts";
 import { decide, type Facts } from "../src/reconcile/rules.ts";
 
 const STATES = Object.keys(INSTANCE_STATES) as InstanceState[];
@@ -58,7 +58,7 @@ test("every decision can be reached by legal moves", () => {
     fc.property(facts, (given) => {
       const { state } = decide(given);
       const from = given.instance.state;
-      const way = route(from, state);
+      const way = statePath(from, state);
       if (from !== state) expect(way.at(-1)).toBe(state);
       let at = from;
       for (const next of way) {

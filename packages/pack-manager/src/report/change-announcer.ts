@@ -3,13 +3,13 @@
 import type { ChangeEvent, Id, Logger } from "@formation-mcp/contract";
 import type { Queue } from "@formation-mcp/queue";
 
-export interface Announcer {
+export interface ChangeAnnouncer {
   changed(owner: string, ...ids: Id[]): void;
   /** Sends what still waits. */
   close(): Promise<void>;
 }
 
-export function createAnnouncer(queue: Queue, logger: Logger, everyMs = 100): Announcer {
+export function createChangeAnnouncer(queue: Queue, logger: Logger, everyMs = 100): ChangeAnnouncer {
   /** Records told of lately; the event is the one that came since. */
   const quiet = new Map<Id, { timer: NodeJS.Timeout; waiting: ChangeEvent | null }>();
   const sending = new Set<Promise<void>>();
