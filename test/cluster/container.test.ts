@@ -19,7 +19,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { ROOT } from "../support/server.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "formation-container-"));
-const store = ["--root", join(dir, "root"), "--runroot", join(dir, "run"), "--storage-driver", "vfs"];
+const store = ["--root", join(dir, "root"), "--runroot", join(dir, "run"), "--storage-driver", "overlay"];
 const buildah = async (...args: string[]) =>
   (await promisify(execFile)("buildah", [...store, ...args], { maxBuffer: 16 * 1024 * 1024 })).stdout.trim();
 
@@ -48,6 +48,7 @@ beforeAll(async () => {
 }, 400_000);
 afterAll(async () => {
   await buildah("rm", "--all").catch(() => {});
+  await promisify(execFile)("umount", ["-l", join(dir, "root/overlay")]).catch(() => {});
   rmSync(dir, { recursive: true, force: true });
 });
 

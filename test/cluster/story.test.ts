@@ -38,7 +38,8 @@ test.each(clients)(
   async (name, connect) => {
     const peer = await connect();
     try {
-      const page = await mainJob(peer, name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-"));
+      const instance = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
+      const page = await mainJob(peer, instance, { restart: name === clients[0]?.[0] });
       expect(page).toBe(readFileSync(join(HELLO, "www/index.html"), "utf8"));
     } finally {
       await peer.close();
