@@ -5,8 +5,8 @@
 // Not only busybox: Debian from a registry, packages installed by RUN, a non-root USER and a WORKDIR, a real
 // database.
 
-import { debianBase } from "@formation-mcp/builder/testing/debian";
-import { type Registry, startRegistry } from "@formation-mcp/builder/testing/registry";
+import { debianBase, debianRegistry } from "@formation-mcp/builder/testing/debian";
+import type { Registry } from "@formation-mcp/builder/testing/registry";
 import { waitFor } from "@formation-mcp/os";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -18,10 +18,8 @@ let peer: Peer;
 
 beforeAll(async () => {
   state = temporaryState();
-  registry = await startRegistry();
-  const tar = await debianBase();
-  await registry.push("team/debian:12", tar);
-  await registry.push("team/python:3", tar, [
+  registry = await debianRegistry();
+  await registry.push("team/python:3", await debianBase(), [
     "--user",
     "www-data",
     "--workingdir",
@@ -74,32 +72,13 @@ async function query(url: URL, text: string): Promise<Record<string, unknown>[]>
   }
 }
 
+const POSTGRES =
+  "/usr/bin/setpriv --reuid=postgres --regid=postgres --init-groups /usr/lib/postgresql/15/bin/postgres " +
+  "-D /var/lib/postgresql/15/main -c config_file=/etc/postgresql/15/main/postgresql.conf -c listen_addresses='*'";
+
 const urlOf = (status: Structured) => (status["urls"] as string[])[0] ?? "";
 
 describe("A VM made from a Debian base in a registry", () => {
-  test("serves a page with the nginx that RUN installed", async () => {
-    await live(
-      {
-        from: `${registry.host}/team/debian:12`,
-        name: "nginx",
-        include: ["index.html"],
-        run: [
-          "apt-get update -q && apt-get install -y -q --no-install-recommends nginx-light",
-          "cp index.html /var/www/html/index.html",
-        ],
-        expose: [80],
-        entrypoint: ["/usr/sbin/nginx", "-g", "daemon off;"],
-        resources: { memory_mb: 384, disk_gb: 2 },
-      },
-      { "index.html": "served by nginx in a VM\n" },
-      async (status) => {
-        const answer = await fetch(urlOf(status));
-        expect(answer.headers.get("server")).toContain("nginx");
-        expect(await answer.text()).toBe("served by nginx in a VM\n");
-      },
-    );
-  });
-
   test("runs Python as the base's user in the base's working directory, with its environment under ours", async () => {
     const program = `
 import http.server, json, os, pwd
@@ -134,45 +113,37 @@ http.server.HTTPServer(("0.0.0.0", 8000), Handler).serve_forever()
     );
   });
 
-  test("answers a query with the PostgreSQL server that RUN installed", { timeout: 400_000 }, async () => {
+  test("serves a page with the nginx, and answers a query with the PostgreSQL, that RUN installed", {
+    timeout: 400_000,
+  }, async () => {
     await live(
       {
-        from: `${registry.host}/team/debian:12`,
-        name: "postgres",
+        from: `${registry.host}/debian:12`,
+        name: "servers",
+        include: ["index.html"],
         run: [
-          "apt-get update -q && apt-get install -y -q --no-install-recommends postgresql",
+          "apt-get update -q && apt-get install -y -q --no-install-recommends nginx-light postgresql",
+          "cp index.html /var/www/html/index.html",
           "echo 'host all all 0.0.0.0/0 trust' >> /etc/postgresql/15/main/pg_hba.conf",
         ],
-        expose: [5432],
-        entrypoint: [
-          "/usr/bin/setpriv",
-          "--reuid=postgres",
-          "--regid=postgres",
-          "--init-groups",
-          "/usr/lib/postgresql/15/bin/postgres",
-          "-D",
-          "/var/lib/postgresql/15/main",
-          "-c",
-          "config_file=/etc/postgresql/15/main/postgresql.conf",
-          "-c",
-          "listen_addresses=*",
-        ],
+        expose: [5432, 80],
+        entrypoint: `/usr/sbin/nginx && exec ${POSTGRES}`,
         resources: { memory_mb: 512, disk_gb: 3 },
       },
-      {},
+      { "index.html": "served by nginx in a VM\n" },
       async (status) => {
-        const url = new URL(urlOf(status));
+        const [database, page] = (status["urls"] as string[]).map((url) => new URL(url));
+        if (!database || !page) throw new Error(JSON.stringify(status));
         // It listens before it is ready, and says so to whoever comes early.
         const rows = await waitFor(
-          () => query(url, "select 6 * 7 as answer, version() as version").catch(() => null),
-          {
-            timeoutMs: 90_000,
-            everyMs: 500,
-            what: "PostgreSQL to take queries",
-          },
+          () => query(database, "select 6 * 7 as answer, version() as version").catch(() => null),
+          { timeoutMs: 90_000, everyMs: 500, what: "PostgreSQL to take queries" },
         );
         expect(rows[0]?.["answer"]).toBe(42);
         expect(rows[0]?.["version"]).toContain("PostgreSQL 15");
+        const answer = await fetch(page);
+        expect(answer.headers.get("server")).toContain("nginx");
+        expect(await answer.text()).toBe("served by nginx in a VM\n");
       },
     );
   });

@@ -26,8 +26,14 @@ type Victim = "server" | "worker" | "machine" | "nobody";
 const ACTIONS = ["build", "ship", "replace", "restart", "stop", "pause", "delete", "cancel"] as const;
 const VICTIMS: Victim[] = ["server", "worker", "worker", "machine", "nobody"];
 
+/** What many rounds share: one client, until its server is the victim, and the operations that were checked. */
+export interface FaultSession {
+  peer: Peer | null;
+  checked: Set<string>;
+}
+
 /** Plays a round and returns one line that tells what happened. */
-export async function round(seed: number, options: FaultOptions): Promise<string> {
+export async function round(seed: number, options: FaultOptions, session: FaultSession): Promise<string> {
   const random = seededRandom(Math.imul(seed, 0x9e3779b1));
   const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
   const action = pick(ACTIONS);
@@ -36,7 +42,8 @@ export async function round(seed: number, options: FaultOptions): Promise<string
   const told = `seed ${seed}: ${action}, kill -9 ${victim} after ${after} ms`;
 
   const before = leftovers(options.stateDir);
-  let peer = await connect(options);
+  let peer = session.peer ?? (await connect(options));
+  session.peer = peer;
   try {
     const buildId = await prepare(peer, seed, action, options);
     const pending = begin(peer, seed, action, buildId, options).catch(() => null);
@@ -45,16 +52,15 @@ export async function round(seed: number, options: FaultOptions): Promise<string
     if (victim === "server") {
       await peer.close().catch(() => {});
       peer = await connect(options);
+      session.peer = peer;
     }
     await pending;
     await settle(peer);
     await checkTruth(peer, options);
     await clear(peer);
-    await checkOperations(peer);
+    await checkOperations(peer, session.checked);
   } catch (error) {
     throw new Error(`${told}: ${error instanceof Error ? error.message : error}`, { cause: error });
-  } finally {
-    await peer.close().catch(() => {});
   }
   await expectNothingLeft(options.stateDir, before).catch((error: Error) => {
     throw new Error(`${told}: ${error.message}`);
@@ -194,11 +200,14 @@ async function clear(peer: Peer): Promise<void> {
 }
 
 /** Every operation is at an end and says why. */
-async function checkOperations(peer: Peer): Promise<void> {
+async function checkOperations(peer: Peer, checked: Set<string>): Promise<void> {
   const { operations } = await must(peer, "operation_list", { limit: 20 });
   for (const operation of operations as Structured[]) {
+    const id = String(operation["operation_id"]);
+    if (checked.has(id)) continue;
     const last = await must(peer, "operation_get", { id: operation["operation_id"], wait_seconds: 0 });
     const truthful = last["state"] === "completed" || (last["error"] as Structured | undefined)?.["message"];
     if (last["done"] !== true || !truthful) throw new Error(`no truthful end: ${JSON.stringify(last)}`);
+    checked.add(id);
   }
 }
