@@ -10,7 +10,7 @@ import type { Queue } from "@formation-mcp/queue";
 import { findTool, type ToolName } from "@formation-mcp/tools";
 import type { Quotas } from "./access/quotas.ts";
 import type { Audit } from "./audit/audit.ts";
-import { type Recorder, recorder } from "./audit/recording.ts";
+import { type Recorder, recorder } from "./audit/call-recorder.ts";
 import { type ToolBounds, toolGate } from "./authorize.ts";
 import type { Deps, Handler } from "./deps.ts";
 import { nodeList } from "./fleet/nodes.ts";

@@ -16,7 +16,7 @@ import {
   SUBJECTS,
 } from "@formation-mcp/contract";
 import type { NewBuild } from "@formation-mcp/operations";
-import { reader } from "../access/records.ts";
+import { reader } from "../access/ownership.ts";
 import type { Deps } from "../deps.ts";
 
 export interface Asked {

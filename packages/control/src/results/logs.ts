@@ -1,7 +1,7 @@
 // Logs as a result shows them: the end or a page, cleaned, fenced, and never longer than a result may be.
 
 import { FormationError, type Id, LIMITS } from "@formation-mcp/contract";
-import { findInstance } from "../access/records.ts";
+import { findInstance } from "../access/ownership.ts";
 import type { Deps, Handler } from "../deps.ts";
 import { cleanLine, fence, jsonBytes, stampedLine } from "./untrusted-text.ts";
 

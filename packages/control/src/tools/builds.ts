@@ -4,7 +4,7 @@ import { type Build, FormationError, type Id, LIMITS, newId, type Operation } fr
 import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
-import { admits, findBuild, reader, requireName, stamped, whose } from "../access/records.ts";
+import { admits, findBuild, reader, requireName, stamped, whose } from "../access/ownership.ts";
 import { prepareContext } from "../context/context.ts";
 import type { Deps, Handler } from "../deps.ts";
 import { placeBuild } from "../fleet/placement.ts";

@@ -3,7 +3,7 @@
 import type { Principal } from "@formation-mcp/auth";
 import { hasEnded, type Instance, isHeard, type NodeRecord } from "@formation-mcp/contract";
 import type { ToolInput } from "@formation-mcp/tools";
-import { admits, findInstance, ofInstance, reader, whose } from "../access/records.ts";
+import { admits, findInstance, ofInstance, reader, whose } from "../access/ownership.ts";
 import type { Deps, Handler } from "../deps.ts";
 import { errorLog, errorView } from "../results/errors.ts";
 import { aboutInstance } from "../results/next-steps.ts";

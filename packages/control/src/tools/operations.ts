@@ -22,7 +22,7 @@ import {
   reader,
   seesOperation,
   whose,
-} from "../access/records.ts";
+} from "../access/ownership.ts";
 import type { Deps, Handler } from "../deps.ts";
 import { errorLog, errorView } from "../results/errors.ts";
 import { aboutInstance, afterBuild, followUp } from "../results/next-steps.ts";

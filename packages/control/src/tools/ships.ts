@@ -14,7 +14,7 @@ import {
 import { parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild, Submission } from "@formation-mcp/operations";
 import { INSTANCE_NAME, type ToolInput, type ToolOutput } from "@formation-mcp/tools";
-import { admits, findBuild, ofInstance, ownerOfBuild, requireName, stamped } from "../access/records.ts";
+import { admits, findBuild, ofInstance, ownerOfBuild, requireName, stamped } from "../access/ownership.ts";
 import type { Deps, Handler } from "../deps.ts";
 import { placeShipment } from "../fleet/placement.ts";
 import { afterBuild, afterShip } from "../results/next-steps.ts";

@@ -18,7 +18,7 @@ import {
 } from "@formation-mcp/contract";
 import type { Submission } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
-import { findInstance, ownerOfInstance } from "../access/records.ts";
+import { findInstance, ownerOfInstance } from "../access/ownership.ts";
 import type { Deps, Handler } from "../deps.ts";
 import { afterChange } from "../results/next-steps.ts";
 import { progressView, urlsOf } from "../results/views.ts";
