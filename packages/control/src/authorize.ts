@@ -26,7 +26,7 @@ export interface ToolGate {
  * The gate over the table of tools.
  * @throws FormationError `invalid` for a bound that names no tool: a misspelt `denyTools` must not allow in silence.
  */
-export function toolGate(bounds: ToolBounds = {}): ToolGate {
+export function createToolGate(bounds: ToolBounds = {}): ToolGate {
   const { readOnly = false, allowTools, denyTools = [] } = bounds;
   const names = new Set(LISTING.map(({ name }) => name));
   for (const [field, list] of [

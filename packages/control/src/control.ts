@@ -10,9 +10,9 @@ import type { Queue } from "@formation-mcp/queue";
 import { findTool, type ToolName } from "@formation-mcp/tools";
 import type { Quotas } from "./access/quotas.ts";
 import type { Audit } from "./audit/audit.ts";
-import { type Recorder, recorder } from "./audit/call-recorder.ts";
-import { type ToolBounds, toolGate } from "./authorize.ts";
-import type { Deps, Handler } from "./deps.ts";
+import { type CallRecorder, createRecorder } from "./audit/call-recorder.ts";
+import { createToolGate, type ToolBounds } from "./authorize.ts";
+import type { ControlDeps, ToolHandler } from "./deps.ts";
 import { nodeList } from "./fleet/nodes.ts";
 import { parseInput } from "./input.ts";
 import type { CallHooks, Control } from "./port.ts";
@@ -48,7 +48,7 @@ export interface ControlOptions extends ToolBounds {
   quotas?: Quotas;
 }
 
-const HANDLERS: { [N in ToolName]: Handler<N> } = {
+const HANDLERS: { [N in ToolName]: ToolHandler<N> } = {
   pack_build: packBuild,
   pack_ship: packShip,
   build_list: buildList,
@@ -67,7 +67,7 @@ const HANDLERS: { [N in ToolName]: Handler<N> } = {
 
 /** Wires the tools over a store, a queue and artifacts. Holds no state of its own: any number may share them. */
 export function createControl(options: ControlOptions): Control {
-  const deps: Deps = {
+  const deps: ControlDeps = {
     store: options.store,
     queue: options.queue,
     artifacts: options.artifacts,
@@ -81,20 +81,20 @@ export function createControl(options: ControlOptions): Control {
     quotas: options.quotas ?? null,
     buildNeeds: options.buildNeeds ?? { vcpus: 1, memory_mb: LIMITS.buildMemoryMb, disk_gb: 1 },
   };
-  const gate = toolGate(options);
+  const gate = createToolGate(options);
   const perform = async (
     principal: Principal,
     name: string,
     input: unknown,
     hooks: CallHooks,
-    record: Recorder,
+    record: CallRecorder,
   ): Promise<Record<string, unknown>> => {
     gate.require(principal, name);
     const tool = findTool(name);
     if (!tool) throw new FormationError("internal", "The gate let a tool in that is none.");
     const checked = parseInput(tool, input);
     const handler = HANDLERS[tool.name] as (
-      deps: Deps,
+      deps: ControlDeps,
       call: { principal: Principal; input: unknown; hooks: CallHooks },
     ) => Promise<Record<string, unknown>>;
     if (tool.annotations.readOnlyHint) {
@@ -110,12 +110,12 @@ export function createControl(options: ControlOptions): Control {
   return {
     offers: gate.offers,
     async call(principal, tool, input, hooks = {}) {
-      const record = recorder(options.audit, principal, tool, hooks);
+      const record = createRecorder(options.audit, principal, tool, hooks);
       try {
         return await perform(principal, tool, input, hooks, record);
       } catch (thrown) {
         const error = presentable(FormationError.from(thrown));
-        note(deps.logger, principal, tool, hooks, error);
+        logRefusal(deps.logger, principal, tool, hooks, error);
         await record.refused(input, error);
         throw error;
       }
@@ -124,7 +124,7 @@ export function createControl(options: ControlOptions): Control {
 }
 
 /** Every refusal is told to the operator, and what broke with its cause; never what was asked with. */
-function note(
+function logRefusal(
   logger: Logger,
   { owner }: Principal,
   tool: string,

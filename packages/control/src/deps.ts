@@ -10,7 +10,7 @@ import type { ToolInput, ToolName, ToolOutput } from "@formation-mcp/tools";
 import type { Quotas } from "./access/quotas.ts";
 import type { CallHooks } from "./port.ts";
 
-export interface Deps {
+export interface ControlDeps {
   store: Store;
   queue: Queue;
   artifacts: Artifacts;
@@ -26,10 +26,13 @@ export interface Deps {
   quotas: Quotas | null;
 }
 
-interface Call<N extends ToolName> {
+interface ToolCall<N extends ToolName> {
   principal: Principal;
   input: ToolInput<N>;
   hooks: CallHooks;
 }
 
-export type Handler<N extends ToolName> = (deps: Deps, call: Call<N>) => Promise<ToolOutput<N>>;
+export type ToolHandler<N extends ToolName> = (
+  deps: ControlDeps,
+  call: ToolCall<N>,
+) => Promise<ToolOutput<N>>;

@@ -13,14 +13,14 @@ export interface Problem {
 }
 
 /** How many problems one error lists. */
-const MOST = 50;
+const MAX_PROBLEMS = 50;
 
 /** @throws FormationError `invalid` with every problem, if there is one. */
-export function refuse(problems: readonly Problem[], remedy: string): void {
+export function throwProblems(problems: readonly Problem[], remedy: string): void {
   const [first] = problems;
   if (!first) return;
-  const lines = problems.slice(0, MOST).map(({ field, problem }) => `- ${field}: ${problem}`);
-  if (problems.length > MOST) lines.push(`- and ${problems.length - MOST} more.`);
+  const lines = problems.slice(0, MAX_PROBLEMS).map(({ field, problem }) => `- ${field}: ${problem}`);
+  if (problems.length > MAX_PROBLEMS) lines.push(`- and ${problems.length - MAX_PROBLEMS} more.`);
   const message =
     problems.length === 1
       ? `${first.field}: ${first.problem}`
@@ -30,30 +30,30 @@ export function refuse(problems: readonly Problem[], remedy: string): void {
 
 /** @throws FormationError `invalid` */
 export function parseInput(tool: Tool, input: unknown): Record<string, unknown> {
-  refuse(reserved(input), "Name it otherwise.");
+  throwProblems(reservedKeys(input), "Name it otherwise.");
   const parsed = tool.input.safeParse(input ?? {});
   if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.flatMap((issue) => describe(issue, tool));
-  refuse(problems, `Correct ${problems.length === 1 ? "it" : "them"} and call ${tool.name} again.`);
+  const problems = parsed.error.issues.flatMap((issue) => issueProblems(issue, tool));
+  throwProblems(problems, `Correct ${problems.length === 1 ? "it" : "them"} and call ${tool.name} again.`);
   throw new FormationError("invalid", "The input is not what the tool takes.", { field: "input" });
 }
 
 /** JavaScript's own key: the schemas would drop it without a word. The formfile's parser speaks for itself. */
-function reserved(input: unknown, path: string[] = []): Problem[] {
+function reservedKeys(input: unknown, path: string[] = []): Problem[] {
   if (typeof input !== "object" || input === null || path.length > 4) return [];
   if (path.length === 1 && path[0] === "formfile") return [];
   if (Object.hasOwn(input, "__proto__"))
-    return [{ field: spell([...path, "__proto__"]), problem: "the key is reserved." }];
-  return Object.entries(input).flatMap(([key, value]) => reserved(value, [...path, key]));
+    return [{ field: fieldPath([...path, "__proto__"]), problem: "the key is reserved." }];
+  return Object.entries(input).flatMap(([key, value]) => reservedKeys(value, [...path, key]));
 }
 
-function describe(issue: Issue, tool: Tool): Problem[] {
-  const field = spell(issue.path);
+function issueProblems(issue: Issue, tool: Tool): Problem[] {
+  const field = fieldPath(issue.path);
   if (issue.code === "unrecognized_keys") {
     const known =
       issue.path.length === 0 ? `; ${tool.name} takes ${Object.keys(tool.input.shape).join(", ")}` : "";
     return issue.keys.slice(0, 20).map((key) => ({
-      field: spell([...issue.path, key]),
+      field: fieldPath([...issue.path, key]),
       problem: `there is no such field${known}.`,
     }));
   }
@@ -63,7 +63,7 @@ function describe(issue: Issue, tool: Tool): Problem[] {
 }
 
 /** `vm_config.network.host_ports["80"]`, as the caller would write it. */
-export function spell(path: readonly PropertyKey[]): string {
+export function fieldPath(path: readonly PropertyKey[]): string {
   let text = "";
   for (const part of path) {
     if (typeof part === "number") text += `[${part}]`;

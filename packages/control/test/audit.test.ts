@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type AuditRecord, type AuditSeal, FormationError } from "@formation-mcp/contract";
-import { type Audited, type AuditOptions, createAudit, verifyAudit } from "@formation-mcp/control";
+import { type AuditEntry, type AuditOptions, createAudit, verifyAudit } from "@formation-mcp/control";
 import type { AuditStore, Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import fc from "fast-check";
@@ -23,7 +23,7 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-const event = (more: Partial<Audited> = {}): Audited => ({
+const event = (more: Partial<AuditEntry> = {}): AuditEntry => ({
   owner: "alice",
   credential: "tok_1",
   action: "vm_list",

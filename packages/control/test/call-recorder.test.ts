@@ -1,5 +1,5 @@
 import { FormationError, newId } from "@formation-mcp/contract";
-import { type Audit, type Audited, createAudit } from "@formation-mcp/control";
+import { type Audit, type AuditEntry, createAudit } from "@formation-mcp/control";
 import { TOOLS } from "@formation-mcp/tools";
 import { expect, test } from "vitest";
 import { HELLO, live } from "./formfiles.ts";
@@ -7,8 +7,8 @@ import { ALICE, BOB, openWorld, type World } from "./world.ts";
 
 interface Told {
   audit: Audit;
-  lines: (Audited & { wait: boolean })[];
-  fails: (event: Audited) => boolean;
+  lines: (AuditEntry & { wait: boolean })[];
+  fails: (event: AuditEntry) => boolean;
 }
 
 /** A log that only listens. */

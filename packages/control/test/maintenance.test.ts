@@ -1,6 +1,6 @@
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { FormationError, type Id, LIMITS, newId } from "@formation-mcp/contract";
-import { startKeeper } from "@formation-mcp/control";
+import { startMaintenance } from "@formation-mcp/control";
 import { expect, test } from "vitest";
 import { HELLO, live } from "./formfiles.ts";
 import { openWorld } from "./world.ts";
@@ -16,18 +16,18 @@ test("where no worker lives, servers wake again what was stranded, and end what 
     sent.push(message.operation_id);
   });
   await expect.poll(() => sent).toEqual([operation_id]);
-  const keeper = startKeeper({ ...world, everyMs: NEVER });
+  const maintenance = startMaintenance({ ...world, everyMs: NEVER });
   clock.at += LIMITS.strandedMs;
-  await keeper.sweep();
+  await maintenance.sweep();
   await expect.poll(() => sent).toEqual([operation_id, operation_id]);
   clock.at += LIMITS.queuedMs + LIMITS.attempts * LIMITS.buildMs;
   const told: string[] = [];
   await using __ = await world.queue.subscribe(({ id }) => told.push(id));
-  await keeper.sweep();
+  await maintenance.sweep();
   const ended = await world.store.operation(null, operation_id as Id<"op">);
   expect(ended).toMatchObject({ state: "failed", error: { code: "unavailable" } });
   await expect.poll(() => told).toContain(operation_id);
-  await keeper.close();
+  await maintenance.close();
 });
 
 test("the instances of a silent node are lost, unless nodes may be silent", async () => {
@@ -35,14 +35,14 @@ test("the instances of a silent node are lost, unless nodes may be silent", asyn
   await using world = await openWorld({ clock }, { clock });
   await live(world);
   clock.at += LIMITS.nodeSilentMs;
-  const patient = startKeeper({ ...world, everyMs: NEVER, nodeSilentMs: null });
+  const patient = startMaintenance({ ...world, everyMs: NEVER, nodeSilentMs: null });
   await patient.sweep();
   await patient.close();
   expect(await world.call("vm_status", { instance: "web" })).toMatchObject({ state: "running" });
-  const keeper = startKeeper({ ...world, everyMs: NEVER });
-  await keeper.sweep();
-  await keeper.sweep();
-  await keeper.close();
+  const maintenance = startMaintenance({ ...world, everyMs: NEVER });
+  await maintenance.sweep();
+  await maintenance.sweep();
+  await maintenance.close();
   expect(await world.call("vm_status", { instance: "web" })).toMatchObject({ state: "lost" });
 });
 
@@ -59,9 +59,9 @@ test("while the store was away nobody was silent: who reaches it first gives the
       return await markLost(silentMs);
     },
   };
-  const keeper = startKeeper({ ...world, store, everyMs: NEVER });
+  const maintenance = startMaintenance({ ...world, store, everyMs: NEVER });
   const seen = async () => {
-    await keeper.sweep();
+    await maintenance.sweep();
     return (await world.call("vm_status", { instance: "web" }))["state"];
   };
   expect(await seen()).toBe("running");
@@ -71,7 +71,7 @@ test("while the store was away nobody was silent: who reaches it first gives the
   away = false;
   expect(await seen()).toBe("running");
   expect(await seen()).toBe("lost");
-  await keeper.close();
+  await maintenance.close();
 });
 
 test("what servers share is collected by one of them in a period, and a log goes when its record is gone", async () => {
@@ -92,14 +92,14 @@ test("what servers share is collected by one of them in a period, and a log goes
   for (const name of [kept, gone]) {
     await artifacts.appendLog(name, [{ at: clock.at, stream: "build", text: "a line" }]);
   }
-  const keepers = [1, 2].map(() => startKeeper({ ...world, artifacts, everyMs: NEVER }));
-  for (const keeper of keepers) await keeper.sweep();
+  const maintenances = [1, 2].map(() => startMaintenance({ ...world, artifacts, everyMs: NEVER }));
+  for (const maintenance of maintenances) await maintenance.sweep();
   expect(collected).toBe(1);
   expect(await artifacts.logNames()).toEqual([kept]);
   clock.at += NEVER;
-  for (const keeper of keepers) await keeper.sweep();
+  for (const maintenance of maintenances) await maintenance.sweep();
   expect(collected).toBe(2);
-  for (const keeper of keepers) await keeper.close();
+  for (const maintenance of maintenances) await maintenance.close();
 });
 
 test("of what is stranded one wake-up alone waits for a queue that is away, and none once the keeper closes", async () => {
@@ -114,15 +114,15 @@ test("of what is stranded one wake-up alone waits for a queue that is away, and 
     if (away) throw new FormationError("unavailable", "The queue is away.");
     await answer.promise;
   };
-  const keeper = startKeeper({ ...world, everyMs: NEVER });
+  const maintenance = startMaintenance({ ...world, everyMs: NEVER });
   clock.at += LIMITS.strandedMs;
-  await keeper.sweep();
+  await maintenance.sweep();
   expect(published).toBe(1);
   away = false;
   clock.at += LIMITS.strandedMs;
-  const sweep = keeper.sweep();
+  const sweep = maintenance.sweep();
   await expect.poll(() => published).toBe(2);
-  const closed = keeper.close();
+  const closed = maintenance.close();
   answer.resolve();
   await Promise.all([sweep, closed]);
   expect(published).toBe(2);
@@ -137,9 +137,9 @@ test("a wake-up that the queue refuses keeps no other from being sent again", as
     published += 1;
     throw new FormationError("forbidden", "Not this one.");
   };
-  const keeper = startKeeper({ ...world, everyMs: NEVER });
+  const maintenance = startMaintenance({ ...world, everyMs: NEVER });
   clock.at += LIMITS.strandedMs;
-  await keeper.sweep();
+  await maintenance.sweep();
   expect(published).toBe(3);
-  await keeper.close();
+  await maintenance.close();
 });

@@ -2,7 +2,7 @@
 
 import { allScopes, type Principal } from "@formation-mcp/auth";
 import type { Control } from "@formation-mcp/control";
-import { toolGate } from "@formation-mcp/control/authorize";
+import { createToolGate } from "@formation-mcp/control/authorize";
 import { createMcpServerFactory, type McpServerFactoryOptions } from "@formation-mcp/mcp";
 import { Client } from "@modelcontextprotocol/client";
 import { InMemoryTransport } from "@modelcontextprotocol/server";
@@ -79,5 +79,5 @@ export async function connect(
 
 /** A control that does what a test says. */
 export function scripted(call: Control["call"]): Control {
-  return { call, offers: toolGate().offers };
+  return { call, offers: createToolGate().offers };
 }

@@ -11,7 +11,7 @@ import {
   createQuotas,
   type Nodes,
   startDrainer,
-  startKeeper,
+  startMaintenance,
 } from "@formation-mcp/control";
 import type { Chance } from "./chance.ts";
 import { KEPT, type Surroundings } from "./nodes.ts";
@@ -73,7 +73,7 @@ export class SimulatedServer {
       buildNeeds: { vcpus: 1, memory_mb: 1024, disk_gb: 1 },
     });
     within(where, () => {
-      startKeeper({ store: wired, queue, artifacts, ...KEPT });
+      startMaintenance({ store: wired, queue, artifacts, ...KEPT });
       startDrainer({ store: wired, queue, artifacts, logger });
     });
     this.#doors = { control, nodes: createNodes({ store: wired, queue, clock }) };

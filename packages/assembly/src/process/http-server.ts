@@ -12,7 +12,7 @@ import {
   createNodes,
   createQuotas,
   startDrainer,
-  startKeeper,
+  startMaintenance,
 } from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type HttpGateway } from "@formation-mcp/gateway";
 import { createOAuthServer } from "@formation-mcp/gateway/oauth";
@@ -58,7 +58,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   const worker = startsWorker(configuration) ? createBackgroundWorker(configuration, layout, program) : null;
   const closing = new AbortController();
   const deps = createDeps(options, backends, masterKey, worker, closing.signal);
-  const maintenance = startMaintenance(configuration, backends, worker !== null, logger);
+  const maintenance = startServerMaintenance(configuration, backends, worker !== null, logger);
   const gateway = createHttpGateway({
     ...deps,
     settings: {
@@ -144,16 +144,16 @@ function createDeps(
 }
 
 /** Sweeps what has expired and drains nodes, unless a background worker of this server sweeps. */
-function startMaintenance(
+function startServerMaintenance(
   configuration: HttpConfiguration,
   { store, queue, artifacts }: Backends,
   hasWorker: boolean,
   logger: Logger,
 ): { close(): Promise<void> } {
-  const keeper =
+  const maintenance =
     hasWorker && !artifacts.shared
       ? null
-      : startKeeper({
+      : startMaintenance({
           store,
           queue,
           artifacts,
@@ -167,7 +167,7 @@ function startMaintenance(
   const drainer = startDrainer({ store, queue, artifacts, logger });
   return {
     async close() {
-      await Promise.all([keeper?.close(), drainer.close()]);
+      await Promise.all([maintenance?.close(), drainer.close()]);
     },
   };
 }

@@ -4,7 +4,7 @@
 import type { Principal } from "@formation-mcp/auth";
 import { type Logger, silentLogger } from "@formation-mcp/contract";
 import type { CallHooks, Control } from "@formation-mcp/control";
-import { toolGate } from "@formation-mcp/control/authorize";
+import { createToolGate } from "@formation-mcp/control/authorize";
 import { openLayout } from "../open/layout.ts";
 import type { Configuration } from "../settings/configuration.ts";
 import { startsWorker } from "../settings/shared.ts";
@@ -76,7 +76,7 @@ export function lazySystem(options: SystemOptions): System {
   };
   return {
     control: {
-      offers: toolGate().offers,
+      offers: createToolGate().offers,
       async call(principal: Principal, tool: string, input: unknown, hooks?: CallHooks) {
         return (await open()).control.call(principal, tool, input, hooks);
       },

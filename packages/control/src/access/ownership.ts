@@ -16,19 +16,19 @@ import {
   type Operation,
   parseId,
 } from "@formation-mcp/contract";
-import type { Deps } from "../deps.ts";
+import type { ControlDeps } from "../deps.ts";
 
 /** Whose records a call may read: `null` is everybody's. Who is fenced in has an owner, whatever its scopes. */
-export function reader(principal: Principal): string | null {
+export function ownerFilter(principal: Principal): string | null {
   return principal.scopes.has("admin") && !principal.bounds ? null : principal.owner;
 }
 
 /** Whose a record is, for those who see more than their own. */
-export function whose(principal: Principal, record: { owner: string }): { owner?: string } {
-  return reader(principal) === null ? { owner: record.owner } : {};
+export function ownerField(principal: Principal, record: { owner: string }): { owner?: string } {
+  return ownerFilter(principal) === null ? { owner: record.owner } : {};
 }
 
-const LOOK = {
+const LIST_REMEDIES = {
   instance: "Call vm_list to see your instances.",
   build: "Call build_list to see your builds.",
   operation: "Call operation_list to see what runs.",
@@ -37,65 +37,69 @@ const LOOK = {
 
 /** @throws FormationError `not_found` */
 export async function findInstance(
-  deps: Deps,
+  deps: ControlDeps,
   principal: Principal,
   nameOrId: string,
   field: "instance" | "id" = "instance",
 ): Promise<Instance> {
   const found =
     idKind(nameOrId) === "vm"
-      ? await ifThere(deps.store.instance(reader(principal), nameOrId as Id<"vm">))
+      ? await nullIfNotFound(deps.store.instance(ownerFilter(principal), nameOrId as Id<"vm">))
       : await deps.store.instanceByName(principal.owner, nameOrId);
-  if (found && admits(principal.bounds, ofInstance(found))) return found;
-  throw absent("instance", nameOrId, field, LOOK[field]);
+  if (found && admits(principal.bounds, nameAndMetadata(found))) return found;
+  throw notFound("instance", nameOrId, field, LIST_REMEDIES[field]);
 }
 
 /** @throws FormationError `invalid` for what is no build's id, `not_found` */
 export async function findBuild(
-  deps: Deps,
+  deps: ControlDeps,
   principal: Principal,
   text: string,
   field: "build_id" | "id" = "build_id",
 ): Promise<Build> {
   const id = parseId("bld", text, field);
-  const found = await ifThere(deps.store.build(reader(principal), id));
+  const found = await nullIfNotFound(deps.store.build(ownerFilter(principal), id));
   if (found && admits(principal.bounds, found)) return found;
-  throw absent("build", id, field, field === "id" ? LOOK.id : LOOK.build);
+  throw notFound("build", id, field, field === "id" ? LIST_REMEDIES.id : LIST_REMEDIES.build);
 }
 
 /** Whose records a call on an instance writes: those of the instance's owner, also where an admin calls. */
-export async function ownerOfInstance(deps: Deps, principal: Principal, nameOrId: string): Promise<string> {
-  if (reader(principal) !== null || idKind(nameOrId) !== "vm") return principal.owner;
-  return (await ifThere(deps.store.instance(null, nameOrId as Id<"vm">)))?.owner ?? principal.owner;
+export async function ownerOfInstance(
+  deps: ControlDeps,
+  principal: Principal,
+  nameOrId: string,
+): Promise<string> {
+  if (ownerFilter(principal) !== null || idKind(nameOrId) !== "vm") return principal.owner;
+  return (await nullIfNotFound(deps.store.instance(null, nameOrId as Id<"vm">)))?.owner ?? principal.owner;
 }
 
 /** Whose records a ship of a build writes. */
-export async function ownerOfBuild(deps: Deps, principal: Principal, id: string): Promise<string> {
-  if (reader(principal) !== null || idKind(id) !== "bld") return principal.owner;
-  return (await ifThere(deps.store.build(null, id as Id<"bld">)))?.owner ?? principal.owner;
+export async function ownerOfBuild(deps: ControlDeps, principal: Principal, id: string): Promise<string> {
+  if (ownerFilter(principal) !== null || idKind(id) !== "bld") return principal.owner;
+  return (await nullIfNotFound(deps.store.build(null, id as Id<"bld">)))?.owner ?? principal.owner;
 }
 
 /** A deployment with its instance. @throws FormationError `not_found` */
 export async function findDeployment(
-  deps: Deps,
+  deps: ControlDeps,
   principal: Principal,
   id: Id<"dep">,
 ): Promise<{ deployment: Deployment; instance: Instance }> {
-  const deployment = await ifThere(deps.store.deployment(reader(principal), id));
+  const deployment = await nullIfNotFound(deps.store.deployment(ownerFilter(principal), id));
   const instance = deployment && (await deps.store.instance(deployment.owner, deployment.instance_id));
-  if (instance && admits(principal.bounds, ofInstance(instance))) return { deployment, instance };
-  throw absent("deployment", id, "id", LOOK.id);
+  if (instance && admits(principal.bounds, nameAndMetadata(instance))) return { deployment, instance };
+  throw notFound("deployment", id, "id", LIST_REMEDIES.id);
 }
 
 /** @throws FormationError `invalid` for what is no operation's id, `not_found` */
 export async function findOperation(
-  deps: Deps,
+  deps: ControlDeps,
   principal: Principal,
   text: string,
   field: "operation_id" | "id" = "operation_id",
 ): Promise<Operation> {
   const id = parseId("op", text, field);
-  const found = await ifThere(deps.store.operation(reader(principal), id));
+  const found = await nullIfNotFound(deps.store.operation(ownerFilter(principal), id));
   if (found && (await seesOperation(deps, principal)(found))) return found;
   throw new FormationError(
     "not_found",
@@ -103,18 +107,23 @@ export async function findOperation(
     {
       field,
       remedy:
-        field === "id" ? "Ask with the bld_ or vm_ id instead, or call operation_list." : LOOK.operation,
+        field === "id"
+          ? "Ask with the bld_ or vm_ id instead, or call operation_list."
+          : LIST_REMEDIES.operation,
     },
   );
 }
 
 /** Whether bounds leave an operation to be seen. */
-export function seesOperation(deps: Deps, { bounds }: Principal): (operation: Operation) => Promise<boolean> {
+export function seesOperation(
+  deps: ControlDeps,
+  { bounds }: Principal,
+): (operation: Operation) => Promise<boolean> {
   return async ({ owner, input }) => {
     if (!bounds) return true;
     return input.kind === "build"
       ? admits(bounds, await deps.store.build(owner, input.build_id))
-      : admits(bounds, ofInstance(await deps.store.instance(owner, input.instance_id)));
+      : admits(bounds, nameAndMetadata(await deps.store.instance(owner, input.instance_id)));
   };
 }
 
@@ -124,15 +133,15 @@ export function admits(
   { name, metadata }: { name: string; metadata: Readonly<Record<string, string>> },
 ): boolean {
   if (bounds?.instances && !bounds.instances.includes(name)) return false;
-  return Object.entries(bounds?.metadata ?? {}).every(([key, value]) => own(metadata, key) === value);
+  return Object.entries(bounds?.metadata ?? {}).every(([key, value]) => ownProperty(metadata, key) === value);
 }
 
-export function ofInstance({ name, config }: Pick<Instance, "name" | "config">) {
+export function nameAndMetadata({ name, config }: Pick<Instance, "name" | "config">) {
   return { name, metadata: config.metadata };
 }
 
 /** @throws FormationError `forbidden` for a name that bounds don't leave to make anything under. */
-export function requireName({ bounds }: Principal, name: string, field: string): void {
+export function requireAllowedName({ bounds }: Principal, name: string, field: string): void {
   if (!bounds?.instances || bounds.instances.includes(name)) return;
   throw new FormationError(
     "forbidden",
@@ -148,14 +157,14 @@ export function requireName({ bounds }: Principal, name: string, field: string):
  * Metadata with the pairs that bounds ask for.
  * @throws FormationError `forbidden` if another value was asked for one of them.
  */
-export function stamped(
+export function withTokenMetadata(
   { bounds }: Principal,
   asked: Readonly<Record<string, string>>,
   field: string,
 ): Record<string, string> {
   const pairs = bounds?.metadata ?? {};
   for (const [key, value] of Object.entries(pairs)) {
-    const other = own(asked, key);
+    const other = ownProperty(asked, key);
     if (other === undefined || other === value) continue;
     throw new FormationError("forbidden", `${field}: this token may make nothing with another ${key}.`, {
       field,
@@ -166,18 +175,18 @@ export function stamped(
 }
 
 /** A property of the record itself, never of what every object has. */
-function own(record: Readonly<Record<string, string>>, key: string): string | undefined {
+function ownProperty(record: Readonly<Record<string, string>>, key: string): string | undefined {
   return Object.hasOwn(record, key) ? record[key] : undefined;
 }
 
-async function ifThere<T>(record: Promise<T>): Promise<T | null> {
+async function nullIfNotFound<T>(record: Promise<T>): Promise<T | null> {
   return record.catch((error: unknown) => {
     if (error instanceof FormationError && error.code === "not_found") return null;
     throw error;
   });
 }
 
-function absent(what: string, text: string, field: string, remedy: string): FormationError {
+function notFound(what: string, text: string, field: string, remedy: string): FormationError {
   const shown = idKind(text) ? text : JSON.stringify(text);
   return new FormationError("not_found", `There is no ${what} ${shown}.`, { field, remedy });
 }

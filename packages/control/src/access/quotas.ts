@@ -27,43 +27,43 @@ const FIELDS: readonly (keyof Quota)[] = [
   "builds",
   "operations_per_minute",
 ];
-const KNOWN_MS = 5000;
-const MOST_KNOWN = 10_000;
-const TRIES = 5;
+const CACHED_MS = 5000;
+const MAX_CACHED_OWNERS = 10_000;
+const MAX_ATTEMPTS = 5;
 
 export function createQuotas({ documents, defaults, clock = systemClock }: QuotasOptions): Quotas {
-  checked(defaults);
-  const known = new Map<string, { quota: Quota; until: number }>();
-  const learn = (owner: string, own: Partial<Quota>) => {
+  requireQuota(defaults);
+  const cached = new Map<string, { quota: Quota; until: number }>();
+  const remember = (owner: string, own: Partial<Quota>) => {
     const quota = { ...defaults, ...own };
-    known.delete(owner);
-    known.set(owner, { quota, until: clock.now() + KNOWN_MS });
-    const [oldest] = known.keys();
-    if (known.size > MOST_KNOWN && oldest !== undefined) known.delete(oldest);
+    cached.delete(owner);
+    cached.set(owner, { quota, until: clock.now() + CACHED_MS });
+    const [oldest] = cached.keys();
+    if (cached.size > MAX_CACHED_OWNERS && oldest !== undefined) cached.delete(oldest);
     return quota;
   };
   return {
     async of(owner) {
       const now = clock.now();
-      const there = known.get(owner);
-      if (there && there.until > now && there.until <= now + KNOWN_MS) return there.quota;
-      return learn(owner, (await documents.get<Partial<Quota>>(KIND, owner))?.doc ?? {});
+      const found = cached.get(owner);
+      if (found && found.until > now && found.until <= now + CACHED_MS) return found.quota;
+      return remember(owner, (await documents.get<Partial<Quota>>(KIND, owner))?.doc ?? {});
     },
     async set(owner, quota) {
       if (quota === null) {
         await documents.remove(KIND, owner);
-        return learn(owner, {});
+        return remember(owner, {});
       }
-      const wanted = checked(quota);
+      const wanted = requireQuota(quota);
       for (let attempt = 1; ; attempt += 1) {
-        const there = await documents.get<Partial<Quota>>(KIND, owner);
-        const doc = { ...there?.doc, ...wanted };
+        const found = await documents.get<Partial<Quota>>(KIND, owner);
+        const doc = { ...found?.doc, ...wanted };
         try {
-          await documents.put({ kind: KIND, id: owner, owner, doc }, there?.version ?? 0);
-          return learn(owner, doc);
+          await documents.put({ kind: KIND, id: owner, owner, doc }, found?.version ?? 0);
+          return remember(owner, doc);
         } catch (error) {
           const raced = error instanceof FormationError && error.code === "conflict";
-          if (!raced || attempt === TRIES) throw error;
+          if (!raced || attempt === MAX_ATTEMPTS) throw error;
         }
       }
     },
@@ -71,7 +71,7 @@ export function createQuotas({ documents, defaults, clock = systemClock }: Quota
 }
 
 /** @throws FormationError `invalid` */
-function checked(quota: Partial<Quota>): Partial<Quota> {
+function requireQuota(quota: Partial<Quota>): Partial<Quota> {
   for (const [field, value] of Object.entries(quota)) {
     if (!FIELDS.includes(field as keyof Quota)) {
       throw new FormationError("invalid", `There is no quota ${JSON.stringify(field.slice(0, 40))}.`, {

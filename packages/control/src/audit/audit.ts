@@ -12,17 +12,14 @@ import {
   systemClock,
 } from "@formation-mcp/contract";
 import type { AuditStore } from "@formation-mcp/operations";
-import { chained, cleanEvent, type Head, START } from "./chain.ts";
-
-/** What a door or control tells the log; the time is filled in. */
-export type Audited = Omit<AuditEvent, "at">;
+import { type AuditEntry, type ChainHead, chainEvents, cleanEvent, GENESIS_HASH } from "./chain.ts";
 
 export interface Audit {
   /**
    * Stores a line; with `wait` the promise resolves once it is stored, else it may be stored up to a second later.
    * @throws FormationError `unavailable` if it can't be stored now, or too much waits to be stored.
    */
-  record(event: Audited, options: { wait: boolean }): Promise<void>;
+  record(event: AuditEntry, options: { wait: boolean }): Promise<void>;
   /** Stores what is gathered and seals the chain; nothing can be recorded from then on. */
   close(): Promise<void>;
 }
@@ -39,25 +36,25 @@ export interface AuditOptions {
 }
 
 /** So many gathered lines are stored without waiting for more. */
-const GATHERED = 200;
+const GATHERED_LINES = 200;
 /** The most lines of one transaction. */
-const BATCH = 1000;
+const MAX_TRANSACTION_LINES = 1000;
 /** From so many lines on that wait to be stored, nobody may go on without waiting. */
-const CROWDED = 2000;
+const MUST_WAIT_LINES = 2000;
 /** So many may wait while the store can't be written; then every call is refused. */
-const MOST = 10_000;
+const MAX_PENDING_LINES = 10_000;
 
-interface Waiting {
+interface PendingLine {
   event: AuditEvent;
   done?: { resolve(): void; reject(error: unknown): void };
 }
 
 /** Begins a chain; its id and its first line are made when there is something to tell. */
 export function createAudit(options: AuditOptions): Audit {
-  return new Log(options);
+  return new AuditLog(options);
 }
 
-class Log implements Audit {
+class AuditLog implements Audit {
   readonly #store: AuditStore;
   readonly #clock: Clock;
   readonly #random: (bytes: number) => Uint8Array;
@@ -65,12 +62,12 @@ class Log implements Audit {
   readonly #gatherMs: number;
   readonly #sealEveryMs: number;
   #chain: string;
-  #head: Head = { seq: 0, hash: START };
+  #head: ChainHead = { seq: 0, hash: GENESIS_HASH };
   #sealed = 0;
   #lastAt = 0;
-  #waiting: Waiting[] = [];
+  #pending: PendingLine[] = [];
   /** What was sent and perhaps not stored: it is sent again as the very same lines. */
-  #sent: { lines: Waiting[]; records: AuditRecord[] } | null = null;
+  #inFlight: { lines: PendingLine[]; records: AuditRecord[] } | null = null;
   #storing: Promise<void> | null = null;
   #timer: NodeJS.Timeout | NodeJS.Immediate | null = null;
   #urgent = false;
@@ -87,21 +84,21 @@ class Log implements Audit {
     this.#chain = this.#newChain();
   }
 
-  async record(event: Audited, { wait }: { wait: boolean }): Promise<void> {
-    const crowd = this.#waiting.length + (this.#sent?.lines.length ?? 0);
-    if (this.#closed || crowd >= MOST) throw unrecorded();
+  async record(event: AuditEntry, { wait }: { wait: boolean }): Promise<void> {
+    const pending = this.#pending.length + (this.#inFlight?.lines.length ?? 0);
+    if (this.#closed || pending >= MAX_PENDING_LINES) throw unrecordable();
     this.#lastAt = Math.max(this.#lastAt, this.#clock.now());
-    const line: Waiting = { event: cleanEvent(event, this.#lastAt) };
-    this.#waiting.push(line);
+    const line: PendingLine = { event: cleanEvent(event, this.#lastAt) };
+    this.#pending.push(line);
     this.#sealer ??= setInterval(() => void this.#seal(), this.#sealEveryMs).unref();
-    if (wait || crowd >= CROWDED) {
+    if (wait || pending >= MUST_WAIT_LINES) {
       const stored = new Promise<void>((resolve, reject) => {
         line.done = { resolve, reject };
       });
-      this.#due(true);
+      this.#schedule(true);
       return stored;
     }
-    this.#due(this.#waiting.length >= GATHERED);
+    this.#schedule(this.#pending.length >= GATHERED_LINES);
   }
 
   async close(): Promise<void> {
@@ -113,7 +110,7 @@ class Log implements Audit {
     this.#unschedule();
     await this.#storeAll();
     await this.#seal();
-    const lost = this.#waiting.length + (this.#sent?.lines.length ?? 0);
+    const lost = this.#pending.length + (this.#inFlight?.lines.length ?? 0);
     if (lost > 0) this.#logger.log("error", "Lines of the audit log could not be stored.", { lines: lost });
   }
 
@@ -124,7 +121,7 @@ class Log implements Audit {
   }
 
   /** Sees to it that what waits is stored: in this turn of the loop, together with what else comes in it, or later. */
-  #due(urgent: boolean): void {
+  #schedule(urgent: boolean): void {
     if (this.#storing !== null) {
       this.#urgent ||= urgent;
       return;
@@ -137,7 +134,7 @@ class Log implements Audit {
       this.#urgent = false;
       this.#storing = this.#storeAll().finally(() => {
         this.#storing = null;
-        if (this.#waiting.length > 0 || this.#sent) this.#due(this.#urgent && !this.#sent);
+        if (this.#pending.length > 0 || this.#inFlight) this.#schedule(this.#urgent && !this.#inFlight);
       });
     };
     this.#timer = urgent ? setImmediate(begin) : setTimeout(begin, this.#gatherMs).unref();
@@ -151,26 +148,26 @@ class Log implements Audit {
   }
 
   async #storeAll(): Promise<void> {
-    while (this.#sent || this.#waiting.length > 0) {
-      this.#sent ??= this.#next();
-      const { lines, records } = this.#sent;
+    while (this.#inFlight || this.#pending.length > 0) {
+      this.#inFlight ??= this.#nextBatch();
+      const { lines, records } = this.#inFlight;
       try {
         await this.#append(records);
       } catch (error) {
-        this.#refuse(FormationError.from(error));
+        this.#rejectWaiters(FormationError.from(error));
         return;
       }
       const last = records.at(-1);
       if (last) this.#head = { seq: last.seq, hash: last.hash };
-      this.#sent = null;
+      this.#inFlight = null;
       for (const { done } of lines) done?.resolve();
     }
   }
 
-  #next(): { lines: Waiting[]; records: AuditRecord[] } {
-    const lines = this.#waiting.splice(0, BATCH);
+  #nextBatch(): { lines: PendingLine[]; records: AuditRecord[] } {
+    const lines = this.#pending.splice(0, MAX_TRANSACTION_LINES);
     const events = lines.map(({ event }) => event);
-    return { lines, records: chained(this.#chain, this.#head, events) };
+    return { lines, records: chainEvents(this.#chain, this.#head, events) };
   }
 
   /** A write whose answer was lost is a write: what is there already is not an error. */
@@ -182,29 +179,29 @@ class Log implements Audit {
       if (!first) throw error;
       const [there] = await this.#store.read(this.#chain, first.seq, 1);
       if (there?.hash === first.hash) return;
-      if (there) this.#startAnew(there.seq);
+      if (there) this.#startNewChain(there.seq);
       throw error;
     }
   }
 
   /** Somebody else wrote into this chain: it is left as it is, for `verifyAudit` to tell, and another begins. */
-  #startAnew(seq: number): void {
+  #startNewChain(seq: number): void {
     this.#logger.log("error", "A line that this process did not write stands in its audit chain.", {
       chain: this.#chain,
       seq,
     });
-    this.#waiting.unshift(...(this.#sent?.lines ?? []));
-    this.#sent = null;
+    this.#pending.unshift(...(this.#inFlight?.lines ?? []));
+    this.#inFlight = null;
     this.#chain = this.#newChain();
-    this.#head = { seq: 0, hash: START };
+    this.#head = { seq: 0, hash: GENESIS_HASH };
     this.#sealed = 0;
   }
 
   /** Whoever waits is told; the lines stay, for what happened is stored as soon as it can be. */
-  #refuse(cause: FormationError): void {
+  #rejectWaiters(cause: FormationError): void {
     this.#logger.log("error", "The audit log can't be written.", { code: cause.code, error: cause.message });
-    for (const line of [...(this.#sent?.lines ?? []), ...this.#waiting]) {
-      line.done?.reject(unrecorded(cause));
+    for (const line of [...(this.#inFlight?.lines ?? []), ...this.#pending]) {
+      line.done?.reject(unrecordable(cause));
       delete line.done;
     }
   }
@@ -226,7 +223,7 @@ class Log implements Audit {
   }
 }
 
-function unrecorded(cause?: FormationError): FormationError {
+function unrecordable(cause?: FormationError): FormationError {
   return new FormationError("unavailable", "The call can't be recorded in the audit log now.", {
     remedy: "Try again in a few seconds.",
     ...(cause ? { cause } : {}),

@@ -5,11 +5,12 @@ import type { Principal } from "@formation-mcp/auth";
 import { FormationError, idKind } from "@formation-mcp/contract";
 import { findTool, INSTANCE_NAME } from "@formation-mcp/tools";
 import type { CallHooks } from "../port.ts";
-import type { Audit, Audited } from "./audit.ts";
+import type { Audit } from "./audit.ts";
+import type { AuditEntry } from "./chain.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-export interface Recorder {
+export interface CallRecorder {
   read(input: Fields, result: Fields): Promise<void>;
   begun(input: Fields): Promise<void>;
   done(input: Fields, result: Fields): Promise<void>;
@@ -17,15 +18,15 @@ export interface Recorder {
 }
 
 /** Records one call. Every method throws FormationError `unavailable` if the line can't be stored. */
-export function recorder(
+export function createRecorder(
   audit: Audit | undefined,
   principal: Principal,
   tool: string,
   hooks: CallHooks,
-): Recorder {
+): CallRecorder {
   /** Whether a line says already how the call ended. */
   let ended = false;
-  const tell = async (outcome: Audited["outcome"], target: string | null, wait: boolean) => {
+  const recordLine = async (outcome: AuditEntry["outcome"], target: string | null, wait: boolean) => {
     await audit?.record(
       {
         owner: hooks.actor ?? principal.owner,
@@ -43,12 +44,12 @@ export function recorder(
   return {
     async read(input, result) {
       ended = true;
-      await tell("ok", made(result) ?? named(input), false);
+      await recordLine("ok", createdRecord(result) ?? namedRecord(input), false);
     },
-    begun: (input) => tell("begun", named(input), true),
+    begun: (input) => recordLine("begun", namedRecord(input), true),
     async done(input, result) {
       ended = true;
-      await tell("ok", made(result) ?? named(input), true).catch((cause: unknown) => {
+      await recordLine("ok", createdRecord(result) ?? namedRecord(input), true).catch((cause: unknown) => {
         throw new FormationError(
           "unavailable",
           "It was done, but the audit log could not be told how it ended.",
@@ -61,24 +62,24 @@ export function recorder(
       });
     },
     async refused(input, error) {
-      if (!ended) await tell(error.code, isFields(input) ? named(input) : null, true);
+      if (!ended) await recordLine(error.code, isFields(input) ? namedRecord(input) : null, true);
     },
   };
 }
 
-function made({ instance_id, build_id, operation_id }: Fields): string | null {
-  return first([instance_id, build_id, operation_id], (text) => idKind(text) !== undefined);
+function createdRecord({ instance_id, build_id, operation_id }: Fields): string | null {
+  return firstThat([instance_id, build_id, operation_id], (text) => idKind(text) !== undefined);
 }
 
 /** The record that a call names; never another text of it. */
-function named({ instance, id, operation_id, instance_name, build_id, target }: Fields): string | null {
-  return first(
+function namedRecord({ instance, id, operation_id, instance_name, build_id, target }: Fields): string | null {
+  return firstThat(
     [instance, id, operation_id, instance_name, build_id, target],
     (text) => idKind(text) !== undefined || INSTANCE_NAME.test(text),
   );
 }
 
-function first(values: unknown[], fits: (text: string) => boolean): string | null {
+function firstThat(values: unknown[], fits: (text: string) => boolean): string | null {
   return values.find((value): value is string => typeof value === "string" && fits(value)) ?? null;
 }
 

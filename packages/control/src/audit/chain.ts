@@ -2,13 +2,15 @@
 
 import { hash } from "node:crypto";
 import type { AuditEvent, AuditRecord } from "@formation-mcp/contract";
-import type { Audited } from "./audit.ts";
+
+/** What a door or control tells the log; the time is filled in. */
+export type AuditEntry = Omit<AuditEvent, "at">;
 
 /** What the first line of a chain follows. */
-export const START = "0".repeat(64);
+export const GENESIS_HASH = "0".repeat(64);
 
 /** Where a chain ends. */
-export interface Head {
+export interface ChainHead {
   seq: number;
   hash: string;
 }
@@ -35,7 +37,7 @@ export function lineHash(before: string, line: Omit<AuditRecord, "hash">): strin
 }
 
 /** The events as lines that follow a head. */
-export function chained(chain: string, head: Head, events: readonly AuditEvent[]): AuditRecord[] {
+export function chainEvents(chain: string, head: ChainHead, events: readonly AuditEvent[]): AuditRecord[] {
   let { seq, hash: before } = head;
   return events.map((event) => {
     seq += 1;
@@ -50,25 +52,25 @@ const ADDRESS = /^[0-9A-Za-z:.%-]{2,64}$/;
 const TRACE = /^[0-9a-f]{32}$/;
 
 /** An event with nothing beside its fields, and nothing in them that a caller could have made up as a text. */
-export function cleanEvent(event: Audited, at: number): AuditEvent {
+export function cleanEvent(event: AuditEntry, at: number): AuditEvent {
   const { owner, credential, action, target, outcome, address, trace_id } = event;
   return {
     at,
-    owner: plain(owner),
-    credential: plain(credential),
-    action: plain(action) ?? "",
-    target: fitting(TARGET, target),
+    owner: printableAscii(owner),
+    credential: printableAscii(credential),
+    action: printableAscii(action) ?? "",
+    target: matching(TARGET, target),
     outcome,
-    address: fitting(ADDRESS, address),
-    trace_id: fitting(TRACE, trace_id),
+    address: matching(ADDRESS, address),
+    trace_id: matching(TRACE, trace_id),
   };
 }
 
-function fitting(pattern: RegExp, text: string | null): string | null {
+function matching(pattern: RegExp, text: string | null): string | null {
   return text !== null && pattern.test(text) ? text : null;
 }
 
 /** Printable ASCII, which every database gives back as it was. */
-function plain(text: string | null): string | null {
+function printableAscii(text: string | null): string | null {
   return text === null ? null : text.slice(0, 200).replace(/[^\x20-\x7e]/g, "?");
 }

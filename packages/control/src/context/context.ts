@@ -6,7 +6,7 @@ import type { Principal } from "@formation-mcp/auth";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
 import type { ToolInput } from "@formation-mcp/tools";
-import type { Deps } from "../deps.ts";
+import type { ControlDeps } from "../deps.ts";
 import { readInlineFiles } from "./inline.ts";
 import { uploadedContext } from "./upload.ts";
 
@@ -21,7 +21,7 @@ export interface PreparedContext {
  * @throws FormationError `invalid`, `limit`, or `forbidden` for a directory that this caller may not name.
  */
 export async function prepareContext(
-  deps: Deps,
+  deps: ControlDeps,
   principal: Principal,
   formfile: Formfile,
   input: ToolInput<"pack_build">,
@@ -47,11 +47,11 @@ export async function prepareContext(
   }
 
   const { contents, leftOut } = readInlineFiles(files ?? {}, formfile.include);
-  const warnings = unused(leftOut, formfile.include);
+  const warnings = unusedWarnings(leftOut, formfile.include);
   if (contents.size === 0) return { warnings, store: async () => null };
   return {
     warnings,
-    store: once(async () => {
+    store: memoize(async () => {
       const { packFiles } = await import("@formation-mcp/artifacts/context");
       const archive = packFiles(
         Object.fromEntries(
@@ -65,7 +65,7 @@ export async function prepareContext(
 }
 
 async function fromDirectory(
-  deps: Deps,
+  deps: ControlDeps,
   principal: Principal,
   dir: string,
   include: string[],
@@ -98,8 +98,8 @@ async function fromDirectory(
   });
   if (include.length === 0) return { warnings: [nothingIncluded("context_dir")], store: async () => null };
   return {
-    warnings: likelySecrets(packed.left_out),
-    store: once(
+    warnings: secretWarnings(packed.left_out),
+    store: memoize(
       async () =>
         (await deps.artifacts.put(packed.stream, { maxBytes: 2 * LIMITS.contextBytes, ...aborted })).digest,
     ),
@@ -113,7 +113,7 @@ function inFormfile(error: unknown): unknown {
   return new FormationError(code, message, { ...details, field: `formfile.${details.field}`, cause: error });
 }
 
-function once(make: () => Promise<string>): () => Promise<string> {
+function memoize(make: () => Promise<string>): () => Promise<string> {
   let made: Promise<string> | undefined;
   return () => {
     made ??= make();
@@ -130,17 +130,17 @@ function nothingIncluded(field: string): string {
   return `${field} was given, but the formfile includes nothing: name its files under include, or leave it out.`;
 }
 
-function unused(paths: readonly string[], include: readonly string[]): string[] {
+function unusedWarnings(paths: readonly string[], include: readonly string[]): string[] {
   if (paths.length === 0) return [];
   if (include.length === 0) return [nothingIncluded("context_files")];
-  return [`Left out, because include does not name them: ${named(paths)}.`];
+  return [`Left out, because include does not name them: ${listPaths(paths)}.`];
 }
 
-function likelySecrets(paths: readonly string[]): string[] {
+function secretWarnings(paths: readonly string[]): string[] {
   if (paths.length === 0) return [];
-  return [`Left out as likely secrets: ${named(paths)}. Name one under include to take it.`];
+  return [`Left out as likely secrets: ${listPaths(paths)}. Name one under include to take it.`];
 }
 
-function named(paths: readonly string[]): string {
+function listPaths(paths: readonly string[]): string {
   return paths.slice(0, 10).join(", ") + (paths.length > 10 ? ` and ${paths.length - 10} more` : "");
 }

@@ -3,7 +3,7 @@
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { parseFormfile } from "@formation-mcp/formfile";
-import { type Problem, refuse, spell } from "../input.ts";
+import { fieldPath, type Problem, throwProblems } from "../input.ts";
 
 type InlineFile = string | { base64: string };
 
@@ -29,9 +29,9 @@ export function readInlineFiles(
   const names = Object.keys(given);
   const wrong = pathProblems(names);
   names.forEach((name, index) => {
-    const field = spell(["context_files", name]);
+    const field = fieldPath(["context_files", name]);
     const problem = wrong.get(index);
-    const path = shortest(name);
+    const path = normalizePath(name);
     if (problem !== undefined) problems.push({ field, problem });
     else if (path === "") problems.push({ field, problem: "names a directory; give a file's path." });
     else if (seen.has(path)) problems.push({ field, problem: `is the same path as another: ${path}.` });
@@ -47,14 +47,14 @@ export function readInlineFiles(
     }
   });
   for (const path of seen) {
-    const parent = parents(path).find((above) => seen.has(above));
+    const parent = parentDirectories(path).find((above) => seen.has(above));
     if (parent !== undefined)
       problems.push({
-        field: spell(["context_files", path]),
+        field: fieldPath(["context_files", path]),
         problem: `${parent} is a file and can't hold it.`,
       });
   }
-  refuse(problems, "Correct the paths and contents and call pack_build again.");
+  throwProblems(problems, "Correct the paths and contents and call pack_build again.");
   if (bytes > LIMITS.inlineContextBytes) {
     throw new FormationError(
       "limit",
@@ -66,16 +66,16 @@ export function readInlineFiles(
       },
     );
   }
-  refuseMissing(include, contents);
+  requireIncluded(include, contents);
   return { contents, leftOut };
 }
 
-function refuseMissing(include: readonly string[], contents: ReadonlyMap<string, Uint8Array>): void {
+function requireIncluded(include: readonly string[], contents: ReadonlyMap<string, Uint8Array>): void {
   const paths = [...contents.keys()];
   const missing = include.flatMap((pattern, index) =>
     paths.some((path) => covers(pattern, path)) ? [] : [{ index, pattern }],
   );
-  refuse(
+  throwProblems(
     missing.map(({ index, pattern }) => ({
       field: `formfile.include[${index}]`,
       problem: `${JSON.stringify(pattern)} is not among context_files.`,
@@ -85,13 +85,13 @@ function refuseMissing(include: readonly string[], contents: ReadonlyMap<string,
 }
 
 /** So few that one parse lists every issue. */
-const BATCH = 100;
+const PATHS_PER_PARSE = 100;
 
 /** The rules of the language for included paths hold for the files as well: one set of rules, one set of words. */
 function pathProblems(names: readonly string[]): Map<number, string> {
   const found = new Map<number, string>();
-  for (let from = 0; from < names.length; from += BATCH) {
-    const include = names.slice(from, from + BATCH);
+  for (let from = 0; from < names.length; from += PATHS_PER_PARSE) {
+    const include = names.slice(from, from + PATHS_PER_PARSE);
     const parsed = parseFormfile({ from: "scratch", name: "paths", entrypoint: ["/paths"], include });
     if (parsed.ok) continue;
     for (const { path, problem, remedy } of parsed.issues) {
@@ -104,7 +104,7 @@ function pathProblems(names: readonly string[]): Map<number, string> {
   return found;
 }
 
-export function shortest(path: string): string {
+export function normalizePath(path: string): string {
   return path
     .split("/")
     .filter((part) => part !== "" && part !== ".")
@@ -117,7 +117,7 @@ export function covers(include: string, path: string): boolean {
 }
 
 /** The directories above a path. */
-export function parents(path: string): string[] {
+export function parentDirectories(path: string): string[] {
   const parts = path.split("/");
   return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join("/"));
 }

@@ -5,9 +5,9 @@ import type { Digest } from "@formation-mcp/artifacts";
 import type { ContextListing } from "@formation-mcp/artifacts/context";
 import type { Principal } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
-import type { Deps } from "../deps.ts";
-import { refuse } from "../input.ts";
-import { covers, parents, shortest } from "./inline.ts";
+import type { ControlDeps } from "../deps.ts";
+import { throwProblems } from "../input.ts";
+import { covers, normalizePath, parentDirectories } from "./inline.ts";
 
 const KIND = "context";
 
@@ -16,7 +16,7 @@ const KIND = "context";
  * @throws FormationError `not_found` for somebody else's as for none, `invalid` naming every file that is not there.
  */
 export async function uploadedContext(
-  deps: Deps,
+  deps: ControlDeps,
   principal: Principal,
   id: string,
   include: readonly string[],
@@ -39,7 +39,7 @@ export async function uploadedContext(
     for (const [index, pattern] of missing) if (holds(pattern, path, type)) missing.delete(index);
     if (missing.size === 0) break;
   }
-  refuse(
+  throwProblems(
     [...missing].map(([index, pattern]) => ({
       field: `formfile.include[${index}]`,
       problem: `${JSON.stringify(pattern)} is not in the uploaded context.`,
@@ -51,8 +51,8 @@ export async function uploadedContext(
 
 /** Whether an entry is what an include names, or stands for it. */
 function holds(include: string, path: string, type: ContextListing["type"]): boolean {
-  const wanted = shortest(include);
+  const wanted = normalizePath(include);
   if (covers(wanted === "" ? "." : wanted, path)) return true;
   // What lies behind a link is found by the builder, which knows where links lead.
-  return type === "link" && parents(wanted).includes(path);
+  return type === "link" && parentDirectories(wanted).includes(path);
 }

@@ -17,7 +17,7 @@ export interface DeadLetterView {
 const SHORT_BYTES = 300;
 const LONG_BYTES = 1000;
 /** What a Date can hold (ECMA-262, "Time Values"). */
-const LATEST = 8.64e15;
+const MAX_DATE_MS = 8.64e15;
 
 /**
  * The newest dead letters first.
@@ -32,6 +32,6 @@ export async function listDeadLetters(
     message_id: cleanText(message_id, SHORT_BYTES),
     body: cleanText(body, LONG_BYTES),
     reason: cleanText(reason, LONG_BYTES),
-    at: iso(Math.min(Math.max(at, 0), LATEST)),
+    at: iso(Math.min(Math.max(at, 0), MAX_DATE_MS)),
   }));
 }

@@ -29,19 +29,19 @@ import type { Queue } from "@formation-mcp/queue";
 import { submitAndWake } from "../submit/submit.ts";
 
 /** In the order in which they are looked at: what is half-way has the room elsewhere first. What is paused would run there. */
-const TOUCHED: Record<"stop" | "move", readonly Instance["state"][]> = {
+const DRAINED_STATES: Record<"stop" | "move", readonly Instance["state"][]> = {
   stop: ["running", "paused"],
   move: ["stopped", "running"],
 };
-const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
+const NO_RESOURCES = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 /** A shipment that nobody took for so long ends; it is asked for anew while there is room for it. */
 const MOVE_QUEUED_MS = 10 * 60_000;
 /** How often a server looks: as soon as an admin may wonder why nothing happens. */
-const EVERY_MS = 5000;
+const DEFAULT_EVERY_MS = 5000;
 /** How often a shipment is submitted again because the instance changed under it. */
-const TRIES = 5;
+const MAX_ATTEMPTS = 5;
 /** Another node that takes work, with what is free there. */
-type Place = Pick<NodeRecord, "id" | "labels" | "capacity">;
+type FreeNode = Pick<NodeRecord, "id" | "labels" | "capacity">;
 
 export interface DrainerOptions {
   store: Store;
@@ -58,16 +58,16 @@ export interface Drainer {
   close(): Promise<void>;
 }
 
-interface Drains extends Required<Omit<DrainerOptions, "everyMs">> {
+interface DrainDeps extends Required<Omit<DrainerOptions, "everyMs">> {
   /** The one that is drained. */
   node: NodeRecord;
 }
 
 /** Begins to see to drained nodes until all that they lack was asked for. */
 export function startDrainer(options: DrainerOptions): Drainer {
-  const { store, logger = silentLogger, everyMs = EVERY_MS } = options;
+  const { store, logger = silentLogger, everyMs = DEFAULT_EVERY_MS } = options;
   let closed = false;
-  const lookOnce = async () => {
+  const drainOnce = async () => {
     for (const node of await store.nodes()) {
       const { drain } = node;
       if (closed) return;
@@ -76,7 +76,7 @@ export function startDrainer(options: DrainerOptions): Drainer {
   };
   const task = startPeriodicTask({
     everyMs,
-    action: lookOnce,
+    action: drainOnce,
     onFailure: (thrown) => logFailure(logger, "drain nodes", thrown),
   });
   return {
@@ -88,85 +88,92 @@ export function startDrainer(options: DrainerOptions): Drainer {
   };
 }
 
-async function drainInstances(drains: Drains, how: "stop" | "move"): Promise<void> {
-  const places = how === "move" ? await placesElsewhere(drains) : [];
+async function drainInstances(deps: DrainDeps, how: "stop" | "move"): Promise<void> {
+  const freeNodes = how === "move" ? await freeNodesElsewhere(deps) : [];
   const idle: Instance[] = [];
-  for await (const instance of instancesOf(drains)) {
+  for await (const instance of instancesOf(deps)) {
     if (instance.desired === "deleted") continue;
-    const operations = await unfinished(drains, instance.id);
+    const operations = await unfinishedOperations(deps, instance.id);
     // What is on its way has its room already.
-    if (operations.some(({ tool }) => tool === DRAIN_TOOL)) takePlace(places, instance);
+    if (operations.some(({ tool }) => tool === DRAIN_TOOL)) reserveRoom(freeNodes, instance);
     if (operations.length === 0) idle.push(instance);
   }
-  for (const state of TOUCHED[how]) {
+  for (const state of DRAINED_STATES[how]) {
     for (const instance of idle.filter((each) => each.state === state)) {
-      await quietly(drains.logger, `${how} ${instance.id}`, () =>
-        how === "stop" ? submit(drains, stop(drains, instance)) : move(drains, instance, places),
+      await quietly(deps.logger, `${how} ${instance.id}`, () =>
+        how === "stop"
+          ? submitAndEmit(deps, stopSubmission(deps, instance))
+          : moveInstance(deps, instance, freeNodes),
       );
     }
   }
 }
 
-function instancesOf({ store, node }: Drains): AsyncIterable<Instance> {
+function instancesOf({ store, node }: DrainDeps): AsyncIterable<Instance> {
   return everyItem((cursor) =>
     store.instances({ owner: null, node_id: node.id, limit: LIMITS.pageSize, cursor }),
   );
 }
 
-async function unfinished({ store }: Drains, target: Id<"vm">): Promise<Operation[]> {
+async function unfinishedOperations({ store }: DrainDeps, target: Id<"vm">): Promise<Operation[]> {
   const states: Operation["state"][] = ["queued", "running"];
   return (await store.operations({ owner: null, states, target, limit: LIMITS.pageSize })).items;
 }
 
-async function submit(drains: Drains, submission: Submission): Promise<void> {
-  const { operation } = await submitAndWake(drains, submission);
+async function submitAndEmit(deps: DrainDeps, submission: Submission): Promise<void> {
+  const { operation } = await submitAndWake(deps, submission);
   // Its owner did not ask for this: who watches the instance is told that something else is desired of it.
   const { owner, target_id } = operation;
-  await drains.queue.emit({ v: 1, id: target_id, owner }).catch(() => undefined);
+  await deps.queue.emit({ v: 1, id: target_id, owner }).catch(() => undefined);
 }
 
-async function move(drains: Drains, instance: Instance, places: Place[]): Promise<void> {
+async function moveInstance(deps: DrainDeps, instance: Instance, freeNodes: FreeNode[]): Promise<void> {
   const isHalfWay = instance.state === "stopped";
   if (isHalfWay && instance.desired !== "running") return;
-  const build = await movable(drains, instance, places);
+  const build = await movableBuild(deps, instance, freeNodes);
   if (!build) return;
-  if (!isHalfWay) await submit(drains, stop(drains, instance, DRAIN_TOOL));
+  if (!isHalfWay) await submitAndEmit(deps, stopSubmission(deps, instance, DRAIN_TOOL));
   for (let attempt = 1; ; attempt += 1) {
-    const now = await drains.store.instance(null, instance.id);
+    const now = await deps.store.instance(null, instance.id);
     // The owner may have asked for something else since, and another server for this.
     if (now.desired !== "running") return;
-    if ((await unfinished(drains, instance.id)).some(({ subject }) => subject === SUBJECTS.ship)) return;
+    if ((await unfinishedOperations(deps, instance.id)).some(({ subject }) => subject === SUBJECTS.ship))
+      return;
     try {
-      return await submit(drains, shipment(drains, now, build));
+      return await submitAndEmit(deps, moveSubmission(deps, now, build));
     } catch (error) {
       // The stop may run by now, and changes it.
       const raced = error instanceof FormationError && error.code === "conflict";
-      if (!raced || attempt === TRIES) throw error;
+      if (!raced || attempt === MAX_ATTEMPTS) throw error;
     }
   }
 }
 
-async function placesElsewhere({ store, node }: Drains): Promise<Place[]> {
+async function freeNodesElsewhere({ store, node }: DrainDeps): Promise<FreeNode[]> {
   const uses = new Map((await store.nodeUse()).map((use) => [use.node_id, use]));
   return (await store.nodes())
     .filter((other) => other.id !== node.id && !other.cordoned && !other.draining)
     .filter((other) => isHeard(other, store.clock.now()))
-    .map(({ id, labels, capacity }) => ({ id, labels, capacity: less(capacity, uses.get(id) ?? NOTHING) }));
+    .map(({ id, labels, capacity }) => ({
+      id,
+      labels,
+      capacity: subtract(capacity, uses.get(id) ?? NO_RESOURCES),
+    }));
 }
 
 /** Whether an instance has room on one of the places, which it has then. */
-function takePlace(places: Place[], instance: Instance): boolean {
+function reserveRoom(freeNodes: FreeNode[], instance: Instance): boolean {
   const placement = placementOf(instance);
-  const place = places.find((each) => suits(each, placement));
-  if (place) place.capacity = less(place.capacity, placement.needs);
-  return place !== undefined;
+  const freeNode = freeNodes.find((each) => suits(each, placement));
+  if (freeNode) freeNode.capacity = subtract(freeNode.capacity, placement.needs);
+  return freeNode !== undefined;
 }
 
 function placementOf({ config: { labels = {}, resources } }: Instance): Placement {
   return { node_id: null, labels, needs: resources };
 }
 
-function less(from: Operation["needs"], taken: Operation["needs"]): Operation["needs"] {
+function subtract(from: Operation["needs"], taken: Operation["needs"]): Operation["needs"] {
   return {
     vcpus: from.vcpus - taken.vcpus,
     memory_mb: from.memory_mb - taken.memory_mb,
@@ -175,8 +182,8 @@ function less(from: Operation["needs"], taken: Operation["needs"]): Operation["n
 }
 
 /** @param tool the one that it is a part of: a move stops what is desired to run. */
-function stop(
-  { node, store: { clock } }: Drains,
+function stopSubmission(
+  { node, store: { clock } }: DrainDeps,
   instance: Instance,
   tool: typeof DRAIN_TOOL | "vm_control" = "vm_control",
 ): Submission {
@@ -200,11 +207,15 @@ function stop(
 }
 
 /** The build that other nodes can run; null where none has room for it, so that the instance stays as it is here. */
-async function movable(drains: Drains, instance: Instance, places: Place[]): Promise<Build | null> {
-  const build = await drains.store.build(null, instance.build_id);
-  const elsewhere = drains.artifacts.shared && build.state === "ready" && build.image?.archive !== undefined;
-  if (elsewhere && takePlace(places, instance)) return build;
-  drains.logger.log(
+async function movableBuild(
+  deps: DrainDeps,
+  instance: Instance,
+  freeNodes: FreeNode[],
+): Promise<Build | null> {
+  const build = await deps.store.build(null, instance.build_id);
+  const elsewhere = deps.artifacts.shared && build.state === "ready" && build.image?.archive !== undefined;
+  if (elsewhere && reserveRoom(freeNodes, instance)) return build;
+  deps.logger.log(
     "info",
     "An instance can't be moved: no other node has room for it and can run its build.",
     {
@@ -215,7 +226,7 @@ async function movable(drains: Drains, instance: Instance, places: Place[]): Pro
 }
 
 /** The same build once more, for any node. */
-function shipment({ store: { clock } }: Drains, instance: Instance, build: Build): Submission {
+function moveSubmission({ store: { clock } }: DrainDeps, instance: Instance, build: Build): Submission {
   const operationId: Id<"op"> = newId("op", clock);
   const deploymentId = newId("dep", clock);
   return {

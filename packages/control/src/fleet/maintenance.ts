@@ -16,7 +16,7 @@ import {
 import { createSilentNodeCheck, hasLogRecord, type Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 
-export interface KeeperOptions {
+export interface MaintenanceOptions {
   store: Store;
   queue: Queue;
   /** Left to the one worker where they are not shared. */
@@ -35,27 +35,27 @@ export interface KeeperOptions {
   nodeSilentMs?: number | null;
 }
 
-export interface Keeper {
+export interface Maintenance {
   /** Once through all of it. What fails is told to the operator, and comes again next time. */
   sweep(): Promise<void>;
   close(): Promise<void>;
 }
 
 /** All logs are compared with the records once in so many sweeps. */
-const LOGS_EVERY = 12;
-const ARTIFACT_KEPT_MS = 3_600_000;
+const SWEEPS_PER_LOG_CHECK = 12;
+const DEFAULT_ARTIFACT_KEPT_MS = 3_600_000;
 
 /** Begins to see to it; any number of servers may. */
-export function startKeeper(options: KeeperOptions): Keeper {
+export function startMaintenance(options: MaintenanceOptions): Maintenance {
   const { store, queue, artifacts, logger = silentLogger, nodeSilentMs = LIMITS.nodeSilentMs } = options;
   const everyMs = options.everyMs ?? LIMITS.sweepEveryMs;
-  const tell = (owner: string, ...ids: Id[]) =>
+  const emitChanges = (owner: string, ...ids: Id[]) =>
     Promise.all(ids.map((id) => queue.emit({ v: 1, id, owner }).catch(() => undefined)));
 
   let closed = false;
 
   /** Returns whether the queue could be reached. */
-  const sent: (...wakeUp: Parameters<Queue["publish"]>) => Promise<boolean> = async (...wakeUp) => {
+  const sendAgain: (...wakeUp: Parameters<Queue["publish"]>) => Promise<boolean> = async (...wakeUp) => {
     try {
       await queue.publish(...wakeUp);
       return true;
@@ -65,7 +65,7 @@ export function startKeeper(options: KeeperOptions): Keeper {
       return code !== "unavailable";
     }
   };
-  const records = async () => {
+  const sweepRecords = async () => {
     const { resend, changed, removedBuilds } = await store.sweep({
       operationKeptMs: options.operationKeptMs ?? LIMITS.operationKeptMs,
       unusedBuildKeptMs: options.unusedBuildKeptMs ?? LIMITS.unusedBuildKeptMs,
@@ -73,38 +73,42 @@ export function startKeeper(options: KeeperOptions): Keeper {
     });
     for (const { id, send, subject } of resend) {
       // The queue has had its patience with the first: with hundreds it would be minutes. The next sweep sends them again.
-      if (closed || !(await sent(subject, `${id}.${send}`, { v: 1, operation_id: id }))) break;
+      if (closed || !(await sendAgain(subject, `${id}.${send}`, { v: 1, operation_id: id }))) break;
     }
-    for (const { owner, id, target_id } of changed) await tell(owner, id, target_id);
+    for (const { owner, id, target_id } of changed) await emitChanges(owner, id, target_id);
     for (const { id } of removedBuilds)
       await quietly(logger, "remove a build's log", () => artifacts.removeLog(id));
   };
   /** Whether this server is the first of all that asked in this period. */
   const isOurTurn = async (key: string, windowMs: number) =>
     (await store.counters.spend({ key, limit: 1, windowMs, amount: 1 })).granted === 1;
-  const collect = async () => {
+  const collectArtifacts = async () => {
     if (!artifacts.shared) return;
     if (await isOurTurn("keeper:artifacts", everyMs)) {
-      await artifacts.collect(await store.artifactRoots(), options.artifactKeptMs ?? ARTIFACT_KEPT_MS);
+      await artifacts.collect(
+        await store.artifactRoots(),
+        options.artifactKeptMs ?? DEFAULT_ARTIFACT_KEPT_MS,
+      );
     }
-    if (!(await isOurTurn("keeper:logs", LOGS_EVERY * everyMs))) return;
+    if (!(await isOurTurn("keeper:logs", SWEEPS_PER_LOG_CHECK * everyMs))) return;
     for (const name of await artifacts.logNames()) {
       if (!(await hasLogRecord(store, name))) await artifacts.removeLog(name);
     }
   };
-  const look = nodeSilentMs === null ? async () => [] : createSilentNodeCheck(store, nodeSilentMs);
-  const lost = async () => {
-    for (const { owner, id } of await look()) {
+  const findLostInstances =
+    nodeSilentMs === null ? async () => [] : createSilentNodeCheck(store, nodeSilentMs);
+  const markLostInstances = async () => {
+    for (const { owner, id } of await findLostInstances()) {
       logger.log("warn", "An instance is lost: its node fell silent.", { instance: id });
-      await tell(owner, id);
+      await emitChanges(owner, id);
     }
   };
-  const every = (everyMs: number, what: string, action: () => Promise<unknown>) =>
+  const startTask = (everyMs: number, what: string, action: () => Promise<unknown>) =>
     startPeriodicTask({ everyMs, action, onFailure: (thrown) => logFailure(logger, what, thrown) });
   const tasks = [
-    every(everyMs, "sweep the records", records),
-    every(everyMs, "remove artifacts that no record names", collect),
-    every((nodeSilentMs ?? LIMITS.nodeSilentMs) / 3, "look for silent nodes", lost),
+    startTask(everyMs, "sweep the records", sweepRecords),
+    startTask(everyMs, "remove artifacts that no record names", collectArtifacts),
+    startTask((nodeSilentMs ?? LIMITS.nodeSilentMs) / 3, "look for silent nodes", markLostInstances),
   ];
   return {
     async sweep() {

@@ -11,7 +11,7 @@ import {
 } from "@formation-mcp/contract";
 import type { NodeUse, Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
-import type { Deps, Handler } from "../deps.ts";
+import type { ControlDeps, ToolHandler } from "../deps.ts";
 import { page, pagesOf } from "../results/pages.ts";
 import { iso } from "../results/views.ts";
 
@@ -56,12 +56,12 @@ export interface Nodes {
 export interface NodesOptions {
   store: Store;
   queue: Queue;
-  clock: Deps["clock"];
+  clock: ControlDeps["clock"];
 }
 
 /** The owner that events about nodes carry: no account has this name. */
-const NOBODY = "nodes";
-const NOTHING = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
+const NODE_EVENTS_OWNER = "nodes";
+const NO_RESOURCES = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 
 export function createNodes({ store, queue, clock }: NodesOptions): Nodes {
   const find = async (wanted: string): Promise<NodeRecord> => {
@@ -77,41 +77,41 @@ export function createNodes({ store, queue, clock }: NodesOptions): Nodes {
       remedy: "GET /api/nodes lists them.",
     });
   };
-  const tell = (node: Id<"node">, id: Id = node, owner = NOBODY) =>
+  const wakeNode = (node: Id<"node">, id: Id = node, owner = NODE_EVENTS_OWNER) =>
     queue.emit({ v: 1, id, owner, for: node }).catch(() => undefined);
   const view = async (node: NodeRecord) => viewOf(node, await usesOf(store), clock.now());
-  const steer = async (wanted: string, wish: Pick<NodeRecord, "cordoned" | "drain">) => {
+  const setScheduling = async (wanted: string, wish: Pick<NodeRecord, "cordoned" | "drain">) => {
     const node = await store.setNodeScheduling((await find(wanted)).id, wish);
-    await tell(node.id);
+    await wakeNode(node.id);
     return view(node);
   };
   return {
-    list: (input) => listed(store, clock.now(), input),
+    list: (input) => listNodes(store, clock.now(), input),
     get: async (wanted) => view(await find(wanted)),
-    cordon: async (wanted) => steer(wanted, { cordoned: true, drain: (await find(wanted)).drain }),
-    uncordon: (wanted) => steer(wanted, { cordoned: false, drain: null }),
-    drain: (wanted, how) => steer(wanted, { cordoned: true, drain: how }),
+    cordon: async (wanted) => setScheduling(wanted, { cordoned: true, drain: (await find(wanted)).drain }),
+    uncordon: (wanted) => setScheduling(wanted, { cordoned: false, drain: null }),
+    drain: (wanted, how) => setScheduling(wanted, { cordoned: true, drain: how }),
     async remove(wanted, options) {
       const { id } = await find(wanted);
       const { instances, operations } = await store.removeNode(id, options);
-      for (const record of [...instances, ...operations]) await tell(id, record.id, record.owner);
-      await tell(id);
+      for (const record of [...instances, ...operations]) await wakeNode(id, record.id, record.owner);
+      await wakeNode(id);
       return { instances: instances.length, operations: operations.length };
     },
   };
 }
 
-export const nodeList: Handler<"node_list"> = async (deps, { principal, input }) => {
+export const nodeList: ToolHandler<"node_list"> = async (deps, { principal, input }) => {
   if (principal.bounds) {
     throw new FormationError("forbidden", "A token with bounds can't see the nodes.", {
       remedy: "Use a token with the scope admin and without bounds.",
     });
   }
-  const { items, cursor } = await listed(deps.store, deps.clock.now(), input);
+  const { items, cursor } = await listNodes(deps.store, deps.clock.now(), input);
   return { nodes: items.map((item) => ({ ...item })), cursor };
 };
 
-async function listed(store: Store, now: number, input: { limit: number; cursor?: string | undefined }) {
+async function listNodes(store: Store, now: number, input: { limit: number; cursor?: string | undefined }) {
   const uses = await usesOf(store);
   return page({
     input,
@@ -129,7 +129,7 @@ function viewOf(node: NodeRecord, uses: ReadonlyMap<string, NodeUse>, now: numbe
     instances,
     node_id: _,
     ...used
-  } = uses.get(node.id) ?? { ...NOTHING, node_id: node.id, instances: 0 };
+  } = uses.get(node.id) ?? { ...NO_RESOURCES, node_id: node.id, instances: 0 };
   return {
     node_id: node.id,
     name: node.name,

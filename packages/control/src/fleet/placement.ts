@@ -16,27 +16,27 @@ import {
   SUBJECTS,
 } from "@formation-mcp/contract";
 import type { NewBuild } from "@formation-mcp/operations";
-import { reader } from "../access/ownership.ts";
-import type { Deps } from "../deps.ts";
+import { ownerFilter } from "../access/ownership.ts";
+import type { ControlDeps } from "../deps.ts";
 
-export interface Asked {
+export interface PlacementRequest {
   target_node?: string | undefined;
   labels?: Record<string, string> | undefined;
 }
 
-type Placed = Pick<Operation, "subject" | "node_id" | "labels">;
+type Destination = Pick<Operation, "subject" | "node_id" | "labels">;
 
 /**
  * Where a shipment may go. What is pinned to a node is sent to that node alone.
  * @throws FormationError `not_found` for an unknown node, `conflict` if it can't be there.
  */
 export async function placeShipment(
-  deps: Deps,
+  deps: ControlDeps,
   principal: Principal,
   build: Build | NewBuild,
   existing: Instance | null,
-  asked: Asked,
-): Promise<Placed> {
+  asked: PlacementRequest,
+): Promise<Destination> {
   const labels = checkLabels(asked.labels ?? existing?.config.labels ?? {});
   // Of all the nodes is asked only where one is named: most shipments may go anywhere, the others know where to.
   if (asked.target_node === undefined && (existing?.machine_id ?? null) === null && isShared(deps, build)) {
@@ -44,15 +44,15 @@ export async function placeShipment(
   }
   const nodes =
     asked.target_node === undefined
-      ? await nodesOfIds(deps, [existing?.node_id ?? null, build.node_id])
+      ? await nodesById(deps, [existing?.node_id ?? null, build.node_id])
       : await deps.store.nodes();
-  if (existing?.state === "lost") throw lost(existing, nodes);
+  if (existing?.state === "lost") throw lostError(existing, nodes);
   const target =
     asked.target_node === undefined ? null : await findTarget(deps, principal, nodes, asked.target_node);
-  const home = homeOf(deps, nodes, existing, target !== null || asked.labels !== undefined);
+  const home = pinnedNode(deps, nodes, existing, target !== null || asked.labels !== undefined);
   const image = imageHome(deps, nodes, build);
   const pinned = target?.id ?? home ?? image;
-  if (home !== null && home !== pinned) throw elsewhere(existing as Instance, nodes, home);
+  if (home !== null && home !== pinned) throw instanceElsewhere(existing as Instance, nodes, home);
   if (image !== null && image !== pinned) throw imageElsewhere(build, nodes, image);
   if (pinned === null) return { subject: SUBJECTS.ship, node_id: null, labels };
   const node = nodes.find(({ id }) => id === pinned);
@@ -60,13 +60,13 @@ export async function placeShipment(
   return { subject: controlSubject(pinned), node_id: pinned, labels: {} };
 }
 
-async function nodesOfIds({ store }: Deps, ids: readonly (Id<"node"> | null)[]): Promise<NodeRecord[]> {
+async function nodesById({ store }: ControlDeps, ids: readonly (Id<"node"> | null)[]): Promise<NodeRecord[]> {
   const known = [...new Set(ids)].filter((id) => id !== null);
   return (await Promise.all(known.map((id) => store.node(id)))).filter((node) => node !== null);
 }
 
 /** Where a build may be done. @throws FormationError `invalid` for what is no label. */
-export function placeBuild({ labels = {} }: Pick<Asked, "labels">): Placed {
+export function placeBuild({ labels = {} }: Pick<PlacementRequest, "labels">): Destination {
   return { subject: SUBJECTS.build, node_id: null, labels: checkLabels(labels) };
 }
 
@@ -75,7 +75,7 @@ export function placeBuild({ labels = {} }: Pick<Asked, "labels">): Placed {
  * @throws FormationError `not_found`, naming to an admin every node, to others those that their instances are on.
  */
 async function findTarget(
-  deps: Deps,
+  deps: ControlDeps,
   principal: Principal,
   nodes: readonly NodeRecord[],
   wanted: string,
@@ -89,7 +89,7 @@ async function findTarget(
       remedy: "Give the id of one, or labels that it alone has.",
     });
   }
-  const known = reader(principal) === null ? nodes : await nodesOf(deps, principal, nodes);
+  const known = ownerFilter(principal) === null ? nodes : await nodesOfCaller(deps, principal, nodes);
   const names = [...new Set(known.map(({ name }) => name))].slice(0, 20);
   throw new FormationError("not_found", `There is no node ${JSON.stringify(wanted)} that you can name.`, {
     field,
@@ -98,8 +98,8 @@ async function findTarget(
 }
 
 /** The nodes that a caller's own instances are on. */
-async function nodesOf(
-  { store }: Deps,
+async function nodesOfCaller(
+  { store }: ControlDeps,
   { owner, bounds }: Principal,
   nodes: readonly NodeRecord[],
 ): Promise<NodeRecord[]> {
@@ -110,8 +110,8 @@ async function nodesOf(
 }
 
 /** The node that an instance can't leave, or null. What rests leaves its node if it is asked to, or the node is gone. */
-function homeOf(
-  { artifacts, clock }: Deps,
+function pinnedNode(
+  { artifacts, clock }: ControlDeps,
   nodes: readonly NodeRecord[],
   existing: Instance | null,
   asked: boolean,
@@ -125,12 +125,16 @@ function homeOf(
 }
 
 /** Whether every node can get a build's image. */
-function isShared({ artifacts }: Deps, { node_id, image }: Build | NewBuild): boolean {
+function isShared({ artifacts }: ControlDeps, { node_id, image }: Build | NewBuild): boolean {
   return node_id === null || (artifacts.shared && image?.archive !== undefined);
 }
 
 /** The node that alone has a build's image, or null where every node can get it. */
-function imageHome(deps: Deps, nodes: readonly NodeRecord[], build: Build | NewBuild): Id<"node"> | null {
+function imageHome(
+  deps: ControlDeps,
+  nodes: readonly NodeRecord[],
+  build: Build | NewBuild,
+): Id<"node"> | null {
   if (isShared(deps, build)) return null;
   if (nodes.some(({ id }) => id === build.node_id)) return build.node_id;
   throw new FormationError("conflict", `The image of ${build.id} went with the node that kept it.`, {
@@ -140,7 +144,7 @@ function imageHome(deps: Deps, nodes: readonly NodeRecord[], build: Build | NewB
 }
 
 /** It may run on the node that nobody hears: another machine of it must not begin. */
-function lost({ name, node_id }: Instance, nodes: readonly NodeRecord[]): FormationError {
+function lostError({ name, node_id }: Instance, nodes: readonly NodeRecord[]): FormationError {
   const node = nodes.find(({ id }) => id === node_id)?.name ?? node_id;
   return new FormationError("conflict", `"${name}" is lost with its node ${node}: it may run there still.`, {
     field: "instance_name",
@@ -149,7 +153,7 @@ function lost({ name, node_id }: Instance, nodes: readonly NodeRecord[]): Format
   });
 }
 
-function elsewhere(
+function instanceElsewhere(
   { name, state }: Instance,
   nodes: readonly NodeRecord[],
   home: Id<"node">,

@@ -21,7 +21,7 @@ export function operationError(operation: Operation, random: (bytes: number) => 
     operation_id: operation.id,
     remedy: `${said} ${where}`.trim(),
     ...(log_tail?.length
-      ? { log_tail: fence(cleanLines(log_tail), author(operation), random).split("\n") }
+      ? { log_tail: fence(cleanLines(log_tail), authorOf(operation), random).split("\n") }
       : {}),
   });
 }
@@ -39,8 +39,8 @@ const FIELD_BYTES = 300;
 export function presentable(error: FormationError): FormationError {
   const { code, message, details, cause } = error;
   const { remedy, field } = details;
-  const most = details.operation_id === undefined ? MESSAGE_BYTES : OPERATION_MESSAGE_BYTES;
-  return new FormationError(code, cleanText(message, most), {
+  const maxBytes = details.operation_id === undefined ? MESSAGE_BYTES : OPERATION_MESSAGE_BYTES;
+  return new FormationError(code, cleanText(message, maxBytes), {
     ...details,
     ...(remedy === undefined ? {} : { remedy: cleanText(remedy, REMEDY_BYTES) }),
     ...(field === undefined ? {} : { field: cleanText(field, FIELD_BYTES) }),
@@ -83,7 +83,7 @@ function cleanLines(lines: readonly string[]): string[] {
   return kept;
 }
 
-function author({ input }: Operation): string {
+function authorOf({ input }: Operation): string {
   return input.kind === "build" ? "the build" : "the VM or its build";
 }
 

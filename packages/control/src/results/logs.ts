@@ -2,32 +2,32 @@
 
 import { FormationError, type Id, LIMITS } from "@formation-mcp/contract";
 import { findInstance } from "../access/ownership.ts";
-import type { Deps, Handler } from "../deps.ts";
+import type { ControlDeps, ToolHandler } from "../deps.ts";
 import { cleanLine, fence, jsonBytes, stampedLine } from "./untrusted-text.ts";
 
 /** What a log may fill of a result, as JSON: quotes and backslashes count twice there. */
-const VM_BUDGET = LIMITS.resultBytes - 2000;
-const BUILD_BUDGET = 6000;
+const VM_LOG_BYTES = LIMITS.resultBytes - 2000;
+const BUILD_LOG_BYTES = 6000;
 
 /** The end of a build's log, fenced. */
-export async function buildLog(deps: Deps, id: Id<"bld">, tail: number): Promise<string> {
+export async function buildLog(deps: ControlDeps, id: Id<"bld">, tail: number): Promise<string> {
   if (tail === 0) return fence([], "this build", deps.random);
-  const { lines } = await deps.artifacts.readLog(id, { tail, maxBytes: 4 * BUILD_BUDGET });
+  const { lines } = await deps.artifacts.readLog(id, { tail, maxBytes: 4 * BUILD_LOG_BYTES });
   return fence(
     lastFitting(
       lines.map((line) => cleanLine(line.text)),
-      BUILD_BUDGET,
+      BUILD_LOG_BYTES,
     ),
     "this build",
     deps.random,
   );
 }
 
-export const vmLogs: Handler<"vm_logs"> = async (deps, { principal, input }) => {
+export const vmLogs: ToolHandler<"vm_logs"> = async (deps, { principal, input }) => {
   const instance = await findInstance(deps, principal, input.instance);
   const since = input.since === undefined ? undefined : parseSince(input.since, deps.clock.now());
   let tail = input.tail;
-  let maxBytes = VM_BUDGET;
+  let maxBytes = VM_LOG_BYTES;
   let shortened = false;
   for (;;) {
     const read = await deps.artifacts.readLog(instance.id, {
@@ -38,7 +38,7 @@ export const vmLogs: Handler<"vm_logs"> = async (deps, { principal, input }) => 
       maxBytes,
     });
     const log = fence(read.lines.map(stampedLine), `the VM ${instance.name}`, deps.random);
-    if (jsonBytes(log) > VM_BUDGET && read.lines.length > 1) {
+    if (jsonBytes(log) > VM_LOG_BYTES && read.lines.length > 1) {
       tail = Math.max(1, Math.floor(read.lines.length / 2));
       maxBytes = Math.max(1, Math.floor(maxBytes / 2));
       shortened = true;
@@ -62,12 +62,12 @@ export const vmLogs: Handler<"vm_logs"> = async (deps, { principal, input }) => 
   }
 };
 
-const UNITS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const UNIT_MS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** @throws FormationError `invalid` for what is neither a date nor an age. */
 function parseSince(text: string, now: number): number {
   const age = /^(\d{1,9})([smhd])$/.exec(text);
-  if (age) return now - Number(age[1]) * (UNITS[age[2] ?? "s"] ?? 1000);
+  if (age) return now - Number(age[1]) * (UNIT_MS[age[2] ?? "s"] ?? 1000);
   const time = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN;
   if (!Number.isNaN(time)) return time;
   throw new FormationError("invalid", `since: ${JSON.stringify(text)} is neither a time nor an age.`, {

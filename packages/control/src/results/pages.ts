@@ -4,10 +4,10 @@
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { Page } from "@formation-mcp/operations";
 
-const BUDGET = LIMITS.resultBytes - 1000;
+const PAGE_BYTES = LIMITS.resultBytes - 1000;
 /** How many records are read at a time, and at most, to fill a page with those that may be seen. */
-const CHUNK = 100;
-const MOST_READ = 2000;
+const CHUNK_RECORDS = 100;
+const MAX_RECORDS_READ = 2000;
 
 export interface Paging<R, V> {
   query: (limit: number, cursor: string | null) => Promise<Page<R>>;
@@ -26,18 +26,18 @@ export async function page<R, V>(paging: Paging<R, V>): Promise<{ items: V[]; cu
   let last: { from: string | null; count: number } | null = null;
   let from = input.cursor ?? null;
   for (;;) {
-    const { items: records, cursor } = await query(sees ? CHUNK : input.limit, from);
+    const { items: records, cursor } = await query(sees ? CHUNK_RECORDS : input.limit, from);
     for (const [index, record] of records.entries()) {
       if (sees && !(await sees(record))) continue;
       const item = view(record);
       bytes += Buffer.byteLength(JSON.stringify(item)) + 1;
-      if (items.length === input.limit || (bytes > BUDGET && last !== null))
+      if (items.length === input.limit || (bytes > PAGE_BYTES && last !== null))
         return { items, cursor: last && (await query(last.count, last.from)).cursor };
       items.push(item);
       last = { from, count: index + 1 };
     }
     read += records.length;
-    if (cursor === null || !sees || read >= MOST_READ) return { items, cursor };
+    if (cursor === null || !sees || read >= MAX_RECORDS_READ) return { items, cursor };
     from = cursor;
   }
 }

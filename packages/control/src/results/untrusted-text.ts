@@ -5,7 +5,7 @@ import type { LogLine } from "@formation-mcp/artifacts";
 import { withoutEscapeSequences, withoutInvisible } from "@formation-mcp/base";
 
 const LINE_ENDS = /\r\n|[\u0085\u2028\u2029\v\f]/g;
-const LONGEST_LINE = 2000;
+const MAX_LINE_CHARS = 2000;
 
 /** One line of a stranger as it may be shown: what a terminal would end up with, in visible characters. */
 export function cleanLine(text: string): string {
@@ -13,15 +13,15 @@ export function cleanLine(text: string): string {
   const line = withoutEscapeSequences(oneLine).toWellFormed();
   const shown = line.split("\r").findLast((part) => part.trim() !== "") ?? "";
   const clean = withoutInvisible(shown);
-  return clean.length <= LONGEST_LINE ? clean : `${clean.slice(0, LONGEST_LINE).toWellFormed()}… (cut)`;
+  return clean.length <= MAX_LINE_CHARS ? clean : `${clean.slice(0, MAX_LINE_CHARS).toWellFormed()}… (cut)`;
 }
 
 /** A message of ours that may quote a stranger: cleaned, in at most `most` bytes. */
-export function cleanText(text: string, most = 2000): string {
+export function cleanText(text: string, maxBytes = 2000): string {
   const plain = withoutEscapeSequences(text.replace(/\r\n/g, "\n"));
   const clean = withoutInvisible(plain.toWellFormed());
-  if (clean.length * 3 <= most || Buffer.byteLength(clean) <= most) return clean;
-  return `${new TextDecoder().decode(Buffer.from(clean).subarray(0, most), { stream: true })}…`;
+  if (clean.length * 3 <= maxBytes || Buffer.byteLength(clean) <= maxBytes) return clean;
+  return `${new TextDecoder().decode(Buffer.from(clean).subarray(0, maxBytes), { stream: true })}…`;
 }
 
 /** What a value takes as JSON, in bytes of UTF-8. */

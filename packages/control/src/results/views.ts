@@ -4,11 +4,11 @@
 import type { Build, Instance, InstanceConfig, Progress } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
-import type { Deps } from "../deps.ts";
+import type { ControlDeps } from "../deps.ts";
 import { cleanText, jsonBytes } from "./untrusted-text.ts";
 
 /** What one long field of a result may hold, in bytes of JSON. */
-const FIELD = 4000;
+const LONG_FIELD_BYTES = 4000;
 
 export function iso(time: number): string {
   return new Date(time).toISOString();
@@ -19,7 +19,10 @@ export function isoOrNull(time: number | null | undefined): string | null {
 }
 
 /** Pairs in their order until the budget is used up; what was left out is counted. */
-export function pairs(record: Readonly<Record<string, string>>, budget = FIELD): Record<string, unknown> {
+export function pairs(
+  record: Readonly<Record<string, string>>,
+  budget = LONG_FIELD_BYTES,
+): Record<string, unknown> {
   const shown: [string, unknown][] = [];
   let left = budget;
   const entries = Object.entries(record);
@@ -37,7 +40,7 @@ export function pairs(record: Readonly<Record<string, string>>, budget = FIELD):
 }
 
 /** Texts in their order until the budget is used up. */
-export function texts(list: readonly string[], budget = FIELD): string[] {
+export function texts(list: readonly string[], budget = LONG_FIELD_BYTES): string[] {
   const shown: string[] = [];
   let left = budget;
   for (const text of list) {
@@ -85,14 +88,18 @@ export function progressView(progress: Progress | null): {
 }
 
 /** A guest port as a URL on its node; for "every address" stands the host that callers know, else loopback. */
-export function endpointUrl(address: string, port: number, { knownAs }: Pick<Deps, "knownAs">): string {
+export function endpointUrl(
+  address: string,
+  port: number,
+  { knownAs }: Pick<ControlDeps, "knownAs">,
+): string {
   const every = address === "0.0.0.0" || address === "::";
   const host = every ? (knownAs ?? (address === "::" ? "::1" : "127.0.0.1")) : address;
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
 /** Where a running instance answers. */
-export function urlsOf(instance: Instance, deps: Pick<Deps, "knownAs">): string[] {
+export function urlsOf(instance: Instance, deps: Pick<ControlDeps, "knownAs">): string[] {
   if (instance.state !== "running") return [];
   return (instance.observed?.endpoints ?? []).map(({ address, port }) => endpointUrl(address, port, deps));
 }

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import type { Principal } from "@formation-mcp/auth";
 import { FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Idempotency, Submission } from "@formation-mcp/operations";
-import type { Deps } from "../deps.ts";
+import type { ControlDeps } from "../deps.ts";
 import type { CallHooks } from "../port.ts";
 import { operationError } from "../results/errors.ts";
 import { waitForEnd } from "./wait.ts";
@@ -15,7 +15,7 @@ interface KeyedInput {
 }
 
 /** How often a submission is made again because the instance changed under it. */
-const TRIES = 5;
+const MAX_ATTEMPTS = 5;
 
 /**
  * The key of a call with the digest of what it asks for; waiting longer is not asking for something else, asking within
@@ -44,10 +44,10 @@ export interface LongCall {
  * `make` is asked only when something is to be started, and again when a record it read changed meanwhile.
  * @throws FormationError what `make` throws, and the operation's own error if it failed while waiting.
  */
-export async function start(
-  deps: Deps,
+export async function startOperation(
+  deps: ControlDeps,
   call: LongCall,
-  make: () => Promise<Submission | Joined>,
+  make: () => Promise<Submission | JoinedOperation>,
 ): Promise<Operation> {
   const began = performance.now();
   const idempotency = idempotencyOf(call);
@@ -61,15 +61,15 @@ export async function start(
 }
 
 /** An operation that already does what a call asks for. */
-export interface Joined {
+export interface JoinedOperation {
   joined: Operation;
 }
 
 async function submit(
-  deps: Deps,
+  deps: ControlDeps,
   { principal, owner }: LongCall,
   idempotency: Idempotency | undefined,
-  make: () => Promise<Submission | Joined>,
+  make: () => Promise<Submission | JoinedOperation>,
 ): Promise<Operation> {
   for (let attempt = 1; ; attempt += 1) {
     const submission = await make();
@@ -88,7 +88,7 @@ async function submit(
       return operation;
     } catch (error) {
       const raced = error instanceof FormationError && error.code === "conflict" && submission.desire;
-      if (!raced || attempt === TRIES) throw error;
+      if (!raced || attempt === MAX_ATTEMPTS) throw error;
     }
   }
 }
@@ -99,7 +99,7 @@ async function submit(
  * @throws FormationError as `Store.submit`
  */
 export async function submitAndWake(
-  { store, queue, logger }: Pick<Deps, "store" | "queue" | "logger">,
+  { store, queue, logger }: Pick<ControlDeps, "store" | "queue" | "logger">,
   submission: Submission,
 ): Promise<{ operation: Operation; replayed: boolean }> {
   const submitted = await store.submit(submission);
@@ -119,7 +119,7 @@ export async function submitAndWake(
 }
 
 /** Without a worker nothing would ever take the operation: then it is cancelled. */
-async function requireWorker(deps: Deps, operation: Operation): Promise<void> {
+async function requireWorker(deps: ControlDeps, operation: Operation): Promise<void> {
   try {
     await deps.ensureWorker();
   } catch (error) {
@@ -129,14 +129,14 @@ async function requireWorker(deps: Deps, operation: Operation): Promise<void> {
 }
 
 /** Tells whoever waits, and the worker that runs it, that an operation changed; events may be lost without harm. */
-export async function announce({ queue }: Pick<Deps, "queue">, operation: Operation): Promise<void> {
+export async function announce({ queue }: Pick<ControlDeps, "queue">, operation: Operation): Promise<void> {
   const { id, owner, claimed_by } = operation;
   const node = claimed_by === null ? {} : { for: claimed_by };
   await queue.emit({ v: 1, id, owner, ...node }).catch(() => undefined);
 }
 
 /** When an operation that runs for at most `ms` per attempt ends at the latest, its time in the queue included. */
-export function deadline(deps: Deps, ms: number, queuedMs: number = LIMITS.queuedMs): number {
+export function deadline(deps: ControlDeps, ms: number, queuedMs: number = LIMITS.queuedMs): number {
   return deps.clock.now() + queuedMs + LIMITS.attempts * ms;
 }
 

@@ -2,21 +2,21 @@
 
 import { Bell } from "@formation-mcp/base";
 import { hasEnded, type Operation } from "@formation-mcp/contract";
-import type { Deps } from "../deps.ts";
+import type { ControlDeps } from "../deps.ts";
 import type { CallHooks } from "../port.ts";
 import { cleanText } from "../results/untrusted-text.ts";
 
 /** How long an unheard event can delay a waiting call. */
-const LOOK_AGAIN_MS = 500;
+const POLL_MS = 500;
 /** How often somebody who waits makes sure that somebody works: the worker may have died meanwhile. */
-const ENSURE_WORKER_MS = 5000;
+const ENSURE_WORKER_EVERY_MS = 5000;
 
 /**
  * Returns the operation as it is once it ended, the seconds are over or the caller gave up, whichever comes first.
  * The operation itself goes on in any case.
  */
 export async function waitForEnd(
-  deps: Deps,
+  deps: ControlDeps,
   operation: Operation,
   seconds: number,
   hooks: CallHooks,
@@ -40,7 +40,7 @@ export async function waitForEnd(
     let current = operation;
     let ensured = Number.NEGATIVE_INFINITY;
     for (;;) {
-      if (performance.now() - ensured >= ENSURE_WORKER_MS) {
+      if (performance.now() - ensured >= ENSURE_WORKER_EVERY_MS) {
         ensured = performance.now();
         ensureWorker(deps);
       }
@@ -53,7 +53,7 @@ export async function waitForEnd(
         report(current);
       }
       if (over.signal.aborted) return current;
-      told = await woken.wait(LOOK_AGAIN_MS, over.signal);
+      told = await woken.wait(POLL_MS, over.signal);
     }
   } finally {
     clearTimeout(timer);
@@ -63,7 +63,7 @@ export async function waitForEnd(
 }
 
 /** Nobody waits for it: if there can be no worker, the operation's own state and its deadline tell. */
-export function ensureWorker(deps: Deps): void {
+export function ensureWorker(deps: ControlDeps): void {
   deps.ensureWorker().catch((error: unknown) => {
     deps.logger.log("warn", "There is no worker.", {
       error: error instanceof Error ? error.message : String(error),

@@ -4,9 +4,16 @@ import { type Build, FormationError, type Id, LIMITS, newId, type Operation } fr
 import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
-import { admits, findBuild, reader, requireName, stamped, whose } from "../access/ownership.ts";
+import {
+  admits,
+  findBuild,
+  ownerField,
+  ownerFilter,
+  requireAllowedName,
+  withTokenMetadata,
+} from "../access/ownership.ts";
 import { prepareContext } from "../context/context.ts";
-import type { Deps, Handler } from "../deps.ts";
+import type { ControlDeps, ToolHandler } from "../deps.ts";
 import { placeBuild } from "../fleet/placement.ts";
 import { errorView } from "../results/errors.ts";
 import { buildLog } from "../results/logs.ts";
@@ -14,16 +21,16 @@ import { afterBuild } from "../results/next-steps.ts";
 import { page } from "../results/pages.ts";
 import { formfileView, imageView, iso, isoOrNull, pairs, texts } from "../results/views.ts";
 import { progressOf } from "../submit/progress.ts";
-import { deadline, start } from "../submit/submit.ts";
-import { refuseFormfile } from "./formfile-errors.ts";
+import { deadline, startOperation } from "../submit/submit.ts";
+import { throwFormfileIssues } from "./formfile-errors.ts";
 
-export const packBuild: Handler<"pack_build"> = async (deps, { principal, input, hooks }) => {
+export const packBuild: ToolHandler<"pack_build"> = async (deps, { principal, input, hooks }) => {
   const { owner } = principal;
   const parsed = parseFormfile(input.formfile);
-  if (!parsed.ok) refuseFormfile(parsed.issues);
+  if (!parsed.ok) throwFormfileIssues(parsed.issues);
   const { formfile } = parsed;
-  requireName(principal, formfile.name, "formfile.name");
-  const metadata = stamped(principal, formfile.metadata, "formfile.metadata");
+  requireAllowedName(principal, formfile.name, "formfile.name");
+  const metadata = withTokenMetadata(principal, formfile.metadata, "formfile.metadata");
   const placed = placeBuild(input);
   const prepare = async () => {
     const context = await prepareContext(deps, principal, formfile, input, hooks.signal);
@@ -40,34 +47,38 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
       next: "The formfile is valid. Call pack_build again without dry_run to build it.",
     };
   }
-  const operation = await start(deps, { principal, owner, tool: "pack_build", input, hooks }, async () => {
-    const operationId = newId("op", deps.clock, deps.random);
-    const { store, warnings } = await prepare();
-    await spendContext(deps, owner);
-    const digest = await store();
-    const build = newBuild(deps, {
-      owner,
-      operationId,
-      formfile,
-      metadata,
-      warnings,
-      context_digest: digest,
-    });
-    return {
-      build,
-      operation: {
-        id: operationId,
+  const operation = await startOperation(
+    deps,
+    { principal, owner, tool: "pack_build", input, hooks },
+    async () => {
+      const operationId = newId("op", deps.clock, deps.random);
+      const { store, warnings } = await prepare();
+      await spendContext(deps, owner);
+      const digest = await store();
+      const build = newBuild(deps, {
         owner,
-        tool: "pack_build",
-        ...placed,
-        input: { kind: "build", build_id: build.id, no_cache: input.no_cache },
-        target_id: build.id,
-        needs: deps.buildNeeds,
-        deadline_at: deadline(deps, LIMITS.buildMs),
-      },
-    };
-  });
-  return built(deps, operation);
+        operationId,
+        formfile,
+        metadata,
+        warnings,
+        context_digest: digest,
+      });
+      return {
+        build,
+        operation: {
+          id: operationId,
+          owner,
+          tool: "pack_build",
+          ...placed,
+          input: { kind: "build", build_id: build.id, no_cache: input.no_cache },
+          target_id: build.id,
+          needs: deps.buildNeeds,
+          deadline_at: deadline(deps, LIMITS.buildMs),
+        },
+      };
+    },
+  );
+  return buildResult(deps, operation);
 };
 
 /**
@@ -75,7 +86,7 @@ export const packBuild: Handler<"pack_build"> = async (deps, { principal, input,
  * there are no more of them than there may be operations.
  * @throws FormationError `limit`
  */
-async function spendContext({ store, quotas, clock }: Deps, owner: string): Promise<void> {
+async function spendContext({ store, quotas, clock }: ControlDeps, owner: string): Promise<void> {
   const limit = (await quotas?.of(owner))?.operations_per_minute ?? null;
   if (limit === null) return;
   const { granted, resets_at } = await store.counters.spend({
@@ -93,7 +104,7 @@ async function spendContext({ store, quotas, clock }: Deps, owner: string): Prom
 
 /** A build as it is before anybody took it up. */
 export function newBuild(
-  deps: Deps,
+  deps: ControlDeps,
   made: {
     owner: string;
     operationId: Id<"op">;
@@ -122,7 +133,7 @@ export function newBuild(
   };
 }
 
-async function built(deps: Deps, operation: Operation): Promise<ToolOutput<"pack_build">> {
+async function buildResult(deps: ControlDeps, operation: Operation): Promise<ToolOutput<"pack_build">> {
   if (operation.input.kind !== "build") throw new FormationError("internal", "The operation is no build.");
   const build = await deps.store.build(operation.owner, operation.input.build_id);
   const done = operation.state === "completed";
@@ -139,13 +150,13 @@ async function built(deps: Deps, operation: Operation): Promise<ToolOutput<"pack
   };
 }
 
-export const buildList: Handler<"build_list"> = async (deps, { principal, input }) => {
+export const buildList: ToolHandler<"build_list"> = async (deps, { principal, input }) => {
   const { bounds } = principal;
   const { items, cursor } = await page({
     input,
     query: (limit, cursor) =>
       deps.store.builds({
-        owner: reader(principal),
+        owner: ownerFilter(principal),
         limit,
         cursor,
         ...(input.state ? { states: [input.state] } : {}),
@@ -158,13 +169,13 @@ export const buildList: Handler<"build_list"> = async (deps, { principal, input 
       state: build.state,
       created_at: iso(build.created_at),
       ...(build.error ? { error: errorView(build.error).message.slice(0, 200) } : {}),
-      ...whose(principal, build),
+      ...ownerField(principal, build),
     }),
   });
   return { builds: items, cursor };
 };
 
-export const buildGet: Handler<"build_get"> = async (deps, { principal, input }) => {
+export const buildGet: ToolHandler<"build_get"> = async (deps, { principal, input }) => {
   const build = await findBuild(deps, principal, input.build_id);
   const ended = build.ended_at !== null;
   return {
@@ -180,7 +191,7 @@ export const buildGet: Handler<"build_get"> = async (deps, { principal, input })
     created_at: iso(build.created_at),
     ended_at: isoOrNull(build.ended_at),
     expires_at: ended ? iso(build.used_at + LIMITS.unusedBuildKeptMs) : null,
-    ...whose(principal, build),
+    ...ownerField(principal, build),
     log: await buildLog(deps, build.id, input.log_tail),
     next: afterBuild(build),
   };

@@ -7,7 +7,7 @@ import { type FormfileIssue, formfileError } from "@formation-mcp/formfile";
  * @param names how a tool calls the formfile's keys, where its own fields stand for them.
  * @throws FormationError `invalid` with every issue: path, line, column, problem and remedy.
  */
-export function refuseFormfile(issues: readonly FormfileIssue[], names?: Record<string, string>): never {
+export function throwFormfileIssues(issues: readonly FormfileIssue[], names?: Record<string, string>): never {
   const renamed = issues.map((issue) => {
     const [head = ""] = issue.path.split(/[.[]/, 1);
     const name = names?.[head];

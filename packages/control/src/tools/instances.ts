@@ -3,8 +3,8 @@
 import type { Principal } from "@formation-mcp/auth";
 import { hasEnded, type Instance, isHeard, type NodeRecord } from "@formation-mcp/contract";
 import type { ToolInput } from "@formation-mcp/tools";
-import { admits, findInstance, ofInstance, reader, whose } from "../access/ownership.ts";
-import type { Deps, Handler } from "../deps.ts";
+import { admits, findInstance, nameAndMetadata, ownerField, ownerFilter } from "../access/ownership.ts";
+import type { ControlDeps, ToolHandler } from "../deps.ts";
 import { errorLog, errorView } from "../results/errors.ts";
 import { aboutInstance } from "../results/next-steps.ts";
 import { type Paging, page, pagesOf } from "../results/pages.ts";
@@ -20,10 +20,10 @@ import {
 } from "../results/views.ts";
 import { ensureWorker } from "../submit/wait.ts";
 
-export const vmList: Handler<"vm_list"> = async (deps, { principal, input }) => {
+export const vmList: ToolHandler<"vm_list"> = async (deps, { principal, input }) => {
   const { items, cursor } = await page({
     input,
-    ...(await listed(deps, principal, input)),
+    ...(await instanceSource(deps, principal, input)),
     view: (instance: Instance) => ({
       instance_id: instance.id,
       name: instance.name,
@@ -31,19 +31,19 @@ export const vmList: Handler<"vm_list"> = async (deps, { principal, input }) => 
       desired: instance.desired,
       urls: urlsOf(instance, deps),
       metadata: pairs(instance.config.metadata, 300),
-      ...whose(principal, instance),
+      ...ownerField(principal, instance),
     }),
   });
   return { instances: items, cursor };
 };
 
-type Wanted = Pick<ToolInput<"vm_list">, "state" | "metadata">;
+type InstanceFilter = Pick<ToolInput<"vm_list">, "state" | "metadata">;
 
 /** Where a list comes from: the store's pages or, where bounds name the instances, a look at each. */
-async function listed(
-  deps: Deps,
+async function instanceSource(
+  deps: ControlDeps,
   principal: Principal,
-  { state, metadata = {} }: Wanted,
+  { state, metadata = {} }: InstanceFilter,
 ): Promise<Pick<Paging<Instance, unknown>, "query" | "sees">> {
   const { bounds } = principal;
   const wanted = { ...bounds, metadata: { ...metadata, ...bounds?.metadata } };
@@ -55,23 +55,23 @@ async function listed(
       [...new Set(bounds.instances)].map((name) => deps.store.instanceByName(principal.owner, name)),
     );
     const fits = (one: Instance | null): one is Instance =>
-      one !== null && admits(wanted, ofInstance(one)) && (state === undefined || one.state === state);
+      one !== null && admits(wanted, nameAndMetadata(one)) && (state === undefined || one.state === state);
     return { query: pagesOf(found.filter(fits)) };
   }
   return {
     query: (limit, cursor) =>
       deps.store.instances({
-        owner: reader(principal),
+        owner: ownerFilter(principal),
         limit,
         cursor,
         ...(state ? { states: [state] } : {}),
         ...(Object.keys(wanted.metadata).length > 0 ? { metadata: wanted.metadata } : {}),
       }),
-    sees: bounds?.instances && ((one) => admits(bounds, ofInstance(one))),
+    sees: bounds?.instances && ((one) => admits(bounds, nameAndMetadata(one))),
   };
 }
 
-export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input }) => {
+export const vmStatus: ToolHandler<"vm_status"> = async (deps, { principal, input }) => {
   const instance = await findInstance(deps, principal, input.instance);
   const [operation, build, node] = await Promise.all([
     deps.store.operationFor(instance.id),
@@ -97,8 +97,8 @@ export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input })
     network: networkView(config),
     metadata: pairs(config.metadata, 3000),
     warnings: [
-      ...texts([...instance.warnings, ...seenWarnings(observed)], 2000),
-      ...silenceOf(deps, instance, node),
+      ...texts([...instance.warnings, ...observedWarnings(observed)], 2000),
+      ...silentNodeWarnings(deps, instance, node),
     ],
     ...(error ? { error: errorView(error) } : {}),
     exit_code: observed?.exit_code ?? null,
@@ -109,7 +109,7 @@ export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input })
     ...(running
       ? { operation: { operation_id: running.id, tool: running.tool, ...progressView(running.progress) } }
       : {}),
-    ...whose(principal, instance),
+    ...ownerField(principal, instance),
     created_at: iso(instance.created_at),
     started_at: isoOrNull(observed?.started_at),
     observed_at: isoOrNull(observed?.seen_at),
@@ -119,7 +119,7 @@ export const vmStatus: Handler<"vm_status"> = async (deps, { principal, input })
 };
 
 /** What its node saw that its owner should know: what is wrong, and what could not be enforced. */
-function seenWarnings(observed: Instance["observed"]): string[] {
+function observedWarnings(observed: Instance["observed"]): string[] {
   const missing = (observed?.unenforced ?? []).map((what) => `Not enforced for this VM: ${what}.`);
   return observed?.problem === undefined
     ? missing
@@ -127,7 +127,7 @@ function seenWarnings(observed: Instance["observed"]): string[] {
 }
 
 /** A warning if the node of an instance has been silent: then its state is what was, not what is. */
-function silenceOf(deps: Deps, instance: Instance, node: NodeRecord | null): string[] {
+function silentNodeWarnings(deps: ControlDeps, instance: Instance, node: NodeRecord | null): string[] {
   // What is lost says so itself, and since when.
   if (instance.node_id === null || instance.state === "deleted" || instance.state === "lost") return [];
   const silent = node ? deps.clock.now() - node.heartbeat_at : null;

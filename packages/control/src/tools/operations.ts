@@ -19,11 +19,11 @@ import {
   findDeployment,
   findInstance,
   findOperation,
-  reader,
+  ownerField,
+  ownerFilter,
   seesOperation,
-  whose,
 } from "../access/ownership.ts";
-import type { Deps, Handler } from "../deps.ts";
+import type { ControlDeps, ToolHandler } from "../deps.ts";
 import { errorLog, errorView } from "../results/errors.ts";
 import { aboutInstance, afterBuild, followUp } from "../results/next-steps.ts";
 import { page } from "../results/pages.ts";
@@ -32,49 +32,49 @@ import { progressOf } from "../submit/progress.ts";
 import { announce } from "../submit/submit.ts";
 import { waitForEnd } from "../submit/wait.ts";
 
-type Told = ToolOutput<"operation_get">;
+type OperationResult = ToolOutput<"operation_get">;
 
 /** The lasting record that an operation is about. */
-type Subject =
+type OperationTarget =
   | { kind: "build"; build: Build }
   | { kind: "instance"; instance: Instance; deployment?: Deployment };
 
-export const operationGet: Handler<"operation_get"> = async (deps, { principal, input, hooks }) => {
-  const found = await resolve(deps, principal, input.id);
-  if (!found.operation) return lasting(deps, found.subject);
+export const operationGet: ToolHandler<"operation_get"> = async (deps, { principal, input, hooks }) => {
+  const found = await resolveId(deps, principal, input.id);
+  if (!found.operation) return expiredResult(deps, found.target);
   const operation = await waitForEnd(deps, found.operation, input.wait_seconds, hooks);
-  const subject = await subjectOf(deps, operation);
-  return told(deps, operation, subject);
+  const target = await targetOf(deps, operation);
+  return operationResult(deps, operation, target);
 };
 
-interface Resolved {
+interface ResolvedId {
   operation: Operation | null;
-  subject: Subject;
+  target: OperationTarget;
 }
 
 /** @throws FormationError `invalid` for what is no id of ours, `not_found` for what is nobody's or somebody else's. */
-async function resolve(deps: Deps, principal: Principal, id: string): Promise<Resolved> {
+async function resolveId(deps: ControlDeps, principal: Principal, id: string): Promise<ResolvedId> {
   switch (idKind(id)) {
     case "op": {
       const operation = await findOperation(deps, principal, id, "id");
-      return { operation, subject: await subjectOf(deps, operation) };
+      return { operation, target: await targetOf(deps, operation) };
     }
     case "bld": {
       const build = await findBuild(deps, principal, id, "id");
-      return { operation: await receipt(deps, build), subject: { kind: "build", build } };
+      return { operation: await operationThatMade(deps, build), target: { kind: "build", build } };
     }
     case "dep": {
       const { deployment, instance } = await findDeployment(deps, principal, id as Id<"dep">);
       return {
-        operation: await receipt(deps, deployment),
-        subject: { kind: "instance", instance, deployment },
+        operation: await operationThatMade(deps, deployment),
+        target: { kind: "instance", instance, deployment },
       };
     }
     case "vm": {
       const instance = await findInstance(deps, principal, id, "id");
       return {
         operation: await deps.store.operationFor(instance.id),
-        subject: { kind: "instance", instance },
+        target: { kind: "instance", instance },
       };
     }
     default:
@@ -86,41 +86,45 @@ async function resolve(deps: Deps, principal: Principal, id: string): Promise<Re
 }
 
 /** The operation that made a record, while it is kept. */
-async function receipt(deps: Deps, record: Build | Deployment): Promise<Operation | null> {
+async function operationThatMade(deps: ControlDeps, record: Build | Deployment): Promise<Operation | null> {
   return deps.store.operation(record.owner, record.operation_id).catch((error) => {
     if (error instanceof FormationError && error.code === "not_found") return null;
     throw error;
   });
 }
 
-async function subjectOf(deps: Deps, { owner, input }: Operation): Promise<Subject> {
+async function targetOf(deps: ControlDeps, { owner, input }: Operation): Promise<OperationTarget> {
   if (input.kind === "build") return { kind: "build", build: await deps.store.build(owner, input.build_id) };
   const instance = await deps.store.instance(owner, input.instance_id);
   if (input.kind !== "ship") return { kind: "instance", instance };
   return { kind: "instance", instance, deployment: await deps.store.deployment(owner, input.deployment_id) };
 }
 
-async function told(deps: Deps, operation: Operation, subject: Subject): Promise<Told> {
+async function operationResult(
+  deps: ControlDeps,
+  operation: Operation,
+  target: OperationTarget,
+): Promise<OperationResult> {
   const done = hasEnded(operation);
   return {
     operation_id: operation.id,
     tool: operation.tool,
     state: operation.state,
     done,
-    ...aboutSubject(deps, subject),
+    ...targetFields(deps, target),
     ...(await progressOf(deps, operation)),
     ...(operation.error && done ? { error: errorView(operation.error) } : {}),
     cancel_requested: operation.cancel_requested_at !== null,
     created_at: iso(operation.created_at),
     ended_at: isoOrNull(operation.ended_at),
-    ...(done ? errorLog(operation.error, nameOf(subject), deps.random) : {}),
-    next: done ? afterwards(subject) : followUp(operation),
+    ...(done ? errorLog(operation.error, nameOf(target), deps.random) : {}),
+    next: done ? nextStep(target) : followUp(operation),
   };
 }
 
 /** What is known once the operation expired: its lasting record says how it ended. */
-function lasting(deps: Deps, subject: Subject): Told {
-  const record = subject.kind === "build" ? subject.build : (subject.deployment ?? subject.instance);
+function expiredResult(deps: ControlDeps, target: OperationTarget): OperationResult {
+  const record = target.kind === "build" ? target.build : (target.deployment ?? target.instance);
   const error: ErrorRecord | null = record.error;
   const { state } = record;
   return {
@@ -128,43 +132,43 @@ function lasting(deps: Deps, subject: Subject): Told {
     tool: null,
     state: state === "failed" || state === "cancelled" ? state : "completed",
     done: true,
-    ...aboutSubject(deps, subject),
+    ...targetFields(deps, target),
     ...(error ? { error: errorView(error) } : {}),
     cancel_requested: false,
     created_at: iso(record.created_at),
     ended_at: null,
-    ...errorLog(error, nameOf(subject), deps.random),
-    next: afterwards(subject),
+    ...errorLog(error, nameOf(target), deps.random),
+    next: nextStep(target),
   };
 }
 
-function aboutSubject(deps: Deps, subject: Subject): Pick<Told, "record" | "urls"> {
-  if (subject.kind === "build") {
-    const { id, name, state } = subject.build;
+function targetFields(deps: ControlDeps, target: OperationTarget): Pick<OperationResult, "record" | "urls"> {
+  if (target.kind === "build") {
+    const { id, name, state } = target.build;
     return { record: { id, name, state }, urls: [] };
   }
-  const { instance } = subject;
+  const { instance } = target;
   return {
     record: { id: instance.id, name: instance.name, state: instance.state },
     urls: urlsOf(instance, deps),
   };
 }
 
-function nameOf(subject: Subject): string {
-  return subject.kind === "build" ? "this build" : `the VM ${subject.instance.name}`;
+function nameOf(target: OperationTarget): string {
+  return target.kind === "build" ? "this build" : `the VM ${target.instance.name}`;
 }
 
-function afterwards(subject: Subject): string {
-  return subject.kind === "build" ? afterBuild(subject.build) : aboutInstance(subject.instance, null);
+function nextStep(target: OperationTarget): string {
+  return target.kind === "build" ? afterBuild(target.build) : aboutInstance(target.instance, null);
 }
 
-export const operationList: Handler<"operation_list"> = async (deps, { principal, input }) => {
+export const operationList: ToolHandler<"operation_list"> = async (deps, { principal, input }) => {
   const target = input.target === undefined ? undefined : targetId(input.target);
   const { items, cursor } = await page({
     input,
     query: (limit, cursor) =>
       deps.store.operations({
-        owner: reader(principal),
+        owner: ownerFilter(principal),
         limit,
         cursor,
         ...(input.state ? { states: [input.state] } : {}),
@@ -177,7 +181,7 @@ export const operationList: Handler<"operation_list"> = async (deps, { principal
       state: operation.state,
       target_id: operation.target_id,
       created_at: iso(operation.created_at),
-      ...whose(principal, operation),
+      ...ownerField(principal, operation),
     }),
   });
   return { operations: items, cursor };
@@ -189,7 +193,7 @@ function targetId(text: string): Id {
   return parseId(kind === "vm" ? "vm" : "bld", text, "target");
 }
 
-export const operationCancel: Handler<"operation_cancel"> = async (deps, { principal, input }) => {
+export const operationCancel: ToolHandler<"operation_cancel"> = async (deps, { principal, input }) => {
   const { owner, id } = await findOperation(deps, principal, input.operation_id);
   const operation = await deps.store.requestCancel(owner, id);
   await announce(deps, operation);

@@ -14,52 +14,67 @@ import {
 import { parseFormfile } from "@formation-mcp/formfile";
 import type { NewBuild, Submission } from "@formation-mcp/operations";
 import { INSTANCE_NAME, type ToolInput, type ToolOutput } from "@formation-mcp/tools";
-import { admits, findBuild, ofInstance, ownerOfBuild, requireName, stamped } from "../access/ownership.ts";
-import type { Deps, Handler } from "../deps.ts";
+import {
+  admits,
+  findBuild,
+  nameAndMetadata,
+  ownerOfBuild,
+  requireAllowedName,
+  withTokenMetadata,
+} from "../access/ownership.ts";
+import type { ControlDeps, ToolHandler } from "../deps.ts";
 import { placeShipment } from "../fleet/placement.ts";
 import { afterBuild, afterShip } from "../results/next-steps.ts";
 import { texts, urlsOf } from "../results/views.ts";
 import { progressOf } from "../submit/progress.ts";
-import { deadline, start } from "../submit/submit.ts";
+import { deadline, startOperation } from "../submit/submit.ts";
 import { newBuild } from "./builds.ts";
-import { refuseFormfile } from "./formfile-errors.ts";
+import { throwFormfileIssues } from "./formfile-errors.ts";
 import { instanceConfig, instanceWarnings } from "./vm-config.ts";
 
-type Shipped = ToolOutput<"pack_ship">;
+type ShipResult = ToolOutput<"pack_ship">;
 
-export const packShip: Handler<"pack_ship"> = async (deps, { principal, input, hooks }) => {
+export const packShip: ToolHandler<"pack_ship"> = async (deps, { principal, input, hooks }) => {
   const owner = await ownerOfBuild(deps, principal, input.build_id);
-  const operation = await start(deps, { principal, owner, tool: "pack_ship", input, hooks }, async () => {
-    const build = await findBuild(deps, principal, input.build_id);
-    requireReady(build);
-    return shipment(deps, principal, build, input);
-  });
-  return shipped(deps, operation);
+  const operation = await startOperation(
+    deps,
+    { principal, owner, tool: "pack_ship", input, hooks },
+    async () => {
+      const build = await findBuild(deps, principal, input.build_id);
+      requireReady(build);
+      return shipSubmission(deps, principal, build, input);
+    },
+  );
+  return shipResult(deps, operation);
 };
 
-export const vmCreate: Handler<"vm_create"> = async (deps, { principal, input, hooks }) => {
+export const vmCreate: ToolHandler<"vm_create"> = async (deps, { principal, input, hooks }) => {
   const { owner } = principal;
-  const operation = await start(deps, { principal, owner, tool: "vm_create", input, hooks }, async () => {
-    const parsed = parseFormfile({
-      from: input.image,
-      name: input.instance_name,
-      ...(input.entrypoint === undefined ? {} : { entrypoint: input.entrypoint }),
-      ...(input.env === undefined ? {} : { env: input.env }),
-      ...(input.expose === undefined ? {} : { expose: input.expose }),
-    });
-    if (!parsed.ok) refuseFormfile(parsed.issues, { from: "image", name: "instance_name" });
-    const operationId = newId("op", deps.clock, deps.random);
-    const build = newBuild(deps, {
-      owner,
-      operationId,
-      formfile: parsed.formfile,
-      metadata: stamped(principal, parsed.formfile.metadata, "vm_config.metadata"),
-      warnings: parsed.warnings,
-    });
-    const ship = await shipment(deps, principal, build, { ...input, replace: false }, operationId);
-    return { ...ship, build };
-  });
-  return shipped(deps, operation);
+  const operation = await startOperation(
+    deps,
+    { principal, owner, tool: "vm_create", input, hooks },
+    async () => {
+      const parsed = parseFormfile({
+        from: input.image,
+        name: input.instance_name,
+        ...(input.entrypoint === undefined ? {} : { entrypoint: input.entrypoint }),
+        ...(input.env === undefined ? {} : { env: input.env }),
+        ...(input.expose === undefined ? {} : { expose: input.expose }),
+      });
+      if (!parsed.ok) throwFormfileIssues(parsed.issues, { from: "image", name: "instance_name" });
+      const operationId = newId("op", deps.clock, deps.random);
+      const build = newBuild(deps, {
+        owner,
+        operationId,
+        formfile: parsed.formfile,
+        metadata: withTokenMetadata(principal, parsed.formfile.metadata, "vm_config.metadata"),
+        warnings: parsed.warnings,
+      });
+      const ship = await shipSubmission(deps, principal, build, { ...input, replace: false }, operationId);
+      return { ...ship, build };
+    },
+  );
+  return shipResult(deps, operation);
 };
 
 /** @throws FormationError `conflict` saying how to get there. */
@@ -79,8 +94,8 @@ type ShipInput = Pick<
   "instance_name" | "vm_config" | "replace" | "target_node" | "labels"
 >;
 
-async function shipment(
-  deps: Deps,
+async function shipSubmission(
+  deps: ControlDeps,
   principal: Principal,
   build: Build | NewBuild,
   input: ShipInput,
@@ -99,8 +114,8 @@ async function shipment(
       },
     );
   }
-  requireName(principal, name, "instance_name");
-  const metadata = stamped(principal, input.vm_config?.metadata ?? {}, "vm_config.metadata");
+  requireAllowedName(principal, name, "instance_name");
+  const metadata = withTokenMetadata(principal, input.vm_config?.metadata ?? {}, "vm_config.metadata");
   const existing = await deps.store.instanceByName(owner, name);
   if (existing) requireReplaceable(existing, principal, input.replace);
   const labels = input.labels ?? existing?.config.labels ?? {};
@@ -157,7 +172,7 @@ async function shipment(
 
 /** @throws FormationError `conflict` */
 function requireReplaceable(existing: Instance, principal: Principal, replace: boolean): void {
-  if (!admits(principal.bounds, ofInstance(existing))) {
+  if (!admits(principal.bounds, nameAndMetadata(existing))) {
     throw new FormationError("conflict", `The name ${existing.name} is not free.`, {
       field: "instance_name",
       remedy: "Choose another instance_name.",
@@ -182,7 +197,7 @@ function requireReplaceable(existing: Instance, principal: Principal, replace: b
 }
 
 /** What a ship operation has come to. */
-async function shipped(deps: Deps, operation: Operation): Promise<Shipped> {
+async function shipResult(deps: ControlDeps, operation: Operation): Promise<ShipResult> {
   if (operation.input.kind !== "ship") throw new FormationError("internal", "The operation is no shipment.");
   const { deployment_id, instance_id } = operation.input;
   const [deployment, instance]: [Deployment, Instance] = await Promise.all([

@@ -19,21 +19,21 @@ import {
 import type { Submission } from "@formation-mcp/operations";
 import type { ToolOutput } from "@formation-mcp/tools";
 import { findInstance, ownerOfInstance } from "../access/ownership.ts";
-import type { Deps, Handler } from "../deps.ts";
+import type { ControlDeps, ToolHandler } from "../deps.ts";
 import { afterChange } from "../results/next-steps.ts";
 import { progressView, urlsOf } from "../results/views.ts";
-import { deadline, start } from "../submit/submit.ts";
+import { deadline, startOperation } from "../submit/submit.ts";
 
 /** A change that its node does not take up for so long is given up. */
-const QUEUED_MS = 3_600_000;
+const CHANGE_QUEUED_MS = 3_600_000;
 
-interface Rule {
+interface ActionRule {
   desired: InstanceDesire;
   /** Where it makes sense, asking again for what already is included. */
   from: readonly InstanceState[];
 }
 
-const RULES: Record<ControlAction, Rule> = {
+const ACTION_RULES: Record<ControlAction, ActionRule> = {
   start: { desired: "running", from: ["stopped", "failed", "lost", "starting", "running"] },
   stop: {
     desired: "stopped",
@@ -44,32 +44,32 @@ const RULES: Record<ControlAction, Rule> = {
   resume: { desired: "running", from: ["pausing", "paused", "running"] },
 };
 
-export const vmControl: Handler<"vm_control"> = async (deps, { principal, input, hooks }) => {
+export const vmControl: ToolHandler<"vm_control"> = async (deps, { principal, input, hooks }) => {
   const owner = await ownerOfInstance(deps, principal, input.instance);
   const call = { principal, owner, tool: "vm_control", input, hooks };
-  const operation = await start(deps, call, async () => {
+  const operation = await startOperation(deps, call, async () => {
     const instance = await findInstance(deps, principal, input.instance);
     const node = requireLegal(instance, input.action);
-    const { desired } = RULES[input.action];
+    const { desired } = ACTION_RULES[input.action];
     if (desired === "running") await refuseDrained(deps, node);
-    return submission(deps, instance, {
+    return changeSubmission(deps, instance, {
       desired,
       node,
       input: { kind: "control", instance_id: instance.id, action: input.action },
       tool: "vm_control",
     });
   });
-  return changed(deps, await instanceOf(deps, operation), operation);
+  return changeResult(deps, await instanceOf(deps, operation), operation);
 };
 
-export const vmDelete: Handler<"vm_delete"> = async (deps, { principal, input, hooks }) => {
+export const vmDelete: ToolHandler<"vm_delete"> = async (deps, { principal, input, hooks }) => {
   const owner = await ownerOfInstance(deps, principal, input.instance);
   const call = { principal, owner, tool: "vm_delete", input, hooks };
   if (idKind(input.instance) === "vm") {
     const gone = await findInstance(deps, principal, input.instance);
-    if (gone.state === "deleted" && gone.name === input.confirm) return changed(deps, gone, null);
+    if (gone.state === "deleted" && gone.name === input.confirm) return changeResult(deps, gone, null);
   }
-  const operation = await start(deps, call, async () => {
+  const operation = await startOperation(deps, call, async () => {
     const instance = await findInstance(deps, principal, input.instance);
     if (input.confirm !== instance.name) {
       throw new FormationError("invalid", "confirm is not the name of the instance; nothing was deleted.", {
@@ -79,17 +79,17 @@ export const vmDelete: Handler<"vm_delete"> = async (deps, { principal, input, h
     }
     const running = await unfinishedDelete(deps, instance);
     if (running) return { joined: running };
-    return submission(deps, instance, {
+    return changeSubmission(deps, instance, {
       desired: "deleted",
-      node: await keeper(deps, instance),
+      node: await machineNode(deps, instance),
       input: { kind: "delete", instance_id: instance.id },
       tool: "vm_delete",
     });
   });
-  return changed(deps, await instanceOf(deps, operation), operation);
+  return changeResult(deps, await instanceOf(deps, operation), operation);
 };
 
-async function instanceOf(deps: Deps, { owner, input }: Operation): Promise<Instance> {
+async function instanceOf(deps: ControlDeps, { owner, input }: Operation): Promise<Instance> {
   if (input.kind === "build") throw new FormationError("internal", "The operation is about no instance.");
   return deps.store.instance(owner, input.instance_id);
 }
@@ -120,8 +120,10 @@ function requireLegal(instance: Instance, action: ControlAction): NonNullable<In
           `Call operation_get with id ${instance.id} until done is true, then again.`,
         );
   }
-  if (!RULES[action].from.includes(state)) {
-    const fits = (Object.keys(RULES) as ControlAction[]).filter((other) => RULES[other].from.includes(state));
+  if (!ACTION_RULES[action].from.includes(state)) {
+    const fits = (Object.keys(ACTION_RULES) as ControlAction[]).filter((other) =>
+      ACTION_RULES[other].from.includes(state),
+    );
     return refuse(
       `The instance ${name} is ${state}: it can't ${action}.`,
       fits.length > 0 ? `Possible now: ${fits.join(", ")}.` : "Call vm_status again in a few seconds.",
@@ -131,14 +133,17 @@ function requireLegal(instance: Instance, action: ControlAction): NonNullable<In
 }
 
 /** The node that an instance's machine is on; null if nothing of it is anywhere, so that any worker may end it. */
-async function keeper({ store, clock }: Deps, { node_id, machine_id }: Instance): Promise<Id<"node"> | null> {
+async function machineNode(
+  { store, clock }: ControlDeps,
+  { node_id, machine_id }: Instance,
+): Promise<Id<"node"> | null> {
   if (node_id === null || machine_id !== null) return node_id;
   const node = await store.node(node_id);
   return node && isHeard(node, clock.now()) ? node_id : null;
 }
 
 /** @throws FormationError `conflict` */
-async function refuseDrained({ store }: Deps, id: Id<"node">): Promise<void> {
+async function refuseDrained({ store }: ControlDeps, id: Id<"node">): Promise<void> {
   const node = await store.node(id);
   if (!node || node.drain === null) return;
   throw new FormationError("conflict", `Its node ${node.name} is being emptied, by the operator's wish.`, {
@@ -148,8 +153,8 @@ async function refuseDrained({ store }: Deps, id: Id<"node">): Promise<void> {
   });
 }
 
-function submission(
-  deps: Deps,
+function changeSubmission(
+  deps: ControlDeps,
   instance: Instance,
   change: Pick<Submission["operation"], "input" | "tool"> & {
     desired: InstanceDesire;
@@ -158,7 +163,7 @@ function submission(
 ): Submission {
   const { desired, node, ...operation } = change;
   // What is lost may come back late: that it be deleted then is not forgotten before.
-  const queuedMs = instance.state === "lost" && desired === "deleted" ? LIMITS.queuedMs : QUEUED_MS;
+  const queuedMs = instance.state === "lost" && desired === "deleted" ? LIMITS.queuedMs : CHANGE_QUEUED_MS;
   return {
     operation: {
       ...operation,
@@ -175,13 +180,17 @@ function submission(
   };
 }
 
-async function unfinishedDelete(deps: Deps, instance: Instance): Promise<Operation | null> {
+async function unfinishedDelete(deps: ControlDeps, instance: Instance): Promise<Operation | null> {
   if (instance.desired !== "deleted") return null;
   const newest = await deps.store.operationFor(instance.id);
   return newest && newest.input.kind === "delete" && !hasEnded(newest) ? newest : null;
 }
 
-function changed(deps: Deps, instance: Instance, operation: Operation | null): ToolOutput<"vm_control"> {
+function changeResult(
+  deps: ControlDeps,
+  instance: Instance,
+  operation: Operation | null,
+): ToolOutput<"vm_control"> {
   const done = operation === null || hasEnded(operation);
   return {
     ...(operation ? { operation_id: operation.id } : {}),

@@ -4,7 +4,7 @@ import { hasControls } from "@formation-mcp/base";
 import { type Build, type Instance, type InstanceConfig, LIMITS } from "@formation-mcp/contract";
 import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
 import type { ToolInput } from "@formation-mcp/tools";
-import { type Problem, refuse, spell } from "../input.ts";
+import { fieldPath, type Problem, throwProblems } from "../input.ts";
 
 type VmConfig = NonNullable<ToolInput<"pack_ship">["vm_config"]>;
 
@@ -37,14 +37,14 @@ export function instanceConfig(
   };
   problems.push(...hostPortProblems(config.host_ports, exposed));
   problems.push(...metadataProblems(config.metadata));
-  refuse(problems, "Correct vm_config and call again.");
+  throwProblems(problems, "Correct vm_config and call again.");
   return config;
 }
 
 function hostPortProblems(ports: Record<string, number>, exposed: ReadonlySet<string>): Problem[] {
   const taken = new Map<number, string>();
   return Object.entries(ports).flatMap(([guest, port]): Problem[] => {
-    const field = spell(["vm_config", "network", "host_ports", guest]);
+    const field = fieldPath(["vm_config", "network", "host_ports", guest]);
     if (!exposed.has(guest)) {
       const known =
         exposed.size === 0 ? "the build exposes no port" : `the build exposes ${[...exposed].join(", ")}`;
@@ -72,7 +72,7 @@ function metadataProblems(metadata: Record<string, string>): Problem[] {
       ["key", key],
       ["value", value],
     ] as const) {
-      const at = spell(["vm_config", "metadata", key]);
+      const at = fieldPath(["vm_config", "metadata", key]);
       if (Buffer.byteLength(text) > LIMITS.metadataBytes)
         problems.push({ field: at, problem: `its ${what} is longer than ${LIMITS.metadataBytes} bytes.` });
       else if (hasControls(text))

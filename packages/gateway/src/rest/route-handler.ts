@@ -3,7 +3,7 @@
 
 import { type Principal, requireScope, type Scope } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
-import type { Audited } from "@formation-mcp/control";
+import type { AuditEntry } from "@formation-mcp/control";
 import { LISTING } from "@formation-mcp/tools/listing";
 import type { Context, Handler } from "hono";
 import type { Env, GatewayDeps } from "../http/deps.ts";
@@ -163,7 +163,7 @@ async function audit(
   route: Route,
   c: Context<Env>,
   { note, byControl }: RouteState,
-  outcome: Audited["outcome"],
+  outcome: AuditEntry["outcome"],
 ): Promise<void> {
   if (byControl || route.audited === "not at all") return;
   const action = `${route.method} ${route.path}`;
