@@ -1,5 +1,6 @@
-// Which addresses a build may not reach: the host's own, loopback, private, shared, link-local and multicast ranges (RFC
-// 6890), unless the operator allows them. The documentation ranges stay open: a package mirror may stand there.
+// Decides which addresses a build may not reach: the host's own, and loopback, private, shared, link-local
+// and multicast ranges (RFC 6890), unless the operator allows them. The documentation ranges stay open; tests
+// and mirrors may use them.
 
 import { BlockList, isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
@@ -12,9 +13,10 @@ export interface AddressRules {
 }
 
 /**
- * The IPv4 ranges that are closed: what is denied less what the operator allows. A range that is denied inside an allowed
- * one stays closed, such as the host's own address in an allowed network; naming it exactly opens it.
- * @throws FormationError `invalid` if the operator's lists hold something else than IPv4 ranges.
+ * The closed IPv4 ranges: the denied ranges minus the allowed ones. A denied range inside an allowed one
+ * stays closed, such as the host's own address in an allowed network; an allowed range that is exactly the
+ * same opens it.
+ * @throws FormationError `invalid` if the operator's lists hold anything other than IPv4 ranges.
  */
 export function closedRanges(rules: AddressRules, own = ownAddresses()): string[] {
   const open = rules.allowCidrs.map(parseCidr);
@@ -29,7 +31,7 @@ export function closedRanges(rules: AddressRules, own = ownAddresses()): string[
   return [...new Set(closed.map(formatCidr))];
 }
 
-/** Whether the rules let a build's registry stand at an address. */
+/** Whether the rules allow pulling from a registry at this address. */
 export function isReachable(address: string, rules: AddressRules): boolean {
   if (contains(rules.allowCidrs, address)) return true;
   return (
@@ -41,7 +43,7 @@ export function isReachable(address: string, rules: AddressRules): boolean {
 function contains(cidrs: readonly string[], address: string): boolean {
   const family = (text: string) => (text.includes(":") ? "ipv6" : "ipv4");
   const list = new BlockList();
-  // Of its own family alone: the list takes an IPv4 address for the IPv6 address that it is mapped to.
+  // Compares within one family only: BlockList treats an IPv4 address like the IPv6 address it maps to.
   for (const cidr of cidrs.filter((one) => family(one) === family(address))) {
     const [network = "", bits = ""] = cidr.split("/");
     list.addSubnet(network, Number(bits), family(network));
@@ -54,7 +56,7 @@ function ownAddresses(): string[] {
 }
 
 interface Range {
-  /** The first address as a number, its host bits cleared. */
+  /** The first address as a number, with the host bits cleared. */
   first: number;
   bits: number;
 }
@@ -80,7 +82,7 @@ function covers(outer: Range, inner: Range): boolean {
   return inner.first >= outer.first && inner.first < outer.first + 2 ** (32 - outer.bits);
 }
 
-/** A range without another that it may cover: the halves beside the way down to it. */
+/** Subtracts a range from another: the result is the other halves at each step down to the hole. */
 function subtract(range: Range, hole: Range): Range[] {
   if (hole.bits < range.bits || !covers(range, hole)) return [range];
   const left: Range[] = [];

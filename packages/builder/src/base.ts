@@ -1,4 +1,5 @@
-// What `from` becomes: an image in the node's store, whose configuration was read and found fit to build on.
+// Turns `from` into a base: an image in the node's store whose configuration was read and checked as fit to
+// build on.
 
 import { lookup } from "node:dns/promises";
 import { mkdirSync } from "node:fs";
@@ -26,7 +27,7 @@ export interface Base {
 
 const PULL_MS = 10 * 60_000;
 
-/** What a build hears while its base is looked for. */
+/** What a build passes in while its base is resolved. */
 export interface BaseHooks {
   signal: AbortSignal;
   /** The build's own directory. */
@@ -35,7 +36,7 @@ export interface BaseHooks {
   onPull(): void;
 }
 
-/** Finds, makes or pulls bases. */
+/** Finds, makes or pulls base images. */
 export class Bases {
   readonly #store: Store;
   readonly #configs = new Map<string, ImageConfig>();
@@ -46,8 +47,8 @@ export class Bases {
 
   /**
    * Resolves a reference, asking its registry whether a tag moved.
-   * @throws FormationError `not_found` if there is no such image, `invalid` if it cannot be built on, `unavailable` if
-   *   its registry does not answer and the node has no copy.
+   * @throws FormationError `not_found` if there is no such image, `invalid` if it cannot be built on,
+   *   `unavailable` if its registry does not answer and the node has no copy.
    */
   async resolve(reference: Reference, hooks: BaseHooks): Promise<Base> {
     if (reference.kind === "scratch") {
@@ -105,8 +106,9 @@ export class Bases {
   }
 
   /**
-   * A registry sends a pull where it likes: by redirects, by where it has tokens fetched, by names that change their address.
-   * So a pull has the network of run lines, which ends where they may not go. The operator's own registries are asked directly.
+   * Pulls with the same filtered network as run lines. A registry can direct a pull anywhere, by redirects,
+   * by its token service, or by names that change their address. The operator's own registries are pulled
+   * from the host's network.
    */
   async #runPull(
     reference: Reference & { kind: "registry" },
@@ -146,7 +148,10 @@ export class Bases {
     }
   }
 
-  /** Whether the operator named this registry: as one of plain HTTP, or on the host's own loopback, which the filter has no way to. */
+  /**
+   * Whether the operator named this registry: listed for plain HTTP, or on the host's loopback (which the
+   * filter cannot reach) in an allowed range.
+   */
   #isOperators(host: string): boolean {
     const { settings } = this.#store;
     if (settings.plainHttpRegistries.includes(host)) return true;
@@ -155,7 +160,10 @@ export class Bases {
     return loopback && isReachable(isIP(name) ? name : "127.0.0.1", settings);
   }
 
-  /** Says at once what the filter would only show as a network that is not there. */
+  /**
+   * Refuses a registry at a private address with a clear error. Without it, the filtered network would only
+   * time out.
+   */
   async #checkHost(reference: Reference & { kind: "registry" }): Promise<void> {
     const { settings } = this.#store;
     if (settings.plainHttpRegistries.includes(reference.host)) return;

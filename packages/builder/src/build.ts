@@ -1,5 +1,6 @@
-// One build from its first directory to its last trace. Everything it makes lies in its own directory, its own cgroup and
-// its own processes; whatever happens, all of them are gone when it ends, and only the image remains.
+// One build, from its directory to its cleanup. Everything a build makes is in its own directory, its own
+// cgroup and its own processes. All of them are removed when it ends, however it ends; only the image
+// remains.
 
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -118,14 +119,14 @@ export class Build {
       this.#write(rendered);
       const output = this.#follow(steps, staged.files, workdir);
       running = this.#start(cgroup, network, output);
-      // Nothing waits for the network but the first line that really runs.
+      // Started but not awaited: only the first line that really runs waits for the network.
       network?.attach(signal).catch((error) => this.#end(FormationError.from(error)));
       const result = await running;
       const failure = result.code === 0 ? null : readFailure(steps, result.stderr);
       output.end(failure);
       const seen = watch.stop();
       if (result.code !== 0) {
-        // Its own words alone: what run lines print is its author's.
+        // Logs only buildah's own text. The output of run lines belongs to the build's author.
         if (failure?.step.name === "include") {
           const reason = withoutDigests(failure.reason, steps).slice(0, 2000);
           settings.logger.log("warn", "included files could not be copied", {
@@ -145,7 +146,10 @@ export class Build {
     }
   }
 
-  /** Null where run lines get none: there are none, the operator wants none, or the node has no way to filter one. */
+  /**
+   * Null if run lines get no network: there are no run lines, the operator wants none, or the node cannot
+   * filter one.
+   */
   #network(): BuildNetwork | null {
     const { settings } = this.#store;
     if (settings.network === "none" || this.#request.formfile.run.length === 0) return null;
@@ -158,7 +162,8 @@ export class Build {
     writeFileSync(join(this.#context, "Containerfile"), text);
     mkdirSync(this.#scripts);
     for (const [name, script] of scripts) writeFileSync(join(this.#scripts, name), script);
-    // Readable by the base's USER, whatever our umask is; on the host, the state directory lets nobody else come near.
+    // Readable by the base's USER, whatever our umask is. On the host, only the state directory's owner can
+    // reach them.
     chmodSync(this.#scripts, 0o755);
     for (const [name] of scripts) chmodSync(join(this.#scripts, name), 0o644);
   }
@@ -183,7 +188,7 @@ export class Build {
       ...["--iidfile", join(this.#directory, "iid"), "-t", this.#name],
       ...["-f", join(this.#context, "Containerfile"), this.#context],
     ];
-    // When this process is killed, buildah is asked to end and cleans up behind itself.
+    // If this process is killed, buildah gets SIGTERM and cleans up.
     const command = ["--pdeathsig", "TERM", "--", ...(network ? network.wrap(build) : build)];
     return run("setpriv", command, {
       signal: this.#ending.signal,
@@ -194,11 +199,15 @@ export class Build {
     });
   }
 
-  /** A file's size, for a hole costs nothing until the layer is packed; and in place of a cgroup, what a process may do. */
+  /**
+   * Limits the size of one file (a sparse file costs nothing until its layer is packed). Where there is no
+   * cgroup, also limits processes and data.
+   */
   #ulimits(): string[] {
     const { disk_bytes, pids, memory_mb } = this.#request.limits;
     const both = (name: string, value: number) => `${name}=${value}:${value}`;
-    // Beyond the limit itself, so that the build is told by its sum and not by a program's own words about one file.
+    // Twice the disk limit, so that the build fails by its total, not by a program's own message about one
+    // file.
     const fsize = both("fsize", 2 * disk_bytes);
     if (this.#store.settings.profile === "root") return [fsize];
     return [fsize, both("nproc", pids), both("data", memory_mb * 1024 * 1024)];
@@ -243,7 +252,7 @@ export class Build {
     };
   }
 
-  /** Whatever was thrown, as the error of the build: with its step and the last lines of its log. */
+  /** Converts anything thrown to the build's error, with its step and the last lines of its log. */
   #explain(thrown: unknown): FormationError {
     const error = FormationError.from(this.#endedBy ?? thrown, "The build failed inside the node.");
     return withDetails(error, {

@@ -1,4 +1,5 @@
-// The driver on buildah, runc, slirp4netns and mke2fs. It holds the parts together: bases, builds, disks, and the cleaning.
+// The driver on buildah, runc, slirp4netns and mke2fs. It connects the parts: bases, builds, disks and
+// cleanup.
 
 import { FormationError } from "@formation-mcp/contract";
 import { Bases } from "./base.ts";
@@ -17,7 +18,7 @@ export type { BuildahOptions } from "./settings.ts";
 const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/;
 
 /**
- * Opens the driver on a state directory, which one process uses at a time.
+ * Opens the driver on a state directory. Only one process may use the directory at a time.
  * @throws FormationError `unavailable` if the directory cannot be used.
  */
 export async function openBuildahBuilder(options: BuildahOptions): Promise<Builder> {
@@ -89,8 +90,9 @@ class BuildahBuilder implements Builder {
       const own = () => this.#store.own().find((image) => image.id === id);
       const names = own()?.names ?? [];
       if (names.length === 0) return;
-      // By its names alone: with force its steps would go as well, and with them a build that stands on one. What others stand on
-      // stays without a name and goes with the caches; buildah calls that a failure.
+      // Removes names only. With --force, buildah would also remove the image's layers, and break a build
+      // that uses one. An image that others are based on stays without a name until the caches are trimmed;
+      // buildah reports that as a failure.
       const { stderr } = await this.#store.run(["rmi", ...names], { timeoutMs: 120_000 });
       if (!own()) return;
       const inUse = /used by|in use/.test(stderr);
@@ -115,7 +117,7 @@ class BuildahBuilder implements Builder {
   async destroy(): Promise<void> {
     await guarded(async () => {
       await this.#cleaner.recover();
-      // Some of it belongs to users of buildah's namespace.
+      // Some files belong to users of buildah's namespace.
       await this.#store.script('rm -rf -- "$1"', [this.#store.settings.stateDir], { timeoutMs: 120_000 });
     });
   }

@@ -1,5 +1,5 @@
-// The one base that a node makes by itself: a root file system of busybox-static alone, so that something runs where no
-// registry can be reached. It is made once per busybox binary.
+// The one base that a node makes itself: a root file system of only busybox-static, so that builds work
+// without a registry. It is made once per busybox binary.
 
 import { createHash } from "node:crypto";
 import {
@@ -18,7 +18,7 @@ import { runChecked } from "@formation-mcp/os";
 import { OWN_IMAGES } from "./image/reference.ts";
 import type { IndexedImage, Store } from "./image-store.ts";
 
-/** Part of the image's name: raise it when the recipe below changes. */
+/** Part of the image's name. Raise it when the recipe below changes. */
 const RECIPE = "2";
 const FILES: Record<string, string> = {
   "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -51,7 +51,7 @@ const CONTAINERFILE = [
 const making = new WeakMap<Store, Promise<IndexedImage>>();
 
 /**
- * The busybox base, made if the store has none for this binary.
+ * Returns the busybox base; makes it if the store has none for this binary.
  * @throws FormationError `unavailable` if there is no static busybox.
  */
 export async function ensureBusybox(store: Store, signal: AbortSignal): Promise<IndexedImage> {
@@ -62,7 +62,7 @@ export async function ensureBusybox(store: Store, signal: AbortSignal): Promise<
   if (there) return there;
   let work = making.get(store);
   if (!work) {
-    // Shared by all builds that wait for it, so that it is nobody's to cancel; it has its own limit.
+    // All builds that wait share this work, so none of them may cancel it. It has its own time limit.
     work = make(store, name).finally(() => making.delete(store));
     making.set(store, work);
     work.catch(() => {});
@@ -89,7 +89,8 @@ async function make(store: Store, name: string): Promise<IndexedImage> {
     );
     for (const applet of applets) {
       if (!/^[a-z0-9/_.[-]+$/.test(applet) || applet === "bin/busybox") continue;
-      // Each where other systems have it, and in /bin, where the usual busybox image has all of them.
+      // Links each applet where other systems have it and also in /bin, where the usual busybox image has all
+      // of them.
       for (const path of new Set([applet, `bin/${basename(applet)}`])) {
         mkdirSync(dirname(join(rootfs, path)), { recursive: true });
         symlinkSync("/bin/busybox", join(rootfs, path));
@@ -149,7 +150,7 @@ function readBinary(path: string): Buffer {
   );
 }
 
-/** Whether a 64-bit ELF program needs no loader: it has no PT_INTERP header (elf(5)). */
+/** Whether a 64-bit ELF program is static: it has no PT_INTERP header (elf(5)). */
 function isStatic(binary: Buffer): boolean {
   if (binary.length < 64 || binary.readUInt32BE(0) !== 0x7f454c46 || binary[4] !== 2) return false;
   const offset = Number(binary.readBigUInt64LE(32));

@@ -1,5 +1,6 @@
-// The bounds of a build in memory, CPU and processes, on cgroup v1 and v2 (Documentation/admin-guide/cgroup-v1, cgroup-v2.rst).
-// A build gets a cgroup of ours, and runc puts its containers below it; so the bounds hold whatever runc does.
+// Limits a build's memory, CPU and processes, on cgroup v1 and v2 (Documentation/admin-guide/cgroup-v1,
+// cgroup-v2.rst). Each build has a cgroup of ours and runc puts its containers below it, so the limits hold
+// whatever runc does.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,15 +8,15 @@ import { setTimeout as delay } from "node:timers/promises";
 import { FormationError } from "@formation-mcp/contract";
 import type { BuildLimits } from "./port.ts";
 
-/** What a build ran into so far. */
+/** The counters of a build's cgroup so far. */
 export interface CgroupSample {
   oomKills: number;
-  /** How often memory was at its limit; on v1 page cache counts too. */
+  /** How often memory was at its limit. On v1 the page cache counts too. */
   memoryHits: number;
-  /** Processes refused. */
+  /** How many forks were refused. */
   forksRefused: number;
   processes: number;
-  /** The most processes at a time; 0 where the kernel does not count (before 6.1). */
+  /** The highest number of processes; 0 if the kernel does not count it (before 6.1). */
   mostProcesses: number;
 }
 
@@ -34,12 +35,15 @@ export class BuildCgroup {
     this.#limits = limits;
   }
 
-  /** As `--cgroup-parent` wants it: absolute in each hierarchy, and below ours, for runc removes it after each line. */
+  /**
+   * The value for `--cgroup-parent`: absolute in each hierarchy, and below our cgroup, because runc removes
+   * it after each line.
+   */
   get forContainers(): string {
     return `${this.path}/run`;
   }
 
-  /** @throws FormationError `unavailable` where the bounds cannot be set: then nothing is run without them. */
+  /** @throws FormationError `unavailable` if the limits cannot be set; then nothing may run. */
   create(): void {
     try {
       if (isV2(this.#root)) this.#createV2();
@@ -68,7 +72,7 @@ export class BuildCgroup {
     };
   }
 
-  /** Ends every process in it and removes it. */
+  /** Kills every process in the cgroup and removes it. */
   async remove(): Promise<void> {
     for (let tries = 0; tries < 100; tries++) {
       const pids = this.#pids();
@@ -76,7 +80,7 @@ export class BuildCgroup {
         try {
           process.kill(pid, "SIGKILL");
         } catch {
-          // It went by itself.
+          // The process has already ended.
         }
       }
       if (hierarchies(this.#root).every((hierarchy) => removeTree(join(hierarchy, this.path)))) break;
@@ -85,7 +89,7 @@ export class BuildCgroup {
     removeEmptyParents(this.#root, this.path);
   }
 
-  /** Not every kernel counts failures here, but all keep the highest use. */
+  /** Not every kernel counts failures in this file, but all keep the highest usage. */
   #memoryHitsV1(): number {
     const full = (kind: string) =>
       this.#read("memory", this.path, `${kind}.max_usage_in_bytes`) >=
@@ -137,7 +141,7 @@ export class BuildCgroup {
       const line = text.split("\n").find((one) => one.startsWith(`${key} `));
       return line ? Number.parseInt(line.slice(key.length + 1), 10) : 0;
     } catch {
-      return 0; // the container that it belonged to has ended
+      return 0; // the container has ended
     }
   }
 
@@ -150,7 +154,9 @@ export class BuildCgroup {
   }
 }
 
-/** Ends and removes the cgroups that an earlier process made for the same state directory. */
+/**
+ * Kills the processes of, and removes, the cgroups that an earlier process made for the same state directory.
+ */
 export async function removeLeftCgroups(root: string, mark: string): Promise<void> {
   const ids = new Set(hierarchies(root).flatMap((one) => directoriesIn(join(one, TOP, mark))));
   const none = { memory_mb: 0, vcpus: 0, pids: 0, disk_bytes: 0, timeout_ms: 0 };
@@ -158,7 +164,7 @@ export async function removeLeftCgroups(root: string, mark: string): Promise<voi
   removeEmptyParents(root, `/${TOP}/${mark}/none`);
 }
 
-/** Which of the three controllers can be used, and how; empty if the hierarchy is not writable. */
+/** The cgroup version, and which of the three controllers can be used. */
 export function describeCgroups(root: string): { version: "v1" | "v2"; controllers: string[] } {
   const v2 = isV2(root);
   const present = v2
@@ -177,7 +183,7 @@ function hierarchies(root: string): string[] {
 }
 
 function makeDirectory(path: string): void {
-  // Another process may remove an empty parent just now.
+  // Another process may remove an empty parent at the same time.
   for (let tries = 0; ; tries++) {
     try {
       mkdirSync(path, { recursive: true });

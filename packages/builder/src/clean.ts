@@ -1,5 +1,6 @@
-// Nothing of a build outlives it. A build's directory is the journal: it is made before anything else, carries the build's
-// id, and goes last; so whatever is found under a directory that no build owns is left over and is removed.
+// Removes everything that belongs to a build. A build's directory is the journal: it is made first, has the
+// build's id as its name, and is removed last. So a directory without a running build is a leftover and is
+// removed.
 
 import {
   existsSync,
@@ -16,7 +17,7 @@ import { removeLeftCgroups } from "./cgroup.ts";
 import type { Store } from "./image-store.ts";
 
 const LIMIT = { timeoutMs: 60_000 };
-/** How the images of transfers are called until they were looked at. */
+/** The name prefix of transferred images that are not checked yet. */
 export const PULLED = "localhost/import-";
 
 export class Cleaner {
@@ -28,7 +29,7 @@ export class Cleaner {
     this.#store = store;
   }
 
-  /** Makes a build's directory. The function returned removes it and everything that hangs on it. */
+  /** Makes a build's directory. The returned function removes it, with the containers and mounts in it. */
   async begin(id: string): Promise<() => Promise<void>> {
     const leave = await this.enter();
     const directory = join(this.#store.settings.places.builds, id);
@@ -42,18 +43,18 @@ export class Cleaner {
     };
   }
 
-  /** Says that the store is in use until the function returned is called. */
+  /** Marks the store as in use until the returned function is called. */
   async enter(): Promise<() => Promise<void>> {
     await this.#idle;
     this.#active += 1;
     return async () => {
       this.#active -= 1;
-      // Working containers carry no name of their build, so they are looked for when no build can own one.
+      // Working containers do not carry their build's name, so they are removed only when no build runs.
       if (this.#active === 0 && this.#hasContainers()) await this.whenIdle(() => this.#removeContainers());
     };
   }
 
-  /** Does something while nothing uses the store, or not at all. Returns whether it was done. */
+  /** Runs the action only if nothing uses the store. Returns whether it ran. */
   async whenIdle(action: () => Promise<unknown>): Promise<boolean> {
     await this.#idle;
     if (this.#active > 0) return false;
@@ -66,12 +67,12 @@ export class Cleaner {
     return true;
   }
 
-  /** Takes a name from an image; without names it goes. */
+  /** Removes a name from an image. buildah deletes an image that has no name left. */
   async discard(name: string): Promise<void> {
     await this.#store.run(["rmi", name], LIMIT).catch(() => {});
   }
 
-  /** Removes what earlier processes left: processes first, then what they held. */
+  /** Removes what earlier processes left: first the processes, then what they held. */
   async recover(): Promise<void> {
     const { settings } = this.#store;
     await this.#endProcesses();
@@ -83,7 +84,7 @@ export class Cleaner {
       if (name.endsWith(".tmp")) rmSync(join(settings.places.disks, name), { force: true });
     }
     if (this.#hasContainers()) await this.#removeContainers();
-    // What an interrupted transfer pulled was not looked at yet.
+    // An interrupted transfer pulled these images but did not check them.
     const pulled = this.#store
       .images()
       .flatMap(({ names }) => names.filter((name) => name.startsWith(PULLED)));
@@ -106,12 +107,12 @@ export class Cleaner {
     try {
       rmSync(directory, { recursive: true, force: true });
     } catch {
-      // Some of it belongs to users of buildah's namespace.
+      // Some files belong to users of buildah's namespace.
       await this.#store.script('rm -rf -- "$1"', [directory], LIMIT);
     }
   }
 
-  /** Unmounts what is mounted below a directory, the last mounted first. */
+  /** Unmounts everything below a directory, the last mounted first. */
   async #unmount(directory: string): Promise<void> {
     const mounts = readFileSync("/proc/self/mountinfo", "utf8")
       .split("\n")
@@ -134,7 +135,10 @@ export class Cleaner {
     await this.#store.run(["rm", "--all"], LIMIT).catch(() => null);
   }
 
-  /** A buildah that was killed before it wrote its own record of a container takes that for another program's ever after. */
+  /**
+   * Writes the missing record of half-made containers. A buildah that is killed before it writes its record
+   * would otherwise treat the container as another program's for ever.
+   */
   #claimHalfMade(): void {
     const containers = join(this.#store.settings.places.root, "overlay-containers");
     for (const id of readdirSync(containers).filter((name) => /^[0-9a-f]{64}$/.test(name))) {
@@ -146,7 +150,7 @@ export class Cleaner {
     }
   }
 
-  /** Ends the processes that carry this state directory's mark in their environment, except our own line. */
+  /** Kills the processes that have this state directory's mark in their environment, except this process. */
   async #endProcesses(): Promise<void> {
     const mark = `FORMATION_STATE=${this.#store.settings.mark}`;
     const find = () =>
@@ -160,7 +164,7 @@ export class Cleaner {
           try {
             process.kill(Number(pid), "SIGKILL");
           } catch {
-            // It went by itself.
+            // The process has already ended.
           }
         }
         return left.length === 0;

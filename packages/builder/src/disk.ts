@@ -1,5 +1,5 @@
-// Disks made from images: one ext4 file system of the full size in a sparse file, made once per image and size, complete
-// or absent, and forgotten in the order of their last use.
+// Makes disks from images: one ext4 file system of the full size in a sparse file. A disk is made once per
+// image and size, is either complete or absent, and the least recently used are removed first.
 
 import { randomBytes } from "node:crypto";
 import {
@@ -39,7 +39,7 @@ export class Disks {
     this.#cleaner = cleaner;
   }
 
-  /** The path of a disk, made if it is not there. Whoever asks for the same one meanwhile waits for the same work. */
+  /** The path of a disk, which is made if it is missing. Concurrent calls for the same disk share one run. */
   async get(digest: string, diskGb: number, signal: AbortSignal): Promise<string> {
     if (signal.aborted) throw cancelled();
     const id = imageId(digest);
@@ -84,7 +84,7 @@ export class Disks {
     let onAbort = () => {};
     const aborted = new Promise<never>((_, reject) => {
       onAbort = () => {
-        // The last one to lose interest ends the work, and leaves when it has ended.
+        // The last waiting caller cancels the run and returns when it has ended.
         if (making.waiting === 1) making.stop.abort();
         const left = making.waiting === 1 ? making.work.catch(() => {}) : Promise.resolve();
         void left.then(() => reject(cancelled()));
@@ -135,12 +135,12 @@ export class Disks {
     try {
       utimesSync(path, now, now);
     } catch {
-      // Removed just now; the caller's link will tell.
+      // It was removed meanwhile; the caller's link() will fail.
     }
   }
 }
 
-/** The store's id of an image, from its digest. */
+/** The store's image id that a digest names. */
 export function imageId(digest: string): string {
   const id = /^(?:sha256:)?([a-f0-9]{64})$/.exec(digest)?.[1];
   if (id) return id;

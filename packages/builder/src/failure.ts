@@ -1,4 +1,4 @@
-// Why a build failed, in words that its author can act on: from buildah's last error, and from what the build ran into.
+// Explains why a build failed, from buildah's last error and from the limits that the build reached.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { CgroupSample } from "./cgroup.ts";
@@ -7,7 +7,7 @@ import { readFailure } from "./output.ts";
 import type { BuildLimits, BuildRequest } from "./port.ts";
 import { tooManyProcesses, tooMuchDisk, tooMuchMemory } from "./watch.ts";
 
-/** A buildah that ended with a code other than 0. */
+/** A run of buildah that ended with a code other than 0. */
 export interface EndedBuild {
   code: number;
   stderr: string;
@@ -18,7 +18,7 @@ export interface EndedBuild {
   tail: readonly string[];
 }
 
-/** The error of a build that ended by itself: a limit if it came to one, else the line that failed. */
+/** The error of a build that ended by itself: `limit` if it reached a limit, else the line that failed. */
 export function explainEnd(ended: EndedBuild): FormationError {
   const failure = readFailure(ended.steps, ended.stderr);
   const shown = (text: string) => withoutDigests(text, ended.steps).slice(0, 600);
@@ -33,7 +33,7 @@ export function explainEnd(ended: EndedBuild): FormationError {
     ...(failure.exitCode === null ? {} : { exit_code: failure.exitCode }),
   };
   if (failure.step.name === "include") return notIncluded(failure.reason, details);
-  // buildah tells a program that was killed by 1 and a word on stderr; a shell tells it by 137.
+  // For a killed program buildah returns 1 and says so on stderr; a shell returns 137.
   const killed =
     failure.exitCode === 137 ||
     (failure.exitCode === 1 && ended.tail.slice(-3).includes("container exited on killed"));
@@ -67,7 +67,7 @@ export function explainEnd(ended: EndedBuild): FormationError {
   });
 }
 
-/** buildah's reason names paths of the node, so that it is told in our words alone. */
+/** buildah's reason contains paths of the node, so it is replaced by our own text. */
 function notIncluded(reason: string, details: FormationError["details"]): FormationError {
   if (/no space left on device|disk quota exceeded/i.test(reason)) return withDetails(noSpace(), details);
   if (/not a directory|symbolic links|too many links|too many levels/i.test(reason)) {
@@ -126,7 +126,7 @@ export function strangeWorkdir(name: string): FormationError {
   });
 }
 
-/** buildah said that all was well, but the image's history lacks a step. */
+/** For a build that buildah reports as successful but whose image history lacks a step. */
 export function notRun(step: Step): FormationError {
   return new FormationError("internal", `The build ended well but the step ${step.name} was not run.`, {
     step: step.name,

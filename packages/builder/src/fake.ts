@@ -1,5 +1,6 @@
-// A driver without containers: the run lines really run, as child processes in a directory that holds the included files.
-// It promises the same steps, results and errors as the real one, and none of its isolation: for tests and development.
+// A driver without containers, for tests and development: run lines really run, as child processes in a
+// directory with the included files. It gives the same steps, results and errors as the real driver, but none
+// of its isolation.
 
 import { createHash, randomUUID } from "node:crypto";
 import {
@@ -30,13 +31,19 @@ import { stageIncludes } from "./stage.ts";
 export interface FakeBuilderOptions {
   stateDir: string;
   clock?: Clock;
-  /** Base images beside `busybox` and `scratch`, by normalised reference, with what of their configuration matters. */
+  /**
+   * Base images in addition to `busybox` and `scratch`, by normalized reference, with the parts of their
+   * configuration that matter.
+   */
   bases?: Record<string, FakeBase>;
-  /** How long each step takes at least, in milliseconds. Default: no time. */
+  /** The minimum time of each step, in milliseconds. Default 0. */
   stepMs?: number;
 }
 
-/** Opens the driver. A disk is a file of JSON, `{ "rootfs": "<directory>" }`; whoever runs it copies the directory. */
+/**
+ * Opens the driver. A disk is a JSON file, `{ "rootfs": "<directory>" }`; a fake hypervisor copies the
+ * directory.
+ */
 export async function openFakeBuilder(options: FakeBuilderOptions): Promise<Builder> {
   return new FakeBuilder(options);
 }
@@ -119,7 +126,7 @@ class FakeBuilder implements Builder {
     try {
       await this.#pass(signal);
       await unpackTree(content, directory, signal);
-      // Its digest is no hash of anything, so the archive carries it.
+      // The fake's digest is not a hash of the content, so the archive carries it.
       if (readOrNull(join(directory, "id")) !== id) {
         throw new FormationError("invalid", "The archive holds another image than it should.");
       }
@@ -202,7 +209,7 @@ class FakeBuilder implements Builder {
     };
   }
 
-  /** Lets a step's time pass, unless it is told to end. */
+  /** Waits for a step's minimum time, or until the signal aborts. */
   async #pass(signal: AbortSignal): Promise<void> {
     if (this.#stepMs > 0) await delay(this.#stepMs, undefined, { signal }).catch(() => {});
   }
@@ -256,7 +263,8 @@ class FakeBuilder implements Builder {
     if (run.signal.aborted) throw new BuildAborted();
     run.checkDisk(rootfs);
     await run.step("commit", "Keeping the image", null);
-    // A build made anew is another image, even of the same lines: the real one carries the time it was made.
+    // An uncached build makes a new image even of the same lines, as the real driver does (an image has its
+    // creation time).
     const digestFile = join(this.#at.layers, `${key}.digest`);
     const known = request.noCache ? null : readOrNull(digestFile);
     const id = known ?? hash(key, randomUUID());
@@ -292,7 +300,7 @@ function replaceTree(from: string, to: string): void {
   try {
     renameSync(temporary, to);
   } catch {
-    rmSync(temporary, { recursive: true }); // another build of the same lines was first
+    rmSync(temporary, { recursive: true }); // another build of the same lines came first
   }
 }
 

@@ -1,5 +1,5 @@
-// How buildah is called, and what its image store says about itself. The store's index files (containers/storage) are
-// only read, never written; everything that changes the store goes through buildah.
+// Calls buildah and reads its image store. The store's index files (containers/storage) are only read, never
+// written; every change goes through buildah.
 
 import { statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ import { type ImageConfig, memberOf, readHistory, readImageConfig } from "./imag
 import { OWN_IMAGES } from "./image/reference.ts";
 import type { Settings } from "./settings.ts";
 
-/** An image as the store's index has it. */
+/** An image as the store's index lists it. */
 export interface IndexedImage {
   id: string;
   /** The manifest's digest. */
@@ -38,7 +38,7 @@ export class Store {
     this.settings = settings;
   }
 
-  /** The whole environment of a buildah process; `tmp` is where it keeps what it needs for a moment. */
+  /** The whole environment of a buildah process. `tmp` is its directory for temporary files. */
   environment(tmp = this.settings.places.home): Record<string, string> {
     const { etc, home, run: runDir } = this.settings.places;
     return plainEnvironment({
@@ -66,7 +66,7 @@ export class Store {
     ];
   }
 
-  /** How RUN lines are held apart from the host: by runc in namespaces of their own, in both profiles. */
+  /** Isolates RUN lines with runc, in namespaces of their own, in both profiles. */
   isolation(runtime = this.settings.tools.runc): string[] {
     return ["--isolation", this.settings.profile === "root" ? "oci" : "rootless", "--runtime", runtime];
   }
@@ -90,8 +90,8 @@ export class Store {
   }
 
   /**
-   * Runs a script of ours where the store's files can be touched with their own owners: directly as root, in buildah's
-   * user namespace otherwise. The arguments arrive as `$1`, …; the script's `buildah` has the store's options in `$G`.
+   * Runs one of our shell scripts with access to the store's files: directly as root, else in buildah's user
+   * namespace. The arguments arrive as `$1`, …; `$G` holds the store's buildah options.
    */
   script(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
     const shell = ["/bin/sh", "-c", script, "sh", ...args];
@@ -114,7 +114,7 @@ export class Store {
     return this.images().find((image) => image.names.includes(name));
   }
 
-  /** The digests of an image's layers as they were when they were unpacked, lowest first. */
+  /** The uncompressed digests (diff ids) of an image's layers, lowest first. */
   layersOf(image: IndexedImage): string[] {
     const layers = this.#layers();
     const digests: string[] = [];
@@ -124,7 +124,7 @@ export class Store {
     return digests;
   }
 
-  /** Bytes of the unpacked layers of each image given, and of the layers that none of them uses. */
+  /** The bytes of the unpacked layers of each image given, and of the layers that none of them uses. */
   sizes(images: readonly IndexedImage[]): { bytes: number[]; unusedBytes: number } {
     const layers = this.#layers();
     const used = new Set<string>();
@@ -141,7 +141,9 @@ export class Store {
     return { bytes, unusedBytes };
   }
 
-  /** The layers that no image and no container stands on, such as a failed pull leaves; each before the one it stands on. */
+  /**
+   * Layers that no image and no container uses, such as a failed pull leaves. Each comes before its parent.
+   */
   strayLayers(): string[] {
     const layers = this.#layers();
     const standing = [
@@ -163,7 +165,7 @@ export class Store {
       .map(({ id }) => id);
   }
 
-  /** Notes that a base was used just now. */
+  /** Records that a base was used now. */
   touchBase(id: string): void {
     const path = join(this.settings.places.bases, id);
     writeFileSync(path, "");
@@ -171,7 +173,7 @@ export class Store {
     utimesSync(path, now, now);
   }
 
-  /** The bases of this node, least recently used first. */
+  /** The bases on this node, least recently used first. */
   bases(): IndexedImage[] {
     const usedAt = (image: IndexedImage) =>
       statSync(join(this.settings.places.bases, image.id), { throwIfNoEntry: false })?.mtimeMs ?? 0;
@@ -182,7 +184,7 @@ export class Store {
       .map(({ image }) => image);
   }
 
-  /** The images that builds made. */
+  /** The images made by builds. */
   own(): IndexedImage[] {
     return this.images().filter((image) => image.names.some((name) => name.startsWith(`${OWN_IMAGES}:`)));
   }
@@ -192,9 +194,9 @@ export class Store {
     return readImageConfig(await this.#describe(id, signal));
   }
 
-  /** What made each layer of an image, in order. */
+  /** The instructions that made an image's layers, in order. */
   async history(id: string, signal: AbortSignal): Promise<string[]> {
-    // Where containers/storage keeps an image's configuration: reading it there spares a process in every build.
+    // containers/storage keeps an image's configuration in this file. Reading it saves one process per build.
     const name = `=${Buffer.from(`sha256:${id}`).toString("base64")}`;
     const kept = readFileIfPresent(join(this.settings.places.root, "overlay-images", id, name));
     return readHistory(

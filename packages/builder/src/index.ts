@@ -1,4 +1,5 @@
-// A Formfile and its context become an image and a bootable disk.
+// The builder's port: turns a formfile and its context into an image and a bootable disk. The drivers are
+// subpaths.
 
 export type {
   Builder,

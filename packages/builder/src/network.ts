@@ -1,6 +1,6 @@
-// The network of a build and of a pull: a namespace that its processes alone keep alive, with a user-mode stack (slirp4netns) as
-// its only way out and routes that lead nowhere for what it may not reach. Nothing of the host's network is changed, and
-// when the processes die the namespace is gone.
+// The network of a build and of a pull: a network namespace that exists only as long as its processes do, a
+// user-mode stack (slirp4netns) as its only uplink, and unreachable routes for forbidden ranges. Nothing of
+// the host's network is changed.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { accessSync, constants, writeFileSync } from "node:fs";
@@ -10,16 +10,19 @@ import { identify, readFileIfPresent, waitFor } from "@formation-mcp/os";
 import { shellWord } from "./image/containerfile.ts";
 import type { Store } from "./image-store.ts";
 
-/** The resolver that slirp4netns offers inside; it asks the host's own, wherever that stands. */
+/**
+ * The resolver that slirp4netns offers inside the namespace. It forwards to the host's resolver, wherever
+ * that is.
+ */
 export const BUILD_DNS = "10.0.2.3";
 
-/** Waits until the way out is there: `$ready` is the file that says so. */
+/** Waits until the uplink is ready, which the file `$ready` signals. */
 const UNTIL_READY =
   'n=0\nwhile [ ! -e "$ready" ]; do n=$((n+1)); [ $n -lt 3000 ] || exit 1; sleep 0.01; done';
 
 /**
- * Runs inside the new namespace before buildah: closes what is forbidden while there is no way out yet, says who it is, and
- * becomes buildah. `$1` is a directory, `$2` what `ip -batch` reads, the rest the command.
+ * Runs in the new namespace before buildah: adds the unreachable routes while there is no uplink yet, writes
+ * its pid, and execs buildah. `$1` is a directory, `$2` the input of `ip -batch`, the rest the command.
  */
 const ENTER = `set -eu
 if [ -e /proc/sys/net/ipv6/conf/all/disable_ipv6 ]; then echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; fi
@@ -34,7 +37,7 @@ fi
 shift 2
 exec "$@"`;
 
-/** Whether this user may make a network device; without one, run lines have no network. */
+/** Whether this user may make a tun device. Without one, run lines have no network. */
 export function canMakeNetwork(): boolean {
   try {
     accessSync("/dev/net/tun", constants.R_OK | constants.W_OK);
@@ -56,7 +59,9 @@ export class BuildNetwork {
     this.#closed = closed;
   }
 
-  /** A runtime that lets no run line begin before the way out is there, so that buildah need not wait for it. */
+  /**
+   * A runtime wrapper that delays run lines until the uplink is ready, so that buildah itself need not wait.
+   */
   runtime(): string {
     const path = join(this.#directory, "runtime");
     const ready = shellWord(join(this.#directory, "ready"));
@@ -65,12 +70,14 @@ export class BuildNetwork {
     return path;
   }
 
-  /** The command that runs `command` inside. */
+  /** The command that runs `command` in the namespace. */
   wrap(command: readonly string[]): string[] {
     return this.#inside(["--net"], command);
   }
 
-  /** The command that runs `command` inside once there is a way out, with the resolver inside as its own. */
+  /**
+   * The command that runs `command` in the namespace once the uplink is ready, with the namespace's resolver.
+   */
   wrapWhole(command: readonly string[]): string[] {
     writeFileSync(join(this.#directory, "resolv.conf"), `nameserver ${BUILD_DNS}\n`);
     return this.#inside(["--net", "--mount"], command);
@@ -94,7 +101,7 @@ export class BuildNetwork {
     return profile === "root" ? enter : [tools.buildah, "unshare", ...enter];
   }
 
-  /** Gives the namespace its way out. */
+  /** Starts slirp4netns for the namespace. */
   async attach(signal: AbortSignal): Promise<void> {
     const pid = await waitFor(() => readFileIfPresent(join(this.#directory, "pid"))?.trim(), {
       timeoutMs: 30_000,
@@ -107,13 +114,13 @@ export class BuildNetwork {
     if (!/^\d+$/.test(pid))
       throw new FormationError("internal", "The build's network namespace named no process.");
     const { settings } = this.#store;
-    // Its sandbox unmounts what it sees, and what is mounted below /run is shared with the host: `ip netns` and others keep
-    // their namespaces there.
+    // slirp4netns's sandbox unmounts everything it sees. Mounts below /run are shared with the host (`ip
+    // netns` keeps its namespaces there), so it gets a mount namespace of its own.
     const apart = settings.profile === "root" ? ["unshare", "--mount", "--propagation", "private", "--"] : [];
     const args = [
       ...["--pdeathsig", "KILL", "--", ...apart, settings.tools.slirp4netns, "--configure", "--mtu=65520"],
       ...["--disable-host-loopback", "--enable-sandbox", "--enable-seccomp", "--ready-fd=3", "--exit-fd=4"],
-      // By process it enters the user namespace as well, which is buildah's in the user profile.
+      // In the user profile it is given the pid, so that it also enters buildah's user namespace.
       ...(settings.profile === "root" ? ["--netns-type=path", `/proc/${pid}/ns/net`] : [pid]),
       "tap0",
     ];
@@ -142,13 +149,13 @@ export class BuildNetwork {
       return;
     }
     if (signal.aborted) throw new FormationError("cancelled", "The build was cancelled.");
-    // A build that needed to run nothing may be over already.
+    // A build in which nothing had to run may have ended already.
     if (identify(Number(pid)) === null) return;
     const why = said.split("\n").filter((line) => line !== "" && !/^(sent|received|WARNING)/.test(line));
     throw noNetwork(why.join("; ") || "no answer");
   }
 
-  /** Ends the way out. */
+  /** Stops slirp4netns. */
   async release(): Promise<void> {
     const slirp = this.#slirp;
     this.#slirp = null;

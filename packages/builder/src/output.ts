@@ -1,5 +1,6 @@
-// Tells buildah's own lines from those of the RUN lines it runs. RUN output may imitate anything, so this decides only
-// what is shown; which step failed and with what code is read from the very end of stderr, where only buildah writes.
+// Separates buildah's own lines from the output of RUN lines. RUN output can imitate anything, so this only
+// decides what is shown. Which step failed, and with which code, is read from the very end of stderr, where
+// only buildah writes.
 
 import type { Step } from "./image/containerfile.ts";
 
@@ -8,11 +9,11 @@ export interface OutputSink {
   onStep(step: Step, index: number): void;
 }
 
-/** What buildah said about the step that failed. */
+/** What buildah reports about the step that failed. */
 export interface Failure {
   step: Step;
   index: number;
-  /** Null when the step failed without a program that ended, e.g. because there is no /bin/sh. */
+  /** Null if the step failed without a program that ended, for example because there is no /bin/sh. */
   exitCode: number | null;
   reason: string;
 }
@@ -25,7 +26,7 @@ const NOISE = [
   /^Successfully tagged localhost\/formation:/,
 ];
 
-/** Follows one `buildah build` through its lines. */
+/** Reads the lines of one `buildah build`. */
 export class BuildOutput {
   readonly #steps: readonly Step[];
   readonly #sink: OutputSink;
@@ -37,7 +38,7 @@ export class BuildOutput {
     this.#sink = sink;
   }
 
-  /** The step that seems to run, for the error of a build that was ended from outside. */
+  /** The step that seems to be running, for the error of a build that is ended from outside. */
   get current(): Step | undefined {
     return this.#steps[Math.max(this.#next - 1, 0)];
   }
@@ -47,7 +48,7 @@ export class BuildOutput {
     else this.#stdout(line);
   }
 
-  /** The build ended: shows what was held back, unless it is buildah's own last error. */
+  /** Ends the output: shows the lines held back, unless they are buildah's own last error. */
   end(failure: Failure | null): void {
     const held = this.#held ?? [];
     this.#held = null;
@@ -60,7 +61,7 @@ export class BuildOutput {
       const begins = `STEP ${index + 2}/${this.#steps.length + 1}: ${step.announced}`;
       const at = line.indexOf(begins);
       if (at < 0) continue;
-      // A RUN that ends without a newline shares its last line with the next step.
+      // The last line of a RUN without a newline at its end is on the same line as the next step.
       if (at > 0) this.#sink.onLine("stdout", line.slice(0, at));
       this.end(null);
       this.#next = index + 1;
@@ -88,7 +89,7 @@ export class BuildOutput {
   }
 }
 
-/** Reads the step that failed from the end of buildah's stderr; null if it says nothing about a step of ours. */
+/** Reads the step that failed from the end of buildah's stderr. Null if it names none of our steps. */
 export function readFailure(steps: readonly Step[], stderr: string): Failure | null {
   const text = stderr.trimEnd();
   let latest = -1;

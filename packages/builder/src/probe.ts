@@ -1,4 +1,5 @@
-// What this machine has for building, what it lacks and how to get it, and which promises are kept here.
+// Reports which programs and kernel features this machine has and lacks, how to install them, and which
+// promises hold.
 
 import { run } from "@formation-mcp/os";
 import { describeCgroups } from "./cgroup.ts";
@@ -13,7 +14,7 @@ interface Need {
   args?: string[];
 }
 
-/** Looks at the machine; changes nothing. */
+/** Probes the machine; changes nothing. */
 export async function probe(store: Store): Promise<BuilderReport> {
   const { settings } = store;
   const root = settings.profile === "root";

@@ -1,4 +1,4 @@
-// Where a buildah driver keeps its things and how it is set up: every path below the state directory is named here.
+// The buildah driver's options with their defaults. Every path below the state directory is named here.
 
 import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
@@ -7,7 +7,9 @@ import { type Clock, type Logger, silentLogger, systemClock } from "@formation-m
 import { ownProfile, plainEnvironment, readFileIfPresent } from "@formation-mcp/os";
 
 export interface BuildahOptions {
-  /** Everything the driver keeps; made with mode 0700. Keep the path short: container mounts are named below it. */
+  /**
+   * The driver's directory, created with mode 0700. Keep the path short: container mount paths start with it.
+   */
   stateDir: string;
   clock?: Clock;
   logger?: Logger;
@@ -15,13 +17,16 @@ export interface BuildahOptions {
   profile?: "root" | "user";
   /** What RUN lines may reach. Default `internet`. */
   network?: "internet" | "none";
-  /** IPv4 ranges (CIDR) that RUN lines may reach although the filter forbids them; registries there may be pulled from. */
+  /**
+   * IPv4 ranges (CIDR) that run lines may reach although the filter forbids them. Bases may be pulled from
+   * registries there.
+   */
   allowCidrs?: readonly string[];
-  /** IPv4 ranges (CIDR) that RUN lines may not reach, beside those always forbidden. */
+  /** IPv4 ranges (CIDR) that run lines may not reach, in addition to those always forbidden. */
   denyCidrs?: readonly string[];
-  /** Registries (`host` or `host:port`) that may be spoken to over plain HTTP. */
+  /** Registries (`host` or `host:port`) that may be used over plain HTTP. */
   plainHttpRegistries?: readonly string[];
-  /** The operator's credentials for registries (containers-auth.json(5)); nobody else's are ever used. */
+  /** The operator's credentials for registries (containers-auth.json(5)). No other credentials are used. */
   registryAuthFile?: string;
   /** Bytes of the state directory's file system that builds leave free. Default 1 GiB. */
   reserveBytes?: number;
@@ -33,12 +38,15 @@ export interface BuildahOptions {
   cgroupRoot?: string;
 }
 
-/** The options with every default filled in, and the places below the state directory. */
+/** The options with every default filled in, and the paths below the state directory. */
 export interface Settings {
   stateDir: string;
-  /** Tells this state directory's cgroups and processes from another's. */
+  /** Distinguishes this state directory's cgroups and processes from those of other state directories. */
   mark: string;
-  /** Keys the digests of run lines' scripts; kept, so that their layers are found again. */
+  /**
+   * The HMAC key for the digests of run lines' scripts. It is kept on disk, so that cached layers are found
+   * again.
+   */
   scriptKey: string;
   clock: Clock;
   logger: Logger;
@@ -51,7 +59,10 @@ export interface Settings {
   reserveBytes: number;
   tools: { buildah: string; runc: string; slirp4netns: string; busybox: string };
   cgroupRoot: string;
-  /** When bases were used, the image store, its run-time state, the builds' own directories, disks, configuration files and a HOME. */
+  /**
+   * Directories: records of base use, the image store, its run-time state, builds, disks, configuration
+   * files, and a HOME.
+   */
   places: {
     bases: string;
     root: string;
@@ -63,7 +74,7 @@ export interface Settings {
   };
 }
 
-/** Fills in the defaults and makes the directories and configuration files. */
+/** Fills in the defaults, and makes the directories and configuration files. */
 export function settle(options: BuildahOptions): Settings {
   const stateDir = resolve(options.stateDir);
   const at = (name: string) => join(stateDir, name);
@@ -114,13 +125,16 @@ function keptKey(path: string): string {
   return key;
 }
 
-/** A program's absolute path, where another program wants one; its bare name if it is nowhere. */
+/** A program's absolute path, for other programs that need one; its bare name if PATH has no such program. */
 function onPath(name: string): string {
   const directories = (plainEnvironment()["PATH"] ?? "").split(":");
   return directories.map((directory) => join(directory, name)).find((path) => existsSync(path)) ?? name;
 }
 
-/** Our own configuration for containers/image and containers/storage, so that the host's changes nothing here. */
+/**
+ * Writes our own configuration for containers/image and containers/storage, so that the host's has no effect
+ * here.
+ */
 function writeConfiguration(settings: Settings): void {
   const { etc, root, run } = settings.places;
   const write = (name: string, text: string) => writeFileSync(join(etc, name), text, { mode: 0o600 });

@@ -1,5 +1,5 @@
-// Brings the included files from the context to where buildah reads them: under their own names, with plain modes, and
-// never through a link that leaves the context.
+// Copies the included files from the context to the directory that buildah reads: under their own names, with
+// plain modes, and never through a link that leaves the context.
 
 import { constants } from "node:fs";
 import { chmod, copyFile, lstat, mkdir, readdir, readlink, realpath, symlink } from "node:fs/promises";
@@ -12,9 +12,10 @@ export interface StagedFiles {
 }
 
 /**
- * Copies `include` from the context into `target`. Files become readable by everyone (and executable if they were), so
- * that an image with a USER of its own can use them.
- * @throws FormationError `invalid` if a file is missing or leads out of the context, `limit` beyond `maxBytes`.
+ * Copies `include` from the context into `target`. Files become readable by everyone (and executable if they
+ * were), so that an image with a USER of its own can use them.
+ * @throws FormationError `invalid` if a file is missing or leads out of the context, `limit` beyond
+ *   `maxBytes`.
  */
 export async function stageIncludes(
   include: readonly string[],
@@ -65,7 +66,7 @@ async function copy(source: string, target: string, job: Copying): Promise<void>
     for (const entry of await readdir(source)) await copy(join(source, entry), join(target, entry), job);
     return;
   }
-  // Named twice: it is there. A link is never written through.
+  // Already there because it is included twice. A link is never written through.
   if ((await lstat(target).catch(() => null)) !== null) return;
   job.staged.files += 1;
   if (found.isSymbolicLink()) {

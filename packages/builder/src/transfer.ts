@@ -1,7 +1,7 @@
-// Images on their way between nodes, as OCI archives (OCI Image Layout 1.0). What comes is named by us, not by the archive,
-// and is kept only if it is the image that was asked for: its id is the hash of its configuration, which names its layers.
-// buildah takes the first for proved and never looks at the second (1.28), so what it may see is read before, and the layers
-// that it unpacked are compared after.
+// Moves images between nodes as OCI archives (OCI Image Layout 1.0). We choose the name of what arrives, not
+// the archive. It is kept only if it is the image that was asked for: an image's id is the hash of its
+// configuration, which lists its layers. buildah 1.28 trusts the first and never checks the second, so the
+// archive is checked before buildah reads it, and the unpacked layers are compared afterwards.
 
 import { createHash, randomBytes } from "node:crypto";
 import { lstatSync, readFileSync, writeFileSync } from "node:fs";
@@ -21,7 +21,7 @@ const MOVE_MS = 15 * 60_000;
 const WATCH_MS = 500;
 const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
 const LAYER = /^application\/vnd\.oci\.image\.layer\.v1\.tar(\+gzip|\+zstd)?$/;
-/** More than any index, manifest or configuration has; they are read into memory. */
+/** More than any index, manifest or configuration has. These documents are read into memory. */
 const DOCUMENT_BYTES = 4 * 1024 * 1024;
 
 export class Transfers {
@@ -33,7 +33,7 @@ export class Transfers {
     this.#cleaner = cleaner;
   }
 
-  /** An image's archive; the same image gives the same bytes. */
+  /** Exports an image as an archive. The same image gives the same bytes. */
   async *out(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
     const id = imageId(digest);
     const { name, layout, finish } = await this.#begin("export");
@@ -50,11 +50,14 @@ export class Transfers {
     }
   }
 
-  /** @throws FormationError `invalid` if it is another image, or none. */
+  /**
+   * Imports an image.
+   * @throws FormationError `invalid` if the archive holds another image, or none.
+   */
   async in(digest: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const id = imageId(digest);
     const { name, layout, finish } = await this.#begin("import");
-    // buildah makes an image's name from the path it is pulled from.
+    // buildah derives an image's name from the path it is pulled from.
     const pulled = `${PULLED}${name.slice("import-".length)}:latest`;
     try {
       await this.#watched(signal, (ending) => unpackTree(content, layout, ending));
@@ -71,14 +74,20 @@ export class Transfers {
     }
   }
 
-  /** A directory for one transfer. Nobody can guess its name, so no build can take what comes there for a base. */
+  /**
+   * Makes a directory for one transfer. Its name cannot be guessed, so no build can use what arrives as a
+   * base.
+   */
   async #begin(direction: "export" | "import") {
     const name = `${direction}-${randomBytes(12).toString("hex")}`;
     const finish = await this.#cleaner.begin(name);
     return { name, layout: join(this.#store.settings.places.builds, name), finish };
   }
 
-  /** Runs buildah and ends it when the disk fills up: how large a packed layer really is, only unpacking tells. */
+  /**
+   * Runs buildah, and ends it if the disk fills up: the size of a packed layer is known only once it is
+   * unpacked.
+   */
   async #guarded([command = "", ...rest]: string[], signal: AbortSignal): Promise<void> {
     await this.#watched(signal, async (ending) => {
       const options = { timeoutMs: MOVE_MS, signal: ending, cwd: this.#store.settings.places.builds };
@@ -89,7 +98,7 @@ export class Transfers {
     });
   }
 
-  /** Gives up when the disk fills up. */
+  /** Aborts the action if the disk fills up. */
   async #watched(signal: AbortSignal, action: (ending: AbortSignal) => Promise<void>): Promise<void> {
     const full = new AbortController();
     const watch = setInterval(() => {
@@ -106,8 +115,8 @@ export class Transfers {
 }
 
 /**
- * What an archive says, as far as it may: its index with the one image that it holds and nothing else, and the digests of
- * the image's layers as they are unpacked, lowest first.
+ * Reads an OCI layout: its index, with only the image that was asked for, and the diff ids of the image's
+ * layers, lowest first.
  * @throws FormationError `invalid`
  */
 function readLayout(layout: string, id: string): { index: unknown; layers: string[] } {
@@ -116,7 +125,7 @@ function readLayout(layout: string, id: string): { index: unknown; layers: strin
   const manifestFile = blobOf(layout, digest);
   const manifest = documentOf(manifestFile, digest);
   for (const layer of listOf(memberOf(manifest, "layers"))) {
-    // A layer that lies elsewhere would be fetched from there, with this node's reach.
+    // A layer with `urls` would be fetched from there, with this node's network.
     const here = memberOf(layer, "urls") === undefined && LAYER.test(String(memberOf(layer, "mediaType")));
     if (!here) throw strange();
   }

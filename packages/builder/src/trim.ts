@@ -1,5 +1,6 @@
-// Keeps the caches within a budget: disks go first, for they are quickly made again, then the layers that no kept image
-// needs and those that failed pulls left, then the bases; each of them least recently used first. What builds made is never touched.
+// Trims the caches to a budget. Disks go first, because they are quick to make again; then the layers that no
+// kept image needs and those of failed pulls; then the bases. Within each kind, the least recently used go
+// first. Images of builds are never removed.
 
 import { rmSync } from "node:fs";
 import { join } from "node:path";
@@ -9,11 +10,11 @@ import type { Store } from "./image-store.ts";
 import { isNearlyFull } from "./watch.ts";
 
 const LIMIT = { timeoutMs: 300_000 };
-/** As many arguments as a command line holds with ease. */
+/** A number of arguments that always fits on a command line. */
 const AT_ONCE = 200;
 
 /**
- * Removes until disks and the layers that no build's image needs fit into the budget, or all of them where the node comes near
+ * Removes disks and unused layers until they fit the budget, or all of them if the node's free space is near
  * its reserve. Returns the bytes freed.
  */
 export async function trim(
@@ -36,7 +37,8 @@ export async function trim(
     freed += disk.bytes;
   }
   if (diskBytes + layersBefore <= budgetBytes) return freed;
-  // A layer that a build has just made has no name yet, and a base may be about to be used: only while none runs.
+  // Only while no build runs: a layer that a build has just made has no name yet, and a base may be in use
+  // soon.
   await cleaner.whenIdle(async () => {
     await store.run(["rmi", "--prune", "--force"], LIMIT);
     await removeStrays(store);
@@ -49,7 +51,9 @@ export async function trim(
   return freed + Math.max(0, layersBefore - layers());
 }
 
-/** buildah removes images, and with them their layers; it has no word for a layer of no image. */
+/**
+ * buildah removes images with their layers, but has no command to remove a layer that belongs to no image.
+ */
 async function removeStrays(store: Store): Promise<void> {
   const strays = store.strayLayers();
   for (let from = 0; from < strays.length; from += AT_ONCE) {

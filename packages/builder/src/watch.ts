@@ -1,5 +1,5 @@
-// Watches a running build for the bounds that no kernel limit sets by itself: the bytes it adds to the disk, the space
-// that is left for the host, and a crowd of processes that stays at its limit.
+// Watches a running build for the limits that no kernel limit enforces: bytes and files added to the disk,
+// the host's free space, and staying at the limit of processes.
 
 import { readdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
@@ -9,14 +9,17 @@ import type { Store } from "./image-store.ts";
 import type { BuildLimits } from "./port.ts";
 
 const EVERY_MS = 200;
-/** How long a build may stay at its limit of processes before it is ended, in samples. */
+/** For how many samples in a row a build may be at its limit of processes before it is ended. */
 const CROWDED_SAMPLES = 25;
 const REMEASURE_BYTES = 128 * 1024 * 1024;
-/** As many files as a disk of that size has inodes for (mke2fs(8), inode_ratio), but never fewer than a small build makes. */
+/**
+ * As many files as a disk of that size has inodes for (mke2fs(8), inode_ratio), but at least enough for a
+ * small build.
+ */
 const BYTES_A_FILE = 16_384;
 const FEWEST_FILES = 10_000;
 
-/** What is seen of a build while it runs. */
+/** Samples one running build, and ends it if it exceeds a limit. */
 export class BuildWatch {
   readonly #store: Store;
   /** Where runc keeps the state of this build's containers. */
@@ -87,7 +90,7 @@ export class BuildWatch {
     });
   }
 
-  /** The counters of a container vanish with it, so that the highest values seen count. */
+  /** A container's counters disappear with it, so the highest values are kept. */
   #keep(sample: CgroupSample): void {
     this.#sample = {
       oomKills: Math.max(this.#sample.oomKills, sample.oomKills),
@@ -113,7 +116,7 @@ export class BuildWatch {
         .map((line) => Number.parseInt(line, 10));
       if (bytes > 0 && files > 0) this.#sizes.set(directory, { bytes, files });
     }
-    // Counting many files costs time too; at most a tenth of it is spent on that.
+    // Counting many files takes time, so measuring takes at most a tenth of the time.
     this.#nextMeasure = performance.now() + Math.max(1000, 10 * (performance.now() - began));
     const total = { bytes: 0, files: 0 };
     for (const { bytes, files } of this.#sizes.values()) {
@@ -124,7 +127,7 @@ export class BuildWatch {
     if (error && !this.#stopped) this.#end(error);
   }
 
-  /** The directories that take what the build's running containers write (overlayfs). */
+  /** The upper directories (overlayfs) that the build's running containers write to. */
   #upperDirectories(): string[] {
     let containers: string[];
     try {
@@ -144,13 +147,13 @@ export class BuildWatch {
         const upper = /[ ,]upperdir=([^, ]+)/.exec(root ?? "")?.[1];
         return upper?.startsWith(this.#store.settings.places.root) ? [upper] : [];
       } catch {
-        return []; // it ended while we looked
+        return []; // it has ended
       }
     });
   }
 }
 
-/** Whether a node has to stop building: what it keeps free is touched, or no more than a fiftieth of its inodes is left. */
+/** Whether the node must stop building: less than its reserve is free, or less than 2 % of its inodes. */
 export function isNearlyFull({
   stateDir,
   reserveBytes,
@@ -159,11 +162,11 @@ export function isNearlyFull({
   reserveBytes: number;
 }): boolean {
   const { bavail, bsize, files, ffree } = statfsSync(stateDir);
-  // A file system that makes inodes as it goes (btrfs) says 0 of both.
+  // A file system that allocates inodes dynamically (btrfs) reports 0 for both.
   return bavail * bsize < reserveBytes || (files > 0 && ffree < files / 50);
 }
 
-/** What a build that has added so much ends with; null while it may go on. */
+/** The error for a build that has added this much, or null if it may go on. */
 export function tooMuch(added: { bytes: number; files: number }, limits: BuildLimits): FormationError | null {
   if (added.bytes > limits.disk_bytes) return tooMuchDisk(limits);
   return added.files > mostFiles(limits) ? tooManyFiles(limits) : null;
@@ -173,7 +176,7 @@ function mostFiles(limits: BuildLimits): number {
   return Math.max(FEWEST_FILES, Math.floor(limits.disk_bytes / BYTES_A_FILE));
 }
 
-/** Free bytes for programs that are not root's. */
+/** Free bytes for users other than root. */
 export function freeBytes(path: string): number {
   const stats = statfsSync(path);
   return stats.bavail * stats.bsize;

@@ -1,4 +1,5 @@
-// The bounds of a build on cgroup v2, against a directory that stands for the hierarchy: this suite's machines run v1.
+// A build's limits on cgroup v2, with a plain directory in place of the hierarchy: the machines that run this
+// suite have v1.
 
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

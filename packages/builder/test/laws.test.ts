@@ -1,4 +1,4 @@
-// Laws of the parts that read what others wrote.
+// Laws of the parsers of untrusted text.
 
 import { FormationError } from "@formation-mcp/contract";
 import fc from "fast-check";

@@ -1,7 +1,7 @@
 // @module-tag root
 // @module-tag buildah
 
-// What run lines reach: the internet, and nothing of the host or its private neighbours.
+// What run lines can reach: the internet, but neither the host nor its private neighbours.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync } from "node:fs";
@@ -68,7 +68,7 @@ describe("the network of a build", () => {
     expect((await buildWell(allowed, { run: [`wget -q -O - ${url}`] })).text).toBe("host answered");
   });
 
-  // Only root has names for them, and only root's builds share its mounts.
+  // Only root can name network namespaces, and only root's builds share its mounts.
   if (process.getuid?.() === 0) {
     it("leaves the host's own namespaces as they are", async () => {
       const name = `formation-test-${process.pid}`;
@@ -106,7 +106,7 @@ describe("the network of a pull", () => {
     .map((one) => one.address);
   const tls = { certificate: join(dir.path, "cert.pem"), key: join(dir.path, "key.pem") };
   const open = () => openBuildahBuilder({ stateDir, allowCidrs: [`${address}/32`] });
-  /** Has buildah believe the registry's certificate (containers-certs.d(5)). */
+  /** Makes buildah trust the registry's certificate (containers-certs.d(5)). */
   const trust = (host: string) => {
     const directory = join(stateDir, "home/.config/containers/certs.d", host);
     mkdirSync(directory, { recursive: true });

@@ -1,6 +1,6 @@
 // @module-tag buildah
 
-// A worker that is killed, together with all it started or alone, at any moment.
+// A worker that is killed at any moment, alone or with all its child processes.
 
 import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, rmSync } from "node:fs";
@@ -15,7 +15,7 @@ const SCRIPT = `
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
 import { buildWell } from ${JSON.stringify(new URL("./support/build.ts", import.meta.url).href)};
 const builder = await openBuildahBuilder({ stateDir: process.argv[1] });
-const parent = process.ppid; // whoever is left alone by a killed test ends
+const parent = process.ppid; // changes once the test that started it is killed, which ends the loop
 for (let round = 0; process.ppid === parent; round++) {
   const { image } = await buildWell(builder, { run: ["echo " + process.pid + " " + round, "sleep 0.2"], entrypoint: "x" });
   await builder.disk(image.digest, 1, AbortSignal.timeout(60000));

@@ -280,7 +280,7 @@ describe("a base from a registry", () => {
   });
 });
 
-/** A line of a password file; the registry reads bcrypt alone, which Debian's libcrypt makes. */
+/** A line of a password file. The registry reads only bcrypt, which Debian's libcrypt can make. */
 function htpasswd(user: string, password: string): string {
   const salt = `$2b$05$${createHash("sha256").update(user).digest("hex").slice(0, 22)}`;
   const made = execFileSync("perl", ["-e", "print crypt($ARGV[0], $ARGV[1])", password, salt], {

@@ -1,7 +1,7 @@
 // @module-tag root
 // @module-tag buildah
 
-// The user profile, as a fresh unprivileged user on this machine.
+// The user profile, run as a new unprivileged user of this machine.
 
 import { execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";

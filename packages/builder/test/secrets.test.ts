@@ -1,7 +1,7 @@
 // @module-tag buildah
 
-// Where the text of run lines and the values of `env` may not be seen: outside the build while it runs, and in the image
-// beside what the lines themselves wrote.
+// Where the text of run lines and the values of `env` must not be visible: outside the build while it runs,
+// and in the image except for what the lines themselves wrote.
 
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 // @module-tag buildah
 
-// A builder program that says all is well although it left a line out, as buildah 1.28 does after an instruction of 64 KiB.
+// A builder program that reports success although it skipped a line, as buildah 1.28 does after an
+// instruction of 64 KiB.
 
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,7 +1,7 @@
 // @module-tag buildah
 
-// Images come from other nodes, one of which may be a thief's: what an archive says is worth nothing, what is in it must be
-// the image that was asked for, and nothing else on the node may notice.
+// Images from other nodes, one of which may be compromised. An archive's claims are not trusted: it must hold
+// exactly the image that was asked for, and must not affect anything else on the node.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -38,7 +38,7 @@ interface Manifest {
 
 const root = mkdtempSync(join(tmpdir(), "fb-"));
 let taker: Builder;
-/** The image that is asked for, and another one, each as its archive's directory. */
+/** The image that is asked for and another one, each as its archive's directory. */
 let wanted: { digest: string; layout: string };
 let other: { digest: string; layout: string };
 
@@ -59,7 +59,7 @@ afterAll(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-/** What is built, as its archive and what is in that. */
+/** Builds an image, and returns its archive and the archive's content. */
 async function archived(builder: Builder, name: string, make: () => Promise<{ image: { digest: string } }>) {
   const { digest } = (await make()).image;
   const layout = join(root, `archive-${name}`);
@@ -87,7 +87,7 @@ function manifestOf(layout: string): Manifest {
   return JSON.parse(readFileSync(blob(layout, index.manifests[0].digest), "utf8"));
 }
 
-/** An image's archive with its manifest changed, and what it then needs added. */
+/** An image's archive with a changed manifest and added blobs. */
 function forged(
   from: string,
   change: (manifest: Manifest) => void,

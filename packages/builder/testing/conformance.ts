@@ -1,5 +1,5 @@
-// The conformance suite of the builder: what every driver must do, checked by effects: what a disk holds,
-// what a build printed, what is left on the machine. A driver's own test calls `describeBuilder`.
+// The conformance suite of the builder: what every driver must do, checked by effects, such as a disk's
+// files, a build's output, and what is left on the machine. A driver's own test calls `describeBuilder`.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { describeCache } from "./conformance/cache.ts";

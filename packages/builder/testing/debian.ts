@@ -13,7 +13,7 @@ import { type Registry, startRegistry } from "./registry.ts";
 const execute = promisify(execFile);
 const CACHE = join(tmpdir(), "formation-test-cache");
 
-/** The suite and mirror that apt on this machine uses for its main component. */
+/** The suite and mirror that apt uses on this machine for its main component. */
 export async function debianMirror(): Promise<{ suite: string; mirror: string; proxy: string }> {
   const suite = /^VERSION_CODENAME=(\S+)/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1] ?? "";
   const { stdout } = await execute("apt-get", [
@@ -30,7 +30,7 @@ export async function debianMirror(): Promise<{ suite: string; mirror: string; p
 }
 
 /**
- * A registry that serves the base as `debian:12`. Its data is kept for the day, so that the base is pushed
+ * A registry that serves the base as `debian:12`. Its data is kept for a day, so that the base is pushed
  * once.
  */
 export async function debianRegistry(): Promise<Registry> {
@@ -56,7 +56,7 @@ export async function debianRegistry(): Promise<Registry> {
 }
 
 /**
- * The path of a root file system with Python as a tar. Makes it, in about 40 s, if there is none of today.
+ * The path of a root file system with Python as a tar. If there is none of today, it is made, in about 40 s.
  */
 export async function debianBase(): Promise<string> {
   mkdirSync(CACHE, { recursive: true });

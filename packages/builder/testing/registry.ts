@@ -23,7 +23,7 @@ export interface Registry {
   stop(): Promise<void>;
 }
 
-/** Starts a registry. With `htpasswd` it asks for credentials, which `push` takes from `authFile`. */
+/** Starts a registry. With `htpasswd` it requires credentials, which `push` takes from `authFile`. */
 export async function startRegistry(
   options: {
     htpasswd?: string;

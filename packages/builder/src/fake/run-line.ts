@@ -1,5 +1,6 @@
-// How the fake driver runs a line and holds it to its limits: in a process group, marked in its environment so that even
-// what leaves the group is found and ended.
+// Runs one line for the fake driver within its limits: in a process group, and marked in its environment, so
+// that processes that leave the group are found and killed too. This folder knows how the fake driver runs
+// lines.
 
 import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
@@ -11,12 +12,12 @@ import type { ImageConfig } from "../image/config.ts";
 import type { BuildHooks, BuildRequest } from "../port.ts";
 import { tooMuch } from "../watch.ts";
 
-/** What a fake base image says about itself. */
+/** The configuration of a fake base image. */
 export type FakeBase = Partial<
   Pick<ImageConfig, "user" | "env" | "entrypoint" | "cmd" | "workdir" | "ports">
 >;
 
-/** Thrown where the signal tells; the reason is known to the run. */
+/** Thrown when the run's signal is aborted; the run knows the reason. */
 export class BuildAborted extends Error {}
 
 export class FakeRun {
@@ -117,7 +118,7 @@ export class FakeRun {
     await FakeRun.endLeft(this.#directory);
   }
 
-  /** Ends every process that a build in this directory started, wherever it went. */
+  /** Kills every process that a build in this directory started, in whatever group it is. */
   static async endLeft(directory: string): Promise<void> {
     const mark = Object.entries(markOf(directory)).map(([key, value]) => `${key}=${value}`)[0] as string;
     await waitFor(
@@ -127,7 +128,7 @@ export class FakeRun {
           try {
             process.kill(Number(pid), "SIGKILL");
           } catch {
-            // It went by itself.
+            // The process has already ended.
           }
         }
         return left.length === 0;
@@ -142,7 +143,7 @@ export class FakeRun {
   }
 }
 
-/** Bytes of the plain files below a directory. */
+/** The bytes of the plain files below a directory. */
 export function treeBytes(path: string): number {
   return treeSize(path).bytes;
 }
@@ -156,7 +157,7 @@ function treeSize(path: string): { bytes: number; files: number } {
   return size;
 }
 
-/** A digest of names, modes, link targets and contents below a directory. */
+/** A digest of the names, modes, link targets and contents below a directory. */
 export function hashTree(path: string): string {
   const sum = createHash("sha256");
   walk(path, (file, found) => {
@@ -172,7 +173,7 @@ function walk(
   visit: (file: string, found: ReturnType<typeof lstatSync> & object) => void,
 ): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (!found) return; // removed while we looked
+  if (!found) return; // removed meanwhile
   visit(path, found);
   if (!found.isDirectory()) return;
   let names: string[] = [];

@@ -1,4 +1,5 @@
-// A directory as one stream and back, through tar: the same files give the same bytes.
+// Packs a directory into one stream and unpacks it again, with tar. The same files give the same bytes. This
+// folder knows what is in an image: references, configuration, process, Containerfile and archive.
 
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,12 +10,12 @@ import { pipeline } from "node:stream/promises";
 import { FormationError } from "@formation-mcp/contract";
 import { plainEnvironment } from "@formation-mcp/os";
 
-/** Nothing of the machine, the user or the moment goes into the archive. */
+/** Options that keep the machine, the user and the time out of the archive. */
 const SAME = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"];
 
 const GAVE_UP = ["EPIPE", "ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE"];
 
-/** Packs what lies in a directory. */
+/** Packs everything in a directory. */
 export async function* packTree(directory: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
   const tar = start(["-C", directory, "--format=gnu", ...SAME, "-cf", "-", "."], signal);
   try {
@@ -26,7 +27,10 @@ export async function* packTree(directory: string, signal: AbortSignal): AsyncIt
   }
 }
 
-/** Unpacks into an empty directory. @throws FormationError `invalid` if it is no archive; what the content throws. */
+/**
+ * Unpacks into an empty directory.
+ * @throws FormationError `invalid` if it is no archive; also what the content throws.
+ */
 export async function unpackTree(
   content: AsyncIterable<Uint8Array>,
   directory: string,
@@ -39,7 +43,7 @@ export async function unpackTree(
   try {
     tar.stdout.resume();
     await pipeline(content, tar.stdin).catch((error: unknown) => {
-      // A tar that gave up reads no more; its exit code says why.
+      // A tar that failed stops reading; its exit code tells the reason.
       if (!GAVE_UP.includes(String((error as NodeJS.ErrnoException).code))) throw error;
     });
     await ended(tar, signal, "invalid");
@@ -48,7 +52,10 @@ export async function unpackTree(
   }
 }
 
-/** @throws FormationError `invalid` if a directory that was unpacked holds anything but plain files and directories. */
+/**
+ * Checks a directory that was unpacked.
+ * @throws FormationError `invalid` if it holds anything but plain files and directories.
+ */
 export function requirePlain(directory: string): void {
   for (const entry of readdirSync(directory, { recursive: true, withFileTypes: true })) {
     const found = lstatSync(join(entry.parentPath, entry.name));
@@ -61,7 +68,7 @@ type Tar = ChildProcessByStdio<Writable, Readable, null>;
 
 function start(args: string[], signal: AbortSignal): Tar {
   const tar = spawn("tar", args, { stdio: ["pipe", "pipe", "ignore"], env: plainEnvironment(), signal });
-  // Told by `ended`; without a listener it would end the process.
+  // `ended` reports it; without a listener the error would end this process.
   tar.on("error", () => {});
   return tar;
 }

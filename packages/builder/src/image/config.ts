@@ -1,8 +1,9 @@
-// What an image says about running it. It came with the image, from anybody, so that only texts in their places are taken.
+// Reads an image's configuration. It comes with the image and is untrusted, so only strings in their expected
+// places are used.
 
 import { FormationError } from "@formation-mcp/contract";
 
-/** What an image's configuration says about running it; untrusted, it came with the image. */
+/** How an image says it is to be run. Untrusted. */
 export interface ImageConfig {
   architecture: string;
   os: string;
@@ -12,11 +13,11 @@ export interface ImageConfig {
   cmd: string[];
   workdir: string;
   ports: string[];
-  /** Instructions that the image wants run in every build on it. */
+  /** Instructions (ONBUILD) that the image wants run in every build on it. */
   onBuild: string[];
 }
 
-/** Takes from an image's configuration what it needs, whatever else stands there. */
+/** Takes the known fields from `buildah inspect` and ignores everything else. */
 export function readImageConfig(inspected: unknown): ImageConfig {
   const texts = (value: unknown): string[] =>
     Array.isArray(value) ? value.filter((one): one is string => typeof one === "string") : [];
@@ -41,14 +42,14 @@ export function readImageConfig(inspected: unknown): ImageConfig {
   };
 }
 
-/** The instructions that an image's configuration says it was made by, in order. */
+/** The instructions in an image configuration's history, in order. */
 export function readHistory(config: unknown): string[] {
   const entries = memberOf(config, "history");
   if (!Array.isArray(entries)) return [];
   return entries.map((entry) => memberOf(entry, "created_by")).filter((one) => typeof one === "string");
 }
 
-/** A member of what should be an object. */
+/** A member of a value, or undefined if the value is no object. */
 export function memberOf(value: unknown, key: string): unknown {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined;
 }

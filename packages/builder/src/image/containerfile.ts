@@ -1,15 +1,16 @@
-// The Containerfile of a build, and how its steps are told apart in what buildah prints. It holds a checked image id, a
-// checked path and digests alone: every text of a user's stands in a file that the step's shell reads.
+// Renders a build's Containerfile, and the texts by which its steps are recognized in buildah's output. The
+// Containerfile holds only a checked image id, a checked path and digests; every text of a user is in a file
+// that the step's shell reads.
 
 import { createHmac } from "node:crypto";
 
-/** What a build consists of, in order: the included files, then the RUN lines. */
+/** The content of a build, in order: the included files, then the run lines. */
 export interface Recipe {
-  /** Whose steps they are; another's are never used for them. */
+  /** The build's owner. Cached steps of other owners are never used. */
   owner: string;
-  /** The id of the base in the store, 64 hexadecimal digits, or `scratch`. */
+  /** The id of the base in the store (64 hexadecimal digits), or `scratch`. */
   baseId: string;
-  /** Absolute and of harmless characters, see {@link safeWorkdir}. */
+  /** Absolute and of safe characters, see {@link safeWorkdir}. */
   workdir: string;
   env: Record<string, string>;
   run: readonly string[];
@@ -19,19 +20,19 @@ export interface Recipe {
 export interface Step {
   /** `include`, `run 2/3` or `commit`. */
   name: string;
-  /** Ends buildah's line `STEP 3/5: …` when the step begins. */
+  /** The end of buildah's line `STEP 3/5: …` when the step starts. */
   announced: string;
-  /** Stands in quotes in buildah's last error when the step failed. */
+  /** The quoted text in buildah's last error if the step failed. */
   named: string;
-  /** Stands in the image's history once the step has run, now or when its layer was made. */
+  /** In the image's history once the step has run, now or when its cached layer was made. */
   digest: string;
 }
 
 const SAFE_WORKDIR = /^(?:\/[A-Za-z0-9._@+-]+)+$/;
 
 /**
- * The directory that included files go to: the base's own working directory if it has one other than `/`, else `/app`.
- * Null if the base's contains characters that a COPY line would read in its own way.
+ * The directory for included files: the base's working directory if it has one other than `/`, else `/app`.
+ * Null if the base's has characters that are special in a COPY instruction.
  */
 export function safeWorkdir(ofBase: string): string | null {
   const parts = ofBase.split("/").filter((part) => part !== "" && part !== ".");
@@ -40,38 +41,43 @@ export function safeWorkdir(ofBase: string): string | null {
   return SAFE_WORKDIR.test(path) && !parts.includes("..") ? path : null;
 }
 
-/** A text as one word of a POSIX shell (XCU 2.2.2). */
+/** Quotes a text as one word of a POSIX shell (XCU 2.2.2). */
 export function shellWord(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** Where the scripts stand while a step runs. Below /dev, which is made anew for every step, so that no image keeps it. */
+/**
+ * The directory of the scripts while a step runs. It is below /dev, which is new for every step, so no image
+ * keeps it.
+ */
 export const SCRIPTS = "/dev/formation";
 
-/** What a build needs beside its base and files. */
+/** What a build needs in addition to its base and files. */
 export interface Rendered {
   text: string;
   steps: Step[];
-  /** Name and text of the files that stand in {@link SCRIPTS}. */
+  /** Name and text of the files in {@link SCRIPTS}. */
   scripts: [name: string, text: string][];
 }
 
 /**
- * Renders the Containerfile, lists its steps in order, and writes the scripts that they read. Lines and values stand in the
- * scripts alone: an instruction is seen in process lists and in the image's history, and buildah skips one that is long.
- * @param key Keys the digest by which an instruction names its script, for each owner by itself, so that nobody can try out
- *   guesses at another's value, nor give out a layer of his as one that a step of another's has made.
+ * Renders the Containerfile, its steps in order, and the scripts that they read. Lines and values are only in
+ * the scripts: process lists and the image's history show an instruction, and buildah skips a very long one.
+ * @param key The HMAC key of the digest by which an instruction names its script. The digest covers the owner
+ *   too. So an owner cannot test guesses at another's value, and cannot pass off a layer as one made by
+ *   another's step.
  */
 export function renderContainerfile(recipe: Recipe, key: string): Rendered {
-  // The layer cache believes the history that any image tells of itself, also one that came from a registry or another
-  // node. What is copied has no secret in it, so the way to where it goes has: it is the same place, called by nobody else so.
+  // The layer cache trusts the history in any image, also one from a registry or another node. Copied files
+  // hold no secret, so a digest in the destination path protects this step: the path leads to the same
+  // directory, but only this owner's builds write it so.
   const digestOf = (...parts: string[]) =>
     createHmac("sha256", key)
       .update(JSON.stringify([recipe.owner, ...parts]))
       .digest("hex");
   const way = digestOf("include", recipe.workdir);
   const place = `/${way}/..${recipe.workdir}/`;
-  // Also where nothing is included: it makes the working directory, and leaves one that is there as it is.
+  // Also if nothing is included: COPY makes the working directory, and leaves an existing one unchanged.
   const copy = `COPY ${JSON.stringify(["tree/", place])}`;
   const lines = [`FROM ${recipe.baseId}`, copy];
   const steps: Step[] = [{ name: "include", announced: copy, named: `COPY tree/ ${place}`, digest: way }];
@@ -80,9 +86,10 @@ export function renderContainerfile(recipe: Recipe, key: string): Rendered {
   recipe.run.forEach((line, index) => {
     const number = String(index + 1);
     scripts.push([number, line]);
-    // The layer cache compares instructions: the digest makes a step another one when its script or the values change.
+    // The layer cache compares instructions. The digest changes the instruction when its script or the values
+    // change.
     const digest = digestOf("run", number, before, line);
-    // Read, not run: `$0` and standard input stay what they are to `sh -c`, and the shell takes a script of any length.
+    // Sourced, not executed: `$0` and standard input stay as with `sh -c`, and a script may have any length.
     const command = `. ${SCRIPTS}/env; . ${SCRIPTS}/${number} #${digest}`;
     const text = `RUN ${JSON.stringify(["/bin/sh", "-c", command])}`;
     lines.push(text);
@@ -96,7 +103,7 @@ export function renderContainerfile(recipe: Recipe, key: string): Rendered {
   return { text: `${lines.join("\n")}\n`, steps, scripts };
 }
 
-/** A text of buildah's without the digests of the steps and the way to where included files go: they are nobody's to know. */
+/** Removes the digests, and the paths with digests, from a text of buildah; they must not be published. */
 export function withoutDigests(text: string, steps: readonly Step[]): string {
   return steps.reduce(
     (rest, { digest }) => rest.replaceAll(`/${digest}/..`, "").replaceAll(digest, "…"),
@@ -104,7 +111,10 @@ export function withoutDigests(text: string, steps: readonly Step[]): string {
   );
 }
 
-/** What comes before every line: in a file of its own, so that the shell counts a line's lines from 1. */
+/**
+ * The script that is sourced before every line. It is a file of its own, so that the shell counts the line's
+ * lines from 1.
+ */
 function beforeEach(recipe: Recipe): string {
   const exports = Object.entries(recipe.env).map(([key, value]) => `export ${key}=${shellWord(value)}\n`);
   return `cd ${shellWord(recipe.workdir)} || exit 1\n${exports.join("")}`;

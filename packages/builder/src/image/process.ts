@@ -1,4 +1,4 @@
-// What a finished image is started with: the formfile's word over the base image's.
+// Decides how a finished image is started: the formfile overrides the base image's configuration.
 
 import { FormationError, type Process } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
@@ -6,7 +6,7 @@ import type { ImageConfig } from "./config.ts";
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** The configuration of an image of nothing. */
+/** The configuration of an empty image (scratch). */
 export const EMPTY_CONFIG: ImageConfig = {
   architecture: "amd64",
   os: "linux",
@@ -20,8 +20,8 @@ export const EMPTY_CONFIG: ImageConfig = {
 };
 
 /**
- * Merges a base's configuration and a formfile into what starts the workload.
- * @throws FormationError `invalid` if neither says what to start.
+ * Merges a base's configuration and a formfile into the workload's process.
+ * @throws FormationError `invalid` if neither has a command.
  */
 export function processOf(formfile: Formfile, base: ImageConfig, workdir: string): Process {
   const argv =
@@ -43,13 +43,13 @@ export function processOf(formfile: Formfile, base: ImageConfig, workdir: string
   const env: Record<string, string> = { PATH: DEFAULT_PATH };
   for (const pair of base.env) {
     const [, name, value] = /^([A-Za-z_][A-Za-z0-9_]*)=([^\0]*)$/s.exec(pair) ?? [];
-    // Other names cannot be exported by a shell (XBD 8.1).
+    // A shell cannot export other names (XBD 8.1).
     if (name !== undefined && value !== undefined) env[name] = value;
   }
   return { argv, env: { ...env, ...formfile.env }, workdir, user: base.user };
 }
 
-/** The ports of an image: the formfile's in its order, else the base's TCP ports, ascending. */
+/** The ports of an image: the formfile's in its order, else the base's TCP ports in ascending order. */
 export function portsOf(formfile: Formfile, base: ImageConfig): number[] {
   if (formfile.expose.length > 0) return [...formfile.expose];
   const ports = base.ports.flatMap((port) => {

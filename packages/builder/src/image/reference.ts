@@ -1,16 +1,19 @@
-// What `from` may say, and which image it means. Nothing reaches a Containerfile or a command line but what this grammar
-// (https://github.com/distribution/reference, `reference-regexp`) lets through.
+// Parses `from` into an image reference. Only what this grammar (https://github.com/distribution/reference,
+// `reference-regexp`) accepts reaches a Containerfile or a command line.
 
 import { FormationError } from "@formation-mcp/contract";
 
-/** A `from` that was read: nothing, the node's own busybox, an image in the node's store, or one in a registry. */
+/**
+ * A parsed `from`: an empty image, the node's own busybox, an image in the node's store, or one in a
+ * registry.
+ */
 export type Reference =
   | { kind: "scratch"; name: "scratch" }
   | { kind: "busybox"; name: "busybox" }
   | { kind: "local"; name: string }
   | { kind: "registry"; name: string; host: string; byDigest: boolean };
 
-/** The name under which this node keeps what it builds; nobody may name it in `from`. */
+/** The name under which this node keeps its builds' images. `from` may not name it. */
 export const OWN_IMAGES = "localhost/formation";
 
 const PATH_PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
@@ -19,7 +22,7 @@ const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const DIGEST = /^sha256:[a-f0-9]{64}$/;
 
 /**
- * Reads a `from`. Names without a host are completed as everywhere: `debian:12` is `docker.io/library/debian:12`.
+ * Parses a `from`. A name without a host is completed as usual: `debian:12` is `docker.io/library/debian:12`.
  * @throws FormationError `invalid` if it is no reference.
  */
 export function parseReference(from: string): Reference {
@@ -49,7 +52,7 @@ export function parseReference(from: string): Reference {
   if (repository.length === 1 && /^[a-f0-9]{64}$/.test(first))
     throw notAReference(from, "an image id is no name");
   const base = `${host}/${repository.join("/")}`;
-  // containers/image takes a tag or a digest, not both; the digest is the stronger word.
+  // containers/image accepts a tag or a digest, not both; the digest takes precedence.
   const name = digest === undefined ? `${base}:${tag ?? "latest"}` : `${base}@${digest}`;
   if (host !== "localhost") return { kind: "registry", name, host, byDigest: digest !== undefined };
   if (base === OWN_IMAGES || base.startsWith(`${OWN_IMAGES}/`)) {

@@ -1,5 +1,5 @@
-// Run as a process of its own: becomes an unprivileged user, then builds what it is told and prints what came of it as
-// one line of JSON. The modules are loaded before, for the user may not be able to read them.
+// Run as a separate process: becomes an unprivileged user, builds what it is told, and prints the result as
+// one line of JSON. Modules are loaded first, because the user may not be able to read them.
 import { openBuildahBuilder } from "@formation-mcp/builder/buildah";
 import { build } from "./build.ts";
 import { leftoversOf, readDisk } from "./real-disk.ts";

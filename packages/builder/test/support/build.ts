@@ -1,4 +1,4 @@
-// One build through the public door, with what it printed.
+// Runs one build through the public interface and returns its output.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -70,7 +70,7 @@ export async function buildWell(...args: Parameters<typeof build>): Promise<Buil
   return { ...done, image: done.image };
 }
 
-/** A directory that is removed when it is disposed. */
+/** A directory that is removed on disposal. */
 export function temporary(): { path: string } & Disposable {
   const path = mkdtempSync(join(tmpdir(), "fb-"));
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };

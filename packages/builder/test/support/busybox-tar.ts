@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/** Writes a tar of busybox and some files; the directories named belong to uid 1000. */
+/** Writes a tar of busybox and some files. The named directories belong to uid 1000. */
 export function busyboxTar(
   directory: string,
   files: Record<string, string> = {},
@@ -39,7 +39,7 @@ export function busyboxTar(
   return tar;
 }
 
-/** Writes a tar that holds nothing to run. */
+/** Writes a tar without any program. */
 export function emptyTar(directory: string): string {
   const root = mkdtempSync(join(directory, "root-"));
   writeFileSync(join(root, "file"), "");

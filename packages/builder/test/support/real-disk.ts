@@ -1,4 +1,4 @@
-// Looks at what the real driver made: files on an ext4 disk, and what builds left in the system.
+// Inspects what the real driver made: files on an ext4 disk, and what builds left in the system.
 
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -8,9 +8,10 @@ import { promisify } from "node:util";
 
 const execute = promisify(execFile);
 
-/** The text of a file on an ext4 image; null if it is not there. */
+/** The text of a file on an ext4 image, or null if it is missing. */
 export async function readDisk(disk: string, path: string): Promise<string | null> {
-  // debugfs reads one command per line and quotes like a shell with doubled quotes; a name it can't take goes by listing.
+  // debugfs reads one command per line and quotes like a shell with doubled quotes. A name that it cannot
+  // take is found by listing.
   const inode = await inodeOf(disk, path);
   if (inode === null) return null;
   const { stdout } = await execute("debugfs", ["-R", `cat <${inode}>`, disk], {
@@ -33,7 +34,7 @@ async function inodeOf(disk: string, path: string): Promise<number | null> {
   return inode;
 }
 
-/** Everything of builds that should have gone. */
+/** Everything of builds that should have been removed. */
 export async function leftoversOf(stateDir: string): Promise<string[]> {
   const mark = createHash("sha256").update(stateDir).digest("hex").slice(0, 10);
   const list = (path: string) => (existsSync(path) ? readdirSync(path).map((name) => join(path, name)) : []);
@@ -66,7 +67,7 @@ export async function leftoversOf(stateDir: string): Promise<string[]> {
   ];
 }
 
-/** Kills what builds below a state directory started, but not what runs in their containers. */
+/** Kills the processes that builds below a state directory started, but not those in their containers. */
 export function killMarked(stateDir: string): void {
   for (const pid of readdirSync("/proc").filter(
     (name) => /^\d+$/.test(name) && Number(name) !== process.pid,
@@ -75,12 +76,12 @@ export function killMarked(stateDir: string): void {
       if (readFileSync(`/proc/${pid}/environ`, "latin1").includes(`HOME=${stateDir}/`))
         process.kill(Number(pid), "SIGKILL");
     } catch {
-      // It went by itself.
+      // The process has already ended.
     }
   }
 }
 
-/** The pids of processes that have a text in their command line, in which a NUL stands between the words. */
+/** The pids of processes with a text in their command line, whose words are separated by NUL. */
 export function processesWith(text: string): number[] {
   return readdirSync("/proc")
     .filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid)

@@ -1,4 +1,4 @@
-// The cache of run lines: what changed runs again, what did not does not, and owners do not share.
+// The cache of run lines: changed lines run again, unchanged ones do not, and owners do not share layers.
 
 import { expect, it } from "vitest";
 import type { Fixture } from "./fixture.ts";

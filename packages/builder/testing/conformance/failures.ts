@@ -1,10 +1,10 @@
-// Failures: which step failed, with what code, and what its author can do.
+// Failures: which step failed, with which code, and what its author can do.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import type { Fixture } from "./fixture.ts";
 
-/** What a failed build says. */
+/** The error of a failed build. */
 export function describeFailures(fixture: Fixture): void {
   it("tells which line failed, with what exit code, and its last words", async () => {
     const many = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo $i; done";

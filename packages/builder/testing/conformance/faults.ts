@@ -1,4 +1,4 @@
-// Builds that misbehave or are killed: they are ended, the error says why, and nothing is left.
+// Builds that misbehave or are killed: they end, the error gives the reason, and nothing is left.
 
 import { existsSync, rmSync } from "node:fs";
 import { expect, it } from "vitest";
@@ -6,7 +6,7 @@ import { type BuilderHarness, ended, type Fixture, processesWith } from "./fixtu
 
 const MB = 1_000_000;
 
-/** Builds that are cancelled, take too long, or take too much. */
+/** Builds that are cancelled, or exceed their time or other limits. */
 export function describeFaults(fixture: Fixture, driver: BuilderHarness): void {
   it("ends every process of a build that is cancelled", async () => {
     const marker = fixture.unique();
@@ -98,7 +98,7 @@ export function describeFaults(fixture: Fixture, driver: BuilderHarness): void {
   }
 }
 
-/** What the next process does with what a killed one left. */
+/** What a new process does with the leftovers of a killed one. */
 export function describeCrash(fixture: Fixture, driver: BuilderHarness): void {
   it("removes what a killed process left half-made", async () => {
     const stateDir = fixture.directory("killed");

@@ -1,5 +1,5 @@
-// What the cases of the builder's suite use: a state directory, a context, builds whose lines are kept, and
-// the machine's processes.
+// What the cases of the builder's suite share: a state directory, a context, builds whose lines are recorded,
+// and the machine's processes.
 
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -20,19 +20,19 @@ import { FormationError, type Image } from "@formation-mcp/contract";
 import type { Formfile } from "@formation-mcp/formfile";
 import { waitFor } from "@formation-mcp/os";
 
-/** What a driver's own test gives to the suite. */
+/** What a driver's own test passes to the suite. */
 export interface BuilderHarness {
   open(stateDir: string): Promise<Builder>;
-  /** The URL of a module that exports the same `open`, for a process of its own. */
+  /** The URL of a module that exports the same `open`, for another process. */
   opener: string;
-  /** A file's text on a disk that the driver made; null if it is not there. */
+  /** A file's text on a disk of the driver, or null if it is missing. */
   read(disk: string, path: string): Promise<string | null>;
   /**
-   * The mounts, cgroups, processes and temporary files that builds have left, below a state directory and in
-   * the system.
+   * The mounts, cgroups, processes and temporary files that builds left, below a state directory and in the
+   * system.
    */
   leftovers(stateDir: string): Promise<string[]>;
-  /** Which kernel bounds the driver has. The real one has all. */
+  /** The kernel limits that the driver sets. The real driver sets all. */
   bounds: readonly ("pids" | "memory")[];
 }
 
@@ -122,12 +122,12 @@ export class Fixture {
     return { image, lines, steps };
   }
 
-  /** Builds, and returns the error that the build fails with. */
+  /** Builds, and returns the error with which the build fails. */
   async fails(formfile: Partial<Formfile>, options: BuildOptions = {}): Promise<FormationError> {
     return await this.start(formfile, options, new AbortController()).error;
   }
 
-  /** Begins a build that is expected to fail. */
+  /** Starts a build that is expected to fail. */
   start(formfile: Partial<Formfile>, options: BuildOptions, stop: AbortController) {
     const lines: string[] = [];
     const building = this.builder.build(this.request(formfile, options), {
@@ -150,7 +150,7 @@ export class Fixture {
     return { error, lines, saw };
   }
 
-  /** A process of its own that opens the driver and builds. */
+  /** Starts another process that opens the driver and builds. */
   child(stateDir: string, formfile: Partial<Formfile>) {
     const script = `const { open } = await import(process.argv[1]);
       const builder = await open(process.argv[2]);
@@ -228,7 +228,7 @@ export class Fixture {
   }
 }
 
-/** The pids of processes that have a word in their command line. */
+/** The pids of processes with a word in their command line. */
 export function processesWith(word: string): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)

@@ -1,11 +1,11 @@
-// Images and their disks: what they hold, how long they are kept, what removing one gives back.
+// Images and their disks: their content, how long they are kept, and what removing one frees.
 
 import type { FormationError } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
 import { expect, it } from "vitest";
 import type { BuilderHarness, Fixture } from "./fixture.ts";
 
-/** What an image says of its workload, and how long it is kept. */
+/** What an image says about its workload, and how long it is kept. */
 export function describeImages(fixture: Fixture, driver: BuilderHarness): void {
   it("says how the workload is started", async () => {
     const shell = await fixture.build({ entrypoint: "exec httpd -f", env: { A: "1" }, expose: [8080, 80] });
@@ -88,7 +88,7 @@ export function describeImages(fixture: Fixture, driver: BuilderHarness): void {
   });
 }
 
-/** Disks made of images. */
+/** Disks made from images. */
 export function describeDisks(fixture: Fixture, driver: BuilderHarness): void {
   it("makes a disk once per image and size, also when many ask at once", async () => {
     const { image } = await fixture.build({ run: ["echo content > file"] });

@@ -1,4 +1,4 @@
-// Run lines: their order, their environment, their texts byte for byte, and what they print.
+// Run lines: their order, their environment, their exact text, and their output.
 
 import type { FormationError } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
@@ -13,7 +13,7 @@ const HOSTILE = [
   "# comment \u00e9\u{1F600} %s",
 ];
 
-/** What the run lines of a formfile see and leave. */
+/** What a formfile's run lines see and leave. */
 export function describeRunLines(fixture: Fixture): void {
   it("runs the lines in order over the included files, in the working directory", async () => {
     fixture.context(
@@ -86,7 +86,7 @@ export function describeRunLines(fixture: Fixture): void {
   });
 }
 
-/** Which lines are handed over, and when. */
+/** Which output lines are passed on, and when. */
 export function describeOutput(fixture: Fixture): void {
   it("shows the last line of a step also when it does not end", async () => {
     const { lines } = await fixture.build({ run: ["printf one", "printf two"] }, { noCache: true });

@@ -1,4 +1,4 @@
-// Images that go to another node as archives.
+// Images transferred to another node as archives.
 
 import type { Builder } from "@formation-mcp/builder";
 import { FormationError } from "@formation-mcp/contract";
