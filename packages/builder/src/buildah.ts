@@ -2,20 +2,20 @@
 // cleanup.
 
 import { FormationError } from "@formation-mcp/contract";
-import { Bases } from "./base.ts";
-import { Build } from "./build.ts";
-import { Cleaner } from "./clean.ts";
-import { Disks, imageId } from "./disk.ts";
-import { Store } from "./image-store.ts";
+import { BaseImages } from "./base-images.ts";
+import { BuildRun } from "./build-run.ts";
+import { BuildCleanup } from "./cleanup.ts";
+import { Disks, imageId } from "./disks.ts";
+import { ImageStore } from "./image-store.ts";
 import type { Builder, BuilderReport, BuildHooks, BuildRequest, StoredImage } from "./port.ts";
 import { probe } from "./probe.ts";
-import { type BuildahOptions, settle } from "./settings.ts";
-import { Transfers } from "./transfer.ts";
-import { trim } from "./trim.ts";
+import { type BuildahOptions, withDefaults } from "./settings.ts";
+import { Transfers } from "./transfers.ts";
+import { trimCaches } from "./trim-caches.ts";
 
 export type { BuildahOptions } from "./settings.ts";
 
-const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/;
+const BUILD_ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/;
 
 /**
  * Opens the driver on a state directory. Only one process may use the directory at a time.
@@ -23,7 +23,7 @@ const ID = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/;
  */
 export async function openBuildahBuilder(options: BuildahOptions): Promise<Builder> {
   try {
-    return new BuildahBuilder(new Store(settle(options)));
+    return new BuildahBuilder(new ImageStore(withDefaults(options)));
   } catch (error) {
     if (error instanceof FormationError) throw error;
     throw new FormationError(
@@ -38,45 +38,45 @@ export async function openBuildahBuilder(options: BuildahOptions): Promise<Build
 }
 
 class BuildahBuilder implements Builder {
-  readonly #store: Store;
-  readonly #bases: Bases;
-  readonly #cleaner: Cleaner;
+  readonly #store: ImageStore;
+  readonly #bases: BaseImages;
+  readonly #cleanup: BuildCleanup;
   readonly #disks: Disks;
   readonly #transfers: Transfers;
 
-  constructor(store: Store) {
+  constructor(store: ImageStore) {
     this.#store = store;
-    this.#bases = new Bases(store);
-    this.#cleaner = new Cleaner(store);
-    this.#disks = new Disks(store, this.#cleaner);
-    this.#transfers = new Transfers(store, this.#cleaner);
+    this.#bases = new BaseImages(store);
+    this.#cleanup = new BuildCleanup(store);
+    this.#disks = new Disks(store, this.#cleanup);
+    this.#transfers = new Transfers(store, this.#cleanup);
   }
 
   async build(request: BuildRequest, hooks: BuildHooks) {
-    if (!ID.test(request.id) || request.id.startsWith("busybox-")) {
+    if (!BUILD_ID.test(request.id) || request.id.startsWith("busybox-")) {
       throw new FormationError("invalid", `${JSON.stringify(request.id.slice(0, 60))} cannot name a build.`);
     }
-    return await new Build(this.#store, this.#bases, this.#cleaner, request, hooks).run();
+    return await new BuildRun(this.#store, this.#bases, this.#cleanup, request, hooks).run();
   }
 
   async disk(digest: string, diskGb: number, signal: AbortSignal): Promise<string> {
-    return await guarded(() => this.#disks.get(digest, diskGb, signal));
+    return await translateErrors(() => this.#disks.get(digest, diskGb, signal));
   }
 
   async *exportImage(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
     try {
-      yield* this.#transfers.out(digest, signal);
+      yield* this.#transfers.exportImage(digest, signal);
     } catch (error) {
       throw FormationError.from(error, "The image could not be exported.");
     }
   }
 
   async importImage(digest: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
-    await guarded(() => this.#transfers.in(digest, content, signal));
+    await translateErrors(() => this.#transfers.importImage(digest, content, signal));
   }
 
   async images(): Promise<StoredImage[]> {
-    return await guarded(async () => {
+    return await translateErrors(async () => {
       const own = this.#store.own();
       const { bytes } = this.#store.sizes(own);
       return own.map((image, index) => ({ digest: `sha256:${image.id}`, bytes: bytes[index] ?? 0 }));
@@ -84,7 +84,7 @@ class BuildahBuilder implements Builder {
   }
 
   async remove(digest: string): Promise<void> {
-    await guarded(async () => {
+    await translateErrors(async () => {
       const id = imageId(digest);
       this.#disks.removeOf(id);
       const own = () => this.#store.own().find((image) => image.id === id);
@@ -107,27 +107,27 @@ class BuildahBuilder implements Builder {
   }
 
   async trim(budgetBytes: number): Promise<number> {
-    return await guarded(() => trim(this.#store, this.#disks, this.#cleaner, budgetBytes));
+    return await translateErrors(() => trimCaches(this.#store, this.#disks, this.#cleanup, budgetBytes));
   }
 
   async recover(): Promise<void> {
-    await guarded(() => this.#cleaner.recover());
+    await translateErrors(() => this.#cleanup.recover());
   }
 
   async destroy(): Promise<void> {
-    await guarded(async () => {
-      await this.#cleaner.recover();
+    await translateErrors(async () => {
+      await this.#cleanup.recover();
       // Some files belong to users of buildah's namespace.
       await this.#store.script('rm -rf -- "$1"', [this.#store.settings.stateDir], { timeoutMs: 120_000 });
     });
   }
 
   async probe(): Promise<BuilderReport> {
-    return await guarded(() => probe(this.#store));
+    return await translateErrors(() => probe(this.#store));
   }
 }
 
-async function guarded<T>(action: () => Promise<T>): Promise<T> {
+async function translateErrors<T>(action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (error) {

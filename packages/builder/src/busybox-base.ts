@@ -15,11 +15,11 @@ import {
 import { basename, dirname, join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { runChecked } from "@formation-mcp/os";
-import { OWN_IMAGES } from "./image/reference.ts";
-import type { IndexedImage, Store } from "./image-store.ts";
+import { OWN_IMAGE_NAME } from "./image/reference.ts";
+import type { ImageStore, IndexedImage } from "./image-store.ts";
 
 /** Part of the image's name. Raise it when the recipe below changes. */
-const RECIPE = "2";
+const RECIPE_VERSION = "2";
 const FILES: Record<string, string> = {
   "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
   "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
@@ -48,16 +48,16 @@ const CONTAINERFILE = [
   'CMD ["/bin/sh"]\n',
 ].join("\n");
 
-const making = new WeakMap<Store, Promise<IndexedImage>>();
+const making = new WeakMap<ImageStore, Promise<IndexedImage>>();
 
 /**
  * Returns the busybox base; makes it if the store has none for this binary.
  * @throws FormationError `unavailable` if there is no static busybox.
  */
-export async function ensureBusybox(store: Store, signal: AbortSignal): Promise<IndexedImage> {
+export async function ensureBusybox(store: ImageStore, signal: AbortSignal): Promise<IndexedImage> {
   const binary = readBinary(store.settings.tools.busybox);
-  const hash = createHash("sha256").update(RECIPE).update(binary).digest("hex").slice(0, 16);
-  const name = `${OWN_IMAGES}/busybox:${hash}`;
+  const hash = createHash("sha256").update(RECIPE_VERSION).update(binary).digest("hex").slice(0, 16);
+  const name = `${OWN_IMAGE_NAME}/busybox:${hash}`;
   const there = store.byName(name);
   if (there) return there;
   let work = making.get(store);
@@ -70,7 +70,7 @@ export async function ensureBusybox(store: Store, signal: AbortSignal): Promise<
   return await untilAborted(work, signal);
 }
 
-async function make(store: Store, name: string): Promise<IndexedImage> {
+async function make(store: ImageStore, name: string): Promise<IndexedImage> {
   const directory = mkdtempSync(join(store.settings.places.builds, "busybox-"));
   try {
     const rootfs = join(directory, "rootfs");

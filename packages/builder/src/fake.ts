@@ -19,14 +19,14 @@ import {
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Clock, FormationError, type Image, systemClock } from "@formation-mcp/contract";
-import { imageId } from "./disk.ts";
+import { imageId } from "./disks.ts";
 import { BuildAborted, type FakeBase, FakeRun, hashTree, treeBytes } from "./fake/run-line.ts";
 import { packTree, unpackTree } from "./image/archive.ts";
 import { safeWorkdir } from "./image/containerfile.ts";
 import { EMPTY_CONFIG, portsOf, processOf } from "./image/process.ts";
 import { parseReference } from "./image/reference.ts";
 import type { Builder, BuilderReport, BuildHooks, BuildRequest, StoredImage } from "./port.ts";
-import { stageIncludes } from "./stage.ts";
+import { stageIncludes } from "./stage-includes.ts";
 
 export interface FakeBuilderOptions {
   stateDir: string;

@@ -12,8 +12,8 @@ import {
   runChecked,
 } from "@formation-mcp/os";
 import { type ImageConfig, memberOf, readHistory, readImageConfig } from "./image/config.ts";
-import { OWN_IMAGES } from "./image/reference.ts";
-import type { Settings } from "./settings.ts";
+import { OWN_IMAGE_NAME } from "./image/reference.ts";
+import type { BuilderSettings } from "./settings.ts";
 
 /** An image as the store's index lists it. */
 export interface IndexedImage {
@@ -31,10 +31,10 @@ interface IndexedLayer {
   "diff-digest"?: string;
 }
 
-export class Store {
-  readonly settings: Settings;
+export class ImageStore {
+  readonly settings: BuilderSettings;
 
-  constructor(settings: Settings) {
+  constructor(settings: BuilderSettings) {
     this.settings = settings;
   }
 
@@ -178,7 +178,7 @@ export class Store {
     const usedAt = (image: IndexedImage) =>
       statSync(join(this.settings.places.bases, image.id), { throwIfNoEntry: false })?.mtimeMs ?? 0;
     return this.images()
-      .filter((image) => image.names.some((name) => !name.startsWith(`${OWN_IMAGES}:`)))
+      .filter((image) => image.names.some((name) => !name.startsWith(`${OWN_IMAGE_NAME}:`)))
       .map((image) => ({ image, at: usedAt(image) }))
       .sort((a, b) => a.at - b.at)
       .map(({ image }) => image);
@@ -186,7 +186,7 @@ export class Store {
 
   /** The images made by builds. */
   own(): IndexedImage[] {
-    return this.images().filter((image) => image.names.some((name) => name.startsWith(`${OWN_IMAGES}:`)));
+    return this.images().filter((image) => image.names.some((name) => name.startsWith(`${OWN_IMAGE_NAME}:`)));
   }
 
   /** Reads an image's configuration. */

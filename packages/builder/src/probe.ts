@@ -1,58 +1,29 @@
 // Reports which programs and kernel features this machine has and lacks, how to install them, and which
 // promises hold.
 
-import { run } from "@formation-mcp/os";
-import { describeCgroups } from "./cgroup.ts";
-import type { Store } from "./image-store.ts";
-import { canMakeNetwork } from "./network.ts";
+import { type RunResult, run } from "@formation-mcp/os";
+import { describeCgroups } from "./build-cgroup.ts";
+import { canMakeNetwork } from "./build-network.ts";
+import type { ImageStore } from "./image-store.ts";
 import type { BuilderReport } from "./port.ts";
 
-interface Need {
+interface RequiredProgram {
   program: string;
   debian: string;
   why: string;
   args?: string[];
 }
 
-/** Probes the machine; changes nothing. */
-export async function probe(store: Store): Promise<BuilderReport> {
+/**
+ * Probes the machine; changes nothing.
+ * @returns what is missing and how to install it, and which limits and isolation are enforced here.
+ */
+export async function probe(store: ImageStore): Promise<BuilderReport> {
   const { settings } = store;
   const root = settings.profile === "root";
-  const problems: BuilderReport["problems"] = [];
-  const needs: Need[] = [
-    { program: settings.tools.buildah, debian: "buildah", why: "builds images" },
-    { program: settings.tools.runc, debian: "runc", why: "runs the run lines" },
-    { program: "mke2fs", debian: "e2fsprogs", why: "makes disks", args: ["-V"] },
-    { program: "setpriv", debian: "util-linux", why: "ties children to the worker" },
-    {
-      program: settings.tools.slirp4netns,
-      debian: "slirp4netns",
-      why: "gives run lines and pulls the internet",
-    },
-    { program: "ip", debian: "iproute2", why: "closes private ranges to run lines and pulls", args: ["-V"] },
-  ];
-  if (!root)
-    needs.push({ program: "newuidmap", debian: "uidmap", why: "maps users without root", args: ["--help"] });
-  const versions = new Map<string, string>();
-  for (const need of needs) {
-    const found = await run(need.program, need.args ?? ["--version"], {
-      timeoutMs: 10_000,
-      env: store.environment(),
-    }).catch(() => null);
-    if (found) versions.set(need.debian, (found.stdout || found.stderr).split("\n")[0] ?? "");
-    else {
-      problems.push({
-        problem: `${need.debian} is missing: it ${need.why}.`,
-        remedy: `Debian and Ubuntu: apt-get install ${need.debian}`,
-      });
-    }
-  }
+  const { versions, problems } = await probePrograms(store);
   const missing = problems.length > 0;
-  const tidy = await run("containers-storage", ["--help"], {
-    timeoutMs: 10_000,
-    env: store.environment(),
-  }).catch(() => null);
-  if (!tidy) {
+  if (!(await answers(store, "containers-storage", ["--help"]))) {
     problems.push({
       problem: "containers-storage is missing: what failed pulls leave stays on the disk.",
       remedy: "Debian and Ubuntu: apt-get install containers-storage",
@@ -75,47 +46,100 @@ export async function probe(store: Store): Promise<BuilderReport> {
     });
   }
   const networked = settings.network === "internet" && tun;
-  const cgroup = (what: string, without: string) =>
-    limited
-      ? { enforced: true, how: `cgroup ${cgroups.version}, ${what}` }
-      : { enforced: false, how: `${without}; the whole build needs the root profile` };
   return {
     driver: "buildah",
     version: /\d+\.\d+[\w.]*/.exec(versions.get("buildah") ?? "")?.[0] ?? "",
     ready: !missing && (limited || !root),
     problems,
-    enforced: [
-      { what: "memory limit", ...cgroup("memory", "each process alone is bounded (RLIMIT_DATA)") },
-      { what: "cpu limit", ...cgroup("cpu", "not bounded") },
-      {
-        what: "pids limit",
-        ...(root
-          ? cgroup("pids", "not bounded")
-          : { enforced: true, how: "RLIMIT_NPROC inside the build's user namespace" }),
-      },
-      {
-        what: "disk limit",
-        enforced: true,
-        how: "measured while it runs, checked at the end, with a reserve for the host",
-      },
-      { what: "time limit", enforced: true, how: "the process tree is ended" },
-      {
-        what: "network filter",
-        enforced: true,
-        how: networked
-          ? "own network namespace, slirp4netns, unreachable routes, no IPv6"
-          : "run lines have no network at all",
-      },
-      {
-        what: "no host root",
-        enforced: !root,
-        how: root ? "runc, seccomp, few capabilities" : "user namespace",
-      },
-      {
-        what: "process isolation",
-        enforced: !missing,
-        how: "runc: own pid, mount, ipc and uts namespaces, seccomp",
-      },
-    ],
+    enforced: enforcedPromises({ root, missing, networked, cgroup: limited ? cgroups.version : null }),
   };
+}
+
+/** Looks for the programs that the driver runs: the version lines by Debian package, and what is missing. */
+async function probePrograms(
+  store: ImageStore,
+): Promise<{ versions: Map<string, string>; problems: BuilderReport["problems"] }> {
+  const { tools, profile } = store.settings;
+  const programs: RequiredProgram[] = [
+    { program: tools.buildah, debian: "buildah", why: "builds images" },
+    { program: tools.runc, debian: "runc", why: "runs the run lines" },
+    { program: "mke2fs", debian: "e2fsprogs", why: "makes disks", args: ["-V"] },
+    { program: "setpriv", debian: "util-linux", why: "ties children to the worker" },
+    { program: tools.slirp4netns, debian: "slirp4netns", why: "gives run lines and pulls the internet" },
+    { program: "ip", debian: "iproute2", why: "closes private ranges to run lines and pulls", args: ["-V"] },
+  ];
+  if (profile !== "root") {
+    const why = "maps users without root";
+    programs.push({ program: "newuidmap", debian: "uidmap", why, args: ["--help"] });
+  }
+  const versions = new Map<string, string>();
+  const problems: BuilderReport["problems"] = [];
+  for (const { program, debian, why, args } of programs) {
+    const found = await answers(store, program, args ?? ["--version"]);
+    if (found) versions.set(debian, (found.stdout || found.stderr).split("\n")[0] ?? "");
+    else {
+      problems.push({
+        problem: `${debian} is missing: it ${why}.`,
+        remedy: `Debian and Ubuntu: apt-get install ${debian}`,
+      });
+    }
+  }
+  return { versions, problems };
+}
+
+/** Runs a program for a moment; null if it cannot be run. */
+async function answers(store: ImageStore, program: string, args: string[]): Promise<RunResult | null> {
+  const options = { timeoutMs: 10_000, env: store.environment() };
+  return await run(program, args, options).catch(() => null);
+}
+
+interface Findings {
+  root: boolean;
+  /** Whether a required program is missing. */
+  missing: boolean;
+  /** Whether run lines get a network. */
+  networked: boolean;
+  /** The version of the cgroups that limit a build; null if none do. */
+  cgroup: "v1" | "v2" | null;
+}
+
+/** Each promise of the security model, and whether and how it is kept. */
+function enforcedPromises({ root, missing, networked, cgroup }: Findings): BuilderReport["enforced"] {
+  const byCgroup = (controller: string, without: string) =>
+    cgroup
+      ? { enforced: true, how: `cgroup ${cgroup}, ${controller}` }
+      : { enforced: false, how: `${without}; the whole build needs the root profile` };
+  return [
+    { what: "memory limit", ...byCgroup("memory", "each process alone is bounded (RLIMIT_DATA)") },
+    { what: "cpu limit", ...byCgroup("cpu", "not bounded") },
+    {
+      what: "pids limit",
+      ...(root
+        ? byCgroup("pids", "not bounded")
+        : { enforced: true, how: "RLIMIT_NPROC inside the build's user namespace" }),
+    },
+    {
+      what: "disk limit",
+      enforced: true,
+      how: "measured while it runs, checked at the end, with a reserve for the host",
+    },
+    { what: "time limit", enforced: true, how: "the process tree is ended" },
+    {
+      what: "network filter",
+      enforced: true,
+      how: networked
+        ? "own network namespace, slirp4netns, unreachable routes, no IPv6"
+        : "run lines have no network at all",
+    },
+    {
+      what: "no host root",
+      enforced: !root,
+      how: root ? "runc, seccomp, few capabilities" : "user namespace",
+    },
+    {
+      what: "process isolation",
+      enforced: !missing,
+      how: "runc: own pid, mount, ipc and uts namespaces, seccomp",
+    },
+  ];
 }

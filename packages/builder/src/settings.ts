@@ -39,7 +39,7 @@ export interface BuildahOptions {
 }
 
 /** The options with every default filled in, and the paths below the state directory. */
-export interface Settings {
+export interface BuilderSettings {
   stateDir: string;
   /** Distinguishes this state directory's cgroups and processes from those of other state directories. */
   mark: string;
@@ -75,14 +75,14 @@ export interface Settings {
 }
 
 /** Fills in the defaults, and makes the directories and configuration files. */
-export function settle(options: BuildahOptions): Settings {
+export function withDefaults(options: BuildahOptions): BuilderSettings {
   const stateDir = resolve(options.stateDir);
   const at = (name: string) => join(stateDir, name);
   const etc = at("etc");
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   chmodSync(stateDir, 0o700);
   mkdirSync(etc, { recursive: true, mode: 0o700 });
-  const settings: Settings = {
+  const settings: BuilderSettings = {
     stateDir,
     mark: createHash("sha256").update(stateDir).digest("hex").slice(0, 10),
     scriptKey: keptKey(join(etc, "script.key")),
@@ -135,7 +135,7 @@ function onPath(name: string): string {
  * Writes our own configuration for containers/image and containers/storage, so that the host's has no effect
  * here.
  */
-function writeConfiguration(settings: Settings): void {
+function writeConfiguration(settings: BuilderSettings): void {
   const { etc, root, run } = settings.places;
   const write = (name: string, text: string) => writeFileSync(join(etc, name), text, { mode: 0o600 });
   mkdirSync(join(etc, "registries.d"), { recursive: true, mode: 0o700 });

@@ -3,11 +3,11 @@
 import { FormationError } from "@formation-mcp/contract";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { closedRanges, isReachable } from "../src/addresses.ts";
+import { BuildOutput, readFailure } from "../src/build-output.ts";
+import { closedRanges, isReachable } from "../src/closed-ranges.ts";
 import { renderContainerfile, safeWorkdir, shellWord } from "../src/image/containerfile.ts";
 import { EMPTY_CONFIG, portsOf, processOf } from "../src/image/process.ts";
 import { parseReference } from "../src/image/reference.ts";
-import { BuildOutput, readFailure } from "../src/output.ts";
 
 const text = fc.string({ unit: "binary", maxLength: 60 });
 const recipe = fc.record({

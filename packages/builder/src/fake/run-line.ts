@@ -9,8 +9,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { run, waitFor } from "@formation-mcp/os";
 import type { ImageConfig } from "../image/config.ts";
+import { exceededDiskLimit } from "../limit-watch.ts";
 import type { BuildHooks, BuildRequest } from "../port.ts";
-import { tooMuch } from "../watch.ts";
 
 /** The configuration of a fake base image. */
 export type FakeBase = Partial<
@@ -98,7 +98,7 @@ export class FakeRun {
   }
 
   checkDisk(rootfs: string): void {
-    const error = tooMuch(treeSize(rootfs), this.#request.limits);
+    const error = exceededDiskLimit(treeSize(rootfs), this.#request.limits);
     if (error) throw error;
   }
 

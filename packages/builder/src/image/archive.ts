@@ -11,17 +11,24 @@ import { FormationError } from "@formation-mcp/contract";
 import { plainEnvironment } from "@formation-mcp/os";
 
 /** Options that keep the machine, the user and the time out of the archive. */
-const SAME = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"];
+const REPRODUCIBLE_OPTIONS = [
+  "--sort=name",
+  "--mtime=@0",
+  "--owner=0",
+  "--group=0",
+  "--numeric-owner",
+  "--mode=u=rwX,go=rX",
+];
 
-const GAVE_UP = ["EPIPE", "ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE"];
+const CLOSED_PIPE_CODES = ["EPIPE", "ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE"];
 
 /** Packs everything in a directory. */
 export async function* packTree(directory: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
-  const tar = start(["-C", directory, "--format=gnu", ...SAME, "-cf", "-", "."], signal);
+  const tar = startTar(["-C", directory, "--format=gnu", ...REPRODUCIBLE_OPTIONS, "-cf", "-", "."], signal);
   try {
     tar.stdin.end();
     for await (const chunk of tar.stdout) yield chunk as Uint8Array;
-    await ended(tar, signal);
+    await tarEnded(tar, signal);
   } finally {
     tar.kill("SIGKILL");
   }
@@ -36,7 +43,7 @@ export async function unpackTree(
   directory: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const tar = start(
+  const tar = startTar(
     ["-C", directory, "--no-same-owner", "--no-same-permissions", "--delay-directory-restore", "-xf", "-"],
     signal,
   );
@@ -44,9 +51,9 @@ export async function unpackTree(
     tar.stdout.resume();
     await pipeline(content, tar.stdin).catch((error: unknown) => {
       // A tar that failed stops reading; its exit code tells the reason.
-      if (!GAVE_UP.includes(String((error as NodeJS.ErrnoException).code))) throw error;
+      if (!CLOSED_PIPE_CODES.includes(String((error as NodeJS.ErrnoException).code))) throw error;
     });
-    await ended(tar, signal, "invalid");
+    await tarEnded(tar, signal, "invalid");
   } finally {
     tar.kill("SIGKILL");
   }
@@ -66,14 +73,14 @@ export function requirePlain(directory: string): void {
 
 type Tar = ChildProcessByStdio<Writable, Readable, null>;
 
-function start(args: string[], signal: AbortSignal): Tar {
+function startTar(args: string[], signal: AbortSignal): Tar {
   const tar = spawn("tar", args, { stdio: ["pipe", "pipe", "ignore"], env: plainEnvironment(), signal });
-  // `ended` reports it; without a listener the error would end this process.
+  // `tarEnded` reports it; without a listener the error would end this process.
   tar.on("error", () => {});
   return tar;
 }
 
-async function ended(
+async function tarEnded(
   tar: Tar,
   signal: AbortSignal,
   code: "unavailable" | "invalid" = "unavailable",

@@ -14,7 +14,7 @@ export type Reference =
   | { kind: "registry"; name: string; host: string; byDigest: boolean };
 
 /** The name under which this node keeps its builds' images. `from` may not name it. */
-export const OWN_IMAGES = "localhost/formation";
+export const OWN_IMAGE_NAME = "localhost/formation";
 
 const PATH_PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const HOST = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?$/;
@@ -55,8 +55,8 @@ export function parseReference(from: string): Reference {
   // containers/image accepts a tag or a digest, not both; the digest takes precedence.
   const name = digest === undefined ? `${base}:${tag ?? "latest"}` : `${base}@${digest}`;
   if (host !== "localhost") return { kind: "registry", name, host, byDigest: digest !== undefined };
-  if (base === OWN_IMAGES || base.startsWith(`${OWN_IMAGES}/`)) {
-    throw notAReference(from, `names under ${OWN_IMAGES} belong to the node itself`);
+  if (base === OWN_IMAGE_NAME || base.startsWith(`${OWN_IMAGE_NAME}/`)) {
+    throw notAReference(from, `names under ${OWN_IMAGE_NAME} belong to the node itself`);
   }
   return { kind: "local", name };
 }

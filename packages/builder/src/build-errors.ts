@@ -1,11 +1,11 @@
 // Explains why a build failed, from buildah's last error and from the limits that the build reached.
 
 import { FormationError } from "@formation-mcp/contract";
-import type { CgroupSample } from "./cgroup.ts";
+import type { CgroupSample } from "./build-cgroup.ts";
+import { readFailure } from "./build-output.ts";
 import { type Step, withoutDigests } from "./image/containerfile.ts";
-import { readFailure } from "./output.ts";
+import { tooManyProcesses, tooMuchDisk, tooMuchMemory } from "./limit-watch.ts";
 import type { BuildLimits, BuildRequest } from "./port.ts";
-import { tooManyProcesses, tooMuchDisk, tooMuchMemory } from "./watch.ts";
 
 /** A run of buildah that ended with a code other than 0. */
 export interface EndedBuild {

@@ -15,14 +15,14 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import type { Cleaner } from "./clean.ts";
-import type { Store } from "./image-store.ts";
-import { freeBytes } from "./watch.ts";
+import type { BuildCleanup } from "./cleanup.ts";
+import type { ImageStore } from "./image-store.ts";
+import { freeBytes } from "./limit-watch.ts";
 
-const MAKE_MS = 15 * 60_000;
+const MAKE_DISK_TIMEOUT_MS = 15 * 60_000;
 const GiB = 1024 ** 3;
 /** `$1` image, `$2` file, `$3` the buildah program, then buildah's global options. */
-const MAKE = `image=$1 file=$2 buildah=$3; shift 3
+const MAKE_DISK_SCRIPT = `image=$1 file=$2 buildah=$3; shift 3
 container=$("$buildah" "$@" from --pull=never "$image") || exit 90
 trap '"$buildah" "$@" rm "$container" >/dev/null' EXIT
 mount=$("$buildah" "$@" mount "$container") || exit 90
@@ -30,13 +30,13 @@ mke2fs -q -F -t ext4 -m 0 -E lazy_itable_init=1,lazy_journal_init=1,root_owner=0
 "$buildah" "$@" umount "$container" >/dev/null`;
 
 export class Disks {
-  readonly #store: Store;
-  readonly #cleaner: Cleaner;
+  readonly #store: ImageStore;
+  readonly #cleanup: BuildCleanup;
   readonly #making = new Map<string, { work: Promise<string>; waiting: number; stop: AbortController }>();
 
-  constructor(store: Store, cleaner: Cleaner) {
+  constructor(store: ImageStore, cleanup: BuildCleanup) {
     this.#store = store;
-    this.#cleaner = cleaner;
+    this.#cleanup = cleanup;
   }
 
   /** The path of a disk, which is made if it is missing. Concurrent calls for the same disk share one run. */
@@ -109,18 +109,22 @@ export class Disks {
     }
     const bytes = this.#store.sizes([image]).bytes[0] ?? 0;
     if (bytes > diskGb * GiB) throw tooSmall(diskGb);
-    if (freeBytes(settings.stateDir) - bytes < settings.reserveBytes) throw full();
+    if (freeBytes(settings.stateDir) - bytes < settings.reserveBytes) throw diskFull();
     const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
-    const leave = await this.#cleaner.enter();
+    const leave = await this.#cleanup.holdStore();
     try {
       writeFileSync(temporary, "", { mode: 0o600 });
       truncateSync(temporary, Math.floor(diskGb * GiB));
       const { buildah } = settings.tools;
-      const result = await this.#store.script(MAKE, [id, temporary, buildah, ...this.#store.globals()], {
-        timeoutMs: MAKE_MS,
-        signal,
-      });
-      if (result.code !== 0) throw failed(result.code, result.stderr, diskGb);
+      const result = await this.#store.script(
+        MAKE_DISK_SCRIPT,
+        [id, temporary, buildah, ...this.#store.globals()],
+        {
+          timeoutMs: MAKE_DISK_TIMEOUT_MS,
+          signal,
+        },
+      );
+      if (result.code !== 0) throw mkfsError(result.code, result.stderr, diskGb);
       chmodSync(temporary, 0o444);
       renameSync(temporary, path);
       return path;
@@ -149,8 +153,8 @@ export function imageId(digest: string): string {
   });
 }
 
-function failed(code: number, stderr: string, diskGb: number): FormationError {
-  if (/No space left on device/.test(stderr)) return full();
+function mkfsError(code: number, stderr: string, diskGb: number): FormationError {
+  if (/No space left on device/.test(stderr)) return diskFull();
   if (/Could not allocate (block|inode)|No free space/i.test(stderr)) return tooSmall(diskGb);
   const said = stderr.trim().split("\n").slice(-3).join(" ").slice(0, 600);
   return new FormationError("unavailable", `The disk could not be made (code ${code}): ${said}`, {
@@ -167,7 +171,7 @@ function tooSmall(diskGb: number): FormationError {
   });
 }
 
-function full(): FormationError {
+function diskFull(): FormationError {
   return new FormationError("unavailable", "The node's disk is too full to make the machine's disk.", {
     step: "disk",
     remedy: "Have the operator free or add disk space, then try again.",

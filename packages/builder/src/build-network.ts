@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { identify, readFileIfPresent, waitFor } from "@formation-mcp/os";
 import { shellWord } from "./image/containerfile.ts";
-import type { Store } from "./image-store.ts";
+import type { ImageStore } from "./image-store.ts";
 
 /**
  * The resolver that slirp4netns offers inside the namespace. It forwards to the host's resolver, wherever
@@ -17,14 +17,14 @@ import type { Store } from "./image-store.ts";
 export const BUILD_DNS = "10.0.2.3";
 
 /** Waits until the uplink is ready, which the file `$ready` signals. */
-const UNTIL_READY =
+const WAIT_UNTIL_READY =
   'n=0\nwhile [ ! -e "$ready" ]; do n=$((n+1)); [ $n -lt 3000 ] || exit 1; sleep 0.01; done';
 
 /**
  * Runs in the new namespace before buildah: adds the unreachable routes while there is no uplink yet, writes
  * its pid, and execs buildah. `$1` is a directory, `$2` the input of `ip -batch`, the rest the command.
  */
-const ENTER = `set -eu
+const ENTER_SCRIPT = `set -eu
 if [ -e /proc/sys/net/ipv6/conf/all/disable_ipv6 ]; then echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; fi
 printf '%s' "$2" | ip -4 -batch -
 echo $$ > "$1/pid.new"
@@ -32,7 +32,7 @@ mv "$1/pid.new" "$1/pid"
 ready=$1/ready
 if [ -e "$1/resolv.conf" ]; then
   [ ! -e /etc/resolv.conf ] || mount --bind "$1/resolv.conf" /etc/resolv.conf
-  ${UNTIL_READY}
+  ${WAIT_UNTIL_READY}
 fi
 shift 2
 exec "$@"`;
@@ -48,12 +48,12 @@ export function canMakeNetwork(): boolean {
 }
 
 export class BuildNetwork {
-  readonly #store: Store;
+  readonly #store: ImageStore;
   readonly #directory: string;
   readonly #closed: readonly string[];
   #slirp: ChildProcess | null = null;
 
-  constructor(store: Store, directory: string, closed: readonly string[]) {
+  constructor(store: ImageStore, directory: string, closed: readonly string[]) {
     this.#store = store;
     this.#directory = directory;
     this.#closed = closed;
@@ -66,7 +66,9 @@ export class BuildNetwork {
     const path = join(this.#directory, "runtime");
     const ready = shellWord(join(this.#directory, "ready"));
     const runc = shellWord(this.#store.settings.tools.runc);
-    writeFileSync(path, `#!/bin/sh\nready=${ready}\n${UNTIL_READY}\nexec ${runc} "$@"\n`, { mode: 0o700 });
+    writeFileSync(path, `#!/bin/sh\nready=${ready}\n${WAIT_UNTIL_READY}\nexec ${runc} "$@"\n`, {
+      mode: 0o700,
+    });
     return path;
   }
 
@@ -92,7 +94,7 @@ export class BuildNetwork {
       "--",
       "/bin/sh",
       "-c",
-      ENTER,
+      ENTER_SCRIPT,
       "sh",
       this.#directory,
       routes,

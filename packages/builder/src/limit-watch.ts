@@ -4,24 +4,24 @@
 import { readdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import type { BuildCgroup, CgroupSample } from "./cgroup.ts";
-import type { Store } from "./image-store.ts";
+import type { BuildCgroup, CgroupSample } from "./build-cgroup.ts";
+import type { ImageStore } from "./image-store.ts";
 import type { BuildLimits } from "./port.ts";
 
-const EVERY_MS = 200;
+const SAMPLE_EVERY_MS = 200;
 /** For how many samples in a row a build may be at its limit of processes before it is ended. */
-const CROWDED_SAMPLES = 25;
+const MAX_SAMPLES_AT_PIDS_LIMIT = 25;
 const REMEASURE_BYTES = 128 * 1024 * 1024;
 /**
  * As many files as a disk of that size has inodes for (mke2fs(8), inode_ratio), but at least enough for a
  * small build.
  */
-const BYTES_A_FILE = 16_384;
-const FEWEST_FILES = 10_000;
+const BYTES_PER_FILE = 16_384;
+const MIN_FILE_LIMIT = 10_000;
 
 /** Samples one running build, and ends it if it exceeds a limit. */
-export class BuildWatch {
-  readonly #store: Store;
+export class LimitWatch {
+  readonly #store: ImageStore;
   /** Where runc keeps the state of this build's containers. */
   readonly #runcRoot: string;
   readonly #cgroup: BuildCgroup | null;
@@ -37,7 +37,7 @@ export class BuildWatch {
   #stopped = false;
 
   constructor(
-    store: Store,
+    store: ImageStore,
     runcRoot: string,
     cgroup: BuildCgroup | null,
     limits: BuildLimits,
@@ -52,21 +52,21 @@ export class BuildWatch {
 
   start(): void {
     this.#freeAtMeasure = freeBytes(this.#store.settings.stateDir);
-    this.#timer = setInterval(() => this.#look(), EVERY_MS);
+    this.#timer = setInterval(() => this.#check(), SAMPLE_EVERY_MS);
   }
 
   stop(): CgroupSample {
     if (this.#timer) clearInterval(this.#timer);
     this.#stopped = true;
-    if (this.#cgroup) this.#keep(this.#cgroup.sample());
+    if (this.#cgroup) this.#keepHighest(this.#cgroup.sample());
     return this.#sample;
   }
 
-  #look(): void {
+  #check(): void {
     if (this.#cgroup) {
-      this.#keep(this.#cgroup.sample());
+      this.#keepHighest(this.#cgroup.sample());
       this.#crowded = this.#sample.processes >= this.#limits.pids ? this.#crowded + 1 : 0;
-      if (this.#crowded >= CROWDED_SAMPLES) this.#end(tooManyProcesses(this.#limits));
+      if (this.#crowded >= MAX_SAMPLES_AT_PIDS_LIMIT) this.#end(tooManyProcesses(this.#limits));
     }
     const free = freeBytes(this.#store.settings.stateDir);
     if (isNearlyFull(this.#store.settings)) {
@@ -91,7 +91,7 @@ export class BuildWatch {
   }
 
   /** A container's counters disappear with it, so the highest values are kept. */
-  #keep(sample: CgroupSample): void {
+  #keepHighest(sample: CgroupSample): void {
     this.#sample = {
       oomKills: Math.max(this.#sample.oomKills, sample.oomKills),
       memoryHits: Math.max(this.#sample.memoryHits, sample.memoryHits),
@@ -123,7 +123,7 @@ export class BuildWatch {
       total.bytes += bytes;
       total.files += files;
     }
-    const error = tooMuch(total, this.#limits);
+    const error = exceededDiskLimit(total, this.#limits);
     if (error && !this.#stopped) this.#end(error);
   }
 
@@ -167,13 +167,16 @@ export function isNearlyFull({
 }
 
 /** The error for a build that has added this much, or null if it may go on. */
-export function tooMuch(added: { bytes: number; files: number }, limits: BuildLimits): FormationError | null {
+export function exceededDiskLimit(
+  added: { bytes: number; files: number },
+  limits: BuildLimits,
+): FormationError | null {
   if (added.bytes > limits.disk_bytes) return tooMuchDisk(limits);
-  return added.files > mostFiles(limits) ? tooManyFiles(limits) : null;
+  return added.files > maxFiles(limits) ? tooManyFiles(limits) : null;
 }
 
-function mostFiles(limits: BuildLimits): number {
-  return Math.max(FEWEST_FILES, Math.floor(limits.disk_bytes / BYTES_A_FILE));
+function maxFiles(limits: BuildLimits): number {
+  return Math.max(MIN_FILE_LIMIT, Math.floor(limits.disk_bytes / BYTES_PER_FILE));
 }
 
 /** Free bytes for users other than root. */
@@ -195,7 +198,7 @@ export function tooMuchDisk(limits: BuildLimits): FormationError {
 function tooManyFiles(limits: BuildLimits): FormationError {
   return new FormationError(
     "limit",
-    `The build made more than the ${mostFiles(limits)} files that it may add.`,
+    `The build made more than the ${maxFiles(limits)} files that it may add.`,
     {
       remedy: "Make fewer files: remove what a run line unpacks or caches in the same line.",
     },

@@ -4,23 +4,23 @@
 
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import type { Cleaner } from "./clean.ts";
-import type { Disks } from "./disk.ts";
-import type { Store } from "./image-store.ts";
-import { isNearlyFull } from "./watch.ts";
+import type { BuildCleanup } from "./cleanup.ts";
+import type { Disks } from "./disks.ts";
+import type { ImageStore } from "./image-store.ts";
+import { isNearlyFull } from "./limit-watch.ts";
 
-const LIMIT = { timeoutMs: 300_000 };
+const TRIM_TIMEOUT = { timeoutMs: 300_000 };
 /** A number of arguments that always fits on a command line. */
-const AT_ONCE = 200;
+const MAX_ARGUMENTS = 200;
 
 /**
  * Removes disks and unused layers until they fit the budget, or all of them if the node's free space is near
  * its reserve. Returns the bytes freed.
  */
-export async function trim(
-  store: Store,
+export async function trimCaches(
+  store: ImageStore,
   disks: Disks,
-  cleaner: Cleaner,
+  cleanup: BuildCleanup,
   wantedBytes: number,
 ): Promise<number> {
   const { stateDir, reserveBytes } = store.settings;
@@ -39,12 +39,12 @@ export async function trim(
   if (diskBytes + layersBefore <= budgetBytes) return freed;
   // Only while no build runs: a layer that a build has just made has no name yet, and a base may be in use
   // soon.
-  await cleaner.whenIdle(async () => {
-    await store.run(["rmi", "--prune", "--force"], LIMIT);
-    await removeStrays(store);
+  await cleanup.whenIdle(async () => {
+    await store.run(["rmi", "--prune", "--force"], TRIM_TIMEOUT);
+    await removeStrayLayers(store);
     for (const base of store.bases()) {
       if (diskBytes + layers() <= budgetBytes) break;
-      await store.run(["rmi", ...base.names], LIMIT);
+      await store.run(["rmi", ...base.names], TRIM_TIMEOUT);
       rmSync(join(store.settings.places.bases, base.id), { force: true });
     }
   });
@@ -54,13 +54,13 @@ export async function trim(
 /**
  * buildah removes images with their layers, but has no command to remove a layer that belongs to no image.
  */
-async function removeStrays(store: Store): Promise<void> {
+async function removeStrayLayers(store: ImageStore): Promise<void> {
   const strays = store.strayLayers();
-  for (let from = 0; from < strays.length; from += AT_ONCE) {
+  for (let from = 0; from < strays.length; from += MAX_ARGUMENTS) {
     const { code, stderr } = await store.script(
       'root=$1 run=$2; shift 2; exec containers-storage delete-layer --graph "$root" --run "$run" --storage-driver overlay "$@"',
-      [store.settings.places.root, store.settings.places.run, ...strays.slice(from, from + AT_ONCE)],
-      LIMIT,
+      [store.settings.places.root, store.settings.places.run, ...strays.slice(from, from + MAX_ARGUMENTS)],
+      TRIM_TIMEOUT,
     );
     if (code === 0) continue;
     const reason = code === 127 ? "containers-storage is not installed" : stderr.trim().slice(-500);

@@ -6,11 +6,13 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError, type Image, LIMITS } from "@formation-mcp/contract";
 import { type RunResult, run } from "@formation-mcp/os";
-import { closedRanges } from "./addresses.ts";
-import type { Base, Bases } from "./base.ts";
-import { BuildCgroup } from "./cgroup.ts";
-import type { Cleaner } from "./clean.ts";
-import { checkScratch, explainEnd, noSpace, notRun, strangeWorkdir, withDetails } from "./failure.ts";
+import type { BaseImage, BaseImages } from "./base-images.ts";
+import { BuildCgroup } from "./build-cgroup.ts";
+import { checkScratch, explainEnd, noSpace, notRun, strangeWorkdir, withDetails } from "./build-errors.ts";
+import { BUILD_DNS, BuildNetwork, canMakeNetwork } from "./build-network.ts";
+import { BuildOutput, readFailure } from "./build-output.ts";
+import type { BuildCleanup } from "./cleanup.ts";
+import { closedRanges } from "./closed-ranges.ts";
 import {
   type Rendered,
   renderContainerfile,
@@ -20,18 +22,16 @@ import {
   withoutDigests,
 } from "./image/containerfile.ts";
 import { portsOf, processOf } from "./image/process.ts";
-import { OWN_IMAGES, parseReference } from "./image/reference.ts";
-import type { Store } from "./image-store.ts";
-import { BUILD_DNS, BuildNetwork, canMakeNetwork } from "./network.ts";
-import { BuildOutput, readFailure } from "./output.ts";
+import { OWN_IMAGE_NAME, parseReference } from "./image/reference.ts";
+import type { ImageStore } from "./image-store.ts";
+import { isNearlyFull, LimitWatch, tooMuchDisk } from "./limit-watch.ts";
 import type { BuildHooks, BuildRequest } from "./port.ts";
-import { stageIncludes } from "./stage.ts";
-import { BuildWatch, isNearlyFull, tooMuchDisk } from "./watch.ts";
+import { stageIncludes } from "./stage-includes.ts";
 
-export class Build {
-  readonly #store: Store;
-  readonly #bases: Bases;
-  readonly #cleaner: Cleaner;
+export class BuildRun {
+  readonly #store: ImageStore;
+  readonly #bases: BaseImages;
+  readonly #cleanup: BuildCleanup;
   readonly #request: BuildRequest;
   readonly #hooks: BuildHooks;
   readonly #directory: string;
@@ -43,16 +43,22 @@ export class Build {
   #endedBy: FormationError | null = null;
   #step = "pull";
 
-  constructor(store: Store, bases: Bases, cleaner: Cleaner, request: BuildRequest, hooks: BuildHooks) {
+  constructor(
+    store: ImageStore,
+    bases: BaseImages,
+    cleanup: BuildCleanup,
+    request: BuildRequest,
+    hooks: BuildHooks,
+  ) {
     this.#store = store;
     this.#bases = bases;
-    this.#cleaner = cleaner;
+    this.#cleanup = cleanup;
     this.#request = request;
     this.#hooks = hooks;
     this.#directory = join(store.settings.places.builds, request.id);
     this.#context = join(this.#directory, "ctx");
     this.#scripts = join(this.#directory, "scripts");
-    this.#name = `${OWN_IMAGES}:${request.id}`;
+    this.#name = `${OWN_IMAGE_NAME}:${request.id}`;
   }
 
   async run(): Promise<Image> {
@@ -63,8 +69,8 @@ export class Build {
     try {
       return await this.#build();
     } catch (error) {
-      if (this.#store.byName(this.#name)) await this.#cleaner.discard(this.#name);
-      throw this.#explain(error);
+      if (this.#store.byName(this.#name)) await this.#cleanup.removeName(this.#name);
+      throw this.#toBuildError(error);
     } finally {
       clearTimeout(timer);
       this.#hooks.signal.removeEventListener("abort", onAbort);
@@ -83,12 +89,12 @@ export class Build {
       settings.profile === "root"
         ? new BuildCgroup(settings.cgroupRoot, settings.mark, this.#request.id, limits)
         : null;
-    const network = this.#network();
-    const watch = new BuildWatch(this.#store, join(this.#directory, "runc"), cgroup, limits, (error) =>
+    const network = this.#createNetwork();
+    const watch = new LimitWatch(this.#store, join(this.#directory, "runc"), cgroup, limits, (error) =>
       this.#end(error),
     );
     let running: Promise<RunResult> | null = null;
-    const finish = await this.#cleaner.begin(this.#request.id);
+    const finish = await this.#cleanup.beginBuild(this.#request.id);
     try {
       for (const name of ["tmp", "runc", "ctx/tree"])
         mkdirSync(join(this.#directory, name), { recursive: true });
@@ -116,9 +122,9 @@ export class Build {
       const recipe = { owner, baseId: base.id, workdir, env, run: lines };
       const rendered = renderContainerfile(recipe, settings.scriptKey);
       const { steps } = rendered;
-      this.#write(rendered);
-      const output = this.#follow(steps, staged.files, workdir);
-      running = this.#start(cgroup, network, output);
+      this.#writeFiles(rendered);
+      const output = this.#followOutput(steps, staged.files, workdir);
+      running = this.#startBuildah(cgroup, network, output);
       // Started but not awaited: only the first line that really runs waits for the network.
       network?.attach(signal).catch((error) => this.#end(FormationError.from(error)));
       const result = await running;
@@ -136,7 +142,7 @@ export class Build {
         }
         throw explainEnd({ ...result, steps, seen, limits, tail: this.#tail });
       }
-      return await this.#image(steps, base, process, portsOf(formfile, base.config));
+      return await this.#readImage(steps, base, process, portsOf(formfile, base.config));
     } finally {
       watch.stop();
       this.#ending.abort();
@@ -150,7 +156,7 @@ export class Build {
    * Null if run lines get no network: there are no run lines, the operator wants none, or the node cannot
    * filter one.
    */
-  #network(): BuildNetwork | null {
+  #createNetwork(): BuildNetwork | null {
     const { settings } = this.#store;
     if (settings.network === "none" || this.#request.formfile.run.length === 0) return null;
     if (canMakeNetwork()) return new BuildNetwork(this.#store, this.#directory, closedRanges(settings));
@@ -158,7 +164,7 @@ export class Build {
     return null;
   }
 
-  #write({ text, scripts }: Rendered): void {
+  #writeFiles({ text, scripts }: Rendered): void {
     writeFileSync(join(this.#context, "Containerfile"), text);
     mkdirSync(this.#scripts);
     for (const [name, script] of scripts) writeFileSync(join(this.#scripts, name), script);
@@ -168,7 +174,11 @@ export class Build {
     for (const [name] of scripts) chmodSync(join(this.#scripts, name), 0o644);
   }
 
-  #start(cgroup: BuildCgroup | null, network: BuildNetwork | null, output: BuildOutput): Promise<RunResult> {
+  #startBuildah(
+    cgroup: BuildCgroup | null,
+    network: BuildNetwork | null,
+    output: BuildOutput,
+  ): Promise<RunResult> {
     const { settings } = this.#store;
     const build = [
       ...[
@@ -213,7 +223,7 @@ export class Build {
     return [fsize, both("nproc", pids), both("data", memory_mb * 1024 * 1024)];
   }
 
-  #follow(steps: readonly Step[], files: number, workdir: string): BuildOutput {
+  #followOutput(steps: readonly Step[], files: number, workdir: string): BuildOutput {
     return new BuildOutput(steps, {
       onLine: (stream, line) => this.#line(stream, withoutDigests(line, steps)),
       onStep: (step, index) => {
@@ -226,9 +236,9 @@ export class Build {
     });
   }
 
-  async #image(
+  async #readImage(
     steps: readonly Step[],
-    base: Base,
+    base: BaseImage,
     process: Image["process"],
     expose: number[],
   ): Promise<Image> {
@@ -253,7 +263,7 @@ export class Build {
   }
 
   /** Converts anything thrown to the build's error, with its step and the last lines of its log. */
-  #explain(thrown: unknown): FormationError {
+  #toBuildError(thrown: unknown): FormationError {
     const error = FormationError.from(this.#endedBy ?? thrown, "The build failed inside the node.");
     return withDetails(error, {
       step: error.details.step ?? this.#step,

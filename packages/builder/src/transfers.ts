@@ -8,33 +8,33 @@ import { lstatSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { FormationError } from "@formation-mcp/contract";
-import { type Cleaner, PULLED } from "./clean.ts";
-import { imageId } from "./disk.ts";
-import { noSpace } from "./failure.ts";
+import { noSpace } from "./build-errors.ts";
+import { type BuildCleanup, UNCHECKED_IMAGE_PREFIX } from "./cleanup.ts";
+import { imageId } from "./disks.ts";
 import { packTree, requirePlain, unpackTree } from "./image/archive.ts";
 import { memberOf } from "./image/config.ts";
-import { OWN_IMAGES } from "./image/reference.ts";
-import type { Store } from "./image-store.ts";
-import { isNearlyFull } from "./watch.ts";
+import { OWN_IMAGE_NAME } from "./image/reference.ts";
+import type { ImageStore } from "./image-store.ts";
+import { isNearlyFull } from "./limit-watch.ts";
 
-const MOVE_MS = 15 * 60_000;
-const WATCH_MS = 500;
-const MANIFEST = "application/vnd.oci.image.manifest.v1+json";
-const LAYER = /^application\/vnd\.oci\.image\.layer\.v1\.tar(\+gzip|\+zstd)?$/;
+const TRANSFER_TIMEOUT_MS = 15 * 60_000;
+const DISK_CHECK_MS = 500;
+const MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json";
+const LAYER_TYPE = /^application\/vnd\.oci\.image\.layer\.v1\.tar(\+gzip|\+zstd)?$/;
 /** More than any index, manifest or configuration has. These documents are read into memory. */
-const DOCUMENT_BYTES = 4 * 1024 * 1024;
+const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 
 export class Transfers {
-  readonly #store: Store;
-  readonly #cleaner: Cleaner;
+  readonly #store: ImageStore;
+  readonly #cleanup: BuildCleanup;
 
-  constructor(store: Store, cleaner: Cleaner) {
+  constructor(store: ImageStore, cleanup: BuildCleanup) {
     this.#store = store;
-    this.#cleaner = cleaner;
+    this.#cleanup = cleanup;
   }
 
   /** Exports an image as an archive. The same image gives the same bytes. */
-  async *out(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
+  async *exportImage(digest: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
     const id = imageId(digest);
     const { name, layout, finish } = await this.#begin("export");
     try {
@@ -43,7 +43,7 @@ export class Transfers {
           remedy: "Build the formfile again.",
         });
       }
-      await this.#guarded(["push", "--quiet", "--compression-format", "zstd", id, `oci:${name}`], signal);
+      await this.#runBuildah(["push", "--quiet", "--compression-format", "zstd", id, `oci:${name}`], signal);
       yield* packTree(layout, signal);
     } finally {
       await finish();
@@ -54,22 +54,22 @@ export class Transfers {
    * Imports an image.
    * @throws FormationError `invalid` if the archive holds another image, or none.
    */
-  async in(digest: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+  async importImage(digest: string, content: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const id = imageId(digest);
     const { name, layout, finish } = await this.#begin("import");
     // buildah derives an image's name from the path it is pulled from.
-    const pulled = `${PULLED}${name.slice("import-".length)}:latest`;
+    const pulled = `${UNCHECKED_IMAGE_PREFIX}${name.slice("import-".length)}:latest`;
     try {
-      await this.#watched(signal, (ending) => unpackTree(content, layout, ending));
+      await this.#abortWhenFull(signal, (ending) => unpackTree(content, layout, ending));
       requirePlain(layout);
       const { index, layers } = readLayout(layout, id);
       writeFileSync(join(layout, "index.json"), JSON.stringify(index));
-      await this.#guarded(["pull", "--quiet", `oci:${name}`], signal);
+      await this.#runBuildah(["pull", "--quiet", `oci:${name}`], signal);
       const image = this.#store.byName(pulled);
-      if (image?.id !== id || !isDeepStrictEqual(this.#store.layersOf(image), layers)) throw another();
-      await this.#store.runChecked(["tag", id, `${OWN_IMAGES}:${id}`], { timeoutMs: 60_000, signal });
+      if (image?.id !== id || !isDeepStrictEqual(this.#store.layersOf(image), layers)) throw wrongImage();
+      await this.#store.runChecked(["tag", id, `${OWN_IMAGE_NAME}:${id}`], { timeoutMs: 60_000, signal });
     } finally {
-      if (this.#store.byName(pulled)) await this.#cleaner.discard(pulled);
+      if (this.#store.byName(pulled)) await this.#cleanup.removeName(pulled);
       await finish();
     }
   }
@@ -80,7 +80,7 @@ export class Transfers {
    */
   async #begin(direction: "export" | "import") {
     const name = `${direction}-${randomBytes(12).toString("hex")}`;
-    const finish = await this.#cleaner.begin(name);
+    const finish = await this.#cleanup.beginBuild(name);
     return { name, layout: join(this.#store.settings.places.builds, name), finish };
   }
 
@@ -88,9 +88,13 @@ export class Transfers {
    * Runs buildah, and ends it if the disk fills up: the size of a packed layer is known only once it is
    * unpacked.
    */
-  async #guarded([command = "", ...rest]: string[], signal: AbortSignal): Promise<void> {
-    await this.#watched(signal, async (ending) => {
-      const options = { timeoutMs: MOVE_MS, signal: ending, cwd: this.#store.settings.places.builds };
+  async #runBuildah([command = "", ...rest]: string[], signal: AbortSignal): Promise<void> {
+    await this.#abortWhenFull(signal, async (ending) => {
+      const options = {
+        timeoutMs: TRANSFER_TIMEOUT_MS,
+        signal: ending,
+        cwd: this.#store.settings.places.builds,
+      };
       const result = await this.#store.run([command, ...this.#store.policy(), ...rest], options);
       if (result.code === 0) return;
       const said = result.stderr.trim().split("\n").at(-1)?.slice(0, 400) ?? "";
@@ -99,11 +103,11 @@ export class Transfers {
   }
 
   /** Aborts the action if the disk fills up. */
-  async #watched(signal: AbortSignal, action: (ending: AbortSignal) => Promise<void>): Promise<void> {
+  async #abortWhenFull(signal: AbortSignal, action: (ending: AbortSignal) => Promise<void>): Promise<void> {
     const full = new AbortController();
     const watch = setInterval(() => {
       if (isNearlyFull(this.#store.settings)) full.abort();
-    }, WATCH_MS);
+    }, DISK_CHECK_MS);
     try {
       await action(AbortSignal.any([signal, full.signal]));
     } catch (error) {
@@ -120,52 +124,55 @@ export class Transfers {
  * @throws FormationError `invalid`
  */
 function readLayout(layout: string, id: string): { index: unknown; layers: string[] } {
-  const [named] = listOf(memberOf(documentOf(join(layout, "index.json")), "manifests"));
+  const [named] = arrayOf(memberOf(readDocument(join(layout, "index.json")), "manifests"));
   const digest = String(memberOf(named, "digest"));
-  const manifestFile = blobOf(layout, digest);
-  const manifest = documentOf(manifestFile, digest);
-  for (const layer of listOf(memberOf(manifest, "layers"))) {
+  const manifestFile = blobPath(layout, digest);
+  const manifest = readDocument(manifestFile, digest);
+  for (const layer of arrayOf(memberOf(manifest, "layers"))) {
     // A layer with `urls` would be fetched from there, with this node's network.
-    const here = memberOf(layer, "urls") === undefined && LAYER.test(String(memberOf(layer, "mediaType")));
-    if (!here) throw strange();
+    const here =
+      memberOf(layer, "urls") === undefined && LAYER_TYPE.test(String(memberOf(layer, "mediaType")));
+    if (!here) throw malformedArchive();
   }
   const config = String(memberOf(memberOf(manifest, "config"), "digest"));
-  if (config !== `sha256:${id}`) throw another();
-  const layers = listOf(memberOf(memberOf(documentOf(blobOf(layout, config), config), "rootfs"), "diff_ids"));
+  if (config !== `sha256:${id}`) throw wrongImage();
+  const layers = arrayOf(
+    memberOf(memberOf(readDocument(blobPath(layout, config), config), "rootfs"), "diff_ids"),
+  );
   const size = lstatSync(manifestFile).size;
   return {
-    index: { schemaVersion: 2, manifests: [{ mediaType: MANIFEST, digest, size }] },
+    index: { schemaVersion: 2, manifests: [{ mediaType: MANIFEST_TYPE, digest, size }] },
     layers: layers.map(String),
   };
 }
 
-function blobOf(layout: string, digest: string): string {
+function blobPath(layout: string, digest: string): string {
   const [, hex] = /^sha256:([0-9a-f]{64})$/.exec(digest) ?? [];
-  if (hex === undefined) throw strange();
+  if (hex === undefined) throw malformedArchive();
   return join(layout, "blobs", "sha256", hex);
 }
 
-function documentOf(path: string, digest?: string): unknown {
+function readDocument(path: string, digest?: string): unknown {
   try {
-    if (lstatSync(path).size > DOCUMENT_BYTES) throw strange();
+    if (lstatSync(path).size > MAX_DOCUMENT_BYTES) throw malformedArchive();
     const bytes = readFileSync(path);
     const found = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
-    if (digest !== undefined && found !== digest) throw strange();
+    if (digest !== undefined && found !== digest) throw malformedArchive();
     return JSON.parse(bytes.toString("utf8"));
   } catch {
-    throw strange();
+    throw malformedArchive();
   }
 }
 
-function listOf(value: unknown): unknown[] {
+function arrayOf(value: unknown): unknown[] {
   if (Array.isArray(value)) return value;
-  throw strange();
+  throw malformedArchive();
 }
 
-function strange(): FormationError {
+function malformedArchive(): FormationError {
   return new FormationError("invalid", "The image's archive is no OCI image layout.");
 }
 
-function another(): FormationError {
+function wrongImage(): FormationError {
   return new FormationError("invalid", "The archive holds another image than it should.");
 }

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { describe, expect, it } from "vitest";
-import { BuildCgroup, describeCgroups } from "../src/cgroup.ts";
+import { BuildCgroup, describeCgroups } from "../src/build-cgroup.ts";
 import { temporary } from "./support/build.ts";
 
 const LIMITS = { memory_mb: 100, vcpus: 2, pids: 50, disk_bytes: 1, timeout_ms: 1 };

@@ -18,7 +18,7 @@ export interface Failure {
   reason: string;
 }
 
-const NOISE = [
+const HIDDEN_LINES = [
   /^STEP \d+\/\d+: FROM /,
   /^COMMIT\b/,
   /^--> /,
@@ -70,7 +70,8 @@ export class BuildOutput {
     }
     const commit = this.#next === this.#steps.length ? line.search(/COMMIT localhost\/formation:\S+$/) : -1;
     if (commit > 0) this.#sink.onLine("stdout", line.slice(0, commit));
-    else if (commit < 0 && !NOISE.some((pattern) => pattern.test(line))) this.#sink.onLine("stdout", line);
+    else if (commit < 0 && !HIDDEN_LINES.some((pattern) => pattern.test(line)))
+      this.#sink.onLine("stdout", line);
   }
 
   #stderr(line: string): void {

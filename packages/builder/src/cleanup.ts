@@ -13,25 +13,25 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { readFileIfPresent, waitFor } from "@formation-mcp/os";
-import { removeLeftCgroups } from "./cgroup.ts";
-import type { Store } from "./image-store.ts";
+import { removeLeftCgroups } from "./build-cgroup.ts";
+import type { ImageStore } from "./image-store.ts";
 
-const LIMIT = { timeoutMs: 60_000 };
+const CLEANUP_TIMEOUT = { timeoutMs: 60_000 };
 /** The name prefix of transferred images that are not checked yet. */
-export const PULLED = "localhost/import-";
+export const UNCHECKED_IMAGE_PREFIX = "localhost/import-";
 
-export class Cleaner {
-  readonly #store: Store;
+export class BuildCleanup {
+  readonly #store: ImageStore;
   #active = 0;
   #idle: Promise<void> = Promise.resolve();
 
-  constructor(store: Store) {
+  constructor(store: ImageStore) {
     this.#store = store;
   }
 
   /** Makes a build's directory. The returned function removes it, with the containers and mounts in it. */
-  async begin(id: string): Promise<() => Promise<void>> {
-    const leave = await this.enter();
+  async beginBuild(id: string): Promise<() => Promise<void>> {
+    const leave = await this.holdStore();
     const directory = join(this.#store.settings.places.builds, id);
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     return async () => {
@@ -44,7 +44,7 @@ export class Cleaner {
   }
 
   /** Marks the store as in use until the returned function is called. */
-  async enter(): Promise<() => Promise<void>> {
+  async holdStore(): Promise<() => Promise<void>> {
     await this.#idle;
     this.#active += 1;
     return async () => {
@@ -68,8 +68,8 @@ export class Cleaner {
   }
 
   /** Removes a name from an image. buildah deletes an image that has no name left. */
-  async discard(name: string): Promise<void> {
-    await this.#store.run(["rmi", name], LIMIT).catch(() => {});
+  async removeName(name: string): Promise<void> {
+    await this.#store.run(["rmi", name], CLEANUP_TIMEOUT).catch(() => {});
   }
 
   /** Removes what earlier processes left: first the processes, then what they held. */
@@ -87,8 +87,8 @@ export class Cleaner {
     // An interrupted transfer pulled these images but did not check them.
     const pulled = this.#store
       .images()
-      .flatMap(({ names }) => names.filter((name) => name.startsWith(PULLED)));
-    for (const name of pulled) await this.discard(name);
+      .flatMap(({ names }) => names.filter((name) => name.startsWith(UNCHECKED_IMAGE_PREFIX)));
+    for (const name of pulled) await this.removeName(name);
     await this.#unmount(settings.places.root);
   }
 
@@ -99,7 +99,7 @@ export class Cleaner {
         .script(
           '"$1" --root "$2" delete --force "$3" 2>&1 || :',
           [this.#store.settings.tools.runc, runcRoot, container],
-          LIMIT,
+          CLEANUP_TIMEOUT,
         )
         .catch(() => null);
     }
@@ -108,7 +108,7 @@ export class Cleaner {
       rmSync(directory, { recursive: true, force: true });
     } catch {
       // Some files belong to users of buildah's namespace.
-      await this.#store.script('rm -rf -- "$1"', [directory], LIMIT);
+      await this.#store.script('rm -rf -- "$1"', [directory], CLEANUP_TIMEOUT);
     }
   }
 
@@ -120,7 +120,7 @@ export class Cleaner {
       .filter((path) => path.startsWith(`${directory}/`))
       .reverse();
     for (const path of mounts)
-      await this.#store.script('umount -l -- "$1" || :', [path], LIMIT).catch(() => null);
+      await this.#store.script('umount -l -- "$1" || :', [path], CLEANUP_TIMEOUT).catch(() => null);
   }
 
   #hasContainers(): boolean {
@@ -131,15 +131,15 @@ export class Cleaner {
   }
 
   async #removeContainers(): Promise<void> {
-    this.#claimHalfMade();
-    await this.#store.run(["rm", "--all"], LIMIT).catch(() => null);
+    this.#adoptHalfMadeContainers();
+    await this.#store.run(["rm", "--all"], CLEANUP_TIMEOUT).catch(() => null);
   }
 
   /**
    * Writes the missing record of half-made containers. A buildah that is killed before it writes its record
    * would otherwise treat the container as another program's for ever.
    */
-  #claimHalfMade(): void {
+  #adoptHalfMadeContainers(): void {
     const containers = join(this.#store.settings.places.root, "overlay-containers");
     for (const id of readdirSync(containers).filter((name) => /^[0-9a-f]{64}$/.test(name))) {
       const own = join(containers, id, "userdata");

@@ -20,7 +20,7 @@ export interface CgroupSample {
   mostProcesses: number;
 }
 
-const TOP = "formation";
+const TOP_CGROUP = "formation";
 const PERIOD_US = 100_000;
 const V2_CONTROLLERS = ["cpu", "memory", "pids"];
 
@@ -30,7 +30,7 @@ export class BuildCgroup {
   readonly #limits: BuildLimits;
 
   constructor(root: string, mark: string, id: string, limits: BuildLimits) {
-    this.path = `/${TOP}/${mark}/${id}`;
+    this.path = `/${TOP_CGROUP}/${mark}/${id}`;
     this.#root = root;
     this.#limits = limits;
   }
@@ -158,10 +158,10 @@ export class BuildCgroup {
  * Kills the processes of, and removes, the cgroups that an earlier process made for the same state directory.
  */
 export async function removeLeftCgroups(root: string, mark: string): Promise<void> {
-  const ids = new Set(hierarchies(root).flatMap((one) => directoriesIn(join(one, TOP, mark))));
+  const ids = new Set(hierarchies(root).flatMap((one) => directoriesIn(join(one, TOP_CGROUP, mark))));
   const none = { memory_mb: 0, vcpus: 0, pids: 0, disk_bytes: 0, timeout_ms: 0 };
   for (const id of ids) await new BuildCgroup(root, mark, id, none).remove();
-  removeEmptyParents(root, `/${TOP}/${mark}/none`);
+  removeEmptyParents(root, `/${TOP_CGROUP}/${mark}/none`);
 }
 
 /** The cgroup version, and which of the three controllers can be used. */

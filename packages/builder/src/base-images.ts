@@ -7,15 +7,15 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { type RunResult, run } from "@formation-mcp/os";
-import { closedRanges, isReachable } from "./addresses.ts";
+import { BuildNetwork, canMakeNetwork } from "./build-network.ts";
 import { ensureBusybox } from "./busybox-base.ts";
+import { closedRanges, isReachable } from "./closed-ranges.ts";
 import type { ImageConfig } from "./image/config.ts";
 import { EMPTY_CONFIG } from "./image/process.ts";
 import type { Reference } from "./image/reference.ts";
-import type { IndexedImage, Store } from "./image-store.ts";
-import { BuildNetwork, canMakeNetwork } from "./network.ts";
+import type { ImageStore, IndexedImage } from "./image-store.ts";
 
-export interface Base {
+export interface BaseImage {
   /** 64 hexadecimal digits, or `scratch`. */
   id: string;
   reference: string;
@@ -25,7 +25,7 @@ export interface Base {
   config: ImageConfig;
 }
 
-const PULL_MS = 10 * 60_000;
+const PULL_TIMEOUT_MS = 10 * 60_000;
 
 /** What a build passes in while its base is resolved. */
 export interface BaseHooks {
@@ -37,11 +37,11 @@ export interface BaseHooks {
 }
 
 /** Finds, makes or pulls base images. */
-export class Bases {
-  readonly #store: Store;
+export class BaseImages {
+  readonly #store: ImageStore;
   readonly #configs = new Map<string, ImageConfig>();
 
-  constructor(store: Store) {
+  constructor(store: ImageStore) {
     this.#store = store;
   }
 
@@ -50,7 +50,7 @@ export class Bases {
    * @throws FormationError `not_found` if there is no such image, `invalid` if it cannot be built on,
    *   `unavailable` if its registry does not answer and the node has no copy.
    */
-  async resolve(reference: Reference, hooks: BaseHooks): Promise<Base> {
+  async resolve(reference: Reference, hooks: BaseHooks): Promise<BaseImage> {
     if (reference.kind === "scratch") {
       return { id: "scratch", reference: "scratch", digest: "", bytes: 0, config: EMPTY_CONFIG };
     }
@@ -119,7 +119,7 @@ export class Bases {
       ...["pull", "--policy", "always", "--quiet", "--retry", "1", "--retry-delay", "1s"],
       ...[...this.#store.policy(), "--authfile", settings.authFile, reference.name],
     ];
-    const options = { timeoutMs: PULL_MS, signal };
+    const options = { timeoutMs: PULL_TIMEOUT_MS, signal };
     if (this.#isOperators(reference.host) || !canMakeNetwork()) return await this.#store.run(pull, options);
     const own = join(directory, "pull");
     mkdirSync(own);
