@@ -1,4 +1,5 @@
-// What the parts of one worker share: the ports, this node, its clocks, and the few things that hold them together.
+// What the parts of one worker share: the ports, this node, its clocks, its settings, and the parts that
+// several others use.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { KeyedLock } from "@formation-mcp/base";
@@ -9,6 +10,7 @@ import type { Store } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import type { ImageHolds } from "./operations/image-holds.ts";
 import type { ChangeAnnouncer } from "./report/change-announcer.ts";
+import type { LogFollowers } from "./report/log-followers.ts";
 import type { LogWriter } from "./report/log-writer.ts";
 import type { WorkerSettings } from "./settings.ts";
 
@@ -28,11 +30,13 @@ export type NodeIdentity = Pick<
 
 export interface WorkerDeps extends Ports {
   node: NodeIdentity;
+  /** Where contexts are unpacked. */
   scratchDir: string;
+  /** The time of day, as records have it. */
   clock: Clock;
-  /** Milliseconds that never jump: leases are measured with it. */
+  /** A monotonic clock in milliseconds. Leases are measured with it. */
   monotonic: () => number;
-  /** From 0 up to 1. */
+  /** At least 0 and less than 1. */
   random: () => number;
   /** Milliseconds since the epoch when this host booted. */
   hostBootedAt: () => number;
@@ -40,10 +44,10 @@ export interface WorkerDeps extends Ports {
   settings: WorkerSettings;
   announcer: ChangeAnnouncer;
   logs: LogWriter;
-  /** One holder at a time per instance or build: an attempt, or a look at reality. */
+  /** Copies what machines print into the logs of their instances. */
+  followers: LogFollowers;
+  /** One lock per instance or build. An attempt holds it, and so does a reconciliation of the instance. */
   locks: KeyedLock;
-  /** The images that attempts have made and no record names yet. */
+  /** The images that attempts have built and that no record names yet. */
   imageHolds: ImageHolds;
-  /** Takes the lines that a machine prints over into its instance's log, until it is removed. */
-  follow(machineId: string, instanceId: string): void;
 }

@@ -1,4 +1,4 @@
-// The worker's numbers: how often, how long and how much, with the contract's limits as the defaults.
+// The settings of a worker, with their defaults. Most defaults are limits of the contract.
 
 import { LIMITS } from "@formation-mcp/contract";
 
@@ -9,20 +9,20 @@ export interface WorkerSettings {
   sweepEveryMs: number;
   /** How often the node record's heartbeat is renewed. */
   heartbeatEveryMs: number;
-  /** A node that was not heard of for so long is taken for dead: its instances are lost. */
+  /** A node without a heartbeat for so long counts as dead: its instances are marked `lost`. */
   nodeSilentMs: number;
-  /** A node that hears of work which another could not take waits at random up to this long before it looks for it. */
+  /** The longest random pause before a node asks for work that another node offers. */
   offerDelayMs: number;
-  /** How often the store is asked for work though nothing woke us. */
+  /** How often the store is asked for work without a wake-up. */
   pollEveryMs: number;
   operationKeptMs: number;
   unusedBuildKeptMs: number;
   strandedMs: number;
-  /** What the builder's caches may take. */
+  /** Bounds the builder's caches. */
   cacheBudgetBytes: number;
-  /** How many builds run at a time. */
+  /** How many builds may run at a time. */
   buildSlots: number;
-  /** How many operations run at a time, builds among them. */
+  /** How many operations may run at a time, builds included. */
   slots: number;
   /** The pause before the second attempt; each further one is four times as long. */
   retryBaseMs: number;
@@ -31,11 +31,11 @@ export interface WorkerSettings {
   buildDiskBytes: number;
   bootMs: number;
   stopMs: number;
-  /** How long `drain` lets what runs go on before it is given back. */
+  /** How long `drain` lets attempts go on before it gives them back. */
   drainMs: number;
-  /** Log lines and observations are written at least this often while there are any. */
+  /** The longest time that log lines wait before they are written. */
   batchMs: number;
-  /** An artifact that no record names is kept for so long: it may belong to a request that is being written. */
+  /** How long an artifact that no record names is kept: a request may be about to name it. */
   artifactKeptMs: number;
 }
 

@@ -1,42 +1,42 @@
-// What an attempt started and nobody has confirmed yet: it lives only as long as the attempt is sure of its lease, also when
-// this process no longer does anything. Another attempt begins after the whole lease; what this one left is gone by then.
+// Renews the leash of the machines that an attempt has started and whose completion is not written yet. Such
+// a machine ends by itself when the attempt's lease is no longer sure, even if this process is dead or
+// frozen. Another attempt begins only after the whole lease, when the machine is gone.
 
 import { quietly } from "@formation-mcp/contract";
 import type { WorkerDeps } from "../deps.ts";
-import type { LeaseWatch } from "./lease-watch.ts";
+import type { LeaseRenewal } from "./lease-renewal.ts";
 
 export interface LeashRenewal {
-  /** Starts a machine on the leash: `start` is told how many milliseconds it may live from its call. */
+  /** Starts a machine on a leash. `start` gets the milliseconds that the machine may live from the call. */
   start<T>(machineId: string, start: (leashMs: number) => Promise<T>): Promise<T>;
-  /** Lets them live on: the record says that they are what it wanted. */
+  /** Takes the machines off the leash: the records name them now. */
   release(): Promise<void>;
 }
 
 export function createLeashRenewal(
-  deps: Pick<WorkerDeps, "hypervisor" | "logger">,
-  watch: LeaseWatch,
+  { hypervisor, logger }: Pick<WorkerDeps, "hypervisor" | "logger">,
+  lease: Pick<LeaseRenewal, "sureMs" | "onRenewed">,
 ): LeashRenewal {
-  const { hypervisor } = deps;
-  const tied = new Set<string>();
-  watch.onRenewed(() => {
-    for (const id of tied) {
-      void quietly(deps.logger, `prolong ${id}`, () => hypervisor.prolong(id, watch.sureMs()));
-    }
+  const machineIds = new Set<string>();
+  const prolong = (id: string) =>
+    quietly(logger, `prolong ${id}`, () => hypervisor.prolong(id, lease.sureMs()));
+  lease.onRenewed(() => {
+    for (const id of machineIds) void prolong(id);
   });
   return {
     async start(machineId, start) {
-      tied.add(machineId);
-      const starting = start(watch.sureMs());
-      // If this process was frozen between the two, the attempt ends here, before the machine begins.
-      watch.sureMs();
+      machineIds.add(machineId);
+      const starting = start(lease.sureMs());
+      // If this process was frozen between the two calls, the attempt ends here, before the machine begins.
+      lease.sureMs();
       const started = await starting;
-      // A renewal may have come before there was anything to prolong.
-      await quietly(deps.logger, `prolong ${machineId}`, () => hypervisor.prolong(machineId, watch.sureMs()));
+      // A renewal may have come before there was a machine to prolong.
+      await prolong(machineId);
       return started;
     },
     async release() {
-      for (const id of tied) await quietly(deps.logger, `release ${id}`, () => hypervisor.release(id));
-      tied.clear();
+      for (const id of machineIds) await quietly(logger, `release ${id}`, () => hypervisor.release(id));
+      machineIds.clear();
     },
   };
 }

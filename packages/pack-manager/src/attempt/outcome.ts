@@ -1,27 +1,35 @@
-// How an attempt ends when it does not succeed: given back, failed or cancelled, and in whose words.
+// The outcome of an attempt that did not succeed: given back to the queue, failed or cancelled, and with
+// which error.
 
 import { type ErrorRecord, FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Outcome } from "@formation-mcp/operations";
 import type { WorkerSettings } from "../settings.ts";
 
-/** Why an attempt was told to end. `lost`: its lease is void; somebody else may be at it. */
+/** Why an attempt was told to end. `lost`: its lease is void, and another attempt may run. */
 export type EndReason = "cancel" | "deadline" | "shutdown" | "lost";
 
-/** An end that is no success. */
+/** `queued` gives the operation back for another attempt; the others end it. */
 export type UnsuccessfulOutcome = Exclude<Outcome, { state: "completed" }>;
 
-export function outcomeOf(
-  thrown: unknown,
-  reason: EndReason | null,
-  operation: Operation,
-  step: string,
-  settings: Pick<WorkerSettings, "retryBaseMs">,
-  now: number,
-): UnsuccessfulOutcome {
+export interface FailedAttempt {
+  /** Why the attempt was told to end; null if it ended by itself. */
+  reason: EndReason | null;
+  /** The operation as last read. */
+  operation: Operation;
+  /** The step that ran. */
+  step: string;
+  settings: Pick<WorkerSettings, "retryBaseMs">;
+  /** The time now, by the clock of records. */
+  now: number;
+}
+
+/** @param thrown what the work threw. */
+export function outcomeOf(thrown: unknown, attempt: FailedAttempt): UnsuccessfulOutcome {
+  const { reason, operation, step, settings, now } = attempt;
   const error = FormationError.from(thrown, "The worker failed inside.");
   if (reason === "cancel") return { state: "cancelled", error: cancelled(step) };
-  if (reason === "deadline") return { state: "failed", error: tooLate(step, error) };
-  if (reason === "shutdown") return leaving(operation, step, error, now);
+  if (reason === "deadline") return { state: "failed", error: deadlinePassed(step, error) };
+  if (reason === "shutdown") return workerLeft(attempt, error);
   const record = error.code === "cancelled" ? interrupted(error, step) : { step, ...error.toRecord() };
   if (record.code !== "unavailable" && record.code !== "internal") return { state: "failed", error: record };
   if (operation.cancel_requested_at !== null) return { state: "cancelled", error: cancelled(step) };
@@ -41,7 +49,7 @@ function cancelled(step: string): ErrorRecord {
   };
 }
 
-function tooLate(step: string, error: FormationError): ErrorRecord {
+function deadlinePassed(step: string, error: FormationError): ErrorRecord {
   return {
     code: "limit",
     message: `The operation's deadline passed during the step "${step}".`,
@@ -51,15 +59,13 @@ function tooLate(step: string, error: FormationError): ErrorRecord {
   };
 }
 
-/** The store gives nobody what had its last attempt, or is past its deadline: that it goes on is said only where it may. */
-function leaving(
-  operation: Operation,
-  step: string,
-  error: FormationError,
-  now: number,
-): UnsuccessfulOutcome {
-  // First, for past it the store asks for a cancel by itself.
-  if (now >= operation.deadline_at) return { state: "failed", error: tooLate(step, error) };
+/**
+ * The outcome when the worker leaves. The store hands out no operation that has had its last attempt or is
+ * past its deadline, so such an operation ends here.
+ */
+function workerLeft({ operation, step, now }: FailedAttempt, error: FormationError): UnsuccessfulOutcome {
+  // Checked before the cancel request: after the deadline the store requests a cancel by itself.
+  if (now >= operation.deadline_at) return { state: "failed", error: deadlinePassed(step, error) };
   if (operation.cancel_requested_at !== null) return { state: "cancelled", error: cancelled(step) };
   if (operation.attempt >= LIMITS.attempts) {
     const message = `The worker left during the step "${step}".`;

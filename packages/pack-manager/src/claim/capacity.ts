@@ -1,5 +1,6 @@
-// What this node has free: its capacity less what its instances hold, by their records and by the processes
-// that the node sees, and less what running operations need. The store counts with the same functions.
+// The free capacity of this node: its capacity less what its instances hold, by their records and by the
+// processes that the node sees, and less what running operations need. The store counts with the same
+// functions. This folder knows how operations come to this node: what fits it, and when it claims.
 
 import {
   FormationError,
@@ -13,7 +14,7 @@ import {
 } from "@formation-mcp/contract";
 import type { WorkerDeps } from "../deps.ts";
 import { deploymentOf, hasProcess, machineName } from "../machines/machine-ids.ts";
-import { instancesHere } from "../reconcile/reconcile.ts";
+import { instancesOnNode } from "../node/records.ts";
 
 type Resources = Operation["needs"];
 
@@ -39,11 +40,11 @@ export async function freeCapacity(
   const machines = new Map(
     (await deps.hypervisor.list()).map((machine) => [machine.id, hasProcess(machine)]),
   );
-  const elsewhere = new Set(operations);
+  const withoutInstance = new Set(operations);
   for (const { input, attempt } of operations) {
     if (input.kind === "ship") machines.delete(machineName(input.deployment_id, attempt));
   }
-  for await (const instance of instancesHere(deps)) {
+  for await (const instance of instancesOnNode(deps)) {
     const { id, machine_id, config } = instance;
     const holder = { ...instance, hasProcess: machine_id !== null && machines.get(machine_id) === true };
     take(heldBy(holder, config.resources));
@@ -51,12 +52,12 @@ export async function freeCapacity(
     for (const operation of operations) {
       const { input } = operation;
       if (input.kind === "build" || input.instance_id !== id) continue;
-      elsewhere.delete(operation);
+      withoutInstance.delete(operation);
       take(await requiredNow(deps, input, operation.needs, holder));
     }
   }
-  for (const { needs } of elsewhere) take(needs);
-  for (const [id, runs] of machines) take(await leftOver(deps, id, runs));
+  for (const { needs } of withoutInstance) take(needs);
+  for (const [id, runs] of machines) take(await heldByUnnamed(deps, id, runs));
   // Never negative, so that an operation that needs nothing always fits.
   return {
     vcpus: Math.max(0, free.vcpus),
@@ -84,7 +85,7 @@ async function requiredNow(
 }
 
 /** What a machine holds that no record names. */
-async function leftOver(
+async function heldByUnnamed(
   { store }: Pick<WorkerDeps, "store">,
   machine: string,
   runs: boolean,

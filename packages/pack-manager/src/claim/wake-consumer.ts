@@ -1,51 +1,58 @@
-// When this node takes wake-ups that are for any node: only while it has room, so that none is lost on a full one.
+// The consumer of wake-ups that any node may take. It is open only while this node has free capacity, so
+// that a full node never takes a wake-up that another one could use.
 
 import { quietly, type WakeMessage } from "@formation-mcp/contract";
 import type { Consumer } from "@formation-mcp/queue";
 import type { WorkerDeps } from "../deps.ts";
 
 export interface WakeConsumer {
-  /** Begins or stops to take them, as soon as may be. */
-  want(open: boolean): void;
+  /** Opens or closes the consumer as soon as possible. The last call counts. */
+  setOpen(isOpen: boolean): void;
   close(): Promise<void>;
 }
 
+export interface WakeConsumerOptions {
+  subject: string;
+  onWake(message: WakeMessage): Promise<void>;
+  /** Called when wake-ups may have been missed, because the connection was lost. */
+  onMissed(): void;
+}
+
 export function createWakeConsumer(
-  deps: Pick<WorkerDeps, "queue" | "logger">,
-  subject: string,
-  handler: (message: WakeMessage) => Promise<void>,
-  missed: () => void,
+  { queue, logger }: Pick<WorkerDeps, "queue" | "logger">,
+  { subject, onWake, onMissed }: WakeConsumerOptions,
 ): WakeConsumer {
   let wanted = false;
   let consumer: Consumer | null = null;
-  let settling: Promise<void> | null = null;
+  let switching: Promise<void> | null = null;
 
   const differs = () => wanted !== (consumer !== null);
-  /** Begun only while they differ: what ended at once would not be seen to have ended. */
-  const settle = async () => {
-    while (differs()) {
-      const done = await quietly(deps.logger, `${wanted ? "begin" : "stop"} to take ${subject}`, async () => {
-        const former = consumer;
-        if (wanted) consumer = await deps.queue.consume([subject], { slots: 1, missed }, handler);
-        else {
-          await former?.close();
-          consumer = null;
-        }
-      });
-      // What asks next tries again; until then the node looks for work by itself.
-      if (!done) break;
+  const change = async () => {
+    const former = consumer;
+    if (wanted) consumer = await queue.consume([subject], { slots: 1, missed: onMissed }, onWake);
+    else {
+      await former?.close();
+      consumer = null;
     }
-    settling = null;
   };
-  const want = (open: boolean) => {
-    wanted = open;
-    if (differs()) settling ??= settle();
+  /** Call it only while they differ: a run that ends at once would set `switching` to null too early. */
+  const switchOver = async () => {
+    while (differs()) {
+      const isDone = await quietly(logger, `${wanted ? "begin" : "stop"} to take ${subject}`, change);
+      // The next call of `setOpen` tries again. Until then the node polls the store.
+      if (!isDone) break;
+    }
+    switching = null;
+  };
+  const setOpen = (isOpen: boolean) => {
+    wanted = isOpen;
+    if (differs()) switching ??= switchOver();
   };
   return {
-    want,
+    setOpen,
     async close() {
-      want(false);
-      await settling;
+      setOpen(false);
+      await switching;
     },
   };
 }

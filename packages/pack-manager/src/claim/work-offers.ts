@@ -1,5 +1,6 @@
-// Work that the node it woke could not take: it is told to all once, and of those whom it suits one after the other looks,
-// each after a pause of its own, until one has it.
+// Offers between nodes. A node that was woken for an operation which it cannot claim offers it to all, once,
+// by an event. Each node that the operation suits asks the store for work after a random pause; the first one
+// that claims it says so, and the others then do not ask.
 
 import {
   ALL_NODES,
@@ -12,74 +13,86 @@ import {
 import type { WorkerDeps } from "../deps.ts";
 
 export interface WorkOffers {
-  /** Tells whom it may suit of a queued operation that this one could not take. */
-  tell(operation: Operation): Promise<void>;
-  /** Tells all nodes of an operation that this one knows nothing of. */
-  tellAll(id: Id<"op">): Promise<void>;
-  hear(event: ChangeEvent): void;
-  /** This node has an operation: the others need not look for it, if they were told. */
-  has(operation: Operation): void;
+  /** Offers a queued operation that this node cannot take to the nodes that it may suit. */
+  offer(operation: Operation): Promise<void>;
+  /** Offers an operation of which only the id is known to all nodes. */
+  offerUnknown(id: Id<"op">): Promise<void>;
+  /** Handles an event of another node, or of this one: an offer, or the news that an operation is taken. */
+  onEvent(event: ChangeEvent): void;
+  /** This node has claimed an operation. Tells the other nodes if it was offered to them. */
+  taken(operation: Operation): void;
   close(): void;
 }
 
-/** The owner that events carry whose owner is not known: no account has this name. */
-const NOBODY = "nodes";
-const MOST_KNOWN = 1000;
-const MOST_LOOKS = 100;
-const ANYWHERE: Placement = { node_id: null, labels: {}, needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 } };
+/** The owner in events about an operation whose owner is not known. No account has this name. */
+const UNKNOWN_OWNER = "nodes";
+/** The placement of an operation of which nothing is known: every node. */
+const ANY_PLACEMENT: Placement = {
+  node_id: null,
+  labels: {},
+  needs: { vcpus: 0, memory_mb: 0, disk_gb: 0 },
+};
+/** Bounds how many offers are remembered. */
+const MAX_REMEMBERED = 1000;
+/** Bounds how many pauses run at a time. */
+const MAX_PAUSES = 100;
 
+/** @param askForWork asks the store for work. */
 export function createWorkOffers(
-  deps: Pick<WorkerDeps, "queue" | "node" | "settings" | "random">,
-  look: () => void,
+  { queue, node, settings, random }: Pick<WorkerDeps, "queue" | "node" | "settings" | "random">,
+  askForWork: () => void,
 ): WorkOffers {
-  const { node, queue, settings } = deps;
-  const pausing = new Map<Id, NodeJS.Timeout>();
-  /** What this node told itself: it need not look again. */
-  const told = new Set<Id>();
-  /** What all were told of. */
-  const sought = new Set<Id>();
+  const pauses = new Map<Id, NodeJS.Timeout>();
+  /** Operations that this node has offered and whose event has not come back: it need not ask for them. */
+  const offeredHere = new Set<Id>();
+  /** Operations that were offered to all nodes. */
+  const offeredToAll = new Set<Id>();
+  let closed = false;
 
-  const stop = (id: Id) => {
-    clearTimeout(pausing.get(id));
-    pausing.delete(id);
+  const stopPause = (id: Id) => {
+    clearTimeout(pauses.get(id));
+    pauses.delete(id);
   };
-  const note = (ids: Set<Id>, id: Id) => {
-    // Events may be lost, so that some never come back to be struck out.
-    if (ids.size >= MOST_KNOWN) ids.clear();
+  const remember = (ids: Set<Id>, id: Id) => {
+    // Events may be lost, so that some ids would never be removed.
+    if (ids.size >= MAX_REMEMBERED) ids.clear();
     ids.add(id);
   };
-  const consider = (id: Id, wanted: Placement) => {
-    if (wanted.node_id === null) note(sought, id);
-    if (told.delete(id) || pausing.has(id) || !suits(node, wanted)) return;
-    // Who looks takes what it finds: so many looks are enough for any number that waits.
-    if (pausing.size >= MOST_LOOKS) return;
+  const consider = (id: Id, placement: Placement) => {
+    if (placement.node_id === null) remember(offeredToAll, id);
+    if (offeredHere.delete(id) || pauses.has(id) || !suits(node, placement)) return;
+    // One round of claims takes everything that fits, so this many are enough for any number of offers.
+    if (pauses.size >= MAX_PAUSES) return;
     const timer = setTimeout(() => {
-      pausing.delete(id);
-      look();
-    }, deps.random() * settings.offerDelayMs);
-    pausing.set(id, timer);
+      pauses.delete(id);
+      askForWork();
+    }, random() * settings.offerDelayMs);
+    pauses.set(id, timer);
   };
-  const emit = async (id: Id, owner: string, wanted: Placement) => {
-    note(told, id);
-    await queue.emit({ v: 1, id, owner, wanted, for: wanted.node_id ?? ALL_NODES });
+  const emit = async (id: Id, owner: string, placement: Placement) => {
+    remember(offeredHere, id);
+    await queue.emit({ v: 1, id, owner, wanted: placement, for: placement.node_id ?? ALL_NODES });
   };
   return {
-    tell: ({ id, owner, node_id, labels, needs }) => emit(id, owner, { node_id, labels, needs }),
-    tellAll: (id) => emit(id, NOBODY, ANYWHERE),
-    hear({ id, wanted }) {
+    offer: ({ id, owner, node_id, labels, needs }) => emit(id, owner, { node_id, labels, needs }),
+    offerUnknown: (id) => emit(id, UNKNOWN_OWNER, ANY_PLACEMENT),
+    onEvent({ id, wanted }) {
+      if (closed) return;
       if (wanted) consider(id, wanted);
-      // Somebody has it.
-      else stop(id);
+      // An event without a placement: a node has claimed the operation.
+      else stopPause(id);
     },
-    has({ id, owner }) {
-      stop(id);
-      if (sought.delete(id)) void queue.emit({ v: 1, id, owner, for: ALL_NODES }).catch(() => undefined);
+    taken({ id, owner }) {
+      stopPause(id);
+      if (!offeredToAll.delete(id)) return;
+      void queue.emit({ v: 1, id, owner, for: ALL_NODES }).catch(() => undefined);
     },
     close() {
-      for (const timer of pausing.values()) clearTimeout(timer);
-      pausing.clear();
-      told.clear();
-      sought.clear();
+      closed = true;
+      for (const timer of pauses.values()) clearTimeout(timer);
+      pauses.clear();
+      offeredHere.clear();
+      offeredToAll.clear();
     },
   };
 }

@@ -1,4 +1,5 @@
-// Which machine belongs to what: a machine is `<deployment id>.<attempt>`, and this file alone takes that apart.
+// Ids of machines: `<deployment id>.<attempt>`. Only this file takes one apart. This folder knows what a
+// machine is to the records: whose it is, what its status means, and which state may follow which.
 
 import { everyItem } from "@formation-mcp/base";
 import { FormationError, type Id, type Instance, idKind } from "@formation-mcp/contract";
@@ -14,19 +15,19 @@ export function hasProcess({ state }: Pick<MachineStatus, "state">): boolean {
   return state === "running" || state === "paused";
 }
 
-/** The deployment that made a machine, or null if the name is none of ours. */
+/** The deployment that made a machine; null if the id has another form. */
 export function deploymentOf(machineId: string): Id<"dep"> | null {
   const deployment = machineId.slice(0, machineId.lastIndexOf("."));
   return idKind(deployment) === "dep" ? (deployment as Id<"dep">) : null;
 }
 
-/** The machines here that a deployment made, in whatever attempt. */
+/** The machines on this node that a deployment made, in all of its attempts. */
 export async function machinesOfDeployment(hypervisor: Hypervisor, deployment: Id<"dep">): Promise<string[]> {
   const machines = await hypervisor.list();
   return machines.map((machine) => machine.id).filter((id) => deploymentOf(id) === deployment);
 }
 
-/** The machines here that any deployment of an instance made. */
+/** The machines on this node that the deployments of an instance made. */
 export async function machinesOfInstance(deps: WorkerDeps, instance: Instance): Promise<string[]> {
   const here = new Set((await deps.hypervisor.list()).map((machine) => machine.id));
   const found = new Set<string>();
@@ -41,12 +42,18 @@ export async function machinesOfInstance(deps: WorkerDeps, instance: Instance): 
   return [...found];
 }
 
-/** Whether an instance has a machine on another node. That node removes it once the record names one of another. */
+/**
+ * Whether the machine of an instance is on another node. That node removes it once the record names a machine
+ * elsewhere.
+ */
 export function isElsewhere({ node }: Pick<WorkerDeps, "node">, instance: Instance): boolean {
   return instance.machine_id !== null && instance.node_id !== null && instance.node_id !== node.id;
 }
 
-/** @throws FormationError `conflict` if an instance was shipped to another node while the operation waited for this one. */
+/**
+ * @throws FormationError `conflict` if the instance was shipped to another node while the operation waited for
+ * this one.
+ */
 export function refuseMoved(deps: Pick<WorkerDeps, "node">, instance: Instance, step: string): void {
   if (!isElsewhere(deps, instance)) return;
   throw new FormationError("conflict", `"${instance.name}" is on another node by now.`, {
@@ -55,7 +62,7 @@ export function refuseMoved(deps: Pick<WorkerDeps, "node">, instance: Instance, 
   });
 }
 
-/** A legal host name label made from an instance's name (RFC 1123 section 2.1). */
+/** A legal label of a host name, from the name of an instance (RFC 1123, section 2.1). */
 export function hostnameFor(name: string): string {
   const label = name
     .toLowerCase()

@@ -1,4 +1,5 @@
-// What a machine's status means to its owner: what is shown of it, whether it lives, and why it died.
+// What the status of a machine means to the owner of its instance: what is shown of it, whether it is live,
+// and why it ended.
 
 import type { ErrorRecord, Observed } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
@@ -21,13 +22,16 @@ export function observedOf(status: MachineStatus, now: number): Observed {
   };
 }
 
-/** Whether two observations differ in more than when they were made. */
+/** Whether two observations differ in more than their times. */
 export function differs(before: Observed | null, after: Observed | null): boolean {
-  const essence = (observed: Observed | null) => observed && JSON.stringify({ ...observed, seen_at: 0 });
-  return essence(before) !== essence(after);
+  const withoutTime = (observed: Observed | null) => observed && JSON.stringify({ ...observed, seen_at: 0 });
+  return withoutTime(before) !== withoutTime(after);
 }
 
-/** Whether a machine is as live as a deployment must be: the first port listens, or with none the entrypoint runs. */
+/**
+ * Whether a machine is live, as a deployment must be: its first port listens, or it exposes none and its
+ * entrypoint runs.
+ */
 export function isLive(status: MachineStatus, ports: number[]): boolean {
   if (status.state !== "running" || status.guest.started_at === null || status.guest.exit_code !== null) {
     return false;
@@ -36,7 +40,10 @@ export function isLive(status: MachineStatus, ports: number[]): boolean {
   return first === undefined || status.guest.listening.includes(first);
 }
 
-/** Why a machine that should run does not, and what to do about it. */
+/**
+ * Why a machine that should run does not, and what to do about it.
+ * @param startedAt when its guest started, in milliseconds since the epoch; null if unknown.
+ */
 export function whyDead(status: MachineStatus, startedAt: number | null, hostBootedAt: number): ErrorRecord {
   const { exit, guest, problem } = status;
   const code = guest.exit_code;

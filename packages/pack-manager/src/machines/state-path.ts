@@ -1,8 +1,8 @@
-// How an instance gets from one state to another by legal moves alone.
+// How an instance gets from one state to another by legal moves only.
 
 import { INSTANCE_STATES, type InstanceState } from "@formation-mcp/contract";
 
-/** The shortest way as the states after the first; empty if it is there already or no way leads there. */
+/** The shortest path, without its first state; empty if both states are the same or no path exists. */
 export function statePath(from: InstanceState, to: InstanceState): InstanceState[] {
   if (from === to) return [];
   const before = new Map<InstanceState, InstanceState>();
@@ -23,7 +23,7 @@ function walkBack(
   from: InstanceState,
   to: InstanceState,
 ): InstanceState[] {
-  const way: InstanceState[] = [to];
-  for (let at = before.get(to); at !== undefined && at !== from; at = before.get(at)) way.unshift(at);
-  return way;
+  const path: InstanceState[] = [to];
+  for (let at = before.get(to); at !== undefined && at !== from; at = before.get(at)) path.unshift(at);
+  return path;
 }

@@ -1,4 +1,5 @@
-// Starting a machine until it is live, and saying what the guest printed when it did not get there.
+// Starts a machine and waits until it is live; a failure carries what the guest printed last. This folder
+// knows what each kind of operation does, and how it is undone.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { type ErrorRecord, FormationError, type Id, LIMITS } from "@formation-mcp/contract";
@@ -7,12 +8,14 @@ import type { LeashRenewal } from "../attempt/leash-renewal.ts";
 import type { WorkerDeps } from "../deps.ts";
 
 const GUEST_STREAMS = ["stdout", "stderr", "console"];
-/** The last lines of a guest may be on their way for so long; so often we look whether more have come. */
-const LAST_LINES_MS = 1500;
-const LOOK_EVERY_MS = 100;
-/** After so many looks without a new line the guest is taken to be silent; after more where it never printed any. */
-const QUIET_LOOKS = 3;
-const QUIET_LOOKS_WITHOUT_LINES = 6;
+/** How long the last lines of a guest may take to arrive. */
+const MAX_LAST_LINES_MS = 1500;
+/** How often the number of lines is compared meanwhile. */
+const LINE_CHECK_MS = 100;
+/** After this many checks without a new line the guest counts as silent. */
+const SILENT_CHECKS = 3;
+/** The same for a guest that has printed nothing at all. */
+const SILENT_CHECKS_WITHOUT_LINES = 6;
 
 export interface BootOptions {
   instanceId: Id<"vm">;
@@ -20,7 +23,7 @@ export interface BootOptions {
   signal: AbortSignal;
   timeoutMs: number;
   onStep(step: string, message: string): void;
-  /** The leash that it is started on; absent: whatever becomes of us, it may run on. */
+  /** The leash to start the machine on. Without it the machine runs on if this worker dies. */
   leash?: Pick<LeashRenewal, "start">;
 }
 
@@ -32,12 +35,13 @@ export async function boot(deps: WorkerDeps, options: BootOptions): Promise<Mach
   const { hypervisor, settings, clock, logs } = deps;
   const { instanceId, machineId, signal, onStep, leash } = options;
   const since = clock.now();
-  const seen = logs.count(instanceId);
+  const linesBefore = logs.count(instanceId);
   let ran = false;
-  deps.follow(machineId, instanceId);
+  deps.followers.follow(machineId, instanceId);
   try {
     onStep("boot", "Starting the machine.");
-    const start = (tied: { leashMs?: number }) => hypervisor.start(machineId, { signal, onStep, ...tied });
+    const start = (options: { leashMs?: number }) =>
+      hypervisor.start(machineId, { signal, onStep, ...options });
     await (leash ? leash.start(machineId, (leashMs) => start({ leashMs })) : start({}));
     ran = true;
     const timeoutMs = Math.max(1, Math.min(settings.bootMs, options.timeoutMs));
@@ -47,8 +51,9 @@ export async function boot(deps: WorkerDeps, options: BootOptions): Promise<Mach
     if (error.code === "cancelled") throw error;
     const details: Omit<ErrorRecord, "code" | "message"> = { step: "boot", ...error.details };
     if (ran) {
-      await untilQuiet(deps, instanceId, seen);
-      // The hypervisor knows the last lines of a machine that did not become live, but not of one that was killed.
+      await waitUntilSilent(deps, instanceId, linesBefore);
+      // The hypervisor gives the last lines of a machine that did not become live, but not of one that was
+      // killed.
       details.log_tail ??= await lastLines(deps, instanceId, since);
       if (details.log_tail.length === 0) delete details.log_tail;
     }
@@ -58,17 +63,19 @@ export async function boot(deps: WorkerDeps, options: BootOptions): Promise<Mach
 }
 
 /**
- * Waits until no more lines of a guest come. Whoever handles the failure removes the machine, and with it all that its
- * follower has not read yet: without this pause the instance's log would lack the lines that say why it failed.
+ * Waits until a guest prints no more lines. The caller removes the machine after the failure, and with it all
+ * that its log follower has not read yet: without this pause the instance's log would lack the lines that say
+ * why it failed.
  */
-async function untilQuiet(deps: WorkerDeps, instanceId: string, seen: number): Promise<void> {
-  const end = deps.monotonic() + LAST_LINES_MS;
-  let count = seen;
-  let quiet = 0;
-  while (deps.monotonic() < end && quiet < (count > seen ? QUIET_LOOKS : QUIET_LOOKS_WITHOUT_LINES)) {
-    await delay(LOOK_EVERY_MS);
+async function waitUntilSilent(deps: WorkerDeps, instanceId: string, linesBefore: number): Promise<void> {
+  const end = deps.monotonic() + MAX_LAST_LINES_MS;
+  let count = linesBefore;
+  let silentChecks = 0;
+  const enough = () => (count > linesBefore ? SILENT_CHECKS : SILENT_CHECKS_WITHOUT_LINES);
+  while (deps.monotonic() < end && silentChecks < enough()) {
+    await delay(LINE_CHECK_MS);
     const now = deps.logs.count(instanceId);
-    quiet = now === count ? quiet + 1 : 0;
+    silentChecks = now === count ? silentChecks + 1 : 0;
     count = now;
   }
 }

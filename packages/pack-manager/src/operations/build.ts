@@ -1,21 +1,20 @@
-// Building: a build record and its context become an image that this node keeps.
+// The `build` operation: makes an image from a build record and its context.
 
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Digest } from "@formation-mcp/artifacts";
 import { unpackContext } from "@formation-mcp/artifacts/context";
-import { type Build, FormationError, type Image, LIMITS, type OperationInput } from "@formation-mcp/contract";
+import { type Build, FormationError, type Image, LIMITS } from "@formation-mcp/contract";
 import type { BuildPatch } from "@formation-mcp/operations";
-import type { Attempt, OperationHandler } from "../attempt/attempt.ts";
+import type { Attempt, OperationHandler } from "../attempt/operation-handler.ts";
 import type { UnsuccessfulOutcome } from "../attempt/outcome.ts";
 import type { WorkerDeps } from "../deps.ts";
 import { keepImage } from "./image-archives.ts";
-
-type BuildInput = Extract<OperationInput, { kind: "build" }>;
+import type { InputOf } from "./operation-input.ts";
 
 /** The work of a `build` operation. */
 export const buildHandler: OperationHandler = (deps, attempt) => {
-  const { build_id, no_cache } = attempt.operation.input as BuildInput;
+  const { build_id, no_cache } = attempt.operation.input as InputOf<"build">;
   const { needs } = attempt.operation;
   return {
     async run() {
@@ -24,14 +23,14 @@ export const buildHandler: OperationHandler = (deps, attempt) => {
         noCache: no_cache,
         memory_mb: needs.memory_mb || LIMITS.buildMemoryMb,
         vcpus: needs.vcpus || 1,
-        whole: true,
+        progressShare: 1,
       });
       return { builds: [{ id: build_id, patch }] };
     },
-    async undo(ending) {
-      return { builds: [{ id: build_id, patch: unbuilt(deps, ending) }] };
+    async undo(outcome) {
+      return { builds: [{ id: build_id, patch: unfinishedBuild(deps, outcome) }] };
     },
-    // The builder leaves nothing behind, and an image that no record names is swept.
+    // The builder leaves nothing behind, and the sweep removes an image that no record names.
     async abandon() {},
   };
 };
@@ -40,12 +39,13 @@ export interface ImageOptions {
   noCache: boolean;
   memory_mb: number;
   vcpus: number;
-  /** Whether the image is all that the operation makes: its progress ends at 1 then. */
-  whole: boolean;
+  /** The fraction of the operation's progress that the build takes, up to 1. */
+  progressShare: number;
 }
 
 /**
- * Builds a build's image, with its lines going to the build's log, and returns what makes the record `ready`.
+ * Builds the image of a build record, and writes what the build prints to the build's log.
+ * @returns the patch that makes the record `ready`.
  * @throws FormationError with the failing step, its exit code, its last lines and what to do.
  */
 export async function makeImage(
@@ -55,7 +55,7 @@ export async function makeImage(
   options: ImageOptions,
 ): Promise<BuildPatch> {
   const { builder, clock, logs, node, settings } = deps;
-  const share = options.whole ? 1 : 0.6;
+  const share = options.progressShare;
   await attempt.apply({
     builds: [
       { id: build.id, patch: { state: "building", started_at: clock.now(), node_id: node.id, error: null } },
@@ -65,7 +65,7 @@ export async function makeImage(
   const scratch = join(deps.scratchDir, id);
   let image: Image;
   try {
-    const contextDir = await unpack(deps, attempt, build, scratch);
+    const contextDir = await unpackBuildContext(deps, attempt, build, scratch);
     image = await builder.build(
       {
         id,
@@ -102,13 +102,13 @@ export async function makeImage(
   return { state: "ready", image, error: null, node_id: node.id, used_at: now, ended_at: now };
 }
 
-/** What a build's record becomes when its attempt ended without an image. */
-export function unbuilt(deps: Pick<WorkerDeps, "clock">, ending: UnsuccessfulOutcome): BuildPatch {
-  if (ending.state === "queued") return { state: "queued" };
-  return { state: ending.state, error: ending.error, ended_at: deps.clock.now() };
+/** The patch of a build record whose attempt ended without an image. */
+export function unfinishedBuild(deps: Pick<WorkerDeps, "clock">, outcome: UnsuccessfulOutcome): BuildPatch {
+  if (outcome.state === "queued") return { state: "queued" };
+  return { state: outcome.state, error: outcome.error, ended_at: deps.clock.now() };
 }
 
-async function unpack(
+async function unpackBuildContext(
   deps: WorkerDeps,
   attempt: Attempt,
   build: Build,
@@ -127,7 +127,7 @@ async function unpack(
   return contextDir;
 }
 
-/** The same error with a remedy. Its step and its last log lines are the builder's to say. */
+/** The same error with a remedy. The builder has added the step and the last log lines. */
 function withRemedy(thrown: unknown): FormationError {
   const error = FormationError.from(thrown, "The build failed inside the worker.");
   if (error.code === "cancelled") return error;

@@ -1,18 +1,17 @@
-// Deleting an instance: it is `deleted` only when nothing of it is left on this node.
+// The `delete` operation: an instance is `deleted` only when nothing of it is left on this node.
 
 import { everyItem } from "@formation-mcp/base";
 import type { Id, Instance } from "@formation-mcp/contract";
-import { FormationError, type OperationInput } from "@formation-mcp/contract";
+import { FormationError } from "@formation-mcp/contract";
 import type { DeploymentPatch } from "@formation-mcp/operations";
-import type { OperationHandler } from "../attempt/attempt.ts";
+import type { OperationHandler } from "../attempt/operation-handler.ts";
 import type { WorkerDeps } from "../deps.ts";
 import { machinesOfInstance, refuseMoved } from "../machines/machine-ids.ts";
+import type { InputOf } from "./operation-input.ts";
 
-type DeleteInput = Extract<OperationInput, { kind: "delete" }>;
-
-/** The work of a `delete` operation. Not cancelled once begun: what is gone does not come back. */
+/** Ignores a cancel once it has begun: what is removed can't be restored. */
 export const deleteHandler: OperationHandler = (deps, attempt) => {
-  const { instance_id } = attempt.operation.input as DeleteInput;
+  const { instance_id } = attempt.operation.input as InputOf<"delete">;
   return {
     async run() {
       const instance = await deps.store.instance(null, instance_id);
@@ -22,17 +21,17 @@ export const deleteHandler: OperationHandler = (deps, attempt) => {
       await attempt.apply({
         instances: [{ id: instance_id, patch: { state: "deleting", desired: "deleted" } }],
       });
-      await removeAll(deps, instance);
+      await removeInstance(deps, instance);
       return {
         deployments: await supersedeAll(deps, instance_id),
-        instances: [{ id: instance_id, patch: GONE }],
+        instances: [{ id: instance_id, patch: DELETED_PATCH }],
       };
     },
-    async undo(ending) {
-      if (ending.state === "queued") return {};
+    async undo(outcome) {
+      if (outcome.state === "queued") return {};
       const { state } = await deps.store.instance(null, instance_id);
       if (state === "deleting") {
-        return { instances: [{ id: instance_id, patch: { state: "failed", error: ending.error } }] };
+        return { instances: [{ id: instance_id, patch: { state: "failed", error: outcome.error } }] };
       }
       return {};
     },
@@ -40,7 +39,7 @@ export const deleteHandler: OperationHandler = (deps, attempt) => {
   };
 };
 
-const GONE = {
+const DELETED_PATCH = {
   state: "deleted",
   desired: "deleted",
   machine_id: null,
@@ -49,10 +48,10 @@ const GONE = {
 } as const;
 
 /**
- * Removes every machine of an instance, of whatever attempt, and its log.
+ * Removes the machines of an instance from all attempts, and its log.
  * @throws FormationError `internal` if something is left.
  */
-export async function removeAll(deps: WorkerDeps, instance: Instance): Promise<void> {
+export async function removeInstance(deps: WorkerDeps, instance: Instance): Promise<void> {
   for (const id of await machinesOfInstance(deps, instance)) await deps.hypervisor.remove(id);
   await deps.logs.remove(instance.id);
   const left = await machinesOfInstance(deps, instance);
@@ -64,7 +63,7 @@ export async function removeAll(deps: WorkerDeps, instance: Instance): Promise<v
   }
 }
 
-/** An instance that is gone has no live deployment: its build may age. */
+/** A deleted instance has no live deployment, so that its build may be removed when it is unused for long. */
 async function supersedeAll(
   deps: WorkerDeps,
   instanceId: Id<"vm">,

@@ -1,5 +1,6 @@
-// Images between the builds that make them and the sweep that removes what no record names. A record names an image only
-// when its operation ends, and a build may end in an image that was about to go: until then its attempt holds it.
+// Keeps the sweep from removing images that attempts have just built. A record names an image only when its
+// operation ends; until then the attempt holds the image. A build may also result in an old image that the
+// sweep is about to remove.
 
 import type { KeyedLock } from "@formation-mcp/base";
 import type { Builder } from "@formation-mcp/builder";
@@ -7,27 +8,30 @@ import { FormationError } from "@formation-mcp/contract";
 
 export interface ImageHolds {
   /**
-   * Keeps what an attempt has made from being removed, until it is released.
+   * Keeps an image that an attempt has built from being removed, until it is released.
    * @throws FormationError `unavailable` if it was removed before.
    */
   hold(attempt: object, digest: string): Promise<void>;
-  /** The attempt has ended: if it succeeded, a record names the image. */
+  /** Releases what an attempt holds. If it succeeded, a record names the image now. */
   release(attempt: object): void;
-  /** What is held now, and what comes to be until this is called again: the records read meanwhile may not name it yet. */
+  /**
+   * The images that are held now or come to be held before the next call. Records that are read in between
+   * may not name them yet.
+   */
   watch(): ReadonlySet<string>;
-  /** Removes an image, unless it was held since the last watch began. */
+  /** Removes an image, unless it was held at any time since the last call of `watch`. */
   remove(digest: string): Promise<void>;
 }
 
 export function createImageHolds(builder: Builder, locks: KeyedLock): ImageHolds {
-  const held = new Map<object, string>();
+  const byAttempt = new Map<object, string>();
   let watched = new Set<string>();
-  const alone = (digest: string, action: () => Promise<void>) => locks.run(`image ${digest}`, action);
+  const exclusively = (digest: string, action: () => Promise<void>) => locks.run(`image ${digest}`, action);
   return {
     async hold(attempt, digest) {
-      held.set(attempt, digest);
+      byAttempt.set(attempt, digest);
       watched.add(digest);
-      await alone(digest, async () => {
+      await exclusively(digest, async () => {
         if ((await builder.images()).some((image) => image.digest === digest)) return;
         throw new FormationError(
           "unavailable",
@@ -35,13 +39,13 @@ export function createImageHolds(builder: Builder, locks: KeyedLock): ImageHolds
         );
       });
     },
-    release: (attempt) => void held.delete(attempt),
+    release: (attempt) => void byAttempt.delete(attempt),
     watch() {
-      watched = new Set(held.values());
+      watched = new Set(byAttempt.values());
       return watched;
     },
     remove: (digest) =>
-      alone(digest, async () => {
+      exclusively(digest, async () => {
         if (watched.has(digest)) return;
         await builder.remove(digest);
       }),

@@ -1,5 +1,5 @@
-// Shipping: a build becomes a machine that is live under an instance's name, in place of what ran there before; or
-// nothing changes for what ran there before.
+// The `ship` operation: boots a build as the machine of an instance, in place of the machine before it. If
+// that fails, the machine before it runs again.
 
 import { setTimeout as delay } from "node:timers/promises";
 import {
@@ -8,51 +8,50 @@ import {
   FormationError,
   type Instance,
   LIMITS,
-  type OperationInput,
   quietly,
   RESTING_STATES,
 } from "@formation-mcp/contract";
 import { waitFor } from "@formation-mcp/os";
-import type { Attempt, OperationHandler } from "../attempt/attempt.ts";
+import type { Attempt, OperationHandler } from "../attempt/operation-handler.ts";
 import type { WorkerDeps } from "../deps.ts";
 import { hasProcess, hostnameFor, isElsewhere, machineName } from "../machines/machine-ids.ts";
 import { observedOf } from "../machines/observed.ts";
 import { boot } from "./boot.ts";
 import { makeImage } from "./build.ts";
-import { bringImage } from "./image-archives.ts";
-import { clearDeployment, undoShip } from "./undo-ship.ts";
-
-export type ShipInput = Extract<OperationInput, { kind: "ship" }>;
+import { ensureImage } from "./image-archives.ts";
+import type { InputOf } from "./operation-input.ts";
+import { removeOtherMachines, undoShip } from "./undo-ship.ts";
 
 const FORMNET_WARNING =
   "network: formnet does not exist yet, so join_formnet and external_networks change nothing.";
-/** How long a build that another operation makes is waited for. */
-const OTHER_BUILD_MS = 10 * 60_000;
-/** How often a store that does not answer is asked whose a machine is. */
-const ASK_AGAIN_MS = 500;
+/** The longest wait for a build that another operation makes. */
+const MAX_BUILD_WAIT_MS = 10 * 60_000;
+/** How often a store that does not answer is asked whether a record names the machine. */
+const STORE_RETRY_MS = 500;
+/** The fraction of a shipment's progress that its own build takes. */
+const BUILD_PROGRESS_SHARE = 0.6;
 
-/** The work of a `ship` operation. */
 export const shipHandler: OperationHandler = (deps, attempt) => {
-  const input = attempt.operation.input as ShipInput;
+  const input = attempt.operation.input as InputOf<"ship">;
   const machineId = machineName(input.deployment_id, attempt.number);
   let former: string | null = null;
   return {
     async run() {
       const deployment = await deps.store.deployment(null, input.deployment_id);
       const instance = await deps.store.instance(null, input.instance_id);
-      refuseElsewhere(deps, instance);
+      refuseActiveElsewhere(deps, instance);
       const takenOver = isElsewhere(deps, instance);
-      await clearDeployment(deps, input.deployment_id, instance.machine_id);
+      await removeOtherMachines(deps, input.deployment_id, instance.machine_id);
       await attempt.apply({
         deployments: [{ id: deployment.id, patch: { state: "deploying", machine_id: machineId } }],
-        // Until it lives here, what there is of it is on the node that it comes from.
+        // Until the new machine is live, the record names the node that has the machine before it.
         instances: takenOver ? [] : [{ id: instance.id, patch: { node_id: deps.node.id } }],
       });
       const build = await readyBuild(deps, attempt, input);
       await createMachine(deps, attempt, machineId, deployment, build);
       if (!takenOver) {
         former = instance.machine_id;
-        await makeWay(deps, attempt, instance);
+        await stopFormer(deps, attempt, instance);
       }
       const status = await boot(deps, {
         instanceId: instance.id,
@@ -88,15 +87,15 @@ export const shipHandler: OperationHandler = (deps, attempt) => {
         ],
       };
     },
-    undo: (ending) => undoShip(deps, attempt, input, ending),
+    undo: (outcome) => undoShip(deps, attempt, input, outcome),
     async abandon() {
       const read = () => deps.store.instance(null, input.instance_id).catch(() => null);
       let instance = await read();
-      // With no answer it may be the record's own, whose disk is its owner's: it only ends, and what it takes here is
-      // counted as this attempt's, until that is known.
-      if (!instance) await stopAtOnce(deps, machineId);
+      // If the store does not answer, the record may name this machine, and its disk is then the owner's. So
+      // the machine is only stopped, and the attempt keeps its capacity, until the store answers.
+      if (!instance) await stopNow(deps, machineId);
       for (; !instance && !attempt.leaving.aborted; instance = await read()) {
-        await delay(ASK_AGAIN_MS, undefined, { signal: attempt.leaving }).catch(() => {});
+        await delay(STORE_RETRY_MS, undefined, { signal: attempt.leaving }).catch(() => {});
       }
       if (!instance || instance.machine_id === machineId) return;
       await quietly(deps.logger, `remove ${machineId}`, () => deps.hypervisor.remove(machineId));
@@ -107,12 +106,15 @@ export const shipHandler: OperationHandler = (deps, attempt) => {
   };
 };
 
-async function stopAtOnce(deps: WorkerDeps, machineId: string): Promise<void> {
+async function stopNow(deps: WorkerDeps, machineId: string): Promise<void> {
   await quietly(deps.logger, `stop ${machineId}`, () => deps.hypervisor.stop(machineId, { timeoutMs: 0 }));
 }
 
-/** What is lost may run on a node that nobody hears: it is never begun anew elsewhere. */
-function refuseElsewhere(deps: WorkerDeps, instance: Instance): void {
+/**
+ * @throws FormationError `conflict` if another node may run the instance. A lost one may run on its silent node,
+ * so that it is never started elsewhere.
+ */
+function refuseActiveElsewhere(deps: WorkerDeps, instance: Instance): void {
   if (!isElsewhere(deps, instance) || RESTING_STATES.includes(instance.state)) return;
   if (instance.state === "lost") {
     throw new FormationError("conflict", `"${instance.name}" is lost with its node: it may run there.`, {
@@ -127,11 +129,11 @@ function refuseElsewhere(deps: WorkerDeps, instance: Instance): void {
   });
 }
 
-/** The build to ship: made here and now when it belongs to this operation (`vm_create`), waited for when to another. */
+/** The build to ship. Makes it if it belongs to this operation (`vm_create`), otherwise waits for it. */
 async function readyBuild(
   deps: WorkerDeps,
   attempt: Attempt,
-  input: ShipInput,
+  input: InputOf<"ship">,
 ): Promise<Build & { image: NonNullable<Build["image"]> }> {
   const read = () => deps.store.build(null, input.build_id);
   let build = await read();
@@ -143,7 +145,7 @@ async function readyBuild(
       noCache: false,
       memory_mb: LIMITS.buildMemoryMb,
       vcpus: build.formfile.resources.vcpus,
-      whole: false,
+      progressShare: BUILD_PROGRESS_SHARE,
     });
     await attempt.apply({ builds: [{ id: build.id, patch }] });
     build = await read();
@@ -155,7 +157,7 @@ async function readyBuild(
         return build.state !== "queued" && build.state !== "building";
       },
       {
-        timeoutMs: Math.min(OTHER_BUILD_MS, attempt.remainingMs()),
+        timeoutMs: Math.min(MAX_BUILD_WAIT_MS, attempt.remainingMs()),
         everyMs: 500,
         signal: attempt.signal,
         what: "the build",
@@ -180,7 +182,7 @@ async function createMachine(
   build: Build & { image: NonNullable<Build["image"]> },
 ): Promise<void> {
   const { resources, host_ports } = deployment.config;
-  await bringImage(deps, attempt, build);
+  await ensureImage(deps, attempt, build);
   attempt.step("disk", "Preparing the disk.", 0.65);
   const disk = await deps.builder.disk(build.image.digest, resources.disk_gb, attempt.signal);
   attempt.step("create", "Making the machine.", 0.7);
@@ -197,19 +199,22 @@ async function createMachine(
   attempt.signal.throwIfAborted();
 }
 
-/** Stops what runs under the name, so that at most one machine of an instance ever runs; it is kept for the way back. */
-async function makeWay(deps: WorkerDeps, attempt: Attempt, instance: Instance): Promise<void> {
+/**
+ * Stops the machine that the instance runs as, so that at most one of its machines ever runs. The machine is
+ * kept for the case that the shipment fails.
+ */
+async function stopFormer(deps: WorkerDeps, attempt: Attempt, instance: Instance): Promise<void> {
   const move = (state: Instance["state"]) =>
     attempt.apply({ instances: [{ id: instance.id, patch: { state } }] });
   if (instance.machine_id === null) return move("starting");
   const status = await deps.hypervisor.inspect(instance.machine_id);
   if (!hasProcess(status)) {
-    // An attempt before this one stopped it and got no further: what is half-stopped cannot become running.
+    // An earlier attempt stopped it and got no further. No legal move leads from `stopping` to `running`.
     if (instance.state === "stopping") await move("starting");
     return;
   }
   attempt.step("replace", "Stopping what runs under that name.", 0.72);
-  // A stop that was begun is finished: half-stopped is no state to go back from.
+  // A stop is finished once it has begun: there is no way back from a half-stopped machine.
   if (instance.state === "pausing") await move("paused");
   if (instance.state !== "starting" && instance.state !== "stopping") await move("stopping");
   await deps.hypervisor.stop(instance.machine_id, { timeoutMs: deps.settings.stopMs });

@@ -1,4 +1,4 @@
-// Taking a shipment back: its machine goes, and what ran under the name before runs again.
+// The undo of a `ship` operation: removes its machine, and starts the machine that ran before it.
 
 import {
   type Build,
@@ -9,17 +9,17 @@ import {
   UP_STATES,
 } from "@formation-mcp/contract";
 import type { Changes, InstancePatch } from "@formation-mcp/operations";
-import type { Attempt } from "../attempt/attempt.ts";
+import type { Attempt } from "../attempt/operation-handler.ts";
 import type { UnsuccessfulOutcome } from "../attempt/outcome.ts";
 import type { WorkerDeps } from "../deps.ts";
 import { hasProcess, isElsewhere, machinesOfDeployment } from "../machines/machine-ids.ts";
 import { observedOf } from "../machines/observed.ts";
 import { boot } from "./boot.ts";
-import { unbuilt } from "./build.ts";
-import type { ShipInput } from "./ship.ts";
+import { unfinishedBuild } from "./build.ts";
+import type { InputOf } from "./operation-input.ts";
 
-/** Removes every machine of a deployment but the one that its instance runs as. */
-export async function clearDeployment(
+/** Removes the machines of a deployment, except the one that its instance runs as. */
+export async function removeOtherMachines(
   deps: WorkerDeps,
   deployment: Id<"dep">,
   keep: string | null,
@@ -32,32 +32,39 @@ export async function clearDeployment(
 export async function undoShip(
   deps: WorkerDeps,
   attempt: Attempt,
-  input: ShipInput,
-  ending: UnsuccessfulOutcome,
+  input: InputOf<"ship">,
+  outcome: UnsuccessfulOutcome,
 ): Promise<Changes> {
   const now = deps.clock.now();
   const instance = await deps.store.instance(null, input.instance_id);
-  await clearRest(deps, input.deployment_id, instance.machine_id);
+  await removeOrStopOthers(deps, input.deployment_id, instance.machine_id);
   const build = await deps.store.build(null, input.build_id).catch(() => null);
   return {
-    builds: build && isOurs(build, attempt) ? [{ id: build.id, patch: unbuilt(deps, ending) }] : [],
+    builds: build && isOurs(build, attempt) ? [{ id: build.id, patch: unfinishedBuild(deps, outcome) }] : [],
     deployments: [
       {
         id: input.deployment_id,
         patch:
-          ending.state === "queued"
-            ? { state: "queued", machine_id: null, error: ending.error }
-            : { state: ending.state, machine_id: null, error: ending.error, ended_at: now },
+          outcome.state === "queued"
+            ? { state: "queued", machine_id: null, error: outcome.error }
+            : { state: outcome.state, machine_id: null, error: outcome.error, ended_at: now },
       },
     ],
-    instances: changeOf(instance.id, await putBack(deps, attempt, instance, ending)),
+    instances: changeOf(instance.id, await restoreInstance(deps, attempt, instance, outcome)),
   };
 }
 
-/** What cannot be removed is reconciling's to remove, but what still runs must not run beside what comes after this. */
-async function clearRest(deps: WorkerDeps, deployment: Id<"dep">, keep: string | null): Promise<void> {
+/**
+ * Like `removeOtherMachines`, but a machine that can't be removed and does not run is left to reconciling. One
+ * that still runs is a failure: it must not run beside the next one.
+ */
+async function removeOrStopOthers(
+  deps: WorkerDeps,
+  deployment: Id<"dep">,
+  keep: string | null,
+): Promise<void> {
   try {
-    await clearDeployment(deps, deployment, keep);
+    await removeOtherMachines(deps, deployment, keep);
   } catch (thrown) {
     for (const id of await machinesOfDeployment(deps.hypervisor, deployment)) {
       if (id !== keep && hasProcess(await deps.hypervisor.inspect(id))) throw thrown;
@@ -67,7 +74,7 @@ async function clearRest(deps: WorkerDeps, deployment: Id<"dep">, keep: string |
   }
 }
 
-/** A deleted instance takes no change, not even an empty one. */
+/** No change for an empty patch: the store refuses every change of a deleted instance. */
 export function changeOf(id: Id<"vm">, patch: InstancePatch): { id: Id<"vm">; patch: InstancePatch }[] {
   return Object.keys(patch).length === 0 ? [] : [{ id, patch }];
 }
@@ -78,22 +85,25 @@ function isOurs(build: Build, attempt: Attempt): boolean {
   );
 }
 
-/** What the instance becomes: what ran before runs again, what was stopped stays so, a first shipment is `failed`. */
-async function putBack(
+/**
+ * Starts the machine again that ran before; a stopped one stays stopped. The instance of a first shipment is
+ * `failed`.
+ */
+async function restoreInstance(
   deps: WorkerDeps,
   attempt: Attempt,
   instance: Instance,
-  ending: UnsuccessfulOutcome,
+  outcome: UnsuccessfulOutcome,
 ): Promise<InstancePatch> {
   if (instance.state === "deleting" || instance.state === "deleted") return {};
   const { machine_id } = instance;
   if (machine_id === null) {
-    // Before a retry a first shipment goes on as it is: nothing leads back to `creating`.
-    if (ending.state === "queued") return {};
-    return { state: "failed", error: ending.error, observed: null };
+    // A first shipment keeps its state before a retry: no legal move leads back to `creating`.
+    if (outcome.state === "queued") return {};
+    return { state: "failed", error: outcome.error, observed: null };
   }
   if (isElsewhere(deps, instance) || !UP_STATES.includes(instance.state))
-    return ending.state === "queued" ? {} : stayed(instance);
+    return outcome.state === "queued" ? {} : keepStopped(instance);
   const found = await deps.hypervisor.inspect(machine_id);
   if (instance.desired === "deleted") return found.state === "running" ? {} : { state: "stopped" };
   if (found.state === "running" && instance.state === "running") return {};
@@ -128,7 +138,7 @@ async function putBack(
   }
 }
 
-/** What was not running keeps its state, and is not wanted running because of a shipment that came to nothing. */
-function stayed(instance: Instance): InstancePatch {
+/** An instance that did not run keeps its state; a shipment that failed must not make it start. */
+function keepStopped(instance: Instance): InstancePatch {
   return instance.state === "stopped" && instance.desired === "running" ? { desired: "stopped" } : {};
 }

@@ -1,4 +1,5 @@
-// Starting, stopping, restarting, pausing and resuming an instance's machine; each is done when it is already so.
+// The `control` operation: starts, stops, restarts, pauses and resumes the machine of an instance. An action
+// is idempotent: it succeeds if the machine is in the wanted state already.
 
 import {
   type ControlAction,
@@ -7,21 +8,19 @@ import {
   type Instance,
   type InstanceDesire,
   type InstanceState,
-  type OperationInput,
   quietly,
 } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
-import type { Attempt, OperationHandler } from "../attempt/attempt.ts";
+import type { Attempt, OperationHandler } from "../attempt/operation-handler.ts";
 import type { UnsuccessfulOutcome } from "../attempt/outcome.ts";
 import type { WorkerDeps } from "../deps.ts";
 import { hasProcess, isElsewhere, refuseMoved } from "../machines/machine-ids.ts";
 import { observedOf } from "../machines/observed.ts";
 import { statePath } from "../machines/state-path.ts";
 import { boot } from "./boot.ts";
+import type { InputOf } from "./operation-input.ts";
 import { changeOf } from "./undo-ship.ts";
-
-type ControlInput = Extract<OperationInput, { kind: "control" }>;
 
 const DESIRED: Record<ControlAction, InstanceDesire> = {
   start: "running",
@@ -31,16 +30,15 @@ const DESIRED: Record<ControlAction, InstanceDesire> = {
   pause: "paused",
 };
 
-/** The work of a `control` operation. */
 export const controlHandler: OperationHandler = (deps, attempt) => {
-  const { instance_id, action } = attempt.operation.input as ControlInput;
+  const { instance_id, action } = attempt.operation.input as InputOf<"control">;
   return {
     async run() {
       const instance = await deps.store.instance(null, instance_id);
       const machineId = machineOf(deps, instance, action);
       const status = await ACTIONS[action]({ deps, attempt, instance, machineId });
       const state = action === "stop" ? "stopped" : action === "pause" ? "paused" : "running";
-      await approach(attempt, (await deps.store.instance(null, instance_id)).state, state, instance_id);
+      await moveNextTo(attempt, (await deps.store.instance(null, instance_id)).state, state, instance_id);
       const patch: InstancePatch = {
         state,
         observed: observedOf(status, deps.clock.now()),
@@ -51,17 +49,17 @@ export const controlHandler: OperationHandler = (deps, attempt) => {
       };
       return { instances: [{ id: instance_id, patch }] };
     },
-    async undo(ending) {
+    async undo(outcome) {
       const instance = await deps.store.instance(null, instance_id);
-      return { instances: changeOf(instance_id, await putBack(deps, attempt, instance, ending)) };
+      return { instances: changeOf(instance_id, await realPatch(deps, attempt, instance, outcome)) };
     },
     async abandon() {
-      // Nothing was made; whether the machine may go on running is said by the record, and reconciling sees to it.
+      // Nothing was made. Reconciling stops the machine if its record says so.
     },
   };
 };
 
-interface Case {
+interface Action {
   deps: WorkerDeps;
   attempt: Attempt;
   instance: Instance;
@@ -80,7 +78,7 @@ function machineOf(deps: WorkerDeps, instance: Instance, action: ControlAction):
   });
 }
 
-const ACTIONS: Record<ControlAction, (given: Case) => Promise<MachineStatus>> = {
+const ACTIONS: Record<ControlAction, (given: Action) => Promise<MachineStatus>> = {
   async start(given) {
     const status = await given.deps.hypervisor.inspect(given.machineId);
     if (status.state === "paused") return ACTIONS.resume(given);
@@ -100,7 +98,7 @@ const ACTIONS: Record<ControlAction, (given: Case) => Promise<MachineStatus>> = 
     if (status.state === "paused") return status;
     if (status.state !== "running") throw notRunning(given, "pause");
     given.attempt.step("pause", "Pausing the machine.", 0.5);
-    await pass(given, "pausing");
+    await moveTo(given, "pausing");
     await deps.hypervisor.pause(machineId);
     return deps.hypervisor.inspect(machineId);
   },
@@ -111,12 +109,12 @@ const ACTIONS: Record<ControlAction, (given: Case) => Promise<MachineStatus>> = 
     if (status.state !== "paused") throw notRunning(given, "resume");
     given.attempt.step("resume", "Resuming the machine.", 0.5);
     await deps.hypervisor.resume(machineId);
-    await pass(given, "running");
+    await moveTo(given, "running");
     return deps.hypervisor.inspect(machineId);
   },
 };
 
-function notRunning({ instance }: Case, action: ControlAction): FormationError {
+function notRunning({ instance }: Action, action: ControlAction): FormationError {
   return new FormationError(
     "conflict",
     `"${instance.name}" is not running, so there is nothing to ${action}.`,
@@ -127,7 +125,7 @@ function notRunning({ instance }: Case, action: ControlAction): FormationError {
   );
 }
 
-async function startMachine(given: Case, status: MachineStatus): Promise<MachineStatus> {
+async function startMachine(given: Action, status: MachineStatus): Promise<MachineStatus> {
   const { deps, attempt, instance, machineId } = given;
   if (status.state === "absent" || status.state === "broken") {
     throw new FormationError(
@@ -139,7 +137,7 @@ async function startMachine(given: Case, status: MachineStatus): Promise<Machine
       },
     );
   }
-  if (status.state !== "running") await pass(given, "starting");
+  if (status.state !== "running") await moveTo(given, "starting");
   return boot(deps, {
     instanceId: instance.id,
     machineId,
@@ -149,27 +147,30 @@ async function startMachine(given: Case, status: MachineStatus): Promise<Machine
   });
 }
 
-/** Not cancelled once begun: it ends by its own limit, and half-stopped is no state to go back from. */
-async function stopMachine(given: Case): Promise<MachineStatus> {
+/**
+ * Ignores a cancel once it has begun: it has a time limit of its own, and there is no way back from a
+ * half-stopped machine.
+ */
+async function stopMachine(given: Action): Promise<MachineStatus> {
   const { deps, attempt, machineId } = given;
   const status = await deps.hypervisor.inspect(machineId);
   if (hasProcess(status)) {
     attempt.step("stop", "Stopping the machine.", 0.1);
-    await pass(given, "stopping");
+    await moveTo(given, "stopping");
     await deps.hypervisor.stop(machineId, { timeoutMs: deps.settings.stopMs });
   }
   return deps.hypervisor.inspect(machineId);
 }
 
-/** Moves the record to a state, by legal moves alone. */
-async function pass({ deps, attempt, instance }: Case, state: InstanceState): Promise<void> {
+/** Moves the record to a state, by legal moves only. */
+async function moveTo({ deps, attempt, instance }: Action, state: InstanceState): Promise<void> {
   const now = await deps.store.instance(null, instance.id);
-  await approach(attempt, now.state, state, instance.id);
+  await moveNextTo(attempt, now.state, state, instance.id);
   if (now.state !== state) await attempt.apply({ instances: [{ id: instance.id, patch: { state } }] });
 }
 
-/** Moves the record to where one legal move leads to the state. */
-async function approach(
+/** Moves the record to a state from which one legal move leads to the wanted one. */
+async function moveNextTo(
   attempt: Attempt,
   from: InstanceState,
   to: InstanceState,
@@ -180,12 +181,15 @@ async function approach(
   }
 }
 
-/** What the instance really is after an action that came to nothing. A start that failed or was cancelled is stopped. */
-async function putBack(
+/**
+ * The patch with the real state of the instance after an action that did not succeed. Stops a machine whose
+ * start failed or was cancelled.
+ */
+async function realPatch(
   deps: WorkerDeps,
   attempt: Attempt,
   instance: Instance,
-  ending: UnsuccessfulOutcome,
+  outcome: UnsuccessfulOutcome,
 ): Promise<InstancePatch> {
   if (instance.state === "deleting" || instance.state === "deleted" || instance.machine_id === null)
     return {};
@@ -198,24 +202,26 @@ async function putBack(
     );
     status = await deps.hypervisor.inspect(machine_id);
   }
-  const state = realState(instance.state, status, ending);
-  await quietly(deps.logger, "move an instance", () => approach(attempt, instance.state, state, instance.id));
+  const state = realState(instance.state, status, outcome);
+  await quietly(deps.logger, "move an instance", () =>
+    moveNextTo(attempt, instance.state, state, instance.id),
+  );
   const patch: InstancePatch = { state, observed: observedOf(status, deps.clock.now()) };
-  if (ending.state === "queued" || instance.desired === "deleted") return patch;
-  if (state === "failed") return { ...patch, error: ending.error };
+  if (outcome.state === "queued" || instance.desired === "deleted") return patch;
+  if (state === "failed") return { ...patch, error: outcome.error };
   return { ...patch, desired: desireFor(state) };
 }
 
 function realState(
   recorded: InstanceState,
   status: MachineStatus,
-  ending: UnsuccessfulOutcome,
+  outcome: UnsuccessfulOutcome,
 ): InstanceState {
   if (status.state === "running") return "running";
   if (status.state === "paused") return "paused";
   if (recorded === "failed") return "failed";
   if (recorded === "stopped") return "stopped";
-  return ending.state === "failed" ? "failed" : "stopped";
+  return outcome.state === "failed" ? "failed" : "stopped";
 }
 
 function desireFor(state: InstanceState): InstanceDesire {

@@ -1,71 +1,74 @@
-// Records against reality: what the instances of this node are said to be is made to agree with the machines that are
-// here. An instance whose operation runs is left to that operation.
+// Makes the records of this node's instances agree with the machines that are here, and removes machines that
+// no record names. An instance with a running operation is left to it. This folder knows how records and
+// reality are brought together.
 
-import { everyItem } from "@formation-mcp/base";
-import {
-  FormationError,
-  type Id,
-  type Instance,
-  LIMITS,
-  type Operation,
-  quietly,
-  RESTING_STATES,
-} from "@formation-mcp/contract";
+import { FormationError, type Id, type Instance, quietly, RESTING_STATES } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
 import type { InstancePatch } from "@formation-mcp/operations";
 import type { WorkerDeps } from "../deps.ts";
 import { deploymentOf } from "../machines/machine-ids.ts";
 import { differs, observedOf } from "../machines/observed.ts";
 import { statePath } from "../machines/state-path.ts";
-import { removeAll } from "../operations/delete.ts";
+import { instancesOnNode, unfinishedOperations } from "../node/records.ts";
+import { removeInstance } from "../operations/delete.ts";
 import { type Decision, decide } from "./rules.ts";
 
 export interface Reconciler {
-  /** Looks at every instance and every machine of this node, once. */
+  /** Reconciles every instance and every machine of this node once. */
   all(): Promise<void>;
-  /** Looks soon at the instance of a machine that changed. */
+  /** Reconciles the instance of a machine soon, because the machine changed. */
   machineChanged(machineId: string): void;
-  /** Looks soon at an instance: what happened to it during an operation was left to that. */
+  /** Reconciles an instance soon, because an operation on it has ended: changes in between were left to it. */
   instanceChanged(id: Id<"vm">): void;
+  /** Resolves when no reconciliation runs. */
   close(): Promise<void>;
 }
 
-/** An observation that says nothing new is written this often, so that `seen_at` is true. */
+/** An unchanged observation is written about this often, so that `seen_at` stays recent. */
 const SEEN_EVERY_MS = 60_000;
-const SETTLE_MS = 100;
+/** Changes within this time are reconciled once. */
+const DEBOUNCE_MS = 100;
+/** How often an instance is reconciled again at once because its record changed meanwhile. */
+const MAX_TRIES = 3;
 
-/** @param ours whether an attempt of this worker runs that makes machines for a deployment. */
-export function createReconciler(deps: WorkerDeps, ours: (deployment: Id<"dep">) => boolean): Reconciler {
-  const soon = new Map<string, NodeJS.Timeout>();
-  const looking = new Set<Promise<unknown>>();
+/** @param isMadeByAttempt whether an attempt of this worker runs that makes machines for a deployment. */
+export function createReconciler(
+  deps: WorkerDeps,
+  isMadeByAttempt: (deployment: Id<"dep">) => boolean,
+): Reconciler {
+  const timers = new Map<string, NodeJS.Timeout>();
+  const running = new Set<Promise<unknown>>();
   let closed = false;
 
   const track = (promise: Promise<unknown>) => {
-    looking.add(promise);
-    void promise.finally(() => looking.delete(promise));
+    running.add(promise);
+    void promise.finally(() => running.delete(promise));
   };
-  const later = (key: string, look: () => Promise<void>) => {
-    if (closed || soon.has(key)) return;
+  const soon = (key: string, action: () => Promise<void>) => {
+    if (closed || timers.has(key)) return;
     const timer = setTimeout(() => {
-      soon.delete(key);
-      track(quietly(deps.logger, `look at ${key}`, look));
-    }, SETTLE_MS);
-    soon.set(key, timer);
+      timers.delete(key);
+      track(quietly(deps.logger, `look at ${key}`, action));
+    }, DEBOUNCE_MS);
+    timers.set(key, timer);
   };
   const all = async () => {
-    // Machines first: one that is made after this list is not missed by what is read next.
+    // Machines are listed first: the records that are read next then name every machine in the list that is
+    // still wanted.
     const machines = await deps.hypervisor.list();
     const instances: Instance[] = [];
-    for await (const each of instancesHere(deps)) instances.push(each);
+    for await (const each of instancesOnNode(deps)) instances.push(each);
     for (const instance of instances) {
       if (closed) return;
       await quietly(deps.logger, `reconcile ${instance.id}`, () =>
-        deps.locks.tryRun(instance.id, () => lookAt(deps, instance.id)),
+        deps.locks.tryRun(instance.id, () => reconcile(deps, instance.id)),
       );
     }
     for (const machine of machines) {
       if (closed) return;
-      await quietly(deps.logger, `see whose ${machine.id} is`, () => adoptOrRemove(deps, machine, ours));
+      await quietly(deps.logger, `see whose ${machine.id} is`, () =>
+        removeUnknown(deps, machine, isMadeByAttempt),
+      );
     }
   };
   return {
@@ -75,30 +78,18 @@ export function createReconciler(deps: WorkerDeps, ours: (deployment: Id<"dep">)
       return done;
     },
     machineChanged: (machineId) =>
-      later(machineId, async () => {
+      soon(machineId, async () => {
         const instance = await instanceIdOf(deps, machineId);
-        if (instance !== null) await lookIfFree(deps, instance);
+        if (instance !== null) await reconcileIfFree(deps, instance);
       }),
-    instanceChanged: (id) => later(id, () => lookIfFree(deps, id)),
+    instanceChanged: (id) => soon(id, () => reconcileIfFree(deps, id)),
     async close() {
       closed = true;
-      for (const timer of soon.values()) clearTimeout(timer);
-      soon.clear();
-      await Promise.all(looking);
+      for (const timer of timers.values()) clearTimeout(timer);
+      timers.clear();
+      await Promise.all(running);
     },
   };
-}
-
-export function instancesHere(deps: Pick<WorkerDeps, "store" | "node">): AsyncGenerator<Instance> {
-  return everyItem((cursor) =>
-    deps.store.instances({ owner: null, node_id: deps.node.id, limit: LIMITS.pageSize, cursor }),
-  );
-}
-
-/** The unfinished operations about an instance, newest first. */
-export async function unfinished(deps: Pick<WorkerDeps, "store">, target: Id<"vm">): Promise<Operation[]> {
-  const states: Operation["state"][] = ["queued", "running"];
-  return (await deps.store.operations({ owner: null, states, target, limit: LIMITS.pageSize })).items;
 }
 
 async function instanceIdOf(deps: WorkerDeps, machineId: string): Promise<Id<"vm"> | null> {
@@ -112,38 +103,40 @@ async function instanceIdOf(deps: WorkerDeps, machineId: string): Promise<Id<"vm
   }
 }
 
-async function lookIfFree(deps: WorkerDeps, id: Id<"vm">): Promise<void> {
-  await deps.locks.tryRun(id, () => lookAt(deps, id));
+/** Does nothing while an attempt or another reconciliation holds the instance's lock. */
+async function reconcileIfFree(deps: WorkerDeps, id: Id<"vm">): Promise<void> {
+  await deps.locks.tryRun(id, () => reconcile(deps, id));
 }
 
-/** The holder of the instance's lock looks once, and tries again when somebody else wrote in between. */
-async function lookAt(deps: WorkerDeps, id: Id<"vm">): Promise<void> {
-  for (let tries = 0; tries < 3; tries++) {
+/** Call it with the instance's lock held. Tries again if another writer changed the record meanwhile. */
+async function reconcile(deps: WorkerDeps, id: Id<"vm">): Promise<void> {
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
     try {
-      return await look(deps, id);
+      return await reconcileOnce(deps, id);
     } catch (thrown) {
       if (!(thrown instanceof FormationError) || thrown.code !== "conflict") throw thrown;
     }
   }
 }
 
-async function look(deps: WorkerDeps, id: Id<"vm">): Promise<void> {
+async function reconcileOnce(deps: WorkerDeps, id: Id<"vm">): Promise<void> {
   const instance = await deps.store.instance(null, id);
   if (instance.state === "deleted" || instance.node_id !== deps.node.id) return;
   const { machine_id } = instance;
   const status = machine_id === null ? NO_MACHINE : await deps.hypervisor.inspect(machine_id);
   const ports = await portsOf(deps, instance);
   const facts = { instance, status, ports, hostBootedAt: deps.hostBootedAt() };
-  const decision = decide({ ...facts, pending: (await unfinished(deps, id)).length > 0 });
-  if (machine_id !== null && status.state !== "absent") deps.follow(machine_id, id);
-  // The record names it, so its shipment is settled: whoever wrote that may have died before he could release it.
+  const decision = decide({ ...facts, pending: (await unfinishedOperations(deps, id)).length > 0 });
+  if (machine_id !== null && status.state !== "absent") deps.followers.follow(machine_id, id);
+  // The record names the machine, so its shipment is complete; the worker may have died before it took the
+  // machine off the leash.
   if (machine_id !== null && !RESTING_STATES.includes(decision.state))
     await deps.hypervisor.release(machine_id);
-  if (decision.action === "remove") await removeAll(deps, instance);
+  if (decision.action === "remove") await removeInstance(deps, instance);
   if (decision.action === "stop" && machine_id !== null) {
     await deps.hypervisor.stop(machine_id, { timeoutMs: deps.settings.stopMs });
   }
-  await write(deps, instance, decision, status);
+  await writeDecision(deps, instance, decision, status);
 }
 
 async function portsOf(deps: WorkerDeps, instance: Instance): Promise<number[]> {
@@ -151,7 +144,7 @@ async function portsOf(deps: WorkerDeps, instance: Instance): Promise<number[]> 
   return build?.image?.expose ?? [];
 }
 
-async function write(
+async function writeDecision(
   deps: WorkerDeps,
   instance: Instance,
   decision: Decision,
@@ -164,7 +157,7 @@ async function write(
   const patch: InstancePatch = {};
   if (decision.state !== instance.state) {
     patch.state = decision.state;
-    if (decision.error !== undefined) patch.error = await withTail(deps, instance, decision);
+    if (decision.error !== undefined) patch.error = await withLogTail(deps, instance, decision);
     deps.logger.log("info", `An instance is ${decision.state}.`, {
       instance: instance.id,
       was: instance.state,
@@ -180,31 +173,31 @@ async function write(
   }
   if (Object.keys(patch).length === 0) return;
   let latest = instance;
-  const way = statePath(instance.state, decision.state);
-  for (const state of way.slice(0, -1)) {
+  const path = statePath(instance.state, decision.state);
+  for (const state of path.slice(0, -1)) {
     latest = await deps.store.observe(instance.id, latest.version, { state });
   }
   await deps.store.observe(instance.id, latest.version, patch);
   deps.announcer.changed(instance.owner, instance.id);
 }
 
-/** The reason with the last lines the guest printed. */
-async function withTail(deps: WorkerDeps, instance: Instance, decision: Decision) {
+/** The error of a decision, with the last lines that the guest printed. */
+async function withLogTail(deps: WorkerDeps, instance: Instance, decision: Decision) {
   if (!decision.error || decision.error.log_tail) return decision.error ?? null;
   const since = instance.observed?.started_at ?? 0;
   const log_tail = await deps.logs.tail(instance.id, since).catch(() => []);
   return log_tail.length > 0 ? { ...decision.error, log_tail } : decision.error;
 }
 
-/** A machine that no record knows is left over from something that came to nothing. */
-async function adoptOrRemove(
+/** Removes a machine that no record names: it is left over from an attempt that did not succeed. */
+async function removeUnknown(
   deps: WorkerDeps,
   machine: MachineStatus,
-  ours: (deployment: Id<"dep">) => boolean,
+  isMadeByAttempt: (deployment: Id<"dep">) => boolean,
 ): Promise<void> {
   const deployment = deploymentOf(machine.id);
-  // Asked before the record is read: an attempt that ended by now has written what it made.
-  if (deployment !== null && ours(deployment)) return;
+  // Checked before the record is read: an attempt that has ended by now has written what it made.
+  if (deployment !== null && isMadeByAttempt(deployment)) return;
   const id = await instanceIdOf(deps, machine.id);
   const instance = id === null ? null : await deps.store.instance(null, id);
   if (instance?.machine_id === machine.id && instance.state !== "deleted") return;

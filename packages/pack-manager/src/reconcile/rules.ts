@@ -1,4 +1,5 @@
-// The rules of reconciling, as one pure function: from what a record says and what a machine is, to what is to be done.
+// The rules of reconciling as one pure function. Its input is what the record says and what the machine does;
+// its result is what the record becomes and what is done to the machine.
 
 import type { ErrorRecord, Instance, InstanceState } from "@formation-mcp/contract";
 import type { MachineStatus } from "@formation-mcp/hypervisor";
@@ -8,9 +9,9 @@ import { isLive, whyDead } from "../machines/observed.ts";
 export interface Facts {
   instance: Instance;
   status: MachineStatus;
-  /** The guest ports that the instance exposes, the first being the one that proves life. */
+  /** The guest ports that the instance exposes. The machine is live when the first one listens. */
   ports: number[];
-  /** Whether an operation on the instance is queued or runs: what is to be done is its matter then. */
+  /** Whether an operation on the instance is queued or runs; it then decides what is done. */
   pending: boolean;
   hostBootedAt: number;
 }
@@ -18,9 +19,9 @@ export interface Facts {
 export interface Decision {
   /** What the record becomes; the same state if nothing changes. */
   state: InstanceState;
-  /** Written with the state; absent: as it is. */
+  /** Written with the state. If absent, the record keeps its error. */
   error?: ErrorRecord | null;
-  /** What is done to the machine first. */
+  /** What is done to the machine before the record is written. */
   action: "none" | "stop" | "remove";
 }
 
@@ -35,7 +36,7 @@ export function decide(facts: Facts): Decision {
   const { instance, status, pending } = facts;
   const { state } = instance;
   if (state === "deleted") return { state, action: "none" };
-  // A delete that could not be done while its node was away is done now.
+  // A delete that was not possible while this node was away is done now.
   if (state === "deleting" || (state === "lost" && instance.desired === "deleted"))
     return pending ? { state, action: "none" } : { state: "deleted", action: "remove" };
   if (instance.machine_id === null) return withoutMachine(instance, pending);
@@ -54,11 +55,11 @@ function withLivingMachine({ instance, status, ports, pending }: Facts): Decisio
   if (desired === "stopped") return { state: "stopped", error: null, action: "stop" };
   if (status.state === "paused") return { state: "paused", error: null, action: "none" };
   if (state === "running") return { state, action: "none" };
-  // One that was lost ran all the while: whether its port still listens was never asked of it since.
+  // A lost one has run all the time, and nothing has checked its port since.
   if (isLive(status, ports) || state === "pausing" || state === "paused" || state === "lost") {
     return { state: "running", error: null, action: "none" };
   }
-  // It runs, nobody waits for it to become live, and it is not: that is no state to leave it in.
+  // It runs but is not live, and no operation waits for it. It is not left in this state.
   return { state: "failed", error: instance.error ?? INTERRUPTED, action: "stop" };
 }
 

@@ -1,4 +1,5 @@
-// The sweep: wakes what was stranded, and removes what no record names any more: images, logs, blobs, caches.
+// The sweep: sends the wake-ups of stranded operations again, and removes images, logs, blobs and cache entries
+// that no record needs.
 
 import { everyItem } from "@formation-mcp/base";
 import { FormationError, type Id, isHeard, LIMITS, type Operation, quietly } from "@formation-mcp/contract";
@@ -6,40 +7,41 @@ import { hasLogRecord } from "@formation-mcp/operations";
 import type { WorkerDeps } from "../deps.ts";
 
 export interface Sweeper {
-  /** Once through everything; what fails is told to the operator and comes again next time. */
+  /** Sweeps everything once. A part that fails is logged, and done again by the next sweep. */
   run(): Promise<void>;
 }
 
-/** Every so many sweeps all logs and images are compared with the records, not only those of what was just removed. */
-const ALL_EVERY = 12;
-/** So many nodes sweep what they share in one period: more would only meet each other. */
-const SWEEPERS = 3;
+/** One sweep in so many compares all logs and images with the records. The others look at removed builds only. */
+const SWEEPS_PER_FULL_SWEEP = 12;
+/** How many nodes sweep the shared records in one period. More of them would only do the same work again. */
+const SWEEPING_NODES = 3;
 
-/**
- * @param building whether a build runs here: its image is here before the builder says which one it is.
- * @param tell wakes nodes where the queue takes no wake-up from here: a worker may be allowed to send events alone.
- * @param stopping whether the worker stops, which waits for a sweep that runs.
- */
-export function createSweeper(
-  deps: WorkerDeps,
-  building: () => boolean,
-  tell: (operation: Operation) => Promise<void>,
-  stopping: () => boolean,
-): Sweeper {
+export interface SweepOptions {
+  /** Whether an attempt runs whose image may be here before any record or hold names it. */
+  mayAddImages(): boolean;
+  /**
+   * Offers an operation to the nodes. For workers whose queue account may send events but no wake-ups.
+   */
+  offer(operation: Operation): Promise<void>;
+  /** Whether the worker stops: it waits for a sweep that runs. */
+  isStopping(): boolean;
+}
+
+export function createSweeper(deps: WorkerDeps, options: SweepOptions): Sweeper {
   const { shared } = deps.artifacts;
-  const sweepImages = createImageSweep(deps, building);
+  const sweepImages = createImageSweep(deps, options.mayAddImages);
   let count = 0;
   return {
     async run() {
-      const all = count++ % ALL_EVERY === 0;
+      const isFull = count++ % SWEEPS_PER_FULL_SWEEP === 0;
       const turn = await isOurTurn(deps).catch(() => true);
       let removed = 0;
       if (turn) {
         await quietly(deps.logger, "sweep the records", async () => {
-          removed = await sweepRecords(deps, tell, stopping);
+          removed = await sweepRecords(deps, options);
         });
       }
-      if (removed > 0 || (shared ? turn : all)) {
+      if (removed > 0 || (shared ? turn : isFull)) {
         await quietly(deps.logger, "remove images that nothing needs", sweepImages);
       }
       await quietly(deps.logger, "trim the caches", () => deps.builder.trim(deps.settings.cacheBudgetBytes));
@@ -47,40 +49,39 @@ export function createSweeper(
       await quietly(deps.logger, "collect artifacts", async () =>
         deps.artifacts.collect(await deps.store.artifactRoots(), deps.settings.artifactKeptMs),
       );
-      // What all share servers compare with the records.
-      if (all && !shared) await quietly(deps.logger, "remove old logs", () => sweepLogs(deps));
+      // Servers compare shared logs with the records.
+      if (isFull && !shared) await quietly(deps.logger, "remove old logs", () => sweepLogs(deps));
       await quietly(deps.logger, "sweep the queue", () => deps.queue.sweep());
     },
   };
 }
 
-/** Whether this node is among those whose turn it is: each node's comes, so that one that can't is not waited for long. */
+/**
+ * Whether this node sweeps the shared records in this period. The nodes take turns, so that one which can't
+ * sweep delays the sweep for a short time only.
+ */
 async function isOurTurn({ store, node, clock, settings }: WorkerDeps): Promise<boolean> {
-  const heard = (await store.nodes()).filter((each) => isHeard(each, clock.now()));
-  const rank = heard.findIndex(({ id }) => id === node.id);
-  if (rank < 0 || heard.length <= SWEEPERS) return true;
-  const first = (Math.floor(clock.now() / settings.sweepEveryMs) * SWEEPERS) % heard.length;
-  return (rank - first + heard.length) % heard.length < SWEEPERS;
+  const live = (await store.nodes()).filter((each) => isHeard(each, clock.now()));
+  const rank = live.findIndex(({ id }) => id === node.id);
+  if (rank < 0 || live.length <= SWEEPING_NODES) return true;
+  const first = (Math.floor(clock.now() / settings.sweepEveryMs) * SWEEPING_NODES) % live.length;
+  return (rank - first + live.length) % live.length < SWEEPING_NODES;
 }
 
-/** Returns how many builds it removed. */
-async function sweepRecords(
-  deps: WorkerDeps,
-  tell: (operation: Operation) => Promise<void>,
-  stopping: () => boolean,
-): Promise<number> {
+/** @returns how many builds it removed. */
+async function sweepRecords(deps: WorkerDeps, { offer, isStopping }: SweepOptions): Promise<number> {
   const { operationKeptMs, strandedMs, unusedBuildKeptMs } = deps.settings;
   const swept = await deps.store.sweep({ operationKeptMs, strandedMs, unusedBuildKeptMs });
   for (const operation of swept.resend) {
-    if (stopping()) break;
+    if (isStopping()) break;
     const message = { v: 1, operation_id: operation.id } as const;
     const id = `${operation.id}.${operation.send}`;
     try {
       await deps.queue.publish(operation.subject, id, message);
     } catch (thrown) {
-      // The queue has had its patience with the first: with hundreds it would be minutes. The next sweep sends them again.
+      // Each try waits for the queue; with hundreds that takes minutes. The next sweep sends them again.
       if (FormationError.from(thrown).code === "unavailable") break;
-      await tell(operation);
+      await offer(operation);
     }
   }
   for (const operation of swept.changed) {
@@ -93,21 +94,21 @@ async function sweepRecords(
 }
 
 /**
- * Removes images of builds that are gone, and of attempts that were never written down. All builds are looked through only
- * where it is not known of an image here which build names it.
+ * Removes the images of removed builds, and those of attempts that no record names. Reads all builds only if
+ * there is an image here of which no known build names it.
  */
-function createImageSweep(deps: WorkerDeps, building: () => boolean): () => Promise<void> {
-  /** What was here when it was last looked at. */
+function createImageSweep(deps: WorkerDeps, mayAddImages: () => boolean): () => Promise<void> {
+  /** The images that were here at the last sweep. */
   let before = new Set<string>();
-  /** A build that named the image when it was last looked at. */
+  /** For each image a build that named it when all builds were last read. */
   let namedBy = new Map<string, Id<"bld">>();
   const isNamed = async (digest: string) => {
     const id = namedBy.get(digest);
     if (id === undefined) return false;
-    const build = await deps.store.build(null, id).catch(unlessGone);
+    const build = await deps.store.build(null, id).catch(nullIfGone);
     return build?.image?.digest === digest;
   };
-  const lookThrough = async (digests: ReadonlySet<string>) => {
+  const readAllBuilds = async (digests: ReadonlySet<string>) => {
     const found = new Map<string, Id<"bld">>();
     const builds = everyItem((cursor) => deps.store.builds({ owner: null, limit: LIMITS.pageSize, cursor }));
     for await (const { id, image } of builds)
@@ -117,14 +118,14 @@ function createImageSweep(deps: WorkerDeps, building: () => boolean): () => Prom
   return async () => {
     const held = deps.imageHolds.watch();
     const here = (await deps.builder.images()).map(({ digest }) => digest);
-    // What came since may be what a build that runs is about to say that it made.
-    const settled = building() ? here.filter((digest) => before.has(digest)) : here;
+    // An image that came since may be the one of a build that is about to end.
+    const removable = mayAddImages() ? here.filter((digest) => before.has(digest)) : here;
     before = new Set(here);
-    const digests = new Set(settled.filter((digest) => !held.has(digest)));
+    const digests = new Set(removable.filter((digest) => !held.has(digest)));
     let known = true;
     for (const digest of digests) known &&= await isNamed(digest);
     if (known) return;
-    await lookThrough(digests);
+    await readAllBuilds(digests);
     for (const digest of digests) {
       if (!namedBy.has(digest))
         await quietly(deps.logger, `remove ${digest}`, () => deps.imageHolds.remove(digest));
@@ -132,7 +133,7 @@ function createImageSweep(deps: WorkerDeps, building: () => boolean): () => Prom
   };
 }
 
-function unlessGone(error: unknown): null {
+function nullIfGone(error: unknown): null {
   if (error instanceof FormationError && error.code === "not_found") return null;
   throw error;
 }

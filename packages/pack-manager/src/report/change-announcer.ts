@@ -1,17 +1,18 @@
-// Tells whoever waits that a record changed: at once the first time, then at most every so often per record.
+// Sends an event when a record changes. The first one of a record is sent at once; later ones are merged and
+// sent after a pause. This folder knows what a worker tells the world: events, progress and log lines.
 
 import type { ChangeEvent, Id, Logger } from "@formation-mcp/contract";
 import type { Queue } from "@formation-mcp/queue";
 
 export interface ChangeAnnouncer {
   changed(owner: string, ...ids: Id[]): void;
-  /** Sends what still waits. */
+  /** Sends the events that wait. */
   close(): Promise<void>;
 }
 
-export function createChangeAnnouncer(queue: Queue, logger: Logger, everyMs = 100): ChangeAnnouncer {
-  /** Records told of lately; the event is the one that came since. */
-  const quiet = new Map<Id, { timer: NodeJS.Timeout; waiting: ChangeEvent | null }>();
+export function createChangeAnnouncer(queue: Queue, logger: Logger, pauseMs = 100): ChangeAnnouncer {
+  /** Records within their pause, and the last event that came meanwhile. */
+  const pausing = new Map<Id, { timer: NodeJS.Timeout; waiting: ChangeEvent | null }>();
   const sending = new Set<Promise<void>>();
 
   const send = (event: ChangeEvent) => {
@@ -21,36 +22,36 @@ export function createChangeAnnouncer(queue: Queue, logger: Logger, everyMs = 10
       .finally(() => sending.delete(sent));
     sending.add(sent);
   };
-  const hush = (id: Id) => {
+  const pause = (id: Id) => {
     const timer = setTimeout(() => {
-      const waiting = quiet.get(id)?.waiting;
-      quiet.delete(id);
+      const waiting = pausing.get(id)?.waiting;
+      pausing.delete(id);
       if (!waiting) return;
       send(waiting);
-      hush(id);
-    }, everyMs);
+      pause(id);
+    }, pauseMs);
     timer.unref();
-    quiet.set(id, { timer, waiting: null });
+    pausing.set(id, { timer, waiting: null });
   };
 
   return {
     changed(owner, ...ids) {
       for (const id of ids) {
         const event: ChangeEvent = { v: 1, id, owner };
-        const entry = quiet.get(id);
+        const entry = pausing.get(id);
         if (entry) entry.waiting = event;
         else {
           send(event);
-          hush(id);
+          pause(id);
         }
       }
     },
     async close() {
-      for (const { timer, waiting } of quiet.values()) {
+      for (const { timer, waiting } of pausing.values()) {
         clearTimeout(timer);
         if (waiting) send(waiting);
       }
-      quiet.clear();
+      pausing.clear();
       await Promise.all(sending);
     },
   };

@@ -1,10 +1,12 @@
-// Follows what every machine of this node prints, one follower per machine, across the worker's restarts.
+// Copies what the machines of this node print into the logs of their instances, with one follower per machine.
+// A follower goes on where the one of an earlier process of the worker ended.
 
 import type { Logger } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
 import type { LogWriter } from "./log-writer.ts";
 
 export interface LogFollowers {
+  /** Follows a machine until it is removed; does nothing if it is followed already. */
   follow(machineId: string, instanceId: string): void;
   close(): Promise<void>;
 }

@@ -1,23 +1,24 @@
-// Log lines on their way into the artifacts: gathered for a moment, written in order, and never in anybody's way.
+// Writes log lines to the artifacts: in batches, in order, and without making the caller wait.
 
 import type { Artifacts, LogLine } from "@formation-mcp/artifacts";
 import { type Clock, LIMITS, type Logger } from "@formation-mcp/contract";
 
-/** What may wait in memory per record while the store of logs can't be written. */
-const WAITING_LINES = 20_000;
+/** Bounds the lines per log that wait in memory while the artifacts can't be written. */
+const MAX_WAITING_LINES = 20_000;
 const RETRY_MS = 1000;
 
 export interface LogWriter {
+  /** @param name the id of the build or instance whose log it is. */
   line(name: string, stream: string, text: string): void;
-  /** Resolves when everything said so far about a record is written, or could not be. */
+  /** Resolves when every line so far is written, or one try to write them has failed. */
   flush(name: string): Promise<void>;
-  /** The last lines of a record's log that were taken over since a time: for an error. */
+  /** The last lines since a time (milliseconds since the epoch), for an error. */
   tail(name: string, since: number, streams?: string[]): Promise<string[]>;
-  /** Forgets what waits and removes the log. */
+  /** Drops the lines that wait, and removes the log. */
   remove(name: string): Promise<void>;
-  /** Writes what waits and forgets the record: no more lines are expected. */
+  /** Writes the lines that wait. Call it when no more lines are expected. */
   finish(name: string): Promise<void>;
-  /** How many lines came for a record so far; to see whether it has gone quiet. */
+  /** How many lines came so far; to see whether the log has fallen silent. */
   count(name: string): number;
   close(): Promise<void>;
 }
@@ -56,7 +57,7 @@ export function createLogWriter(
     } catch (error) {
       logger.log("warn", `Log lines wait: ${(error as Error).message}`, { log: name });
       entry.waiting = [...lines, ...entry.waiting];
-      shed(entry, clock);
+      dropOldest(entry, clock);
       if (!closed) entry.timer ??= setTimeout(() => void flush(name), RETRY_MS);
     }
   };
@@ -75,7 +76,7 @@ export function createLogWriter(
       const entry = entryOf(name);
       entry.waiting.push({ at: clock.now(), stream, text });
       entry.count++;
-      shed(entry, clock);
+      dropOldest(entry, clock);
       entry.timer ??= setTimeout(() => void flush(name), batchMs);
     },
     flush,
@@ -109,8 +110,11 @@ export function createLogWriter(
   };
 }
 
-function shed(entry: Entry, clock: Clock): void {
-  if (entry.waiting.length <= WAITING_LINES) return;
+function dropOldest(entry: Entry, clock: Clock): void {
+  if (entry.waiting.length <= MAX_WAITING_LINES) return;
   const text = "[lines were dropped here because the log could not be written]";
-  entry.waiting = [{ at: clock.now(), stream: "console", text }, ...entry.waiting.slice(-WAITING_LINES / 2)];
+  entry.waiting = [
+    { at: clock.now(), stream: "console", text },
+    ...entry.waiting.slice(-MAX_WAITING_LINES / 2),
+  ];
 }

@@ -1,4 +1,5 @@
-// Progress on its way into the record: steps at once and in order, what lies between them at most every so often.
+// Writes progress to the record of an operation. A new step is written at once; reports within a step are
+// merged and written after a pause.
 
 import type { Progress } from "@formation-mcp/contract";
 
@@ -9,13 +10,13 @@ export interface ProgressWriter {
   step(step: string, message: string, fraction: number | null): void;
   /** The step that runs. */
   readonly current: string;
-  /** Resolves when nothing is being written any more; nothing is written after. */
+  /** Resolves when no write is under way; nothing is written after that. */
   close(): Promise<void>;
 }
 
 export function createProgressWriter(
   write: (report: Report) => Promise<void>,
-  everyMs = 250,
+  pauseMs = 250,
 ): ProgressWriter {
   let current = "start";
   let highest: number | null = null;
@@ -28,10 +29,10 @@ export function createProgressWriter(
     while (waiting && !closed) {
       const report = waiting;
       waiting = null;
-      // A report that could not be written is no loss: the next one says more, and a void lease is seen by its renewal.
+      // A report that was not written is no loss: the next one says more, and the renewal sees a void lease.
       await write(report).catch(() => {});
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, everyMs);
+        const timer = setTimeout(resolve, pauseMs);
         wake = () => {
           clearTimeout(timer);
           resolve();
