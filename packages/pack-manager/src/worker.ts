@@ -79,7 +79,7 @@ export function createWorker(options: WorkerOptions): Worker {
   });
   registration.onRenewed(({ takesUnpinned, wasSilent }) => {
     claims.setTakesUnpinned(takesUnpinned);
-    // This node's instances are `lost` until it reports their state. The next heartbeat need not wait for that.
+    // The instances are `lost` until this node reports their state. The next heartbeat does not wait for it.
     if (wasSilent) void quietly(logger, "reconcile", reconciler.all);
   });
 

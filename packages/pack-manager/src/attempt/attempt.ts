@@ -27,8 +27,8 @@ export interface AttemptOptions {
   /** When the claim was sent, by the monotonic clock. */
   claimedAt: number;
   /**
-   * Given if an earlier process of this node left the operation running. Nothing is run then: the operation is
-   * undone, and given back, cancelled or failed with this error.
+   * Given if an earlier process of this node left the operation running. Nothing is run then: the operation
+   * is undone, and given back, cancelled or failed with this error.
    */
   orphan?: FormationError | undefined;
 }
@@ -115,7 +115,7 @@ async function conduct(deps: WorkerDeps, attempt: WatchedAttempt): Promise<void>
     try {
       changes = await work.undo(failure);
     } catch (undoFailure) {
-      // What is left is unknown now. It is removed before the lease ends, and the next attempt begins after it.
+      // What is left is unknown now. It is removed while the lease lasts, and the next attempt begins later.
       await abandon();
       throw undoFailure;
     }

@@ -51,8 +51,8 @@ export function isElsewhere({ node }: Pick<WorkerDeps, "node">, instance: Instan
 }
 
 /**
- * @throws FormationError `conflict` if the instance was shipped to another node while the operation waited for
- * this one.
+ * @throws FormationError `conflict` if the instance was shipped to another node while the operation waited
+ * for this one.
  */
 export function refuseMoved(deps: Pick<WorkerDeps, "node">, instance: Instance, step: string): void {
   if (!isElsewhere(deps, instance)) return;

@@ -111,8 +111,8 @@ async function stopNow(deps: WorkerDeps, machineId: string): Promise<void> {
 }
 
 /**
- * @throws FormationError `conflict` if another node may run the instance. A lost one may run on its silent node,
- * so that it is never started elsewhere.
+ * @throws FormationError `conflict` if another node may run the instance. A lost one may run on its silent
+ * node, so that it is never started elsewhere.
  */
 function refuseActiveElsewhere(deps: WorkerDeps, instance: Instance): void {
   if (!isElsewhere(deps, instance) || RESTING_STATES.includes(instance.state)) return;

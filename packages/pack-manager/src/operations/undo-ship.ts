@@ -55,8 +55,8 @@ export async function undoShip(
 }
 
 /**
- * Like `removeOtherMachines`, but a machine that can't be removed and does not run is left to reconciling. One
- * that still runs is a failure: it must not run beside the next one.
+ * Like `removeOtherMachines`, but a machine that can't be removed and does not run is left to reconciling.
+ * One that still runs is a failure: it must not run beside the next one.
  */
 async function removeOrStopOthers(
   deps: WorkerDeps,

@@ -18,7 +18,7 @@ export interface Reconciler {
   all(): Promise<void>;
   /** Reconciles the instance of a machine soon, because the machine changed. */
   machineChanged(machineId: string): void;
-  /** Reconciles an instance soon, because an operation on it has ended: changes in between were left to it. */
+  /** Reconciles an instance soon, because an operation on it has ended and left changes to reconciling. */
   instanceChanged(id: Id<"vm">): void;
   /** Resolves when no reconciliation runs. */
   close(): Promise<void>;

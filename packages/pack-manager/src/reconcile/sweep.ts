@@ -1,5 +1,5 @@
-// The sweep: sends the wake-ups of stranded operations again, and removes images, logs, blobs and cache entries
-// that no record needs.
+// The sweep: sends the wake-ups of stranded operations again, and removes images, logs, blobs and cache
+// entries that no record needs.
 
 import { everyItem } from "@formation-mcp/base";
 import { FormationError, type Id, isHeard, LIMITS, type Operation, quietly } from "@formation-mcp/contract";
@@ -11,7 +11,7 @@ export interface Sweeper {
   run(): Promise<void>;
 }
 
-/** One sweep in so many compares all logs and images with the records. The others look at removed builds only. */
+/** One sweep in so many compares all logs and images with the records; the others, those of removed builds. */
 const SWEEPS_PER_FULL_SWEEP = 12;
 /** How many nodes sweep the shared records in one period. More of them would only do the same work again. */
 const SWEEPING_NODES = 3;
@@ -19,9 +19,7 @@ const SWEEPING_NODES = 3;
 export interface SweepOptions {
   /** Whether an attempt runs whose image may be here before any record or hold names it. */
   mayAddImages(): boolean;
-  /**
-   * Offers an operation to the nodes. For workers whose queue account may send events but no wake-ups.
-   */
+  /** Offers an operation to the nodes. For workers whose queue account may send events but no wake-ups. */
   offer(operation: Operation): Promise<void>;
   /** Whether the worker stops: it waits for a sweep that runs. */
   isStopping(): boolean;

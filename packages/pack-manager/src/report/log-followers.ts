@@ -1,5 +1,5 @@
-// Copies what the machines of this node print into the logs of their instances, with one follower per machine.
-// A follower goes on where the one of an earlier process of the worker ended.
+// Copies what the machines of this node print into the logs of their instances, with one follower per
+// machine. A follower goes on where the one of an earlier process of the worker ended.
 
 import type { Logger } from "@formation-mcp/contract";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
