@@ -36,7 +36,7 @@ export interface Attempt {
  * The work of one attempt. `run`, `undo` and `done` go by the records and by what really exists, not by what
  * an earlier call remembered: another process may have made that call.
  */
-export interface Work {
+interface Work {
   /** Does the work; returns the changes that are written together with its completion. */
   run(): Promise<Changes>;
   /**

@@ -3,7 +3,7 @@
 import type { WorkerDeps } from "../deps.ts";
 
 /** What one renewal of the record tells. */
-export interface Renewal {
+interface Renewal {
   /** Whether the node may claim operations that are not pinned to it. */
   takesUnpinned: boolean;
   /** Whether the node was silent for so long that other nodes have marked its instances `lost`. */

@@ -11,7 +11,7 @@ export interface Sweeper {
   run(): Promise<void>;
 }
 
-/** One sweep in so many compares all logs and images with the records; the others, those of removed builds. */
+/** One sweep in so many compares all logs and images with the records; the others only removed builds. */
 const SWEEPS_PER_FULL_SWEEP = 12;
 /** How many nodes sweep the shared records in one period. More of them would only do the same work again. */
 const SWEEPING_NODES = 3;
