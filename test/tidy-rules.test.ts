@@ -8,17 +8,17 @@ import { ROOT, sourceFile, type Tree } from "./support/tidy/tree.ts";
 
 const ALL_RULES = [...SOURCE_RULES, ...ROOM_RULES, ...COMING_RULES];
 
-/** A tree of the files given; each room without a package.json gets one that declares nothing. */
+/** A tree of the files given; each package without a package.json gets one that declares nothing. */
 function treeOf(sources: Record<string, string>): Tree {
   const files = Object.entries(sources).map(([path, text]) => sourceFile(path, text));
-  const rooms = [...new Set(files.map((file) => file.room).filter((room) => room !== ""))];
-  const manifests = rooms
-    .filter((room) => !(`${room}/package.json` in sources))
-    .map((room) => {
-      const manifest = JSON.stringify({ name: `@formation-mcp/${room.split("/")[1]}` });
-      return sourceFile(`${room}/package.json`, manifest);
+  const packages = [...new Set(files.map((file) => file.pkg).filter((pkg) => pkg !== ""))];
+  const manifests = packages
+    .filter((pkg) => !(`${pkg}/package.json` in sources))
+    .map((pkg) => {
+      const manifest = JSON.stringify({ name: `@formation-mcp/${pkg.split("/")[1]}` });
+      return sourceFile(`${pkg}/package.json`, manifest);
     });
-  return { files: [...manifests, ...files], rooms };
+  return { files: [...manifests, ...files], packages };
 }
 
 describe("a rule sees what it is for", () => {
@@ -44,11 +44,11 @@ describe("a rule sees what it is for", () => {
     ["every dependency", src, 'import leftPad from "left-pad";'],
     ["every dependency", src, 'import { it } from "vitest";'],
     ["every dependency", "packages/formfile/src/x.ts", 'const yaml = require("yaml");'],
-    ["a room is entered", src, 'import { x } from "../../queue/src/index.ts";'],
-    ["a room is entered", "packages/control/test/x.ts", 'import { x } from "../../queue/src/inner.ts";'],
-    ["a room is entered", src, 'import { x } from "../testing/inner.ts";'],
-    ["a room is entered", src, 'import { x } from "@formation-mcp/queue/testing/conformance";'],
-    ["a room is entered", "test/x.ts", 'import { x } from "../packages/control/src/inner.ts";'],
+    ["a package is entered", src, 'import { x } from "../../queue/src/index.ts";'],
+    ["a package is entered", "packages/control/test/x.ts", 'import { x } from "../../queue/src/inner.ts";'],
+    ["a package is entered", src, 'import { x } from "../testing/inner.ts";'],
+    ["a package is entered", src, 'import { x } from "@formation-mcp/queue/testing/conformance";'],
+    ["a package is entered", "test/x.ts", 'import { x } from "../packages/control/src/inner.ts";'],
     ["only assembly", src, "const x = process.env.HOME;"],
     ["only assembly", "apps/stdio/src/x.ts", "f({ ...process.env });"],
     ["only assembly", src, 'import { env } from "node:process";'],

@@ -1,4 +1,4 @@
-// The code in READMEs, compiled against the packages as they are: each block becomes a module in its room for
+// The code in READMEs, compiled against the packages as they are: each block becomes a module in its package for
 // a moment.
 
 import { execFile } from "node:child_process";
@@ -16,12 +16,12 @@ interface Block {
   file: string;
 }
 
-/** Compiles every ```ts block of every room's README and of the root's. */
+/** Compiles every ```ts block of every package's README and of the root's. */
 export async function examples({ files }: Tree, root: string): Promise<Offence[]> {
   const directory = `.readme-${process.pid}`;
   const blocks = files
-    .filter((file) => file.path === "README.md" || file.path === `${file.room}/README.md`)
-    .flatMap((file) => blocksOf(file.path, file.text, join(file.room, directory)));
+    .filter((file) => file.path === "README.md" || file.path === `${file.pkg}/README.md`)
+    .flatMap((file) => blocksOf(file.path, file.text, join(file.pkg, directory)));
   const directories = [...new Set(blocks.map((block) => join(root, block.file, "..")))];
   try {
     for (const path of directories) mkdirSync(path, { recursive: true });

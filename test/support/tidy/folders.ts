@@ -1,4 +1,4 @@
-// The rules about the folders of a room: how many files one holds, what it says of itself, and which way its
+// The rules about the folders of a package: how many files one holds, what it says of itself, and which way its
 // imports go.
 
 import { posix } from "node:path";
@@ -7,14 +7,14 @@ import type { SourceFile, Tree } from "./tree.ts";
 
 const MAX_FILES = 25;
 
-/** An import of one file of a room by another. */
+/** An import of one file of a package by another. */
 interface Arrow {
   from: SourceFile;
   to: string;
   line: number;
 }
 
-const isSource = ({ path, room, part }: SourceFile) => room !== "" && part === "src" && path.endsWith(".ts");
+const isSource = ({ path, pkg, part }: SourceFile) => pkg !== "" && part === "src" && path.endsWith(".ts");
 
 /** No folder under `src` holds more than 25 files directly. */
 export function crowdedFolders({ files }: Tree): Offence[] {
@@ -62,7 +62,7 @@ export function twoWayFolders({ files }: Tree): Offence[] {
   });
 }
 
-/** No file of a room imports itself through others. Type imports count. */
+/** No file of a package imports itself through others. Type imports count. */
 export function circles({ files }: Tree): Offence[] {
   const arrows = new Map<string, Arrow[]>();
   for (const arrow of arrowsWithin(files)) push(arrows, arrow.from.path, arrow);
@@ -95,14 +95,14 @@ function shortestWayBack(start: string, arrows: Map<string, Arrow[]>): string[] 
   return round;
 }
 
-/** The relative imports between files of one room. */
+/** The relative imports between files of one package. */
 function arrowsWithin(files: readonly SourceFile[]): Arrow[] {
-  const known = new Map(files.map((file) => [file.path, file.room]));
+  const known = new Map(files.map((file) => [file.path, file.pkg]));
   return files.flatMap((from) =>
     from.imports
       .filter(({ name }) => name.startsWith("."))
       .map(({ name, line }) => ({ from, line, to: posix.join(posix.dirname(from.path), name) }))
-      .filter(({ to }) => from.room !== "" && known.get(to) === from.room),
+      .filter(({ to }) => from.pkg !== "" && known.get(to) === from.pkg),
   );
 }
 

@@ -1,7 +1,7 @@
-// The rules about what a room says of itself: its package.json, its README's length, its row in
+// The rules about what a package says of itself: its package.json, its README's length, its row in
 // ARCHITECTURE.md.
 
-import { FLOORS, levelOf, TEST_LIBRARIES } from "./house.ts";
+import { LAYERS, levelOf, TEST_LIBRARIES } from "./layers.ts";
 import type { Offence } from "./offence.ts";
 import type { SourceFile, Tree } from "./tree.ts";
 
@@ -32,21 +32,21 @@ interface Manifest {
   peerDependencies?: Entry;
 }
 
-/** Every room's package.json says the same things in the same way. */
-export function manifests({ files, rooms }: Tree): Offence[] {
-  return rooms.flatMap((room) => {
-    const path = `${room}/package.json`;
+/** Every package's package.json says the same things in the same way. */
+export function manifests({ files, packages }: Tree): Offence[] {
+  return packages.flatMap((pkg) => {
+    const path = `${pkg}/package.json`;
     const text = files.find((file) => file.path === path)?.text ?? "{}";
     const manifest = JSON.parse(text) as Manifest;
     const wrong = [
-      ...common(room, manifest),
-      ...(room.startsWith("packages/") ? library(room, manifest, files) : program(manifest)),
+      ...common(pkg, manifest),
+      ...(pkg.startsWith("packages/") ? library(pkg, manifest, files) : program(manifest)),
     ];
     return wrong.map((advice) => ({ path, line: 0, advice }));
   });
 }
 
-function common(room: string, manifest: Manifest): string[] {
+function common(pkg: string, manifest: Manifest): string[] {
   const wrong: string[] = [];
   const say = (right: boolean, advice: string) => {
     if (!right) wrong.push(advice);
@@ -55,7 +55,7 @@ function common(room: string, manifest: Manifest): string[] {
   say(manifest.license === "Apache-2.0", '"license" is "Apache-2.0".');
   say(manifest.type === "module", '"type" is "module".');
   say(/^\d+\.\d+\.\d+/.test(manifest.version ?? ""), '"version" is there for changesets to raise.');
-  const node = room === REMOTE ? NODE_REMOTE : NODE;
+  const node = pkg === REMOTE ? NODE_REMOTE : NODE;
   say(manifest.engines?.node === node, `"engines.node" is "${node}".`);
   say(
     manifest.private === true || manifest.publishConfig?.access === "public",
@@ -83,13 +83,13 @@ function program(manifest: Manifest): string[] {
   ];
 }
 
-function library(room: string, manifest: Manifest, files: readonly SourceFile[]): string[] {
+function library(pkg: string, manifest: Manifest, files: readonly SourceFile[]): string[] {
   const wrong: string[] = [];
   const say = (right: boolean, advice: string) => {
     if (!right) wrong.push(advice);
   };
   say(
-    manifest.name === `@formation-mcp/${room.split("/")[1]}`,
+    manifest.name === `@formation-mcp/${pkg.split("/")[1]}`,
     '"name" is the scope and the directory\'s name.',
   );
   for (const library of TEST_LIBRARIES) {
@@ -98,7 +98,7 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
   }
   say(manifest.sideEffects === false, '"sideEffects" is false.');
   say(JSON.stringify(manifest.files) === '["dist"]', '"files" is ["dist"].');
-  const config = files.find((file) => file.path === `${room}/tsup.config.ts`)?.text ?? "";
+  const config = files.find((file) => file.path === `${pkg}/tsup.config.ts`)?.text ?? "";
   const condition = sourceCondition(files);
   const published: Record<string, Entry | string> = {};
   for (const [subpath, entry] of Object.entries(manifest.exports ?? {})) {
@@ -114,7 +114,7 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
         `"exports" of "${subpath}" is ${JSON.stringify(right)}.`,
       );
       say(
-        files.some((file) => file.path === `${room}/${subpath.slice(2)}.ts`),
+        files.some((file) => file.path === `${pkg}/${subpath.slice(2)}.ts`),
         `${subpath.slice(2)}.ts is exported, so it is there.`,
       );
       continue;
@@ -127,7 +127,7 @@ function library(room: string, manifest: Manifest, files: readonly SourceFile[])
       `"exports" of "${subpath}" is ${JSON.stringify(right)}.`,
     );
     say(
-      files.some((file) => file.path === `${room}/src/${base}.ts`),
+      files.some((file) => file.path === `${pkg}/src/${base}.ts`),
       `src/${base}.ts is exported, so it is there.`,
     );
     say(
@@ -153,42 +153,42 @@ function sourceCondition(files: readonly SourceFile[]): string {
 }
 
 /** Every package has a README of at most 80 lines with an example. */
-export function readmes({ files, rooms }: Tree): Offence[] {
-  return rooms.flatMap((room) => {
-    const path = `${room}/README.md`;
+export function readmes({ files, packages }: Tree): Offence[] {
+  return packages.flatMap((pkg) => {
+    const path = `${pkg}/README.md`;
     const text = files.find((file) => file.path === path)?.text;
     if (text === undefined) {
       const advice = "Write a README: what the package is for, an example, its errors, its dependencies.";
-      return room.startsWith("packages/") ? [{ path, line: 0, advice }] : [];
+      return pkg.startsWith("packages/") ? [{ path, line: 0, advice }] : [];
     }
     const lines = text.trimEnd().split("\n").length;
     const wrong: Offence[] = [];
     if (lines > README_LINES) {
       wrong.push({ path, line: README_LINES + 1, advice: `${lines} lines, ${README_LINES} at most.` });
     }
-    if (room.startsWith("packages/") && !/^```ts$/m.test(text)) {
+    if (pkg.startsWith("packages/") && !/^```ts$/m.test(text)) {
       wrong.push({ path, line: 0, advice: "Show an example in a ```ts block." });
     }
     return wrong;
   });
 }
 
-/** ARCHITECTURE.md's table names exactly the rooms that exist, on the floors that tidy enforces. */
-export function architecture({ files, rooms }: Tree): Offence[] {
+/** ARCHITECTURE.md's table names exactly the packages that exist, on the layers that tidy enforces. */
+export function architecture({ files, packages }: Tree): Offence[] {
   const path = "ARCHITECTURE.md";
   const text = files.find((file) => file.path === path)?.text ?? "";
-  const rows = new Map<string, { floor: string; line: number }>();
+  const rows = new Map<string, { layer: string; line: number }>();
   for (const [index, line] of text.split("\n").entries()) {
-    const [, floor, room] = /^\|\s*(F\S+)\s*\|\s*`((?:packages|apps)\/[\w-]+)`/.exec(line) ?? [];
-    if (floor && room) rows.set(room, { floor, line: index + 1 });
+    const [, layer, pkg] = /^\|\s*(F\S+)\s*\|\s*`((?:packages|apps)\/[\w-]+)`/.exec(line) ?? [];
+    if (layer && pkg) rows.set(pkg, { layer, line: index + 1 });
   }
-  const missing = rooms
-    .filter((room) => !rows.has(room))
-    .map((room) => ({ path, line: 0, advice: `The table of rooms has no row for ${room}: write one.` }));
-  const wrong = [...rows].flatMap(([room, { floor, line }]) => {
-    if (!rooms.includes(room)) return [{ path, line, advice: `There is no ${room}: remove its row.` }];
-    const right = FLOORS[levelOf(room) ?? -1]?.floor;
-    return right === floor ? [] : [{ path, line, advice: `${room} is on floor ${right}, not ${floor}.` }];
+  const missing = packages
+    .filter((pkg) => !rows.has(pkg))
+    .map((pkg) => ({ path, line: 0, advice: `The table of packages has no row for ${pkg}: write one.` }));
+  const wrong = [...rows].flatMap(([pkg, { layer, line }]) => {
+    if (!packages.includes(pkg)) return [{ path, line, advice: `There is no ${pkg}: remove its row.` }];
+    const right = LAYERS[levelOf(pkg) ?? -1]?.layer;
+    return right === layer ? [] : [{ path, line, advice: `${pkg} is on layer ${right}, not ${layer}.` }];
   });
   return [...missing, ...wrong];
 }

@@ -5,13 +5,13 @@ import type { Offence } from "./offence.ts";
 import type { SourceFile, Tree } from "./tree.ts";
 
 /**
- * No published door leads into `testing/` or is used by tests alone: a program, another room or a README uses
+ * No published door leads into `testing/` or is used by tests alone: a program, another package or a README uses
  * it.
  */
-export function testOnlyDoors({ files, rooms }: Tree): Offence[] {
+export function testOnlyDoors({ files, packages }: Tree): Offence[] {
   const used = new Set(files.filter(isUser).flatMap(namesIn));
-  return rooms.flatMap((room) => {
-    const path = `${room}/package.json`;
+  return packages.flatMap((pkg) => {
+    const path = `${pkg}/package.json`;
     const manifest = JSON.parse(files.find((file) => file.path === path)?.text ?? "{}") as Manifest;
     const doors = Object.entries(manifest.publishConfig?.exports ?? {}).filter(
       ([, to]) => typeof to !== "string",

@@ -1,11 +1,11 @@
 // Every rule of the house, by what it reads. A rule that the sources do not satisfy yet waits in
 // COMING_RULES.
 
-import { doors, environment, floors, homes } from "./arrows.ts";
 import { wideCode, wideMarkdown } from "./columns.ts";
 import { examples } from "./examples.ts";
 import { circles, crowdedFolders, folderOpenings, twoWayFolders } from "./folders.ts";
 import { longFunctions } from "./functions.ts";
+import { doors, environment, homes, layers } from "./imports.ts";
 import { architecture, manifests, readmes } from "./manifests.ts";
 import type { Offence } from "./offence.ts";
 import { testOnlyDoors } from "./published.ts";
@@ -20,32 +20,32 @@ export interface Rule {
 
 /** The rules about what stands in a file. */
 export const SOURCE_RULES: Rule[] = [
-  { rule: "imports go strictly downward, and neighbours meet in tests alone", find: floors },
+  { rule: "imports go strictly downward, and neighbours meet in tests alone", find: layers },
   { rule: "every dependency has one home and is declared there", find: homes },
-  { rule: "a room is entered by its door", find: doors },
+  { rule: "a package is entered by its door", find: doors },
   { rule: "only assembly reads the environment", find: environment },
   ...FORBIDDEN_RULES,
   { rule: "no module is longer than 400 lines", find: lengths },
   { rule: "every module opens with what it is responsible for", find: openings },
   { rule: "no folder under src has more than 25 files", find: crowdedFolders },
-  { rule: "no two folders of a room import each other", find: twoWayFolders },
+  { rule: "no two folders of a package import each other", find: twoWayFolders },
   { rule: "nothing is put off in the sources", find: putOff },
   { rule: "no path of one machine is in the repository", find: (tree) => machinePaths(tree, ROOT) },
 ];
 
-/** The rules about what a room says of itself. */
+/** The rules about what a package says of itself. */
 export const ROOM_RULES: Rule[] = [
   { rule: "every package.json is complete and like the others", find: manifests },
   { rule: "no published door is for tests", find: testOnlyDoors },
   { rule: "every package has a README of at most 80 lines with an example", find: readmes },
   { rule: "the examples in the READMEs compile", find: (tree) => examples(tree, ROOT) },
-  { rule: "ARCHITECTURE.md names exactly the rooms there are, on their floors", find: architecture },
+  { rule: "ARCHITECTURE.md names exactly the packages there are, on their layers", find: architecture },
 ];
 
 /** Rules that the sources do not satisfy yet. With TIDY_COMING=1 they are checked like the others. */
 export const COMING_RULES: Rule[] = [
   { rule: "each folder under src says what it knows", find: folderOpenings },
-  { rule: "no file of a room imports itself through others", find: circles },
+  { rule: "no file of a package imports itself through others", find: circles },
   { rule: "no function is longer than 100 lines", find: longFunctions },
   { rule: "no line of TypeScript is wider than 110 columns", find: wideCode },
   { rule: "no line of Markdown is wider than 100 columns", find: wideMarkdown },

@@ -8,9 +8,9 @@ import type { SourceFile, Tree } from "./tree.ts";
 const MAX_LINES = 400;
 
 const isTypeScript = (file: SourceFile) => file.path.endsWith(".ts");
-const isModule = (file: SourceFile) => isTypeScript(file) && file.part === "src" && file.room !== "";
+const isModule = (file: SourceFile) => isTypeScript(file) && file.part === "src" && file.pkg !== "";
 const isTestSupport = (file: SourceFile) => isTypeScript(file) && file.part === "testing";
-const isPackage = (file: SourceFile) => file.room.startsWith("packages/");
+const isPackage = (file: SourceFile) => file.pkg.startsWith("packages/");
 const isTest = (file: SourceFile) =>
   isTypeScript(file) && (file.path.endsWith(".test.ts") || file.part.startsWith("test"));
 const isConfig = (file: SourceFile) => /\.config\.ts$/.test(file.path);

@@ -1,4 +1,4 @@
-// The repository as tidy reads it: its text files and its rooms. Nothing here decides what is right.
+// The repository as tidy reads it: its text files and its packages. Nothing here decides what is right.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -10,9 +10,9 @@ export interface SourceFile {
   /** From the repository's root, with `/`. */
   path: string;
   text: string;
-  /** The room it belongs to, `packages/x` or `apps/x`; empty outside. */
-  room: string;
-  /** Where in its room (or in the repository) it lies: `src`, `testing`, `test`, or empty. */
+  /** The package it belongs to, `packages/x` or `apps/x`; empty outside. */
+  pkg: string;
+  /** Where in its package (or in the repository) it lies: `src`, `testing`, `test`, or empty. */
   part: string;
   /** For TypeScript: its code without texts and comments, its comments alone, and what it imports. */
   code: string;
@@ -22,8 +22,8 @@ export interface SourceFile {
 
 export interface Tree {
   files: readonly SourceFile[];
-  /** The rooms that exist. */
-  rooms: readonly string[];
+  /** The packages that exist. */
+  packages: readonly string[];
 }
 
 const SKIPPED = new Set(["node_modules", "dist", ".git", ".turbo", "coverage", "tmp"]);
@@ -33,20 +33,20 @@ const GENERATED = /^pnpm-lock\.yaml$/;
 /** Reads the repository. */
 export function readTree(root = ROOT): Tree {
   const files = [...walk(root, "")].map((path) => sourceFile(path, readFileSync(join(root, path), "utf8")));
-  const rooms = ["packages", "apps"].flatMap((kind) =>
+  const packages = ["packages", "apps"].flatMap((kind) =>
     readdirSync(join(root, kind), { withFileTypes: true })
       .filter((entry) => entry.isDirectory() && existsSync(join(root, kind, entry.name, "package.json")))
       .map((entry) => `${kind}/${entry.name}`),
   );
-  return { files, rooms };
+  return { files, packages };
 }
 
 /** One file, as the rules see it. */
 export function sourceFile(path: string, text: string): SourceFile {
-  const [, room = "", inRoom] = /^((?:packages|apps)\/[^/]+)\/(.*)$/.exec(path) ?? [];
-  const part = /^(src|testing|test)\//.exec(inRoom ?? path)?.[1] ?? "";
+  const [, pkg = "", inPackage] = /^((?:packages|apps)\/[^/]+)\/(.*)$/.exec(path) ?? [];
+  const part = /^(src|testing|test)\//.exec(inPackage ?? path)?.[1] ?? "";
   const { code, comments } = path.endsWith(".ts") ? layersOf(text) : { code: "", comments: "" };
-  return { path, text, room, part, code, comments, imports: code === "" ? [] : importsOf(text, code) };
+  return { path, text, pkg, part, code, comments, imports: code === "" ? [] : importsOf(text, code) };
 }
 
 function* walk(root: string, directory: string): Generator<string> {

@@ -1,18 +1,18 @@
-// The plan of the house as tidy enforces it: which room stands on which floor, and where each dependency
+// The plan of the house as tidy enforces it: which package stands on which layer, and where each dependency
 // lives.
 
 /**
- * From the ground up. A room imports from lower floors alone. ARCHITECTURE.md has the same table and must
+ * From the ground up. A package imports from lower layers alone. ARCHITECTURE.md has the same table and must
  * agree.
  */
-export const FLOORS: readonly { floor: string; rooms: readonly string[] }[] = [
-  { floor: "F0", rooms: ["packages/base"] },
-  { floor: "F1", rooms: ["packages/formfile"] },
-  { floor: "F2", rooms: ["packages/contract"] },
-  { floor: "F3", rooms: ["packages/os"] },
+export const LAYERS: readonly { layer: string; packages: readonly string[] }[] = [
+  { layer: "F0", packages: ["packages/base"] },
+  { layer: "F1", packages: ["packages/formfile"] },
+  { layer: "F2", packages: ["packages/contract"] },
+  { layer: "F3", packages: ["packages/os"] },
   {
-    floor: "F4",
-    rooms: [
+    layer: "F4",
+    packages: [
       "packages/auth",
       "packages/tools",
       "packages/queue",
@@ -22,15 +22,15 @@ export const FLOORS: readonly { floor: string; rooms: readonly string[] }[] = [
       "packages/hypervisor",
     ],
   },
-  { floor: "F5", rooms: ["packages/control", "packages/pack-manager", "packages/client"] },
-  { floor: "F6", rooms: ["packages/mcp"] },
-  { floor: "F7", rooms: ["packages/gateway"] },
-  { floor: "F8", rooms: ["packages/assembly"] },
-  { floor: "F9", rooms: ["apps/stdio", "apps/http", "apps/worker", "apps/console"] },
+  { layer: "F5", packages: ["packages/control", "packages/pack-manager", "packages/client"] },
+  { layer: "F6", packages: ["packages/mcp"] },
+  { layer: "F7", packages: ["packages/gateway"] },
+  { layer: "F8", packages: ["packages/assembly"] },
+  { layer: "F9", packages: ["apps/stdio", "apps/http", "apps/worker", "apps/console"] },
 ];
 
 /**
- * The rooms that may import a dependency: one home for each, but for zod, which describes data at every
+ * The packages that may import a dependency: one home for each, but for zod, which describes data at every
  * boundary.
  */
 export const HOMES: Readonly<Record<string, readonly string[]>> = {
@@ -66,11 +66,11 @@ export const HOMES: Readonly<Record<string, readonly string[]>> = {
 /** What only `test/` and `testing/` folders may import. */
 export const TEST_LIBRARIES: readonly string[] = ["vitest", "fast-check", "@modelcontextprotocol/client"];
 
-/** The only room that reads `process.env`. */
+/** The only package that reads `process.env`. */
 export const ENVIRONMENT_READER = "packages/assembly";
 
-/** A room's floor as a number that rises, or undefined if the plan does not know the room. */
-export function levelOf(room: string): number | undefined {
-  const level = FLOORS.findIndex(({ rooms }) => rooms.includes(room));
+/** A package's layer as a number that rises, or undefined if the plan does not know the package. */
+export function levelOf(pkg: string): number | undefined {
+  const level = LAYERS.findIndex(({ packages }) => packages.includes(pkg));
   return level < 0 ? undefined : level;
 }
