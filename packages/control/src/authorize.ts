@@ -1,30 +1,34 @@
-// Which tools a principal may use at all: the scopes of the token below the bound that the operator set for everybody.
-// Listings and calls ask the same gate, and it needs only what the table says of a tool, so that asking costs no store.
+// Which tools a principal may use: the scopes of its token, within the bounds that the operator set for
+// everyone. Listings and calls use the same gate. It needs no store, only the table of tools.
 
 import { type Principal, requireScope } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
 import { LISTING } from "@formation-mcp/tools/listing";
 
-/** What the operator leaves of the tools, for every principal, `admin` included. */
+/** The operator's bounds on the tools. They apply to every principal, admins too. */
 export interface ToolBounds {
   /** Only tools that change nothing. Default: false. */
   readOnly?: boolean;
   /** Only these tools, by name; all by default. */
   allowTools?: readonly string[];
-  /** Not these tools, by name; they go before `allowTools`. */
+  /** Not these tools, by name; this overrides `allowTools`. */
   denyTools?: readonly string[];
 }
 
 export interface ToolGate {
   /** Whether a principal may use the tool of that name. */
   offers(principal: Principal, tool: string): boolean;
-  /** @throws FormationError `not_found` for what is no tool here, `forbidden` by the operator's bound or for want of a scope. */
+  /**
+   * @throws FormationError `not_found` for a tool that is unknown or not offered, `forbidden` if the server
+   *   is read-only or the token lacks the scope.
+   */
   require(principal: Principal, tool: string): void;
 }
 
 /**
- * The gate over the table of tools.
- * @throws FormationError `invalid` for a bound that names no tool: a misspelt `denyTools` must not allow in silence.
+ * Creates the gate over the table of tools.
+ * @throws FormationError `invalid` if the bounds name an unknown tool: a misspelt `denyTools` must not allow
+ *   a tool silently.
  */
 export function createToolGate(bounds: ToolBounds = {}): ToolGate {
   const { readOnly = false, allowTools, denyTools = [] } = bounds;

@@ -1,4 +1,5 @@
-// The one call behind every door: find the tool, check the scope and the input, let the domain do it.
+// The one call behind every door (HTTP, MCP, stdio): finds the tool, checks the scope and the input, calls
+// the handler, and records the call in the audit log.
 
 import { randomBytes } from "node:crypto";
 import type { Artifacts } from "@formation-mcp/artifacts";
@@ -31,20 +32,23 @@ export interface ControlOptions extends ToolBounds {
   /** Default: the store's. */
   clock?: Clock;
   logger?: Logger;
-  /** Called at every submission, so that somebody works on it; what it throws ends the call. */
+  /** Called at every submission, to make sure that a worker runs. What it throws ends the call. */
   ensureWorker?: () => Promise<void>;
   /** Directories below which a local caller may name a `context_dir`; none by default. */
   contextDirs?: readonly string[];
-  /** Directories of the program itself: no context comes from them or holds them. */
+  /** Directories of the program itself: a context can neither come from them nor contain them. */
   ownDirs?: readonly string[];
-  /** The name or address under which callers reach this machine, for URLs of VMs whose ports are bound to every address. */
+  /**
+   * The host name or address that callers use for this machine: for URLs of VMs whose ports are bound to
+   * every address.
+   */
   knownAs?: string;
-  /** What a node must have free to take a build, which is also what the build may use. */
+  /** The resources that a node must have free to take a build, which are also the limits of the build. */
   buildNeeds?: Resources;
   random?: (bytes: number) => Uint8Array;
   /** Where every call and every refusal is recorded; nowhere by default. */
   audit?: Audit;
-  /** What each owner may have; without it there is no limit. */
+  /** The quotas of the owners; without it there are no limits. */
   quotas?: Quotas;
 }
 
@@ -65,7 +69,10 @@ const HANDLERS: { [N in ToolName]: ToolHandler<N> } = {
   node_list: nodeList,
 };
 
-/** Wires the tools over a store, a queue and artifacts. Holds no state of its own: any number may share them. */
+/**
+ * Wires the tools to a store, a queue and artifacts. It holds no state: any number of controls may share
+ * them.
+ */
 export function createControl(options: ControlOptions): Control {
   const deps: ControlDeps = {
     store: options.store,
@@ -123,7 +130,9 @@ export function createControl(options: ControlOptions): Control {
   };
 }
 
-/** Every refusal is told to the operator, and what broke with its cause; never what was asked with. */
+/**
+ * Logs a refused call for the operator, and an internal error with its cause; never the input of the call.
+ */
 function logRefusal(
   logger: Logger,
   { owner }: Principal,

@@ -1,4 +1,4 @@
-// What every domain of control works with, and the shape of what it offers for a tool.
+// What the parts of this package get passed in, and the type of a tool handler.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";
@@ -21,7 +21,9 @@ export interface ControlDeps {
   contextDirs: readonly string[];
   ownDirs: readonly string[];
   buildNeeds: Resources;
-  /** The host that stands for "every address" in URLs, as callers know this machine; null if they sit on it. */
+  /**
+   * The host that replaces "every address" in URLs, as callers know this machine; null if callers are on it.
+   */
   knownAs: string | null;
   quotas: Quotas | null;
 }

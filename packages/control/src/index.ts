@@ -1,4 +1,4 @@
-// What each tool does: scope, ownership, quotas, records, operations; and the log of who did what.
+// The domain of each tool: scope, ownership, quotas, records and operations; and the audit log.
 
 export { createQuotas, type Quotas, type QuotasOptions } from "./access/quotas.ts";
 export { type Audit, type AuditOptions, createAudit } from "./audit/audit.ts";

@@ -1,4 +1,4 @@
-// How a tool's input is checked: everything that is wrong is told at once, each with its field and what to write.
+// Checks the input of a tool. One error lists every problem, each with its field and what to write instead.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { Tool } from "@formation-mcp/tools";
@@ -6,16 +6,16 @@ import type { Tool } from "@formation-mcp/tools";
 type Parsed = ReturnType<Tool["input"]["safeParse"]>;
 type Issue = NonNullable<Parsed["error"]>["issues"][number];
 
-/** What is wrong with an input, before it becomes an error. */
+/** A problem of an input, before it becomes an error. */
 export interface Problem {
   field: string;
   problem: string;
 }
 
-/** How many problems one error lists. */
+/** The highest number of problems that one error lists. */
 const MAX_PROBLEMS = 50;
 
-/** @throws FormationError `invalid` with every problem, if there is one. */
+/** Throws if there are problems. @throws FormationError `invalid` with every problem. */
 export function throwProblems(problems: readonly Problem[], remedy: string): void {
   const [first] = problems;
   if (!first) return;
@@ -38,7 +38,9 @@ export function parseInput(tool: Tool, input: unknown): Record<string, unknown> 
   throw new FormationError("invalid", "The input is not what the tool takes.", { field: "input" });
 }
 
-/** JavaScript's own key: the schemas would drop it without a word. The formfile's parser speaks for itself. */
+/**
+ * Finds the key `__proto__`, which the schemas would drop silently. The formfile's parser reports it itself.
+ */
 function reservedKeys(input: unknown, path: string[] = []): Problem[] {
   if (typeof input !== "object" || input === null || path.length > 4) return [];
   if (path.length === 1 && path[0] === "formfile") return [];
@@ -62,7 +64,7 @@ function issueProblems(issue: Issue, tool: Tool): Problem[] {
   return [{ field, problem: `${issue.message.replace(/\.?$/, "")}.` }];
 }
 
-/** `vm_config.network.host_ports["80"]`, as the caller would write it. */
+/** The path of a field as the caller would write it, such as `vm_config.network.host_ports["80"]`. */
 export function fieldPath(path: readonly PropertyKey[]): string {
   let text = "";
   for (const part of path) {

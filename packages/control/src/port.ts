@@ -1,26 +1,26 @@
-// The one call that every door goes through.
+// The interface of control: the one call that every door uses.
 
 import type { Principal } from "@formation-mcp/auth";
 
 export interface CallHooks {
-  /** For the audit log: where the call came from, and its W3C trace id. */
+  /** For the audit log: the address of the caller, and the W3C trace id of the call. */
   address?: string;
   traceId?: string;
-  /** The account that asks, where it asks for another's records: the one that the audit log names. */
+  /** The account that calls, if it acts on records of another owner. The audit log names this account. */
   actor?: string;
-  /** Ends the waiting, never the operation. */
+  /** Ends the waiting, not the operation. */
   signal?: AbortSignal;
-  /** Progress of the operation that the call waits for; `fraction` is 0 to 1 and never falls within a call. */
+  /** Progress of the operation that the call waits for; `fraction` is 0 to 1 and never falls in a call. */
   onProgress?: (progress: { step: string; message: string; fraction: number | null }) => void;
 }
 
 export interface Control {
-  /** Whether a principal may use a tool at all: what listings show. It says so without a look into the store. */
+  /** Whether a principal may use a tool, for listings. It does not read the store. */
   offers(principal: Principal, tool: string): boolean;
   /**
-   * Does what a tool does, for a principal. `input` is checked against the tool's schema; the result fits its output
-   * schema.
-   * @throws FormationError alone: `not_found` for an unknown tool and for somebody else's record.
+   * Calls a tool for a principal. `input` is checked against the input schema of the tool; the result fits
+   * its output schema.
+   * @throws FormationError only: `not_found` for an unknown tool and for a record of another owner.
    */
   call(
     principal: Principal,

@@ -1,9 +1,10 @@
-// Which records a principal may see: its own, with `admin` everybody's, and of these only what its token's bounds leave.
-// Every record that a caller names is looked up here, and what may not be seen is told in the words, and found with the
-// work, of what does not exist.
+// Which records a principal may see: its own; with the scope `admin` those of all owners; and of these only
+// what the bounds of its token allow. Every record that a caller names is looked up here. A record that the
+// caller may not see gives the same error, after the same work, as one that does not exist.
 //
-// Bounds fence instances by name and by metadata. A build is held to be an instance of its own name and metadata, and an
-// operation belongs to its instance or build; so a bounded token sees what it could have made itself, and no more.
+// Bounds restrict instances by name and by metadata. A build counts as an instance of its own name and
+// metadata, and an operation counts as its instance or build. So a bounded token sees what it could have made
+// itself, and no more.
 
 import type { Bounds, Principal } from "@formation-mcp/auth";
 import {
@@ -18,12 +19,15 @@ import {
 } from "@formation-mcp/contract";
 import type { ControlDeps } from "../deps.ts";
 
-/** Whose records a call may read: `null` is everybody's. Who is fenced in has an owner, whatever its scopes. */
+/**
+ * The owner whose records a call may read; `null` means all owners. A token with bounds reads only its own
+ * owner, even with the scope `admin`.
+ */
 export function ownerFilter(principal: Principal): string | null {
   return principal.scopes.has("admin") && !principal.bounds ? null : principal.owner;
 }
 
-/** Whose a record is, for those who see more than their own. */
+/** The owner of a record as a field of a result, for callers who see the records of more than one owner. */
 export function ownerField(principal: Principal, record: { owner: string }): { owner?: string } {
   return ownerFilter(principal) === null ? { owner: record.owner } : {};
 }
@@ -50,7 +54,7 @@ export async function findInstance(
   throw notFound("instance", nameOrId, field, LIST_REMEDIES[field]);
 }
 
-/** @throws FormationError `invalid` for what is no build's id, `not_found` */
+/** Finds a build. @throws FormationError `invalid` if the text is not a build's id, `not_found` */
 export async function findBuild(
   deps: ControlDeps,
   principal: Principal,
@@ -63,7 +67,9 @@ export async function findBuild(
   throw notFound("build", id, field, field === "id" ? LIST_REMEDIES.id : LIST_REMEDIES.build);
 }
 
-/** Whose records a call on an instance writes: those of the instance's owner, also where an admin calls. */
+/**
+ * The owner whose records a call on an instance writes: the owner of the instance, even if an admin calls.
+ */
 export async function ownerOfInstance(
   deps: ControlDeps,
   principal: Principal,
@@ -73,7 +79,7 @@ export async function ownerOfInstance(
   return (await nullIfNotFound(deps.store.instance(null, nameOrId as Id<"vm">)))?.owner ?? principal.owner;
 }
 
-/** Whose records a ship of a build writes. */
+/** The owner whose records a shipment of a build writes. */
 export async function ownerOfBuild(deps: ControlDeps, principal: Principal, id: string): Promise<string> {
   if (ownerFilter(principal) !== null || idKind(id) !== "bld") return principal.owner;
   return (await nullIfNotFound(deps.store.build(null, id as Id<"bld">)))?.owner ?? principal.owner;
@@ -91,7 +97,7 @@ export async function findDeployment(
   throw notFound("deployment", id, "id", LIST_REMEDIES.id);
 }
 
-/** @throws FormationError `invalid` for what is no operation's id, `not_found` */
+/** Finds an operation. @throws FormationError `invalid` if the text is not an operation's id, `not_found` */
 export async function findOperation(
   deps: ControlDeps,
   principal: Principal,
@@ -114,7 +120,7 @@ export async function findOperation(
   );
 }
 
-/** Whether bounds leave an operation to be seen. */
+/** Returns a function that says whether the bounds of a token allow it to see an operation. */
 export function seesOperation(
   deps: ControlDeps,
   { bounds }: Principal,
@@ -127,7 +133,7 @@ export function seesOperation(
   };
 }
 
-/** Whether bounds leave an instance, or a build, of this name and metadata. */
+/** Whether bounds allow an instance, or a build, of this name and metadata. */
 export function admits(
   bounds: Bounds | undefined,
   { name, metadata }: { name: string; metadata: Readonly<Record<string, string>> },
@@ -140,7 +146,7 @@ export function nameAndMetadata({ name, config }: Pick<Instance, "name" | "confi
   return { name, metadata: config.metadata };
 }
 
-/** @throws FormationError `forbidden` for a name that bounds don't leave to make anything under. */
+/** @throws FormationError `forbidden` if the bounds of the token do not allow this name. */
 export function requireAllowedName({ bounds }: Principal, name: string, field: string): void {
   if (!bounds?.instances || bounds.instances.includes(name)) return;
   throw new FormationError(
@@ -154,8 +160,8 @@ export function requireAllowedName({ bounds }: Principal, name: string, field: s
 }
 
 /**
- * Metadata with the pairs that bounds ask for.
- * @throws FormationError `forbidden` if another value was asked for one of them.
+ * Adds the key-value pairs that the bounds of the token require to the metadata.
+ * @throws FormationError `forbidden` if the caller asked for another value of one of them.
  */
 export function withTokenMetadata(
   { bounds }: Principal,
@@ -174,7 +180,7 @@ export function withTokenMetadata(
   return { ...asked, ...pairs };
 }
 
-/** A property of the record itself, never of what every object has. */
+/** An own property of the record, never one that it inherits from Object.prototype. */
 function ownProperty(record: Readonly<Record<string, string>>, key: string): string | undefined {
   return Object.hasOwn(record, key) ? record[key] : undefined;
 }

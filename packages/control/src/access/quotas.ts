@@ -1,13 +1,14 @@
-// What an owner may have: the operator's defaults, and what an admin set for one owner in their place.
+// The quota of each owner: the defaults of the operator, with the fields that an admin set for one owner.
+// This folder knows which records a caller may see and how much an owner may have.
 
 import { type Clock, type Documents, FormationError, type Quota, systemClock } from "@formation-mcp/contract";
 
 export interface Quotas {
-  /** What an owner may have now; another process's change shows within 5 s. */
+  /** The quota of an owner now. It is cached: a change made by another process shows within 5 s. */
   of(owner: string): Promise<Quota>;
   /**
-   * Sets fields of an owner's quota, the others stay as they are; null as a whole gives the defaults back.
-   * @throws FormationError `invalid` for what is no quota.
+   * Sets the given fields of an owner's quota and leaves the others; null restores the defaults.
+   * @throws FormationError `invalid` for an unknown field or a value that is not a whole number from 0 on.
    */
   set(owner: string, quota: Partial<Quota> | null): Promise<Quota>;
 }

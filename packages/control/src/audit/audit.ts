@@ -1,5 +1,6 @@
-// The audit log: one hash chain for each run of a server process. Refusals and writes are stored before the reply goes
-// out, those of the same moment in one transaction; reads are gathered and stored in batches.
+// The audit log: one hash chain for each run of a server process. Refusals and writes are stored before the
+// reply is sent, those of one turn of the event loop in one transaction. Reads are gathered and stored in
+// batches. This folder knows what is recorded of a call, how lines are chained, and how a log is verified.
 
 import { randomBytes } from "node:crypto";
 import {
@@ -16,11 +17,13 @@ import { type AuditEntry, type ChainHead, chainEvents, cleanEvent, GENESIS_HASH 
 
 export interface Audit {
   /**
-   * Stores a line; with `wait` the promise resolves once it is stored, else it may be stored up to a second later.
-   * @throws FormationError `unavailable` if it can't be stored now, or too much waits to be stored.
+   * Stores a line. With `wait` the promise resolves once the line is stored; without, the line may be stored
+   * up to a second later.
+   * @throws FormationError `unavailable` if the line can't be stored now, or if too many lines wait to be
+   *   stored.
    */
   record(event: AuditEntry, options: { wait: boolean }): Promise<void>;
-  /** Stores what is gathered and seals the chain; nothing can be recorded from then on. */
+  /** Stores the gathered lines and seals the chain. After that nothing can be recorded. */
   close(): Promise<void>;
 }
 
@@ -29,19 +32,21 @@ export interface AuditOptions {
   clock?: Clock;
   random?: (bytes: number) => Uint8Array;
   logger?: Logger;
-  /** For how long a line without `wait` is gathered, in milliseconds. Default: 1 s. */
+  /** How long a line without `wait` is gathered, in milliseconds. Default: 1 s. */
   gatherMs?: number;
   /** How often the chain is sealed, in milliseconds. Default: a minute. */
   sealEveryMs?: number;
 }
 
-/** So many gathered lines are stored without waiting for more. */
+/** At this number of gathered lines they are stored at once. */
 const GATHERED_LINES = 200;
-/** The most lines of one transaction. */
+/** The highest number of lines in one transaction. */
 const MAX_TRANSACTION_LINES = 1000;
-/** From so many lines on that wait to be stored, nobody may go on without waiting. */
+/** From this number of unstored lines on, every call waits until its line is stored. */
 const MUST_WAIT_LINES = 2000;
-/** So many may wait while the store can't be written; then every call is refused. */
+/**
+ * The highest number of lines that wait while the store can't be written; beyond it every call is refused.
+ */
 const MAX_PENDING_LINES = 10_000;
 
 interface PendingLine {
@@ -49,7 +54,7 @@ interface PendingLine {
   done?: { resolve(): void; reject(error: unknown): void };
 }
 
-/** Begins a chain; its id and its first line are made when there is something to tell. */
+/** Opens the audit log of this process. Its chain begins with the first line that is recorded. */
 export function createAudit(options: AuditOptions): Audit {
   return new AuditLog(options);
 }
@@ -66,7 +71,7 @@ class AuditLog implements Audit {
   #sealed = 0;
   #lastAt = 0;
   #pending: PendingLine[] = [];
-  /** What was sent and perhaps not stored: it is sent again as the very same lines. */
+  /** Lines that were sent to the store and may not be stored: a retry sends the same records. */
   #inFlight: { lines: PendingLine[]; records: AuditRecord[] } | null = null;
   #storing: Promise<void> | null = null;
   #timer: NodeJS.Timeout | NodeJS.Immediate | null = null;
@@ -114,13 +119,16 @@ class AuditLog implements Audit {
     if (lost > 0) this.#logger.log("error", "Lines of the audit log could not be stored.", { lines: lost });
   }
 
-  /** The time stands in front, so that whoever verifies knows how old the chain's beginning is. */
+  /** The id begins with the time, so that `verifyAudit` knows how old the beginning of the chain is. */
   #newChain(): string {
     const time = this.#clock.now().toString(16).padStart(12, "0");
     return `${time}-${Buffer.from(this.#random(16)).toString("hex")}`;
   }
 
-  /** Sees to it that what waits is stored: in this turn of the loop, together with what else comes in it, or later. */
+  /**
+   * Schedules the storing of the pending lines: urgent ones in this turn of the event loop, together with
+   * others of the same turn; the rest when the gathering time is over.
+   */
   #schedule(urgent: boolean): void {
     if (this.#storing !== null) {
       this.#urgent ||= urgent;
@@ -170,7 +178,10 @@ class AuditLog implements Audit {
     return { lines, records: chainEvents(this.#chain, this.#head, events) };
   }
 
-  /** A write whose answer was lost is a write: what is there already is not an error. */
+  /**
+   * Appends records. If the store reports an error although it holds the records (a lost answer), this is no
+   * error.
+   */
   async #append(records: AuditRecord[]): Promise<void> {
     try {
       await this.#store.append(records);
@@ -184,7 +195,10 @@ class AuditLog implements Audit {
     }
   }
 
-  /** Somebody else wrote into this chain: it is left as it is, for `verifyAudit` to tell, and another begins. */
+  /**
+   * Another process wrote into this chain. The chain stays as it is, so that `verifyAudit` reports it; this
+   * process begins another one.
+   */
   #startNewChain(seq: number): void {
     this.#logger.log("error", "A line that this process did not write stands in its audit chain.", {
       chain: this.#chain,
@@ -197,7 +211,9 @@ class AuditLog implements Audit {
     this.#sealed = 0;
   }
 
-  /** Whoever waits is told; the lines stay, for what happened is stored as soon as it can be. */
+  /**
+   * Rejects the calls that wait. The lines stay pending and are stored as soon as the store can be written.
+   */
   #rejectWaiters(cause: FormationError): void {
     this.#logger.log("error", "The audit log can't be written.", { code: cause.code, error: cause.message });
     for (const line of [...(this.#inFlight?.lines ?? []), ...this.#pending]) {
@@ -213,7 +229,7 @@ class AuditLog implements Audit {
     try {
       await this.#store.seal(seal);
       this.#sealed = seq;
-      // Beyond the reach of whoever can write the database, where the operator's logs are kept elsewhere.
+      // The operator's log keeps a copy of the seal that a change of the database does not reach.
       this.#logger.log("info", "The audit log was sealed.", { chain: seal.chain, seq, hash });
     } catch (error) {
       this.#logger.log("warn", "The audit log could not be sealed.", {

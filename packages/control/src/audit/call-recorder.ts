@@ -1,5 +1,6 @@
-// How a call becomes lines of the audit log: a read one line that need not wait; a change a line before it is made, so
-// that none is made that the log can't hold, and one with its outcome before the reply; a refusal one before the reply.
+// How a call becomes lines of the audit log. A read is one line and does not wait for the store. A change is
+// one line before it begins, so that no change is made that the log can't hold, and one line with its outcome
+// before the reply. A refusal is one line before the reply.
 
 import type { Principal } from "@formation-mcp/auth";
 import { FormationError, idKind } from "@formation-mcp/contract";
@@ -17,21 +18,24 @@ export interface CallRecorder {
   refused(input: unknown, error: FormationError): Promise<void>;
 }
 
-/** Records one call. Every method throws FormationError `unavailable` if the line can't be stored. */
+/**
+ * Creates the recorder of one call. Every method throws FormationError `unavailable` if the line can't be
+ * stored.
+ */
 export function createRecorder(
   audit: Audit | undefined,
   principal: Principal,
   tool: string,
   hooks: CallHooks,
 ): CallRecorder {
-  /** Whether a line says already how the call ended. */
+  /** Whether a line with the outcome of the call was recorded. */
   let ended = false;
   const recordLine = async (outcome: AuditEntry["outcome"], target: string | null, wait: boolean) => {
     await audit?.record(
       {
         owner: hooks.actor ?? principal.owner,
         credential: principal.tokenId ?? null,
-        // What is no tool is a text of the caller's.
+        // The name of an unknown tool is text of the caller, and is not recorded.
         action: findTool(tool)?.name ?? "unknown tool",
         target: target ?? (hooks.actor === undefined ? null : principal.owner),
         outcome,
@@ -71,7 +75,7 @@ function createdRecord({ instance_id, build_id, operation_id }: Fields): string 
   return firstThat([instance_id, build_id, operation_id], (text) => idKind(text) !== undefined);
 }
 
-/** The record that a call names; never another text of it. */
+/** The id or name of the record that the call names; null if the text is neither. */
 function namedRecord({ instance, id, operation_id, instance_name, build_id, target }: Fields): string | null {
   return firstThat(
     [instance, id, operation_id, instance_name, build_id, target],

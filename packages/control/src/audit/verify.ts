@@ -1,6 +1,7 @@
-// Whether the audit log is as it was written: every line follows the one before it, every seal fits its line, and what
-// is missing was old enough to go. It reads only what is stored, so whoever can rewrite all of it, or cut a chain behind
-// its last seal, is seen only by seals kept elsewhere: the server's log has each of them.
+// Verifies that the audit log is as it was written: every line follows the one before it, every seal fits its
+// line, and missing lines were old enough to be removed. It reads only the store. So it can't find out that a
+// whole database was rewritten, or that a chain was cut after its last seal: compare with the seals in the
+// server's log for that.
 
 import { type AuditRecord, type AuditSeal, LIMITS } from "@formation-mcp/contract";
 import type { AuditStore } from "@formation-mcp/operations";
@@ -8,7 +9,7 @@ import { GENESIS_HASH, lineHash } from "./chain.ts";
 
 export interface AuditProblem {
   chain: string;
-  /** The line that it is about. */
+  /** The sequence number of the line. */
   seq: number;
   what: string;
 }
@@ -16,18 +17,18 @@ export interface AuditProblem {
 export interface AuditVerdict {
   chains: number;
   lines: number;
-  /** The first thousand. */
+  /** At most 1,000 problems. */
   problems: AuditProblem[];
 }
 
-/** How much later than its line a seal may have been made. */
+/** The longest time between a line and its seal. */
 const MAX_SEAL_DELAY_MS = 3_600_000;
 const PAGE_LINES = 1000;
 const MAX_PROBLEMS = 1000;
 
 /**
- * Reads every line that is kept. Lines that age removed from the front of a chain are no problem: the store keeps a seal
- * of the last of them.
+ * Reads and checks every line that is kept. Lines removed from the front of a chain because of their age are
+ * no problem: the store keeps a seal of the last of them.
  * @throws FormationError what the store throws.
  */
 export async function verifyAudit(
@@ -40,7 +41,8 @@ export async function verifyAudit(
   for (const { chain, seals } of await store.chains()) {
     let found = await checkChain(store, chain, seals, removedBefore);
     if (found.problems.length > 0) {
-      // Age may have taken lines while they were read: what is really wrong is so again.
+      // The store may remove old lines during the check: a second reading shows the same problem again if it
+      // is real.
       const again = (await store.chains()).find((one) => one.chain === chain);
       found = await checkChain(store, chain, again?.seals ?? [], removedBefore);
     }
@@ -76,7 +78,7 @@ async function checkChain(
 
 class ChainCheck {
   readonly #seals: Map<number, AuditSeal>;
-  /** What is as old may be gone. */
+  /** Lines that are older than this (epoch milliseconds) may have been removed. */
   readonly #removedBefore: number;
   readonly #report: (seq: number, what: string) => void;
   #last: AuditRecord | null = null;
@@ -113,12 +115,12 @@ class ChainCheck {
       null,
     );
     if (!newest || newest.seq <= kept) return;
-    // A chain of which age has left nothing may still have its seal.
+    // The seal of a chain may remain after all of its lines were removed because of their age.
     if (this.#last || newest.at > this.#removedBefore + MAX_SEAL_DELAY_MS)
       this.#report(newest.seq, missingLines(kept + 1, newest.seq));
   }
 
-  /** Age leaves a seal of the last line that it took. */
+  /** If the first line is not number 1, the store must hold an old seal of the line before it. */
   #checkStart(first: number): void {
     if (first === 1) return;
     const before = this.#seals.get(first - 1);

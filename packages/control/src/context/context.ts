@@ -1,5 +1,7 @@
-// Where the files of a build come from: given inline, uploaded before, or a directory of this machine that the operator
-// allows. All are held against what the formfile includes before anything is stored; how they become one artifact is the artifacts' secret.
+// The files of a build, in one of three forms: given inline in the call, uploaded before, or a directory of
+// this machine that the operator allows. All of them are checked against the include list of the formfile
+// before anything is stored. The artifacts package packs and stores the archive. This folder knows where the
+// files of a build come from.
 
 import { isAbsolute } from "node:path";
 import type { Principal } from "@formation-mcp/auth";
@@ -12,12 +14,12 @@ import { uploadedContext } from "./upload.ts";
 
 export interface PreparedContext {
   warnings: string[];
-  /** Stores it, once, and returns its digest; null if the formfile includes nothing. */
+  /** Stores the context once and returns its digest; null if the formfile includes no files. */
   store(): Promise<string | null>;
 }
 
 /**
- * Checks the files of a build; stores nothing yet.
+ * Checks the files of a build; stores nothing.
  * @throws FormationError `invalid`, `limit`, or `forbidden` for a directory that this caller may not name.
  */
 export async function prepareContext(
@@ -106,7 +108,7 @@ async function fromDirectory(
   };
 }
 
-/** Names the field as the caller wrote it: what the archive calls `include[0]` stands in the formfile. */
+/** Renames the field of an error from `include[0]`, as the archive calls it, to `formfile.include[0]`. */
 function inFormfile(error: unknown): unknown {
   if (!(error instanceof FormationError) || !error.details.field?.startsWith("include")) return error;
   const { message, code, details } = error;
@@ -121,7 +123,7 @@ function memoize(make: () => Promise<string>): () => Promise<string> {
   };
 }
 
-/** A text that begins with `#!` is meant to be run. */
+/** A file that begins with `#!` becomes executable. */
 function isScript(content: Uint8Array): boolean {
   return content[0] === 0x23 && content[1] === 0x21;
 }

@@ -1,5 +1,5 @@
-// Files that come inside the call: every path, every size and every encoding is checked, and all that is wrong is told
-// at once.
+// Files that are given inside the call. Every path, size and encoding is checked, and one error lists all
+// problems.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import { parseFormfile } from "@formation-mcp/formfile";
@@ -8,15 +8,19 @@ import { fieldPath, type Problem, throwProblems } from "../input.ts";
 type InlineFile = string | { base64: string };
 
 export interface InlineFiles {
-  /** What the formfile includes, by path. */
+  /** The contents of the included files, by path. */
   contents: Map<string, Uint8Array>;
-  /** Paths that were given and are not included. */
+  /** Paths that were given but are not included. */
   leftOut: string[];
 }
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/;
 
-/** @throws FormationError `invalid` with every problem; `limit` beyond the inline size. */
+/**
+ * Decodes and checks inline files.
+ * @throws FormationError `invalid` with every problem; `limit` if they are larger than an inline context may
+ *   be.
+ */
 export function readInlineFiles(
   given: Readonly<Record<string, InlineFile>>,
   include: readonly string[],
@@ -84,10 +88,13 @@ function requireIncluded(include: readonly string[], contents: ReadonlyMap<strin
   );
 }
 
-/** So few that one parse lists every issue. */
+/** The parser of formfiles reports every issue of this many paths in one go. */
 const PATHS_PER_PARSE = 100;
 
-/** The rules of the language for included paths hold for the files as well: one set of rules, one set of words. */
+/**
+ * Checks paths with the parser of formfiles, so that included paths and files have the same rules and error
+ * texts. Returns the problem of each wrong path by its index.
+ */
 function pathProblems(names: readonly string[]): Map<number, string> {
   const found = new Map<number, string>();
   for (let from = 0; from < names.length; from += PATHS_PER_PARSE) {
@@ -96,7 +103,7 @@ function pathProblems(names: readonly string[]): Map<number, string> {
     if (parsed.ok) continue;
     for (const { path, problem, remedy } of parsed.issues) {
       const index = /^include\[(\d+)\]/.exec(path)?.[1];
-      // What is one path in two spellings is seen, and told, by our own caller.
+      // The caller reports paths that are equal after normalization.
       if (index !== undefined && !problem.includes(" repeats include["))
         found.set(from + Number(index), `${problem.replace(/^include\[\d+\] /, "")} ${remedy}`);
     }
@@ -111,7 +118,7 @@ export function normalizePath(path: string): string {
     .join("/");
 }
 
-/** Whether an include takes a file: it names the file, a directory above it, or everything. */
+/** Whether an include pattern covers a file: it names the file, a directory above it, or everything (`.`). */
 export function covers(include: string, path: string): boolean {
   return include === "." || include === path || path.startsWith(`${include}/`);
 }

@@ -1,5 +1,6 @@
-// A context that was uploaded before: a document of its owner names the archive, whose list of files is held against what
-// the formfile includes, so that a missing file is told now and not by the build.
+// A context that was uploaded before. A document of its owner names the archive. The list of the archive's
+// files is checked against the include list of the formfile, so that the call, not the build, reports a
+// missing file.
 
 import type { Digest } from "@formation-mcp/artifacts";
 import type { ContextListing } from "@formation-mcp/artifacts/context";
@@ -12,8 +13,10 @@ import { covers, normalizePath, parentDirectories } from "./inline.ts";
 const KIND = "context";
 
 /**
- * The digest of an uploaded context that has all that is included; it may have more, which the build does not see.
- * @throws FormationError `not_found` for somebody else's as for none, `invalid` naming every file that is not there.
+ * Returns the digest of an uploaded context that holds every included path. It may hold more files; the build
+ * does not see them.
+ * @throws FormationError `not_found` for an unknown id and for one of another owner, `invalid` with every
+ *   missing path.
  */
 export async function uploadedContext(
   deps: ControlDeps,
@@ -49,10 +52,10 @@ export async function uploadedContext(
   return digest;
 }
 
-/** Whether an entry is what an include names, or stands for it. */
+/** Whether an entry is covered by an include pattern, or is a symbolic link on the way to it. */
 function holds(include: string, path: string, type: ContextListing["type"]): boolean {
   const wanted = normalizePath(include);
   if (covers(wanted === "" ? "." : wanted, path)) return true;
-  // What lies behind a link is found by the builder, which knows where links lead.
+  // The builder resolves the link and finds the file behind it.
   return type === "link" && parentDirectories(wanted).includes(path);
 }

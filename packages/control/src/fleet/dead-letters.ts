@@ -1,11 +1,12 @@
-// What admins see of the messages that no worker could take. Whoever may write to the broker may have written them, so they
-// are shown as any stranger's text: cleaned and cut.
+// The messages that no worker could handle, as admins see them. Anyone who may write to the broker may have
+// written them, so their texts are cleaned and cut like other untrusted text. This folder knows the nodes:
+// where a shipment may run, what admins do with nodes, and what servers do periodically.
 
 import type { Queue } from "@formation-mcp/queue";
 import { cleanText } from "../results/untrusted-text.ts";
 import { iso } from "../results/views.ts";
 
-/** A dead letter as admins see it; every text is a stranger's. */
+/** A dead letter as admins see it; every text is untrusted. */
 export interface DeadLetterView {
   subject: string;
   message_id: string;
@@ -16,11 +17,11 @@ export interface DeadLetterView {
 
 const SHORT_BYTES = 300;
 const LONG_BYTES = 1000;
-/** What a Date can hold (ECMA-262, "Time Values"). */
+/** The latest time that a Date can hold (ECMA-262, "Time Values"). */
 const MAX_DATE_MS = 8.64e15;
 
 /**
- * The newest dead letters first.
+ * Lists dead letters, the newest first.
  * @throws FormationError `unavailable` if the queue can't be reached.
  */
 export async function listDeadLetters(

@@ -1,6 +1,7 @@
-// What becomes of a drained node's instances: servers have them stopped, or their builds shipped again so that other nodes run
-// them; workers may not submit. Disks never travel: what is moved begins anew from its image. A move is a stop and a shipment;
-// what is stopped and still wanted running is half-way, so that whoever looks next goes on with it. Any number of servers look.
+// What happens to the instances of a drained node. Servers stop them, or ship their builds again so that
+// other nodes run them; workers may not submit operations. Disks are not moved: an instance that moves starts
+// anew from its image. A move is a stop and a shipment. An instance that is stopped but wanted running is
+// halfway, and the next check continues its move. Any number of servers may check at the same time.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { everyItem, startPeriodicTask } from "@formation-mcp/base";
@@ -28,19 +29,25 @@ import type { Store, Submission } from "@formation-mcp/operations";
 import type { Queue } from "@formation-mcp/queue";
 import { submitAndWake } from "../submit/submit.ts";
 
-/** In the order in which they are looked at: what is half-way has the room elsewhere first. What is paused would run there. */
+/**
+ * The states whose instances a drain handles, in this order. Halfway moves come first, so that they get the
+ * free resources of other nodes. A paused instance is not moved: on another node it would run.
+ */
 const DRAINED_STATES: Record<"stop" | "move", readonly Instance["state"][]> = {
   stop: ["running", "paused"],
   move: ["stopped", "running"],
 };
 const NO_RESOURCES = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
-/** A shipment that nobody took for so long ends; it is asked for anew while there is room for it. */
+/**
+ * A shipment that no worker takes within this time ends. The drainer submits it again while another node has
+ * room.
+ */
 const MOVE_QUEUED_MS = 10 * 60_000;
-/** How often a server looks: as soon as an admin may wonder why nothing happens. */
+/** How often a server checks for drained nodes. Admins watch a drain, so it is short. */
 const DEFAULT_EVERY_MS = 5000;
-/** How often a shipment is submitted again because the instance changed under it. */
+/** How often a shipment is submitted again because the instance changed in between (compare-and-set). */
 const MAX_ATTEMPTS = 5;
-/** Another node that takes work, with what is free there. */
+/** Another node that takes work, with its free capacity. */
 type FreeNode = Pick<NodeRecord, "id" | "labels" | "capacity">;
 
 export interface DrainerOptions {
@@ -48,22 +55,25 @@ export interface DrainerOptions {
   queue: Queue;
   artifacts: Artifacts;
   logger?: Logger;
-  /** How often it looks. Default: 5 s. */
+  /** How often it checks, in milliseconds. Default: 5 s. */
   everyMs?: number;
 }
 
 export interface Drainer {
-  /** Asks for all that drains still lack. What fails is told to the operator, and comes again next time. */
+  /**
+   * Submits every operation that drained nodes still need. A failure is logged, and tried again at the next
+   * check.
+   */
   look(): Promise<void>;
   close(): Promise<void>;
 }
 
 interface DrainDeps extends Required<Omit<DrainerOptions, "everyMs">> {
-  /** The one that is drained. */
+  /** The node that is drained. */
   node: NodeRecord;
 }
 
-/** Begins to see to drained nodes until all that they lack was asked for. */
+/** Starts to check drained nodes periodically. */
 export function startDrainer(options: DrainerOptions): Drainer {
   const { store, logger = silentLogger, everyMs = DEFAULT_EVERY_MS } = options;
   let closed = false;
@@ -94,7 +104,7 @@ async function drainInstances(deps: DrainDeps, how: "stop" | "move"): Promise<vo
   for await (const instance of instancesOf(deps)) {
     if (instance.desired === "deleted") continue;
     const operations = await unfinishedOperations(deps, instance.id);
-    // What is on its way has its room already.
+    // An instance that is already on the way has reserved its room.
     if (operations.some(({ tool }) => tool === DRAIN_TOOL)) reserveRoom(freeNodes, instance);
     if (operations.length === 0) idle.push(instance);
   }
@@ -122,7 +132,8 @@ async function unfinishedOperations({ store }: DrainDeps, target: Id<"vm">): Pro
 
 async function submitAndEmit(deps: DrainDeps, submission: Submission): Promise<void> {
   const { operation } = await submitAndWake(deps, submission);
-  // Its owner did not ask for this: who watches the instance is told that something else is desired of it.
+  // The owner did not ask for this, so the event tells watchers of the instance that its desired state
+  // changed.
   const { owner, target_id } = operation;
   await deps.queue.emit({ v: 1, id: target_id, owner }).catch(() => undefined);
 }
@@ -135,14 +146,15 @@ async function moveInstance(deps: DrainDeps, instance: Instance, freeNodes: Free
   if (!isHalfWay) await submitAndEmit(deps, stopSubmission(deps, instance, DRAIN_TOOL));
   for (let attempt = 1; ; attempt += 1) {
     const now = await deps.store.instance(null, instance.id);
-    // The owner may have asked for something else since, and another server for this.
+    // Meanwhile the owner may have asked for another state, or another server may have submitted the
+    // shipment.
     if (now.desired !== "running") return;
     if ((await unfinishedOperations(deps, instance.id)).some(({ subject }) => subject === SUBJECTS.ship))
       return;
     try {
       return await submitAndEmit(deps, moveSubmission(deps, now, build));
     } catch (error) {
-      // The stop may run by now, and changes it.
+      // The stop operation may run meanwhile and change the instance.
       const raced = error instanceof FormationError && error.code === "conflict";
       if (!raced || attempt === MAX_ATTEMPTS) throw error;
     }
@@ -161,7 +173,7 @@ async function freeNodesElsewhere({ store, node }: DrainDeps): Promise<FreeNode[
     }));
 }
 
-/** Whether an instance has room on one of the places, which it has then. */
+/** Reserves room for an instance on one of the nodes. Returns false if no node has enough. */
 function reserveRoom(freeNodes: FreeNode[], instance: Instance): boolean {
   const placement = placementOf(instance);
   const freeNode = freeNodes.find((each) => suits(each, placement));
@@ -181,7 +193,10 @@ function subtract(from: Operation["needs"], taken: Operation["needs"]): Operatio
   };
 }
 
-/** @param tool the one that it is a part of: a move stops what is desired to run. */
+/**
+ * Builds the submission that stops an instance.
+ * @param tool `DRAIN_TOOL` if the stop is the first half of a move: then the desired state stays running.
+ */
 function stopSubmission(
   { node, store: { clock } }: DrainDeps,
   instance: Instance,
@@ -206,7 +221,9 @@ function stopSubmission(
   };
 }
 
-/** The build that other nodes can run; null where none has room for it, so that the instance stays as it is here. */
+/**
+ * The build of an instance if another node can run it and has room; otherwise null, and the instance stays.
+ */
 async function movableBuild(
   deps: DrainDeps,
   instance: Instance,
@@ -225,7 +242,7 @@ async function movableBuild(
   return null;
 }
 
-/** The same build once more, for any node. */
+/** Builds the submission that ships the same build again, to any node. */
 function moveSubmission({ store: { clock } }: DrainDeps, instance: Instance, build: Build): Submission {
   const operationId: Id<"op"> = newId("op", clock);
   const deploymentId = newId("dep", clock);

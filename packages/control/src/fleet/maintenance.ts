@@ -1,6 +1,6 @@
-// What servers see to by themselves, whoever calls and whether any worker lives: operations end at their deadlines, lost
-// wake-ups are sent again, what expired goes, a silent node's instances are lost, and shared artifacts that no record names
-// are removed, by one server for all.
+// What servers do periodically, independent of calls and workers: end operations at their deadlines, send
+// lost wake-ups again, remove expired records, mark the instances of silent nodes lost, and remove shared
+// artifacts that no record names (one server does this for all).
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { startPeriodicTask } from "@formation-mcp/base";
@@ -19,33 +19,33 @@ import type { Queue } from "@formation-mcp/queue";
 export interface MaintenanceOptions {
   store: Store;
   queue: Queue;
-  /** Left to the one worker where they are not shared. */
+  /** Collected only if they are shared; otherwise the single worker does it. */
   artifacts: Artifacts;
   logger?: Logger;
   operationKeptMs?: number;
   unusedBuildKeptMs?: number;
-  /** How often it sweeps. Default: {@link LIMITS.sweepEveryMs}. */
+  /** How often it sweeps, in milliseconds. Default: {@link LIMITS.sweepEveryMs}. */
   everyMs?: number;
-  /** An artifact that no record names is kept for so long: it may belong to a request that is being written. */
+  /** How long an artifact is kept that no record names: its record may be about to be written. */
   artifactKeptMs?: number;
   /**
-   * After how long a silent node's instances are lost, from the second look on; null: never, where a worker may leave and
-   * come back by itself.
+   * How long a node is silent, in milliseconds, before its instances are lost; counted from the second check
+   * on. null: never, for setups whose worker may leave and come back.
    */
   nodeSilentMs?: number | null;
 }
 
 export interface Maintenance {
-  /** Once through all of it. What fails is told to the operator, and comes again next time. */
+  /** Runs every task once. A failure is logged, and tried again at the next sweep. */
   sweep(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** All logs are compared with the records once in so many sweeps. */
+/** All logs are compared with the records once in this many sweeps. */
 const SWEEPS_PER_LOG_CHECK = 12;
 const DEFAULT_ARTIFACT_KEPT_MS = 3_600_000;
 
-/** Begins to see to it; any number of servers may. */
+/** Starts the periodic tasks. Any number of servers may run them at the same time. */
 export function startMaintenance(options: MaintenanceOptions): Maintenance {
   const { store, queue, artifacts, logger = silentLogger, nodeSilentMs = LIMITS.nodeSilentMs } = options;
   const everyMs = options.everyMs ?? LIMITS.sweepEveryMs;
@@ -54,7 +54,7 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
 
   let closed = false;
 
-  /** Returns whether the queue could be reached. */
+  /** Publishes a wake-up again. Returns false if the queue could not be reached. */
   const sendAgain: (...wakeUp: Parameters<Queue["publish"]>) => Promise<boolean> = async (...wakeUp) => {
     try {
       await queue.publish(...wakeUp);
@@ -72,14 +72,15 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
       strandedMs: LIMITS.strandedMs,
     });
     for (const { id, send, subject } of resend) {
-      // The queue has had its patience with the first: with hundreds it would be minutes. The next sweep sends them again.
+      // The publish above already waited for the queue; with hundreds of messages this would take minutes.
+      // The next sweep sends the rest.
       if (closed || !(await sendAgain(subject, `${id}.${send}`, { v: 1, operation_id: id }))) break;
     }
     for (const { owner, id, target_id } of changed) await emitChanges(owner, id, target_id);
     for (const { id } of removedBuilds)
       await quietly(logger, "remove a build's log", () => artifacts.removeLog(id));
   };
-  /** Whether this server is the first of all that asked in this period. */
+  /** Whether this server is the first of all servers that asked in this period. */
   const isOurTurn = async (key: string, windowMs: number) =>
     (await store.counters.spend({ key, limit: 1, windowMs, amount: 1 })).granted === 1;
   const collectArtifacts = async () => {

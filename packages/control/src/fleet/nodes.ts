@@ -1,4 +1,5 @@
-// What admins see of nodes and do with them. A wish is written into the node's record, and the node itself carries it out.
+// What admins see of nodes and do with them. An admin's wish is written into the node's record; the node
+// itself and the drainer carry it out.
 
 import {
   type Drain,
@@ -19,12 +20,15 @@ import { iso } from "../results/views.ts";
 export interface NodeView {
   node_id: string;
   name: string;
-  /** `silent` was not heard of; `leaving`: its worker ends; `drained`: empty by an admin's wish, as `draining` is about to be. One
-   * whose instances a drain keeps is `cordoned` while it has any. */
+  /**
+   * `silent`: no heartbeat for a while. `leaving`: its worker is ending. `draining`: a drain stops or moves
+   * its instances; `drained`: the drain is finished. A drain that keeps the instances shows as `cordoned`
+   * while there are any.
+   */
   state: "ready" | "cordoned" | "draining" | "drained" | "leaving" | "silent";
   labels: Record<string, string>;
   capacity: Operation["needs"];
-  /** What its machines take. */
+  /** What its machines use. */
   used: Operation["needs"];
   instances: number;
   drain: Drain | null;
@@ -36,20 +40,29 @@ export interface NodeView {
   heard_at: string;
 }
 
-/** What admins do; nodes are named by id or name. Unknown ones are `not_found`, a name of several is `conflict`. */
+/**
+ * What admins do with nodes. A node is named by id or name: an unknown one is `not_found`, a name that
+ * several nodes have is `conflict`.
+ */
 export interface Nodes {
   list(query: {
     limit: number;
     cursor?: string | undefined;
   }): Promise<{ items: NodeView[]; cursor: string | null }>;
   get(node: string): Promise<NodeView>;
-  /** Takes nothing more but what is pinned to it. */
+  /** The node takes no more work, except what is pinned to it. */
   cordon(node: string): Promise<NodeView>;
-  /** Takes work again; ends a drain. */
+  /** The node takes work again. Ends a drain. */
   uncordon(node: string): Promise<NodeView>;
-  /** Takes nothing more, and keeps, stops or moves its instances; what is moved begins anew, its disk stays behind. */
+  /**
+   * The node takes no more work, and keeps, stops or moves its instances. A moved instance starts anew,
+   * without its disk.
+   */
   drain(node: string, how: Drain): Promise<NodeView>;
-  /** Forgets it. @throws FormationError `conflict` while it is in use; with `force` what is on it is given up. */
+  /**
+   * Removes the record of the node. With `force` the instances on it are given up.
+   * @throws FormationError `conflict` while the node is in use, without `force`.
+   */
   remove(node: string, options: { force: boolean }): Promise<{ instances: number; operations: number }>;
 }
 
@@ -59,7 +72,7 @@ export interface NodesOptions {
   clock: ControlDeps["clock"];
 }
 
-/** The owner that events about nodes carry: no account has this name. */
+/** The owner field of events about nodes: no account has this name. */
 const NODE_EVENTS_OWNER = "nodes";
 const NO_RESOURCES = { vcpus: 0, memory_mb: 0, disk_gb: 0 };
 

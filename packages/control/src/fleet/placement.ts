@@ -1,4 +1,5 @@
-// Where something may run: what a caller asks for, against where its image and what stands under its name are already.
+// Where a build or a shipment may run: the wish of the caller, checked against the nodes that hold the image
+// and the existing instance.
 
 import type { Principal } from "@formation-mcp/auth";
 import {
@@ -27,8 +28,8 @@ export interface PlacementRequest {
 type Destination = Pick<Operation, "subject" | "node_id" | "labels">;
 
 /**
- * Where a shipment may go. What is pinned to a node is sent to that node alone.
- * @throws FormationError `not_found` for an unknown node, `conflict` if it can't be there.
+ * Decides where a shipment may run. What is pinned to a node is sent to the subject of that node.
+ * @throws FormationError `not_found` for an unknown node, `conflict` if the shipment can't run there.
  */
 export async function placeShipment(
   deps: ControlDeps,
@@ -38,7 +39,8 @@ export async function placeShipment(
   asked: PlacementRequest,
 ): Promise<Destination> {
   const labels = checkLabels(asked.labels ?? existing?.config.labels ?? {});
-  // Of all the nodes is asked only where one is named: most shipments may go anywhere, the others know where to.
+  // All nodes are read only if the caller names one. Most shipments may run anywhere; the others need only
+  // the nodes of the image and the instance.
   if (asked.target_node === undefined && (existing?.machine_id ?? null) === null && isShared(deps, build)) {
     return { subject: SUBJECTS.ship, node_id: null, labels };
   }
@@ -65,14 +67,15 @@ async function nodesById({ store }: ControlDeps, ids: readonly (Id<"node"> | nul
   return (await Promise.all(known.map((id) => store.node(id)))).filter((node) => node !== null);
 }
 
-/** Where a build may be done. @throws FormationError `invalid` for what is no label. */
+/** Decides where a build may run. @throws FormationError `invalid` for a wrong label. */
 export function placeBuild({ labels = {} }: Pick<PlacementRequest, "labels">): Destination {
   return { subject: SUBJECTS.build, node_id: null, labels: checkLabels(labels) };
 }
 
 /**
- * The node of that id or name.
- * @throws FormationError `not_found`, naming to an admin every node, to others those that their instances are on.
+ * Finds the node of this id or name.
+ * @throws FormationError `not_found`; its remedy names all nodes to an admin, and to others the nodes of
+ *   their own instances.
  */
 async function findTarget(
   deps: ControlDeps,
@@ -97,7 +100,7 @@ async function findTarget(
   });
 }
 
-/** The nodes that a caller's own instances are on. */
+/** The nodes of the caller's own instances. */
 async function nodesOfCaller(
   { store }: ControlDeps,
   { owner, bounds }: Principal,
@@ -109,7 +112,10 @@ async function nodesOfCaller(
   return nodes.filter(({ id }) => used.has(id));
 }
 
-/** The node that an instance can't leave, or null. What rests leaves its node if it is asked to, or the node is gone. */
+/**
+ * The node that an instance can't leave, or null. A resting instance leaves its node if the caller asks for
+ * it, or if the node is silent or gone and the artifacts are shared.
+ */
 function pinnedNode(
   { artifacts, clock }: ControlDeps,
   nodes: readonly NodeRecord[],
@@ -124,12 +130,12 @@ function pinnedNode(
   return stays && !asked ? node_id : null;
 }
 
-/** Whether every node can get a build's image. */
+/** Whether every node can get the image of a build. */
 function isShared({ artifacts }: ControlDeps, { node_id, image }: Build | NewBuild): boolean {
   return node_id === null || (artifacts.shared && image?.archive !== undefined);
 }
 
-/** The node that alone has a build's image, or null where every node can get it. */
+/** The only node that has the image of a build, or null if every node can get it. */
 function imageHome(
   deps: ControlDeps,
   nodes: readonly NodeRecord[],
@@ -143,7 +149,7 @@ function imageHome(
   });
 }
 
-/** It may run on the node that nobody hears: another machine of it must not begin. */
+/** The instance may still run on its silent node, so no second machine of it may start. */
 function lostError({ name, node_id }: Instance, nodes: readonly NodeRecord[]): FormationError {
   const node = nodes.find(({ id }) => id === node_id)?.name ?? node_id;
   return new FormationError("conflict", `"${name}" is lost with its node ${node}: it may run there still.`, {
@@ -177,7 +183,7 @@ function imageElsewhere(
   });
 }
 
-/** @throws FormationError `conflict` for a node that takes nothing, or lacks what is asked. */
+/** @throws FormationError `conflict` if the node takes no work or lacks some of the labels. */
 function requireOpen(node: NodeRecord, named: boolean, labels: Record<string, string>): void {
   const field = named ? "target_node" : "instance_name";
   if (node.drain !== null || (named && node.cordoned)) {

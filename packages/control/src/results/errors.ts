@@ -1,11 +1,12 @@
-// How the error of a record becomes the error of a call, or a part of a result.
+// How the error of a record becomes the error of a call or a part of a result. This folder knows how records,
+// errors, lists and logs are shown to callers, and how untrusted text is cleaned.
 
 import { type ErrorRecord, FormationError, LIMITS, type Operation } from "@formation-mcp/contract";
 import { cleanLine, cleanText, fence, jsonBytes } from "./untrusted-text.ts";
 
 /**
- * The error of a call that waited for an operation which did not complete; `presentable` cleans its texts. Its `log_tail` is
- * fenced already: the marks are its first and its last line.
+ * The error of a call that waited for an operation which failed or was cancelled. `presentable` cleans its
+ * texts later. Its `log_tail` is already fenced: the marks are its first and its last line.
  */
 export function operationError(operation: Operation, random: (bytes: number) => Uint8Array): FormationError {
   const record: ErrorRecord = operation.error ?? {
@@ -26,15 +27,18 @@ export function operationError(operation: Operation, random: (bytes: number) => 
   });
 }
 
-/** How long the texts of an error may be, in bytes; the message is shorter where a log may be beside it. */
+/**
+ * The longest texts of an error, in bytes. The message of an operation is shorter, because a log may come
+ * with it.
+ */
 const MESSAGE_BYTES = 9_000;
 const OPERATION_MESSAGE_BYTES = 2_000;
 const REMEDY_BYTES = 2_000;
 const FIELD_BYTES = 300;
 
 /**
- * An error as it leaves control, its texts cleaned: they may quote a stranger, or the caller, whom a stranger may have talked
- * into quoting. Cleaned here alone, whatever threw it.
+ * An error as control throws it, with its texts cleaned. They may quote untrusted text. They are cleaned only
+ * here, whatever threw the error.
  */
 export function presentable(error: FormationError): FormationError {
   const { code, message, details, cause } = error;
@@ -48,7 +52,7 @@ export function presentable(error: FormationError): FormationError {
   });
 }
 
-/** The error of a record inside a result; its log lines go into the result's `log`. */
+/** The error of a record as a part of a result. Its log lines go into the `log` of the result. */
 export function errorView(error: ErrorRecord): { code: string; message: string; remedy?: string } {
   const { step, exit_code } = error;
   return {
@@ -60,7 +64,7 @@ export function errorView(error: ErrorRecord): { code: string; message: string; 
   };
 }
 
-/** The fenced log lines of an error, or nothing. */
+/** The fenced log lines of an error as the field `log`, if it has any. */
 export function errorLog(
   error: ErrorRecord | null,
   what: string,
@@ -70,7 +74,7 @@ export function errorLog(
   return { log: fence(cleanLines(error.log_tail), what, random) };
 }
 
-/** The last lines, each cleaned, in at most 6,000 bytes of JSON together. */
+/** The last lines, each cleaned, within 6,000 bytes of JSON in total. */
 function cleanLines(lines: readonly string[]): string[] {
   const kept: string[] = [];
   let left = 6000;

@@ -1,11 +1,11 @@
-// Logs as a result shows them: the end or a page, cleaned, fenced, and never longer than a result may be.
+// Logs as a result shows them: the end or a page, cleaned, fenced, and within the size of a result.
 
 import { FormationError, type Id, LIMITS } from "@formation-mcp/contract";
 import { findInstance } from "../access/ownership.ts";
 import type { ControlDeps, ToolHandler } from "../deps.ts";
 import { cleanLine, fence, jsonBytes, stampedLine } from "./untrusted-text.ts";
 
-/** What a log may fill of a result, as JSON: quotes and backslashes count twice there. */
+/** How much of a result a log may take, as JSON: quotes and backslashes count twice there. */
 const VM_LOG_BYTES = LIMITS.resultBytes - 2000;
 const BUILD_LOG_BYTES = 6000;
 
@@ -64,7 +64,10 @@ export const vmLogs: ToolHandler<"vm_logs"> = async (deps, { principal, input })
 
 const UNIT_MS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** @throws FormationError `invalid` for what is neither a date nor an age. */
+/**
+ * Parses a time (ISO 8601) or an age such as `10m`; returns epoch milliseconds.
+ * @throws FormationError `invalid` if the text is neither.
+ */
 function parseSince(text: string, now: number): number {
   const age = /^(\d{1,9})([smhd])$/.exec(text);
   if (age) return now - Number(age[1]) * (UNIT_MS[age[2] ?? "s"] ?? 1000);
@@ -76,7 +79,7 @@ function parseSince(text: string, now: number): number {
   });
 }
 
-/** The last lines that fit together. */
+/** The last lines that fit into the budget (bytes of JSON) together. */
 function lastFitting(lines: readonly string[], budget: number): string[] {
   let left = budget;
   const from = lines.findLastIndex((line) => {

@@ -1,4 +1,4 @@
-// What a caller should do next, in words: which tool, with which id.
+// The `next` text of a result: which tool to call next, with which id.
 
 import {
   type Build,

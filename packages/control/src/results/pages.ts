@@ -1,11 +1,15 @@
-// A page of a list that fits into a result: if the records are long, the page is made shorter; if some may not be seen,
-// it is filled from what follows. The cursor belongs to the last record shown, and is given only if there may be another.
+// A page of a list that fits into a result. Long records make the page shorter. If the caller may not see
+// some records, the page is filled with later ones. The cursor points after the last record shown; there is
+// none if no more records follow.
 
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { Page } from "@formation-mcp/operations";
 
 const PAGE_BYTES = LIMITS.resultBytes - 1000;
-/** How many records are read at a time, and at most, to fill a page with those that may be seen. */
+/**
+ * How many records are read at a time, and at most in total, to fill a page with records that the caller may
+ * see.
+ */
 const CHUNK_RECORDS = 100;
 const MAX_RECORDS_READ = 2000;
 
@@ -13,7 +17,7 @@ export interface Paging<R, V> {
   query: (limit: number, cursor: string | null) => Promise<Page<R>>;
   input: { limit: number; cursor?: string | undefined };
   view: (record: R) => V;
-  /** Whether a record may be seen; all may by default. */
+  /** Whether the caller may see a record. Default: every record. */
   sees?: ((record: R) => boolean | Promise<boolean>) | undefined;
 }
 
@@ -22,7 +26,7 @@ export async function page<R, V>(paging: Paging<R, V>): Promise<{ items: V[]; cu
   const items: V[] = [];
   let bytes = 0;
   let read = 0;
-  /** Where the last record that is shown stands: so many after a cursor. */
+  /** The position of the last record shown: `count` records after the cursor `from`. */
   let last: { from: string | null; count: number } | null = null;
   let from = input.cursor ?? null;
   for (;;) {
@@ -42,7 +46,7 @@ export async function page<R, V>(paging: Paging<R, V>): Promise<{ items: V[]; cu
   }
 }
 
-/** Pages over records that are all at hand, newest first by their ids. */
+/** Pages over records that are all in memory, newest first by id. */
 export function pagesOf<R extends { id: string }>(records: readonly R[]) {
   const sorted = records.toSorted((a, b) => (a.id < b.id ? 1 : -1));
   return async (limit: number, cursor: string | null): Promise<Page<R>> => {

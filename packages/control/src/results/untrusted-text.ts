@@ -1,5 +1,5 @@
-// What builds and guests print is a stranger's text. Here it loses everything invisible or that drives a terminal, and
-// is put between marks that its author could not foresee.
+// Cleans the output of builds and guests, which is untrusted: removes invisible characters and terminal
+// control sequences, and puts the text between marks that its author could not foresee.
 
 import type { LogLine } from "@formation-mcp/artifacts";
 import { withoutEscapeSequences, withoutInvisible } from "@formation-mcp/base";
@@ -7,7 +7,7 @@ import { withoutEscapeSequences, withoutInvisible } from "@formation-mcp/base";
 const LINE_ENDS = /\r\n|[\u0085\u2028\u2029\v\f]/g;
 const MAX_LINE_CHARS = 2000;
 
-/** One line of a stranger as it may be shown: what a terminal would end up with, in visible characters. */
+/** Cleans one line: the text that a terminal would show in the end, in visible characters. */
 export function cleanLine(text: string): string {
   const oneLine = text.replace(LINE_ENDS, " ").replaceAll("\n", " ");
   const line = withoutEscapeSequences(oneLine).toWellFormed();
@@ -16,7 +16,7 @@ export function cleanLine(text: string): string {
   return clean.length <= MAX_LINE_CHARS ? clean : `${clean.slice(0, MAX_LINE_CHARS).toWellFormed()}… (cut)`;
 }
 
-/** A message of ours that may quote a stranger: cleaned, in at most `most` bytes. */
+/** Cleans a message that may quote untrusted text, and cuts it to `maxBytes` bytes of UTF-8. */
 export function cleanText(text: string, maxBytes = 2000): string {
   const plain = withoutEscapeSequences(text.replace(/\r\n/g, "\n"));
   const clean = withoutInvisible(plain.toWellFormed());
@@ -24,14 +24,14 @@ export function cleanText(text: string, maxBytes = 2000): string {
   return `${new TextDecoder().decode(Buffer.from(clean).subarray(0, maxBytes), { stream: true })}…`;
 }
 
-/** What a value takes as JSON, in bytes of UTF-8. */
+/** The size of a value as JSON, in bytes of UTF-8. */
 export function jsonBytes(value: unknown): number {
   return Buffer.byteLength(JSON.stringify(value));
 }
 
 /**
- * Puts lines between two marks with 96 random bits each, and says what they are.
- * @param what who wrote the lines: `a build`, `the VM web`.
+ * Puts lines between two marks with 96 random bits each, and says that they are data.
+ * @param what the author of the lines: `a build`, `the VM web`.
  */
 export function fence(lines: readonly string[], what: string, random: (bytes: number) => Uint8Array): string {
   const mark = `untrusted-${Buffer.from(random(12)).toString("hex")}`;

@@ -1,5 +1,5 @@
-// How records are shown: times as ISO 8601, no owner, no value of an environment, every text of a stranger cleaned, and
-// everything that can grow cut to a budget so that a result stays readable.
+// How records are shown: times as ISO 8601, no owner, no values of an environment, every untrusted text
+// cleaned, and everything that can grow cut to a budget, so that a result stays readable.
 
 import type { Build, Instance, InstanceConfig, Progress } from "@formation-mcp/contract";
 import { LIMITS } from "@formation-mcp/contract";
@@ -7,7 +7,7 @@ import type { Formfile } from "@formation-mcp/formfile";
 import type { ControlDeps } from "../deps.ts";
 import { cleanText, jsonBytes } from "./untrusted-text.ts";
 
-/** What one long field of a result may hold, in bytes of JSON. */
+/** The budget of one long field of a result, in bytes of JSON. */
 const LONG_FIELD_BYTES = 4000;
 
 export function iso(time: number): string {
@@ -18,7 +18,10 @@ export function isoOrNull(time: number | null | undefined): string | null {
   return time == null ? null : iso(time);
 }
 
-/** Pairs in their order until the budget is used up; what was left out is counted. */
+/**
+ * The key-value pairs in their order until the budget (bytes of JSON) is used up; an entry counts the omitted
+ * ones.
+ */
 export function pairs(
   record: Readonly<Record<string, string>>,
   budget = LONG_FIELD_BYTES,
@@ -39,7 +42,7 @@ export function pairs(
   return Object.fromEntries(shown);
 }
 
-/** Texts in their order until the budget is used up. */
+/** The texts in their order until the budget (bytes of JSON) is used up; an entry counts the omitted ones. */
 export function texts(list: readonly string[], budget = LONG_FIELD_BYTES): string[] {
   const shown: string[] = [];
   let left = budget;
@@ -55,7 +58,7 @@ export function texts(list: readonly string[], budget = LONG_FIELD_BYTES): strin
   return shown;
 }
 
-/** A formfile with the names of its environment alone: the values may be secrets. */
+/** A formfile with only the names of its environment variables: their values may be secrets. */
 export function formfileView(formfile: Formfile): Record<string, unknown> {
   const { env, run, include, metadata, entrypoint, network, ...rest } = formfile;
   return {
@@ -87,7 +90,10 @@ export function progressView(progress: Progress | null): {
   return { progress: { step: cleanText(step, 80), message: cleanText(message, 300), fraction } };
 }
 
-/** A guest port as a URL on its node; for "every address" stands the host that callers know, else loopback. */
+/**
+ * The URL of a guest port on its node. If the port is bound to every address, the host is the one that
+ * callers know, or loopback.
+ */
 export function endpointUrl(
   address: string,
   port: number,
@@ -98,7 +104,7 @@ export function endpointUrl(
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** Where a running instance answers. */
+/** The URLs of a running instance. */
 export function urlsOf(instance: Instance, deps: Pick<ControlDeps, "knownAs">): string[] {
   if (instance.state !== "running") return [];
   return (instance.observed?.endpoints ?? []).map(({ address, port }) => endpointUrl(address, port, deps));

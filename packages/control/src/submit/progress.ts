@@ -1,4 +1,5 @@
-// Where an unfinished operation is; and if it still waits, why.
+// The progress of an unfinished operation and, if it waits, the reason. This folder knows how an operation is
+// submitted, replayed, waited for and reported.
 
 import { type Clock, hasEnded, type NodeRecord, type Operation } from "@formation-mcp/contract";
 import { waitingReason } from "@formation-mcp/operations";
@@ -25,7 +26,7 @@ async function whyQueued({ store, clock }: ControlDeps, operation: Operation): P
   return waitingReason({ ...operation, behind }, nodes, now);
 }
 
-/** What the nodes were at most so long ago: of hundreds of them not every answer asks anew. */
+/** The nodes are cached for this long, so that not every answer reads hundreds of records. */
 const NODES_CACHED_MS = 2000;
 const cachedNodes = new WeakMap<ControlDeps["store"], { at: number; nodes: Promise<NodeRecord[]> }>();
 
@@ -39,7 +40,7 @@ function recentNodes(store: ControlDeps["store"], clock: Clock): Promise<NodeRec
   return nodes;
 }
 
-/** The unfinished operation on the same instance that goes first, if there is one. */
+/** The unfinished operation on the same instance that runs first, if there is one. */
 async function olderThan(
   store: ControlDeps["store"],
   { id, owner, input }: Operation,

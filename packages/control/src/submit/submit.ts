@@ -1,4 +1,5 @@
-// How a long action begins: replayed if its key was used before, else stored, then woken, then waited for.
+// How an operation starts: a known idempotency key replays the earlier one; otherwise it is stored and a
+// worker is woken. Then the call waits for it.
 
 import { createHash } from "node:crypto";
 import type { Principal } from "@formation-mcp/auth";
@@ -14,12 +15,12 @@ interface KeyedInput {
   wait_seconds: number;
 }
 
-/** How often a submission is made again because the instance changed under it. */
+/** How often a submission is made again because the instance changed in between (compare-and-set). */
 const MAX_ATTEMPTS = 5;
 
 /**
- * The key of a call with the digest of what it asks for; waiting longer is not asking for something else, asking within
- * other bounds is. Who acts on another owner's records has keys of its own there.
+ * The idempotency key of a call, with a digest of what it asks for. A longer wait is the same request; other
+ * token bounds make it another one. An admin who acts on another owner's records has separate keys there.
  */
 function idempotencyOf({ principal, owner, input }: LongCall): Idempotency | undefined {
   const { idempotency_key, wait_seconds: _, ...asked } = input;
@@ -32,7 +33,7 @@ function idempotencyOf({ principal, owner, input }: LongCall): Idempotency | und
 
 export interface LongCall {
   principal: Principal;
-  /** Whose records are written. */
+  /** The owner whose records are written. */
   owner: string;
   tool: string;
   input: KeyedInput;
@@ -40,9 +41,10 @@ export interface LongCall {
 }
 
 /**
- * Returns the operation that a call starts or, under a key used before, started; after waiting for it.
- * `make` is asked only when something is to be started, and again when a record it read changed meanwhile.
- * @throws FormationError what `make` throws, and the operation's own error if it failed while waiting.
+ * Returns the operation that a call starts (or started earlier, under the same key), after waiting for it.
+ * `make` is called only to start something, and again if a record that it read has changed.
+ * @throws FormationError what `make` throws, and the error of the operation if it failed or was cancelled
+ *   while waiting.
  */
 export async function startOperation(
   deps: ControlDeps,
@@ -53,14 +55,14 @@ export async function startOperation(
   const idempotency = idempotencyOf(call);
   const before = idempotency && (await deps.store.replay(call.owner, call.tool, idempotency));
   const operation = before ?? (await submit(deps, call, idempotency, make));
-  // A host gives up on a call after so long: what it took to begin counts.
+  // MCP hosts give up on a call after a fixed time, so the time to submit counts as waiting.
   const left = call.input.wait_seconds - (performance.now() - began) / 1000;
   const ended = await waitForEnd(deps, operation, left, call.hooks);
   if (ended.state === "failed" || ended.state === "cancelled") throw operationError(ended, deps.random);
   return ended;
 }
 
-/** An operation that already does what a call asks for. */
+/** An unfinished operation that already does what the call asks for. */
 export interface JoinedOperation {
   joined: Operation;
 }
@@ -78,7 +80,8 @@ async function submit(
       const quota = await deps.quotas?.of(owner);
       const { operation, replayed } = await submitAndWake(deps, {
         ...submission,
-        // What an admin does to another owner's records is not among that owner's operations.
+        // An admin's changes to another owner's records do not count among that owner's operations per
+        // minute.
         ...(quota
           ? { quota: principal.owner === owner ? quota : { ...quota, operations_per_minute: null } }
           : {}),
@@ -94,8 +97,9 @@ async function submit(
 }
 
 /**
- * Stores a submission, wakes a worker for it and tells whoever watches the operation. A replay wakes nobody. A wake-up that
- * can't be sent is no error: the sweep sends it again. It starts no worker: drains of a server have none to start.
+ * Stores a submission, wakes a worker, and emits an event for those who watch the operation. A replay does
+ * neither. A wake-up that can't be sent is no error: the sweep sends it again. It does not start a worker:
+ * drains on a server have none to start.
  * @throws FormationError as `Store.submit`
  */
 export async function submitAndWake(
@@ -118,7 +122,10 @@ export async function submitAndWake(
   return submitted;
 }
 
-/** Without a worker nothing would ever take the operation: then it is cancelled. */
+/**
+ * Makes sure that a worker runs. If none can be started, the operation is cancelled, because no worker would
+ * ever take it.
+ */
 async function requireWorker(deps: ControlDeps, operation: Operation): Promise<void> {
   try {
     await deps.ensureWorker();
@@ -128,19 +135,25 @@ async function requireWorker(deps: ControlDeps, operation: Operation): Promise<v
   }
 }
 
-/** Tells whoever waits, and the worker that runs it, that an operation changed; events may be lost without harm. */
+/**
+ * Emits an event that an operation changed, for waiting callers and for the worker that runs it. Events may
+ * be lost without harm.
+ */
 export async function announce({ queue }: Pick<ControlDeps, "queue">, operation: Operation): Promise<void> {
   const { id, owner, claimed_by } = operation;
   const node = claimed_by === null ? {} : { for: claimed_by };
   await queue.emit({ v: 1, id, owner, ...node }).catch(() => undefined);
 }
 
-/** When an operation that runs for at most `ms` per attempt ends at the latest, its time in the queue included. */
+/**
+ * The latest end of an operation that runs for at most `ms` per attempt, its time in the queue included
+ * (epoch milliseconds).
+ */
 export function deadline(deps: ControlDeps, ms: number, queuedMs: number = LIMITS.queuedMs): number {
   return deps.clock.now() + queuedMs + LIMITS.attempts * ms;
 }
 
-/** JSON with sorted keys: the same value has one text. */
+/** JSON with sorted keys, so that equal values have equal texts. */
 function canonical(value: unknown): string {
   return JSON.stringify(value, (_key, part: unknown) =>
     typeof part === "object" && part !== null && !Array.isArray(part)

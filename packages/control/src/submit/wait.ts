@@ -1,4 +1,4 @@
-// Waiting for the end of an operation: woken by events, and because events may be lost also by looking again, slowly.
+// Waits for the end of an operation: events wake it, and because events may be lost it also polls slowly.
 
 import { Bell } from "@formation-mcp/base";
 import { hasEnded, type Operation } from "@formation-mcp/contract";
@@ -6,13 +6,13 @@ import type { ControlDeps } from "../deps.ts";
 import type { CallHooks } from "../port.ts";
 import { cleanText } from "../results/untrusted-text.ts";
 
-/** How long an unheard event can delay a waiting call. */
+/** The poll interval: how long a lost event can delay a waiting call. */
 const POLL_MS = 500;
-/** How often somebody who waits makes sure that somebody works: the worker may have died meanwhile. */
+/** How often a waiting call makes sure that a worker runs: the worker may have died meanwhile. */
 const ENSURE_WORKER_EVERY_MS = 5000;
 
 /**
- * Returns the operation as it is once it ended, the seconds are over or the caller gave up, whichever comes first.
+ * Returns the operation once it has ended, the seconds are over, or the caller aborts, whichever comes first.
  * The operation itself goes on in any case.
  */
 export async function waitForEnd(
@@ -45,7 +45,7 @@ export async function waitForEnd(
         ensureWorker(deps);
       }
       const revision = deps.store.revision();
-      // What an event tells may be there before the revision shows it.
+      // The store may hold what an event announces before its revision shows the write.
       if (told || revision !== seen) {
         seen = revision;
         current = await deps.store.operation(operation.owner, operation.id);
@@ -62,7 +62,10 @@ export async function waitForEnd(
   }
 }
 
-/** Nobody waits for it: if there can be no worker, the operation's own state and its deadline tell. */
+/**
+ * Starts a worker if there is none. It does not wait: if no worker can be started, the state and the deadline
+ * of the operation show it.
+ */
 export function ensureWorker(deps: ControlDeps): void {
   deps.ensureWorker().catch((error: unknown) => {
     deps.logger.log("warn", "There is no worker.", {
@@ -71,7 +74,10 @@ export function ensureWorker(deps: ControlDeps): void {
   });
 }
 
-/** Reports each step once, with a fraction that never falls within the call: another attempt begins again at 0. */
+/**
+ * Creates a function that reports each step once, with a fraction that never falls within the call: another
+ * attempt begins again at 0.
+ */
 function progressReporter(hooks: CallHooks): (operation: Operation) => void {
   let highest = 0;
   let last = "";

@@ -1,4 +1,5 @@
-// pack_build, build_list and build_get: a formfile becomes a build.
+// pack_build, build_list and build_get: a formfile becomes a build. This folder has the handlers of the
+// tools: what each tool reads, stores and returns.
 
 import { type Build, FormationError, type Id, LIMITS, newId, type Operation } from "@formation-mcp/contract";
 import { type Formfile, parseFormfile } from "@formation-mcp/formfile";
@@ -82,8 +83,8 @@ export const packBuild: ToolHandler<"pack_build"> = async (deps, { principal, in
 };
 
 /**
- * A context is stored before the store can say whether the build is within the quota: so that refused builds fill no disk,
- * there are no more of them than there may be operations.
+ * A context is stored before the store can check the quota of the build. So that refused builds do not fill
+ * the disk, the stored contexts per minute are limited like the operations per minute.
  * @throws FormationError `limit`
  */
 async function spendContext({ store, quotas, clock }: ControlDeps, owner: string): Promise<void> {
@@ -102,7 +103,7 @@ async function spendContext({ store, quotas, clock }: ControlDeps, owner: string
   });
 }
 
-/** A build as it is before anybody took it up. */
+/** The record of a new build, before a worker takes it. */
 export function newBuild(
   deps: ControlDeps,
   made: {

@@ -1,10 +1,10 @@
-// How the issues of a formfile become one error that lists them all.
+// How the issues of a formfile become one error that lists all of them.
 
 import { FormationError } from "@formation-mcp/contract";
 import { type FormfileIssue, formfileError } from "@formation-mcp/formfile";
 
 /**
- * @param names how a tool calls the formfile's keys, where its own fields stand for them.
+ * @param names the names of the tool's own fields by the formfile key that they set.
  * @throws FormationError `invalid` with every issue: path, line, column, problem and remedy.
  */
 export function throwFormfileIssues(issues: readonly FormfileIssue[], names?: Record<string, string>): never {

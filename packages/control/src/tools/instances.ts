@@ -1,4 +1,4 @@
-// vm_list and vm_status: an instance as its node last saw it, with the age of what is seen.
+// vm_list and vm_status: an instance as its node last reported it, with the age of the report.
 
 import type { Principal } from "@formation-mcp/auth";
 import { hasEnded, type Instance, isHeard, type NodeRecord } from "@formation-mcp/contract";
@@ -39,7 +39,9 @@ export const vmList: ToolHandler<"vm_list"> = async (deps, { principal, input })
 
 type InstanceFilter = Pick<ToolInput<"vm_list">, "state" | "metadata">;
 
-/** Where a list comes from: the store's pages or, where bounds name the instances, a look at each. */
+/**
+ * The source of a list: the pages of the store or, if the bounds name the instances, one read for each name.
+ */
 async function instanceSource(
   deps: ControlDeps,
   principal: Principal,
@@ -47,7 +49,7 @@ async function instanceSource(
 ): Promise<Pick<Paging<Instance, unknown>, "query" | "sees">> {
   const { bounds } = principal;
   const wanted = { ...bounds, metadata: { ...metadata, ...bounds?.metadata } };
-  // A pair that is asked for against the bounds matches nothing.
+  // A metadata filter that contradicts the bounds matches nothing.
   const none = !admits({ metadata }, { name: "", metadata: wanted.metadata });
   if (none) return { query: pagesOf<Instance>([]) };
   if (bounds?.instances && state !== "deleted") {
@@ -118,7 +120,7 @@ export const vmStatus: ToolHandler<"vm_status"> = async (deps, { principal, inpu
   };
 };
 
-/** What its node saw that its owner should know: what is wrong, and what could not be enforced. */
+/** What its node reported that the owner should know: problems, and limits that could not be enforced. */
 function observedWarnings(observed: Instance["observed"]): string[] {
   const missing = (observed?.unenforced ?? []).map((what) => `Not enforced for this VM: ${what}.`);
   return observed?.problem === undefined
@@ -126,9 +128,9 @@ function observedWarnings(observed: Instance["observed"]): string[] {
     : [`Its machine has a problem: ${observed.problem}`, ...missing];
 }
 
-/** A warning if the node of an instance has been silent: then its state is what was, not what is. */
+/** A warning if the node of an instance is silent: then the state shown may be out of date. */
 function silentNodeWarnings(deps: ControlDeps, instance: Instance, node: NodeRecord | null): string[] {
-  // What is lost says so itself, and since when.
+  // A lost instance says so itself, and since when.
   if (instance.node_id === null || instance.state === "deleted" || instance.state === "lost") return [];
   const silent = node ? deps.clock.now() - node.heartbeat_at : null;
   if (node && isHeard(node, deps.clock.now())) return [];

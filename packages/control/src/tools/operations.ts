@@ -1,4 +1,5 @@
-// operation_get, operation_list and operation_cancel: how a long action goes, also after its operation expired.
+// operation_get, operation_list and operation_cancel: the progress and the result of an operation, also after
+// its record expired.
 
 import type { Principal } from "@formation-mcp/auth";
 import {
@@ -34,7 +35,7 @@ import { waitForEnd } from "../submit/wait.ts";
 
 type OperationResult = ToolOutput<"operation_get">;
 
-/** The lasting record that an operation is about. */
+/** The build or instance that an operation is about. It outlives the operation. */
 type OperationTarget =
   | { kind: "build"; build: Build }
   | { kind: "instance"; instance: Instance; deployment?: Deployment };
@@ -52,7 +53,11 @@ interface ResolvedId {
   target: OperationTarget;
 }
 
-/** @throws FormationError `invalid` for what is no id of ours, `not_found` for what is nobody's or somebody else's. */
+/**
+ * Finds the operation and its target by the id of either.
+ * @throws FormationError `invalid` for an id of another form, `not_found` for an unknown id and for one of
+ *   another owner.
+ */
 async function resolveId(deps: ControlDeps, principal: Principal, id: string): Promise<ResolvedId> {
   switch (idKind(id)) {
     case "op": {
@@ -85,7 +90,7 @@ async function resolveId(deps: ControlDeps, principal: Principal, id: string): P
   }
 }
 
-/** The operation that made a record, while it is kept. */
+/** The operation that made a record; null after it expired. */
 async function operationThatMade(deps: ControlDeps, record: Build | Deployment): Promise<Operation | null> {
   return deps.store.operation(record.owner, record.operation_id).catch((error) => {
     if (error instanceof FormationError && error.code === "not_found") return null;
@@ -122,7 +127,7 @@ async function operationResult(
   };
 }
 
-/** What is known once the operation expired: its lasting record says how it ended. */
+/** The result after the operation expired: the state of its target says how it ended. */
 function expiredResult(deps: ControlDeps, target: OperationTarget): OperationResult {
   const record = target.kind === "build" ? target.build : (target.deployment ?? target.instance);
   const error: ErrorRecord | null = record.error;

@@ -77,7 +77,7 @@ export const vmCreate: ToolHandler<"vm_create"> = async (deps, { principal, inpu
   return shipResult(deps, operation);
 };
 
-/** @throws FormationError `conflict` saying how to get there. */
+/** @throws FormationError `conflict` if the build is not ready; its remedy says what to do. */
 function requireReady(build: Build): void {
   if (build.state === "ready" && build.image) return;
   throw new FormationError("conflict", `The build ${build.id} is ${build.state}, not ready.`, {
@@ -196,7 +196,7 @@ function requireReplaceable(existing: Instance, principal: Principal, replace: b
   );
 }
 
-/** What a ship operation has come to. */
+/** The result of a ship operation. */
 async function shipResult(deps: ControlDeps, operation: Operation): Promise<ShipResult> {
   if (operation.input.kind !== "ship") throw new FormationError("internal", "The operation is no shipment.");
   const { deployment_id, instance_id } = operation.input;

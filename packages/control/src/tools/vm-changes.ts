@@ -1,4 +1,4 @@
-// vm_control and vm_delete: what the owner wants of an instance changes, and its node is woken to do it.
+// vm_control and vm_delete: change the desired state of an instance and wake its node to carry it out.
 
 import {
   type ControlAction,
@@ -24,12 +24,12 @@ import { afterChange } from "../results/next-steps.ts";
 import { progressView, urlsOf } from "../results/views.ts";
 import { deadline, startOperation } from "../submit/submit.ts";
 
-/** A change that its node does not take up for so long is given up. */
+/** A change that its node does not take within this time is given up. */
 const CHANGE_QUEUED_MS = 3_600_000;
 
 interface ActionRule {
   desired: InstanceDesire;
-  /** Where it makes sense, asking again for what already is included. */
+  /** The states in which the action is legal; they include the state that it leads to. */
   from: readonly InstanceState[];
 }
 
@@ -94,7 +94,10 @@ async function instanceOf(deps: ControlDeps, { owner, input }: Operation): Promi
   return deps.store.instance(owner, input.instance_id);
 }
 
-/** @throws FormationError `conflict` saying which action fits. */
+/**
+ * Returns the node of the instance if the action is legal now.
+ * @throws FormationError `conflict` saying which actions are possible.
+ */
 function requireLegal(instance: Instance, action: ControlAction): NonNullable<Instance["node_id"]> {
   const { name, state, node_id } = instance;
   const refuse = (message: string, remedy: string): never => {
@@ -132,7 +135,10 @@ function requireLegal(instance: Instance, action: ControlAction): NonNullable<In
   return node_id;
 }
 
-/** The node that an instance's machine is on; null if nothing of it is anywhere, so that any worker may end it. */
+/**
+ * The node that must run a delete: the one with the machine; null if no node has anything of the instance, so
+ * that any worker may run it.
+ */
 async function machineNode(
   { store, clock }: ControlDeps,
   { node_id, machine_id }: Instance,
@@ -162,7 +168,7 @@ function changeSubmission(
   },
 ): Submission {
   const { desired, node, ...operation } = change;
-  // What is lost may come back late: that it be deleted then is not forgotten before.
+  // A lost instance may come back late, and then its delete must still be queued.
   const queuedMs = instance.state === "lost" && desired === "deleted" ? LIMITS.queuedMs : CHANGE_QUEUED_MS;
   return {
     operation: {
@@ -170,7 +176,7 @@ function changeSubmission(
       id: newId("op", deps.clock, deps.random),
       owner: instance.owner,
       target_id: instance.id,
-      // An instance that no node took yet is nobody's: any worker may end it.
+      // No node has taken the instance yet: any worker may end it.
       subject: node === null ? SUBJECTS.ship : controlSubject(node),
       node_id: node,
       deadline_at: deadline(deps, LIMITS.bootMs, queuedMs),

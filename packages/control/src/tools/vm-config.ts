@@ -1,4 +1,5 @@
-// What an instance is asked to be: the build's wishes under the ship's, checked together.
+// The configuration of an instance: the build's values, overridden by those of the ship call, checked
+// together.
 
 import { hasControls } from "@formation-mcp/base";
 import { type Build, type Instance, type InstanceConfig, LIMITS } from "@formation-mcp/contract";
@@ -9,8 +10,8 @@ import { fieldPath, type Problem, throwProblems } from "../input.ts";
 type VmConfig = NonNullable<ToolInput<"pack_ship">["vm_config"]>;
 
 /**
- * The configuration of a shipped build. A replaced instance keeps the host ports that were fixed for it, so that its
- * addresses stay.
+ * The configuration of a shipped build. An instance that is replaced keeps its fixed host ports, so that its
+ * addresses stay the same.
  * @throws FormationError `invalid`, naming every field that is wrong.
  */
 export function instanceConfig(
@@ -83,13 +84,15 @@ function metadataProblems(metadata: Record<string, string>): Problem[] {
   return problems;
 }
 
-/** What the owner should know about an instance from its birth: the build's warnings, and those about its own network. */
+/** The warnings of a new instance: those of the build, and those about its own network. */
 export function instanceWarnings(build: Pick<Build, "warnings">, config: InstanceConfig): string[] {
   const own = networkWarnings(config.network);
   return [...build.warnings.filter((warning) => !warning.startsWith("network.")), ...own];
 }
 
-/** The language's own words about a network, wherever it was asked for. */
+/**
+ * The warnings of the formfile parser about a network, so that the texts are the same for builds and ships.
+ */
 function networkWarnings(network: Formfile["network"]): string[] {
   const parsed = parseFormfile({ from: "scratch", name: "network", entrypoint: ["/network"], network });
   return parsed.ok ? parsed.warnings : [];
