@@ -10,7 +10,7 @@ import { allScopes } from "@formation-mcp/auth";
 import { createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { NO_QUOTA, silentLogger, systemClock } from "@formation-mcp/contract";
-import { type Control, createAudit, createControl, createNodes, createQuotas } from "@formation-mcp/control";
+import { type Control, createControl, createNodes, createQuotas, openAudit } from "@formation-mcp/control";
 import { createHttpGateway } from "@formation-mcp/gateway";
 import { createMcpServerFactory } from "@formation-mcp/mcp";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
@@ -66,7 +66,7 @@ async function serve({ side, dir, instances }: Order): Promise<Ready> {
   const again = await authority.challenge({ address: keyId(key) });
   const tokens = await authority.signIn(signMessage(key, again.message), { scopes: allScopes() });
 
-  const kept = createAudit({ ...common, store: store.audit });
+  const kept = openAudit({ ...common, store: store.audit });
   const audit = side === "audit" ? kept : { record: async () => {}, close: async () => {} };
   const quotas = createQuotas({ documents, defaults: NO_QUOTA, clock: systemClock });
   const real = createControl({ ...common, store, queue, artifacts, quotas, audit });

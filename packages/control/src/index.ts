@@ -1,7 +1,7 @@
 // The domain of each tool: scope, ownership, quotas, records and operations; and the audit log.
 
 export { createQuotas, type Quotas, type QuotasOptions } from "./access/quotas.ts";
-export { type Audit, type AuditOptions, createAudit } from "./audit/audit.ts";
+export { type Audit, type AuditOptions, openAudit } from "./audit/audit.ts";
 export type { AuditEntry } from "./audit/chain.ts";
 export { type AuditProblem, type AuditVerdict, verifyAudit } from "./audit/verify.ts";
 export type { ToolBounds } from "./authorize.ts";

@@ -1,5 +1,5 @@
-// Every tool × every scope × every owner × every kind of bounds, generated from the table: a tool that is not in CASES
-// does not compile, and one that answers what it should not fails.
+// Every tool × every scope × every owner × every kind of token bounds, generated from the table of tools. A
+// tool without an entry in CASES does not compile; a tool that answers a call it must refuse fails.
 
 import { type Principal, SCOPES } from "@formation-mcp/auth";
 import { type FormationError, newId } from "@formation-mcp/contract";
@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { HELLO } from "./formfiles.ts";
 import { ALICE, BOB, type Json, openWorld, ROOT, type World } from "./world.ts";
 
-/** What belongs to Alice: a build and an instance named `web`, both of team red. */
+/** The records of Alice: a build and an instance named `web`, both with the metadata team=red. */
 interface Ids {
   name: string;
   build: string;
@@ -19,11 +19,11 @@ interface Ids {
 }
 
 interface Case {
-  /** What is asked for, about these records or with that name; each way to name a record. */
+  /** The inputs to call with: one for each way to name these records. */
   inputs(ids: Ids, name: string): Json[];
   /**
-   * `names`: it names a record, which may not be there for the caller. `lists`: it lists what the caller sees.
-   * `makes`: it makes something new of its own. `admins`: it is for admins without bounds alone.
+   * `names`: the tool names a record, which may not exist for the caller. `lists`: it lists what the caller
+   * sees. `makes`: it makes a new record of the caller. `admins`: only admins without bounds may call it.
    */
   kind: "names" | "lists" | "makes" | "admins";
 }
@@ -54,7 +54,7 @@ const CASES: { [N in ToolName]: Case } = {
 };
 
 const METADATA = { team: "red" };
-/** The last name that bounds leave is free; `fits` is whether they leave what is there. */
+/** The last name that the bounds allow is free; `fits` says whether they allow the existing records. */
 const BOUNDS: Record<string, { bounds?: Principal["bounds"]; fits: boolean }> = {
   "no bounds": { fits: true },
   "its name": { bounds: { instances: ["web", "free-1"] }, fits: true },
@@ -93,7 +93,7 @@ async function withRed(world: World): Promise<Ids> {
   };
 }
 
-/** An error without what was asked for. */
+/** The code and texts of an error, without the values that the caller sent. */
 const plain = (error: FormationError) =>
   JSON.stringify(error.toRecord()).replace(/(op|bld|dep|vm)_\w{36}|\\"(web|gone)\\"/g, "IT");
 const nobodys = (): Ids => ({
@@ -104,7 +104,7 @@ const nobodys = (): Ids => ({
   op: newId("op"),
 });
 
-/** Everything that a call could have changed. */
+/** Everything in the store that a call could have changed. */
 async function everything(world: World): Promise<string> {
   const all = { owner: null, limit: 1000 };
   return JSON.stringify([
@@ -115,7 +115,7 @@ async function everything(world: World): Promise<string> {
   ]);
 }
 
-test("the matrix has every tool of the table, and every tool is of one kind", () => {
+test("the matrix has every tool of the table, each in exactly one kind", () => {
   expect(Object.keys(CASES)).toEqual(TOOLS.map(({ name }) => name));
 });
 
@@ -134,7 +134,7 @@ describe.each(TOOLS.map((tool) => [tool.name, tool] as const))("%s", (name, tool
     await world[Symbol.asyncDispose]();
   });
 
-  test("a single scope opens it if it is its own or admin; listings say the same; nothing changes", async () => {
+  test("a token with one scope may use the tool if the scope is the tool's own or admin; listings agree; nothing changes", async () => {
     const before = await everything(world);
     for (const scope of [null, ...SCOPES]) {
       const principal: Principal = { ...ALICE, scopes: new Set(scope === null ? [] : [scope]) };
@@ -152,7 +152,7 @@ describe.each(TOOLS.map((tool) => [tool.name, tool] as const))("%s", (name, tool
     [{ allowTools: [] }, "not_found"],
     [{ allowTools: [name], denyTools: [name] }, "not_found"],
     [{ allowTools: [name] }, "invalid"],
-  ])("the operator's bound %j holds for everybody, admin included", async (bound, code) => {
+  ])("the operator's bound %j holds for every principal, also admins", async (bound, code) => {
     const control = createControl({ ...world, ...bound });
     for (const principal of [ALICE, ROOT]) {
       const lacks = tool.scope === "admin" && principal === ALICE;
@@ -165,9 +165,9 @@ describe.each(TOOLS.map((tool) => [tool.name, tool] as const))("%s", (name, tool
   for (const [who, { principal, sees }] of Object.entries(WHO)) {
     for (const [which, { bounds, fits }] of Object.entries(BOUNDS)) {
       const caller: Principal = bounds ? { ...principal, bounds } : principal;
-      // Who is fenced in sees no other owner's records, whatever its scopes.
+      // A token with bounds sees only its own owner's records, whatever its scopes.
       const visible = sees && fits && (principal.owner === ALICE.owner || bounds === undefined);
-      const law = `${who} with ${which}`;
+      const law = `the scopes, owner and bounds of ${who} with ${which} decide the answer`;
 
       if (kind === "admins") {
         test(law, async () => {

@@ -18,7 +18,7 @@ test("what an admin does to another owner's VM is written into that owner's reco
     await world.worker.step();
     const again = await world.call(tool, keyed, ROOT);
     expect(again["done"], tool).toBe(true);
-    // Of what is deleted there is nothing left to do, with a key or without.
+    // A deleted instance needs no operation, with an idempotency key or without.
     if (tool !== "vm_delete") expect(again["operation_id"], tool).toBe(first["operation_id"]);
     const operation = await world.store.operation("alice", first["operation_id"] as `op_${string}`);
     expect(operation, tool).toMatchObject({ owner: "alice", state: "completed" });
@@ -29,7 +29,7 @@ test("what an admin does to another owner's VM is written into that owner's reco
   expect(await world.call("vm_list", { state: "deleted" })).toMatchObject({ instances: [{ instance_id }] });
 });
 
-test("a key of an admin on another owner's VM is not a key of that owner", async () => {
+test("an admin's idempotency key on another owner's VM is separate from that owner's keys", async () => {
   await using world = await openWorld();
   const { instance_id } = await live(world);
   const mine = { instance: instance_id, action: "restart", idempotency_key: "k" };
@@ -42,14 +42,14 @@ test("a key of an admin on another owner's VM is not a key of that owner", async
   expect((await world.call("vm_control", mine, ALICE))["operation_id"]).toBe(own["operation_id"]);
 });
 
-test("an admin cancels anybody's operation, and a name is looked up in the admin's own account alone", async () => {
+test("an admin cancels operations of any owner, but a name is looked up only in the admin's own account", async () => {
   await using world = await openWorld();
   const { operation_id } = await world.call("vm_create", { image: "busybox", instance_name: "box" }, BOB);
   expect(await world.call("operation_cancel", { operation_id }, ROOT)).toMatchObject({ state: "cancelled" });
   expect((await world.refused("vm_status", { instance: "box" }, ROOT)).code).toBe("not_found");
 });
 
-test("an admin is told whose each record is", async () => {
+test("lists show an admin the owner of each record", async () => {
   await using world = await openWorld();
   const ship = await live(world);
   const { build_id, instance_id } = ship;

@@ -1,12 +1,12 @@
-// A server process that can be killed: it calls tools without end, and prints the trace id of each call, with how it
-// ended, once it has been answered.
+// A server process that the test kills. It calls tools in an endless loop and prints the trace id and the
+// outcome of each call after its answer.
 
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import { allScopes } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
-import { createAudit, createControl } from "@formation-mcp/control";
+import { createControl, openAudit } from "@formation-mcp/control";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 
@@ -14,7 +14,7 @@ const dir = process.argv[2] ?? "";
 const store = await openSqliteStore({ path: join(dir, "store.db") });
 const queue = await openEmbeddedQueue({ path: join(dir, "queue.db") });
 const artifacts = await openDirectoryArtifacts({ path: join(dir, "artifacts") });
-const audit = createAudit({ store: store.audit, sealEveryMs: 50 });
+const audit = openAudit({ store: store.audit, sealEveryMs: 50 });
 const control = createControl({ store, queue, artifacts, audit });
 const principal = { owner: "alice", scopes: allScopes(), local: false };
 

@@ -28,11 +28,11 @@ function start(dir: string): Server {
   child.stderr.on("data", (chunk) => {
     trouble += chunk;
   });
-  // What stands before the last line's end was printed whole.
+  // Only lines that end with a line feed were printed whole.
   return { process: child, answers: () => out.split("\n").slice(0, -1), trouble: () => trouble };
 }
 
-test("whatever was answered by servers that are killed in the middle of it is in the log, and every chain holds", {
+test("every call that a killed server answered is in the audit log, and every chain verifies", {
   timeout: 120_000,
 }, async () => {
   const dir = await mkdtemp(join(tmpdir(), "formation-audit-"));
@@ -71,7 +71,7 @@ test("whatever was answered by servers that are killed in the middle of it is in
     }
     const verdict = await verifyAudit(store.audit);
     expect(verdict).toEqual({ chains: 3, lines: lines.length, problems: [] });
-    // Nothing was made that the log does not know of.
+    // Every instance has a line in the log that its call began.
     const { items } = await store.instances({ owner: "alice", limit: 1000 });
     const begun = new Set(lines.filter(({ outcome }) => outcome === "begun").map(({ target }) => target));
     expect(items.map(({ name }) => name).filter((name) => !begun.has(name))).toEqual([]);

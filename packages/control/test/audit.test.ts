@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type AuditRecord, type AuditSeal, FormationError } from "@formation-mcp/contract";
-import { type AuditEntry, type AuditOptions, createAudit, verifyAudit } from "@formation-mcp/control";
+import { type AuditEntry, type AuditOptions, openAudit, verifyAudit } from "@formation-mcp/control";
 import type { AuditStore, Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import fc from "fast-check";
@@ -35,13 +35,13 @@ const event = (more: Partial<AuditEntry> = {}): AuditEntry => ({
 });
 
 const open = (options: Partial<AuditOptions> = {}) =>
-  createAudit({ store: store.audit, clock: { now: () => now }, gatherMs: 60_000, ...options });
+  openAudit({ store: store.audit, clock: { now: () => now }, gatherMs: 60_000, ...options });
 
 const lines = async () => (await store.audit.page({ limit: 1000 })).items;
 const verified = () => verifyAudit(store.audit, { now });
 
-describe("what is recorded is there", () => {
-  test("a line that was waited for is stored, with every line before it", async () => {
+describe("recorded lines are stored", () => {
+  test("a recorded line that was waited for is stored, with every line before it", async () => {
     const audit = open();
     await audit.record(event({ action: "vm_list" }), { wait: false });
     await audit.record(event({ action: "vm_create", outcome: "forbidden" }), { wait: true });
@@ -52,7 +52,7 @@ describe("what is recorded is there", () => {
     await audit.close();
   });
 
-  test("lines nobody waits for are gathered, and stored when their time is over, when they are many, or at the end", async () => {
+  test("lines without wait are gathered, and stored after the gathering time, at 200 lines, or on close", async () => {
     const audit = open({ gatherMs: 20 });
     await audit.record(event(), { wait: false });
     await until(async () => (await lines()).length === 1, 30_000);
@@ -66,7 +66,7 @@ describe("what is recorded is there", () => {
     expect(await verified()).toEqual({ chains: 2, lines: 202, problems: [] });
   });
 
-  test("those who wait at the same moment share a transaction", async () => {
+  test("lines recorded with wait in the same turn share a transaction", async () => {
     let transactions = 0;
     const audit = open({
       store: {
@@ -82,7 +82,7 @@ describe("what is recorded is there", () => {
     await audit.close();
   });
 
-  test("whatever order lines come in, from however many processes, all are there and every chain holds", async () => {
+  test("lines of several processes in any order are all stored, and every chain verifies", async () => {
     const call = fc.record({ wait: fc.boolean(), log: fc.nat(2), owner: fc.string(), target: fc.string() });
     await fc.assert(
       fc.asyncProperty(fc.array(call, { maxLength: 60 }), async (calls) => {
@@ -101,7 +101,7 @@ describe("what is recorded is there", () => {
     );
   });
 
-  test("a text that is no name of ours is not kept, and no line can break a terminal or another line", async () => {
+  test("unsafe text is dropped or replaced, so that no line can break a terminal or another line", async () => {
     const audit = open();
     const hostile = 'a\r\nb\u001b[31m"\u202e\ud800';
     await audit.record(
@@ -117,7 +117,7 @@ describe("what is recorded is there", () => {
   });
 });
 
-describe("a store that fails", () => {
+describe("the audit log of a store that fails", () => {
   const broken = (fails: () => "not" | "before" | "after"): AuditStore => ({
     ...store.audit,
     async append(records) {
@@ -127,7 +127,7 @@ describe("a store that fails", () => {
     },
   });
 
-  test("whoever waits is told that the call can't be recorded; the lines are stored once they can be", async () => {
+  test("a waiting call fails if its line can't be stored; the line is stored once the store works again", async () => {
     let fails: "not" | "before" = "before";
     const audit = open({ store: broken(() => fails) });
     await expect(audit.record(event(), { wait: true })).rejects.toMatchObject({ code: "unavailable" });
@@ -143,7 +143,7 @@ describe("a store that fails", () => {
     expect((await verified()).problems).toEqual([]);
   });
 
-  test("a write whose answer is lost is not written twice", async () => {
+  test("lines whose answer from the store was lost are not written twice", async () => {
     let fails: "not" | "after" = "after";
     const audit = open({ store: broken(() => fails) });
     await audit.record(event(), { wait: true });
@@ -153,7 +153,7 @@ describe("a store that fails", () => {
     expect(await verified()).toEqual({ chains: 1, lines: 2, problems: [] });
   });
 
-  test("what waits to be stored is bounded: then nobody goes on unrecorded", async () => {
+  test("the number of unstored lines is bounded: beyond it every record is refused", async () => {
     const lost: unknown[] = [];
     const logger = {
       log: (_: string, __: string, fields: Record<string, unknown> = {}) => void lost.push(fields["lines"]),
@@ -169,7 +169,7 @@ describe("a store that fails", () => {
     expect(lost.at(-1), "what was never stored is told at the end").toBe(10_000);
   });
 
-  test("a line that somebody else put into the chain is told, and the log goes on in another", async () => {
+  test("a foreign line in the chain is logged, and the audit log continues in another chain", async () => {
     const audit = open();
     await audit.record(event(), { wait: true });
     const [first] = await lines();
@@ -188,7 +188,7 @@ describe("a store that fails", () => {
     );
   });
 
-  test("after its end nothing can be recorded", async () => {
+  test("a closed audit log records nothing", async () => {
     const audit = open();
     await audit.close();
     await audit.close();
@@ -196,7 +196,7 @@ describe("a store that fails", () => {
   });
 });
 
-test("a chain is sealed again and again while it grows, and at its end", async () => {
+test("a growing chain is sealed periodically, and on close", async () => {
   const said: unknown[] = [];
   const logger = { log: (_: string, __: string, fields: unknown = {}) => void said.push(fields) };
   const audit = open({ sealEveryMs: 20, logger });
@@ -207,12 +207,12 @@ test("a chain is sealed again and again while it grows, and at its end", async (
   await audit.close();
   const all = await seals();
   expect(all.map(({ seq }) => seq)).toEqual([1, 2]);
-  expect(said, "each seal stands in the server's log as well").toEqual(
+  expect(said, "each seal is in the log of the server too").toEqual(
     all.map(({ chain, seq, hash }) => ({ chain, seq, hash })),
   );
 });
 
-test("lines that age removed are no problem; younger ones that are missing are", async () => {
+test("verification accepts that old lines were removed, and reports missing younger lines", async () => {
   const audit = open({ sealEveryMs: 3_600_000 });
   for (let day = 0; day < 10; day += 1) {
     await audit.record(event(), { wait: true });
@@ -232,13 +232,13 @@ test("lines that age removed are no problem; younger ones that are missing are",
   await audit.close();
 });
 
-describe("what was done to the log afterwards is found", () => {
+describe("a stored log that was changed later", () => {
   interface Kept {
     records: AuditRecord[];
     seals: AuditSeal[];
   }
 
-  /** What is stored, in hands that may change it. */
+  /** The stored lines and seals, for a manipulation to change. */
   const overKept = ({ records, seals }: Kept): AuditStore => ({
     ...store.audit,
     async chains() {
@@ -261,10 +261,10 @@ describe("what was done to the log afterwards is found", () => {
   });
 
   const FIELDS = ["at", "owner", "credential", "action", "target", "outcome", "address", "trace_id"] as const;
-  type Deed = (kept: Kept, at: number, other: number) => void;
-  const DEEDS: Record<string, Deed> = {
+  type Manipulation = (kept: Kept, at: number, other: number) => void;
+  const MANIPULATIONS: Record<string, Manipulation> = {
     ...Object.fromEntries(
-      FIELDS.map((field): [string, Deed] => [
+      FIELDS.map((field): [string, Manipulation] => [
         `change ${field}`,
         ({ records }, at) => {
           const line = records[at];
@@ -302,13 +302,13 @@ describe("what was done to the log afterwards is found", () => {
       const seal = seals.at(-1);
       if (seal) seal.hash = "b".repeat(64);
     },
-    "seal what never was": ({ seals }) => {
+    "seal a line that does not exist": ({ seals }) => {
       const seal = seals.at(-1);
       if (seal) seals.push({ ...seal, seq: seal.seq + 1 });
     },
   };
 
-  test.each(Object.entries(DEEDS))("%s", async (_, deed) => {
+  test.each(Object.entries(MANIPULATIONS))("verification finds: %s", async (_, manipulate) => {
     const audit = open();
     for (let i = 0; i < 12; i += 1) {
       await audit.record(event({ target: `vm_${i}` }), { wait: i % 3 === 0 });
@@ -325,8 +325,8 @@ describe("what was done to the log afterwards is found", () => {
     await fc.assert(
       fc.asyncProperty(fc.nat(11), fc.nat(11), async (at, other) => {
         const changed = kept();
-        // A chain of which nothing at all is left is nothing to find: see the next law.
-        deed(changed, at === 0 ? 1 : Math.min(at, 10), other);
+        // A chain that was removed whole can not be found: see the next test.
+        manipulate(changed, at === 0 ? 1 : Math.min(at, 10), other);
         const { problems } = await verifyAudit(overKept(changed), { now });
         expect(problems.length).toBeGreaterThan(0);
       }),
@@ -334,7 +334,7 @@ describe("what was done to the log afterwards is found", () => {
     );
   });
 
-  test("the tail behind the last seal can be cut unseen, but not the seal", async () => {
+  test("verification does not see that lines after the last seal are cut, but sees that sealed ones are", async () => {
     const audit = open();
     await audit.record(event(), { wait: true });
     await audit.close();

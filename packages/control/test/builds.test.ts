@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { HELLO, ready } from "./formfiles.ts";
 import { ALICE, openWorld, until } from "./world.ts";
 
-test("a build is queued at once, ready once the worker ended it, and says what comes next each time", async () => {
+test("pack_build queues a build at once; the build is ready when the worker completes it; each result says what to do next", async () => {
   await using world = await openWorld();
   const queued = await world.call("pack_build", { formfile: HELLO });
   expect(queued).toMatchObject({ name: "hello", state: "queued", done: false, warnings: [] });
@@ -17,7 +17,7 @@ test("a build is queued at once, ready once the worker ended it, and says what c
   expect(build["next"]).toContain(`pack_ship with build_id ${queued["build_id"]}`);
 });
 
-test("all issues of a formfile come in one error with their lines", async () => {
+test("one error lists all issues of a formfile with their lines", async () => {
   await using world = await openWorld();
   const error = await world.refused("pack_build", { formfile: "from: busybox\nnam: x\nexpose: [0]\n" });
   expect(error.code).toBe("invalid");
@@ -27,14 +27,14 @@ test("all issues of a formfile come in one error with their lines", async () => 
   expect(error.details.remedy).toContain("pack_build");
 });
 
-test("a missing formfile is named", async () => {
+test("a missing formfile is an error that names the field", async () => {
   await using world = await openWorld();
   const error = await world.refused("pack_build", {});
   expect(error.code).toBe("invalid");
   expect(error.details.field).toBe("formfile");
 });
 
-test("a dry run returns the formfile with its defaults and the keys of its environment alone, and stores nothing", async () => {
+test("a dry run returns the formfile with its defaults and only the keys of its environment, and stores nothing", async () => {
   await using world = await openWorld();
   const formfile = { ...HELLO, env: { TOKEN: "s3cret" }, include: ["a.txt"] };
   const said = await world.call("pack_build", { formfile, context_files: { "a.txt": "a" }, dry_run: true });
@@ -48,7 +48,7 @@ test("a dry run returns the formfile with its defaults and the keys of its envir
   expect(await world.store.artifactRoots()).toEqual([]);
 });
 
-test("what is included is packed with its bytes, scripts can be run, and the rest is left out with a warning", async () => {
+test("included files are packed unchanged, scripts become executable, and other files are left out with a warning", async () => {
   await using world = await openWorld();
   const said = await world.call("pack_build", {
     formfile: { ...HELLO, include: ["src", "run.sh"] },
@@ -69,7 +69,7 @@ test("what is included is packed with its bytes, scripts can be run, and the res
   await expect(stat(join(into, "other.txt"))).rejects.toThrow();
 });
 
-test("every file that is missing or wrong is named in one error", async () => {
+test("one error names every missing or wrong context file", async () => {
   await using world = await openWorld();
   const missing = await world.refused("pack_build", { formfile: { ...HELLO, include: ["a.txt", "b.txt"] } });
   expect(missing.message).toContain('formfile.include[0]: "a.txt"');
@@ -84,7 +84,7 @@ test("every file that is missing or wrong is named in one error", async () => {
   expect(shape.message).toContain("context_files.a: must be a text");
 });
 
-test("more than the inline limit is refused with what to do instead", async () => {
+test("context files beyond the inline limit are refused; the remedy names another way", async () => {
   await using world = await openWorld();
   const error = await world.refused("pack_build", {
     formfile: { ...HELLO, include: ["."] },
@@ -97,7 +97,7 @@ test("more than the inline limit is refused with what to do instead", async () =
   });
 });
 
-test("a directory is taken only from a local caller, and only below the allowed ones", async () => {
+test("a context_dir is accepted only from a local caller, and only below the allowed directories", async () => {
   const allowed = await openWorld();
   await using _ = allowed;
   const dir = join(allowed.dir, "project");
@@ -128,7 +128,7 @@ test("a directory is taken only from a local caller, and only below the allowed 
   expect(absent.details.field).toBe("formfile.include[0]");
 });
 
-test("a build that fails while the caller waits is an error with its step, exit code, fenced log and the way on", async () => {
+test("a build that fails while the caller waits is an error with its step, exit code, fenced log and remedy", async () => {
   await using world = await openWorld();
   world.worker.plan = world.worker.fail({
     code: "invalid",
@@ -153,7 +153,7 @@ test("a build that fails while the caller waits is an error with its step, exit 
   expect(told["log"]).toContain("red\n");
 });
 
-test("a build's log is told by its end", async () => {
+test("build_get shows the end of the build's log", async () => {
   await using world = await openWorld();
   const id = await ready(world);
   await world.worker.log(id, ["one", "two", "three"], "build");
@@ -161,7 +161,7 @@ test("a build's log is told by its end", async () => {
   expect(String(said["log"]).split("\n").slice(1, -1)).toEqual(["two", "three"]);
 });
 
-test("builds are listed newest first, by state and name, page by page", async () => {
+test("build_list filters by state and name and pages from the newest build", async () => {
   await using world = await openWorld();
   for (const name of ["one", "two", "three"])
     await world.call("pack_build", { formfile: { ...HELLO, name } });
@@ -177,7 +177,7 @@ test("builds are listed newest first, by state and name, page by page", async ()
   expect(bad.details).toMatchObject({ field: "cursor", remedy: expect.any(String) });
 });
 
-test("a lost wake-up is no error, and a worker that can't be started is one that leaves nothing queued", async () => {
+test("a wake-up that can't be sent is no error; a worker that can't be started is one, and leaves nothing queued", async () => {
   await using world = await openWorld({
     ensureWorker: async () => {
       throw new FormationError("unavailable", "No VM can run here.", { remedy: "Run doctor." });

@@ -1,5 +1,5 @@
 import { FormationError, newId } from "@formation-mcp/contract";
-import { type Audit, type AuditEntry, createAudit } from "@formation-mcp/control";
+import { type Audit, type AuditEntry, openAudit } from "@formation-mcp/control";
 import { TOOLS } from "@formation-mcp/tools";
 import { expect, test } from "vitest";
 import { HELLO, live } from "./formfiles.ts";
@@ -11,7 +11,7 @@ interface Told {
   fails: (event: AuditEntry) => boolean;
 }
 
-/** A log that only listens. */
+/** An audit log that keeps its lines in memory. */
 function listening(): Told {
   const told: Told = {
     lines: [],
@@ -30,7 +30,7 @@ function listening(): Told {
 const short = ({ lines }: Told) => lines.map(({ action, outcome, wait }) => [action, outcome, wait]);
 const made = async (world: World) => (await world.store.operations({ owner: null, limit: 10 })).items.length;
 
-test("a read is one line that need not wait, a change a line before it and one after it, a refusal one line", async () => {
+test("a read is one line without wait, a change one line before and one after it, a refusal one line", async () => {
   const told = listening();
   await using world = await openWorld({ audit: told.audit });
   await world.call("vm_list");
@@ -63,7 +63,7 @@ test("a read is one line that need not wait, a change a line before it and one a
   expect(operation_id).toBeTruthy();
 });
 
-test("a line says who and from where, by the token's id and the trace, and every tool has its lines", async () => {
+test("an audit line has the owner, address, token id and trace id, for every tool", async () => {
   const told = listening();
   await using world = await openWorld({ audit: told.audit });
   const caller = { ...ALICE, tokenId: "tok_7" };
@@ -79,7 +79,7 @@ test("a line says who and from where, by the token's id and the trace, and every
     });
 });
 
-test("no argument, and no text of a caller that is no name or id, comes into the log", async () => {
+test("the audit log holds no arguments, and no text of a caller that is not a name or id", async () => {
   const told = listening();
   await using world = await openWorld({ audit: told.audit });
   await live(world);
@@ -101,7 +101,7 @@ test("no argument, and no text of a caller that is no name or id, comes into the
   expect(JSON.stringify(told.lines)).not.toContain("S3CRET");
 });
 
-test("what can't be recorded is not done, and a refusal that can't be recorded is still one", async () => {
+test("a change that can't be recorded is not made, and a refusal that can't be recorded is still a refusal", async () => {
   const told = listening();
   await using world = await openWorld({ audit: told.audit });
   told.fails = () => true;
@@ -111,7 +111,7 @@ test("what can't be recorded is not done, and a refusal that can't be recorded i
   expect((await world.refused("vm_status", { instance: newId("vm") }, BOB)).code).toBe("unavailable");
 });
 
-test("a change whose end can't be recorded says that it may have been done, and how to look", async () => {
+test("a change whose outcome can't be recorded is an error that says it may have been made, and how to look", async () => {
   const told = listening();
   await using world = await openWorld({ audit: told.audit });
   told.fails = ({ outcome }) => outcome === "ok";
@@ -122,10 +122,10 @@ test("a change whose end can't be recorded says that it may have been done, and 
   expect(short(told)).toEqual([["vm_create", "begun", true]]);
 });
 
-test("the log of a real store has the lines before the caller has the answer", async () => {
+test("the lines are in a real store before the caller has the answer", async () => {
   let audit: Audit | undefined;
   await using world = await openWorld(({ store }) => {
-    audit = createAudit({ store: store.audit });
+    audit = openAudit({ store: store.audit });
     return { audit };
   });
   await world.call("vm_create", { image: "busybox", instance_name: "box" });

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { HELLO, live, ready } from "./formfiles.ts";
 import { BOB, openWorld } from "./world.ts";
 
-test("the same call under the same key makes one build, however long each waits", async () => {
+test("calls with the same input and idempotency key make one build, even with different wait_seconds", async () => {
   await using world = await openWorld();
   const input = { formfile: HELLO, idempotency_key: "k" };
   const first = await world.call("pack_build", input);
@@ -15,7 +15,7 @@ test("the same call under the same key makes one build, however long each waits"
   expect((await world.call("build_list"))["builds"]).toHaveLength(2);
 });
 
-test("other input under the same key is a conflict", async () => {
+test("other input under a used idempotency key is a conflict", async () => {
   await using world = await openWorld();
   await world.call("pack_build", { formfile: HELLO, idempotency_key: "k" });
   const error = await world.refused("pack_build", {
@@ -25,7 +25,7 @@ test("other input under the same key is a conflict", async () => {
   expect([error.code, error.details.field]).toEqual(["conflict", "idempotency_key"]);
 });
 
-test("keys of another owner and of another tool are other keys", async () => {
+test("idempotency keys are separate for each owner and each tool", async () => {
   await using world = await openWorld();
   const mine = await world.call("pack_build", { formfile: HELLO, idempotency_key: "k" });
   const theirs = await world.call("pack_build", { formfile: HELLO, idempotency_key: "k" }, BOB);
@@ -33,7 +33,7 @@ test("keys of another owner and of another tool are other keys", async () => {
   await world.call("vm_create", { image: "busybox", instance_name: "box", idempotency_key: "k" });
 });
 
-test("a repeated ship, create, control and delete return what the first one did", async () => {
+test("pack_ship, vm_create, vm_control and vm_delete repeated under their key return the first operation", async () => {
   await using world = await openWorld();
   const build_id = await ready(world);
   const twice = async (tool: string, input: Record<string, unknown>) => {
@@ -50,7 +50,7 @@ test("a repeated ship, create, control and delete return what the first one did"
   await twice("vm_delete", { instance: "web", confirm: "web" });
 });
 
-test("a call that failed fails again under its key, and a refused one does not use it up", async () => {
+test("a failed operation fails again under its idempotency key; a refused call does not use the key up", async () => {
   await using world = await openWorld();
   await live(world);
   const input = { formfile: HELLO, idempotency_key: "k" };

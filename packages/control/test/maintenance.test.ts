@@ -7,7 +7,7 @@ import { openWorld } from "./world.ts";
 
 const NEVER = 2 ** 30;
 
-test("where no worker lives, servers wake again what was stranded, and end what passed its deadline", async () => {
+test("without a worker, servers send wake-ups of stranded operations again and end operations at their deadline", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openWorld({ clock }, { clock });
   const { operation_id } = await world.call("pack_build", { formfile: HELLO });
@@ -30,7 +30,7 @@ test("where no worker lives, servers wake again what was stranded, and end what 
   await maintenance.close();
 });
 
-test("the instances of a silent node are lost, unless nodes may be silent", async () => {
+test("the instances of a silent node are lost, unless nodeSilentMs is null", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openWorld({ clock }, { clock });
   await live(world);
@@ -46,7 +46,7 @@ test("the instances of a silent node are lost, unless nodes may be silent", asyn
   expect(await world.call("vm_status", { instance: "web" })).toMatchObject({ state: "lost" });
 });
 
-test("while the store was away nobody was silent: who reaches it first gives the others time to be heard", async () => {
+test("after an outage of the store no node counts as silent until it had time to send a heartbeat", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openWorld({ clock }, { clock });
   await live(world);
@@ -74,7 +74,7 @@ test("while the store was away nobody was silent: who reaches it first gives the
   await maintenance.close();
 });
 
-test("what servers share is collected by one of them in a period, and a log goes when its record is gone", async () => {
+test("one server per period collects shared artifacts; a log is removed when its record is gone", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openWorld({ clock }, { clock });
   const { build_id } = await world.call("pack_build", { formfile: HELLO });
@@ -102,7 +102,7 @@ test("what servers share is collected by one of them in a period, and a log goes
   for (const maintenance of maintenances) await maintenance.close();
 });
 
-test("of what is stranded one wake-up alone waits for a queue that is away, and none once the keeper closes", async () => {
+test("if the queue is unavailable a sweep tries one wake-up only, and a closing sweep sends no more", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openWorld({ clock }, { clock });
   for (let n = 0; n < 3; n++) await world.call("pack_build", { formfile: HELLO });
@@ -128,7 +128,7 @@ test("of what is stranded one wake-up alone waits for a queue that is away, and 
   expect(published).toBe(2);
 });
 
-test("a wake-up that the queue refuses keeps no other from being sent again", async () => {
+test("a wake-up that the queue refuses does not stop the others from being sent again", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openWorld({ clock }, { clock });
   for (let n = 0; n < 3; n++) await world.call("pack_build", { formfile: HELLO });

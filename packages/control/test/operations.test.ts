@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { HELLO, live, ready } from "./formfiles.ts";
 import { ALICE, openWorld, until } from "./world.ts";
 
-test("a waiting call ends when its seconds are over, and the operation goes on", async () => {
+test("a waiting call returns after wait_seconds, and the operation goes on", async () => {
   await using world = await openWorld();
   const said = await world.call("pack_build", { formfile: HELLO, wait_seconds: 0.3 });
   expect(said).toMatchObject({ state: "queued", done: false });
@@ -15,14 +15,14 @@ test("a waiting call ends when its seconds are over, and the operation goes on",
   });
 });
 
-test("a wait beyond the limit is refused with the limit", async () => {
+test("wait_seconds above the limit is refused with an error that names the limit", async () => {
   await using world = await openWorld();
   const error = await world.refused("operation_get", { id: "op_x", wait_seconds: 46 });
   expect(error.details.field).toBe("wait_seconds");
   expect(error.message).toContain("45");
 });
 
-test("a waiting call ends with the operation, and before it tells each step, never falling", async () => {
+test("a waiting call returns when the operation ends, and reports each step before, with a fraction that never falls", async () => {
   await using world = await openWorld();
   world.worker.plan = async (operation, lease) => {
     for (const [step, fraction] of [
@@ -57,7 +57,7 @@ test("a waiting call ends with the operation, and before it tells each step, nev
   expect(fractions).toEqual(fractions.toSorted((a, b) => a - b));
 });
 
-test("an event is believed before the store shows that something was written", async () => {
+test("an event makes a waiting call read the store although its revision is unchanged", async () => {
   const late = (store: Store): Store =>
     new Proxy(store, {
       get(target, name) {
@@ -86,7 +86,7 @@ test("an event is believed before the store shows that something was written", a
   expect(await waiting).toMatchObject({ state: "completed", done: true });
 });
 
-test("who stops waiting stops nothing", async () => {
+test("a caller that aborts does not stop the operation", async () => {
   await using world = await openWorld();
   const caller = new AbortController();
   const waiting = world.control.call(
@@ -101,7 +101,7 @@ test("who stops waiting stops nothing", async () => {
   expect(await world.worker.step()).toMatchObject({ state: "completed" });
 });
 
-test("an operation can be asked about by each of its ids", async () => {
+test("operation_get finds an operation by each of its ids", async () => {
   await using world = await openWorld();
   const ship = await live(world);
   for (const key of ["operation_id", "deployment_id", "instance_id"]) {
@@ -120,7 +120,7 @@ test("an operation can be asked about by each of its ids", async () => {
   expect(bad.details).toMatchObject({ field: "id", remedy: expect.stringContaining("op_") });
 });
 
-test("after an operation expired its records still answer", async () => {
+test("operation_get answers from the build or instance after the operation expired", async () => {
   await using world = await openWorld();
   const ship = await live(world);
   world.worker.plan = world.worker.fail({ code: "invalid", message: "It broke.", remedy: "Mend it." });
@@ -143,7 +143,7 @@ test("after an operation expired its records still answer", async () => {
   });
 });
 
-test("a queued operation is cancelled at once, a running one is asked to, a finished one is left alone", async () => {
+test("operation_cancel cancels a queued operation at once, asks a running one to stop, and leaves a finished one", async () => {
   await using world = await openWorld();
   const queued = await world.call("pack_build", { formfile: HELLO });
   const cancel = (id: unknown) => world.call("operation_cancel", { operation_id: id });
@@ -163,7 +163,7 @@ test("a queued operation is cancelled at once, a running one is asked to, a fini
   expect(await cancel(running["operation_id"])).toMatchObject({ state: "completed", done: true });
 });
 
-test("a waiting caller hears of a cancel as an error", async () => {
+test("a cancelled operation is an error to a waiting caller", async () => {
   await using world = await openWorld();
   const waiting = world.refused("pack_build", { formfile: HELLO, wait_seconds: 30 });
   let id: unknown;
@@ -176,7 +176,7 @@ test("a waiting caller hears of a cancel as an error", async () => {
   expect([error.code, typeof error.details.remedy]).toEqual(["cancelled", "string"]);
 });
 
-test("operations are listed by state and target", async () => {
+test("operation_list filters by state and target", async () => {
   await using world = await openWorld();
   const build = await ready(world);
   await world.call("pack_build", { formfile: HELLO });
@@ -191,7 +191,7 @@ test("operations are listed by state and target", async () => {
   expect(bad.details.field).toBe("target");
 });
 
-test("what waits says why: no worker, too large, or something before it", async () => {
+test("a queued operation says why it waits: no worker, too large, or behind another operation", async () => {
   await using world = await openWorld();
   const build_id = await ready(world);
   const huge = await world.call("pack_ship", { build_id, vm_config: { memory_mb: 262_144 } });
@@ -207,7 +207,7 @@ test("what waits says why: no worker, too large, or something before it", async 
   expect(stranded).toMatchObject({ progress: { message: expect.stringContaining("none is running") } });
 });
 
-test("an instance whose node has been silent is shown with the age of what is known", async () => {
+test("vm_status shows the age of the report if the node is silent", async () => {
   await using world = await openWorld();
   await live(world);
   expect(await world.call("vm_status", { instance: "web" })).toMatchObject({ warnings: [] });
@@ -216,7 +216,7 @@ test("an instance whose node has been silent is shown with the age of what is kn
   expect(said).toMatchObject({ warnings: [expect.stringContaining("60 min")], state: "running" });
 });
 
-test("what a node could not enforce, and what is wrong with a machine that runs, is told as a warning", async () => {
+test("vm_status warns of limits that the node could not enforce and of problems of a running machine", async () => {
   await using world = await openWorld();
   await live(world);
   const instance = await world.store.instanceByName(ALICE.owner, "web");
@@ -228,7 +228,7 @@ test("what a node could not enforce, and what is wrong with a machine that runs,
   });
 });
 
-test("what it takes to begin counts as waiting: hosts give up on a call after a minute", async () => {
+test("the time to submit counts as waiting, because hosts give up on a call after a minute", async () => {
   await using world = await openWorld({
     ensureWorker: () => new Promise((resolve) => setTimeout(resolve, 150)),
   });
@@ -244,7 +244,7 @@ test("what it takes to begin counts as waiting: hosts give up on a call after a 
   expect(waited).toBe(false);
 });
 
-test("refusals are told to the operator, without what was asked with", async () => {
+test("refused calls are logged for the operator, without their input", async () => {
   const told: unknown[] = [];
   await using world = await openWorld({ logger: { log: (...line) => told.push(line) } });
   const reader = { ...ALICE, scopes: new Set(["vm:read"] as const) };

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { live, ready } from "./formfiles.ts";
 import { ALICE, BOB, type Json, openWorld } from "./world.ts";
 
-test("everything of another owner is not found, in the very words of what does not exist", async () => {
+test("every record of another owner gives the same error as one that does not exist", async () => {
   await using world = await openWorld();
   const ship = await live(world);
   const { build_id, instance_id, deployment_id, operation_id } = ship as Record<string, string>;
@@ -53,14 +53,14 @@ test("everything of another owner is not found, in the very words of what does n
   expect(await world.call("operation_list", { target: instance_id }, BOB)).toMatchObject({ operations: [] });
 });
 
-test("two owners may use the same name", async () => {
+test("two owners may use the same instance name", async () => {
   await using world = await openWorld();
   await live(world);
   await world.call("vm_create", { image: "busybox", instance_name: "web" }, BOB);
   expect((await world.call("vm_list", {}, BOB))["instances"]).toHaveLength(1);
 });
 
-test("admin reads everybody's records", async () => {
+test("a token with the scope admin reads the records of all owners", async () => {
   await using world = await openWorld();
   const build_id = await ready(world);
   const admin = { owner: "root", scopes: new Set(["admin"] as const), local: false };
@@ -88,7 +88,7 @@ test("no result names an owner, a node or a value of the environment", async () 
   for (const hidden of ["owner-5f2c", "s3cr3t", world.worker.node]) expect(text).not.toContain(hidden);
 });
 
-test("a call without the scope of its tool is forbidden, whatever its input", async () => {
+test("a call without the tool's scope is forbidden, whatever its input", async () => {
   await using world = await openWorld();
   for (const tool of TOOLS) {
     const scopes = new Set([...ALICE.scopes].filter((scope) => scope !== tool.scope));

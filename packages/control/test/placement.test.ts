@@ -6,7 +6,7 @@ import { ALICE, BOB, type Json, openWorld, ROOT, type World } from "./world.ts";
 
 type Registration = Parameters<World["store"]["registerNode"]>[0];
 
-/** A world whose images every node can get. */
+/** A world whose artifacts are shared: every node can get every image. */
 async function openShared(clock?: { now(): number }): Promise<World> {
   const shared = (artifacts: World["artifacts"]) =>
     new Proxy(artifacts, {
@@ -37,7 +37,7 @@ async function another(world: World, over: Partial<Registration> = {}): Promise<
 const operationOf = (world: World, said: Json) =>
   world.store.operation(null, said["operation_id"] as Id<"op">);
 
-test("a shipment goes to any node, to the one that is named by name or id, or to those with the labels", async () => {
+test("a shipment may run on any node, on the target_node (name or id), or on nodes with the labels", async () => {
   await using world = await openShared();
   const other = await another(world, { labels: { gpu: "yes" } });
   const build_id = await ready(world);
@@ -56,7 +56,7 @@ test("a shipment goes to any node, to the one that is named by name or id, or to
   expect(await operationOf(world, build)).toMatchObject({ subject: "pack.build", labels });
 });
 
-test("an unknown node names those that the caller may know: an admin all, others those of its instances", async () => {
+test("an unknown target_node is an error that names the nodes the caller may know: all to an admin, else those of its instances", async () => {
   await using world = await openShared();
   await another(world);
   await live(world);
@@ -75,7 +75,7 @@ test("an unknown node names those that the caller may know: an admin all, others
   }
 });
 
-test("what can't be where it is asked to be is refused with what would help", async () => {
+test("a shipment that can't run on the requested node is refused with a remedy", async () => {
   await using world = await openShared();
   const other = await another(world);
   const twin = await another(world);
@@ -103,7 +103,7 @@ test("what can't be where it is asked to be is refused with what would help", as
   expect(twin.name).toBe("other");
 });
 
-test("where nodes share no images, a ship goes where its image is, and says so if another is asked for", async () => {
+test("without shared images a shipment goes to the node of its image, and another target_node is a conflict", async () => {
   await using world = await openWorld();
   const other = await another(world);
   const build_id = await ready(world);
@@ -120,7 +120,7 @@ test("where nodes share no images, a ship goes where its image is, and says so i
   expect(gone).toMatchObject({ code: "conflict", details: { field: "build_id" } });
 });
 
-test("a lost VM says since when and what to do; it is begun anew nowhere until its node is removed, and deleted when that returns", async () => {
+test("a lost VM says since when and what to do; it starts nowhere else before its node is removed, and is deleted when the node returns", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openShared(clock);
   await live(world);
@@ -159,7 +159,7 @@ test("a lost VM says since when and what to do; it is begun anew nowhere until i
   });
 });
 
-test("once its node was removed with force, the name of what was lost goes anywhere", async () => {
+test("after its node was removed with force, a lost instance can be shipped to any node", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openShared(clock);
   await live(world);
@@ -173,7 +173,7 @@ test("once its node was removed with force, the name of what was lost goes anywh
   expect(await operationOf(world, ship)).toMatchObject({ node_id: null, subject: "pack.ship" });
 });
 
-test("admins see what nodes have and what they are asked, and steer them", async () => {
+test("admins list, cordon, uncordon, drain and remove nodes", async () => {
   const clock = { at: Date.now(), now: () => clock.at };
   await using world = await openShared(clock);
   const other = await another(world, { labels: { gpu: "yes" } });
@@ -192,7 +192,7 @@ test("admins see what nodes have and what they are asked, and steer them", async
   expect(await nodes.cordon("other")).toMatchObject({ state: "cordoned", labels: { gpu: "yes" } });
   expect(await nodes.drain(other.id, "move")).toMatchObject({ state: "drained", drain: "move" });
   expect(await nodes.drain("test", "stop")).toMatchObject({ state: "draining" });
-  // What is kept still runs there: the node is not empty, and nothing empties it.
+  // The instances are kept and still run there: the node is not empty, and nothing empties it.
   expect(await nodes.drain("test", "keep")).toMatchObject({ state: "cordoned", drain: "keep", instances: 1 });
   expect(await nodes.drain(other.id, "keep")).toMatchObject({
     state: "drained",

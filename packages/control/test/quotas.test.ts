@@ -15,7 +15,7 @@ const limited = (limits: Partial<Quota>, at = { now: () => Date.UTC(2026, 0, 1) 
 
 const box = (name: string, more = {}) => ({ image: "busybox", instance_name: name, ...more });
 
-test("an owner has the defaults, but for what was set; null gives the defaults back", async () => {
+test("an owner's quota is the defaults with the fields that were set; null restores the defaults", async () => {
   await using world = await openWorld();
   const quotas = createQuotas({ documents: world.store.documents, defaults: { ...NO_QUOTA, vcpus: 4 } });
   expect(await quotas.of("alice")).toEqual({ ...NO_QUOTA, vcpus: 4 });
@@ -26,7 +26,7 @@ test("an owner has the defaults, but for what was set; null gives the defaults b
   expect(await quotas.set("alice", null)).toEqual({ ...NO_QUOTA, vcpus: 4 });
 });
 
-test("another server's change shows within five seconds, and changes at the same time are both kept", async () => {
+test("a quota change of another server shows within five seconds, and concurrent changes are both kept", async () => {
   await using world = await openWorld();
   let now = Date.now();
   const make = () =>
@@ -39,7 +39,7 @@ test("another server's change shows within five seconds, and changes at the same
   expect(await one.of("alice")).toEqual({ ...NO_QUOTA, vcpus: 1, builds: 2 });
 });
 
-test("what is no quota is refused", async () => {
+test("an unknown field or wrong value of a quota is refused", async () => {
   await using world = await openWorld();
   const quotas = createQuotas({ documents: world.store.documents, defaults: NO_QUOTA });
   for (const wrong of [{ vcpus: -1 }, { vcpus: 1.5 }, { vcpus: "9" }, { cpus: 1 }, { vcpus: Number.NaN }])
@@ -47,7 +47,7 @@ test("what is no quota is refused", async () => {
   expect(await quotas.of("alice")).toEqual(NO_QUOTA);
 });
 
-test("each limit is held, whichever tool meets it, and nothing is written beyond it", async () => {
+test("each limit of a quota holds for every tool, and a refused call writes nothing", async () => {
   await using world = await limited({ vcpus: 3, memory_mb: 2048, disk_gb: 12, instances: 2, builds: 1 });
   await world.call("vm_create", box("one", { vm_config: { vcpus: 2 } }));
   for (const vm_config of [{ vcpus: 2 }, { memory_mb: 4096 }, { disk_gb: 100 }]) {
@@ -63,7 +63,7 @@ test("each limit is held, whichever tool meets it, and nothing is written beyond
   await world.call("vm_create", box("one"), BOB);
 });
 
-test("calls at the same time do not share the last place", async () => {
+test("concurrent calls do not both get the last place of a quota", async () => {
   await using world = await limited({ instances: 3 });
   const made = await Promise.allSettled(
     Array.from({ length: 8 }, (_, i) => world.call("vm_create", box(`box-${i}`))),
@@ -71,7 +71,7 @@ test("calls at the same time do not share the last place", async () => {
   expect(made.filter(({ status }) => status === "fulfilled")).toHaveLength(3);
 });
 
-test("so many operations a minute, with the seconds to wait; a repeated call is none", async () => {
+test("operations per minute are limited, the remedy says how long to wait, and a replay does not count", async () => {
   let now = Date.UTC(2026, 0, 1) + 45_000;
   await using world = await limited({ operations_per_minute: 3 }, { now: () => now });
   await live(world);
@@ -88,7 +88,7 @@ test("so many operations a minute, with the seconds to wait; a repeated call is 
   await world.call("vm_control", { instance: "web", action: "start" });
 });
 
-test("builds that are refused leave no more contexts behind than there may be operations", async () => {
+test("refused builds store no more contexts per minute than operations are allowed", async () => {
   await using world = await limited({ operations_per_minute: 3, builds: 1 });
   let stored = 0;
   const put = world.artifacts.put.bind(world.artifacts);
@@ -103,7 +103,7 @@ test("builds that are refused leave no more contexts behind than there may be op
   expect(stored).toBe(3);
 });
 
-test("what an admin does to another owner's VM is within that owner's quota, and not among its operations", async () => {
+test("an admin's changes to another owner's VM are within that owner's quota, but do not count as its operations", async () => {
   await using world = await limited({ operations_per_minute: 2, vcpus: 2 });
   const { instance_id, build_id } = await live(world);
   const grown = { build_id, instance_name: "web", replace: true, vm_config: { vcpus: 4 } };

@@ -20,7 +20,7 @@ const FAT = {
 const files = Object.fromEntries(FAT.include.map((path) => [path, "x"]));
 const DUE = 20_000;
 
-test("no result is longer than 20 kB of JSON, however much is in the records", async () => {
+test("no result is longer than 20 kB of JSON, however large the records are", async () => {
   await using world = await openWorld();
   const results: Record<string, Json> = {};
   const call = async (tool: ToolName, input: Json, principal = ALICE) => {
@@ -76,7 +76,7 @@ test("no result is longer than 20 kB of JSON, however much is in the records", a
   expect(Object.keys(results).sort()).toEqual(TOOLS.map(({ name }) => name).sort());
 }, 30_000);
 
-test("a list that had to be made shorter loses nothing", async () => {
+test("a list page that was shortened loses no record: the next page continues after it", async () => {
   await using world = await openWorld();
   await ready(world);
   for (let n = 0; n < 45; n += 1)
@@ -96,7 +96,7 @@ test("a list that had to be made shorter loses nothing", async () => {
   expect(names).toHaveLength(45);
 }, 30_000);
 
-test("an error with very many problems stays readable", async () => {
+test("an error with many problems stays readable", async () => {
   await using world = await openWorld();
   const context_files = Object.fromEntries(Array.from({ length: 5000 }, (_, n) => [`../${n}`, "x"]));
   const error = await world.refused("pack_build", {

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { HELLO, live, ready } from "./formfiles.ts";
 import { openWorld } from "./world.ts";
 
-test("a shipped build is live with its URLs, under the build's name unless another is given", async () => {
+test("a shipped build is live with its URLs; the instance has the build's name unless another is given", async () => {
   await using world = await openWorld();
   world.worker.start();
   const build_id = (await world.call("pack_build", { formfile: HELLO, wait_seconds: 10 }))["build_id"];
@@ -30,7 +30,7 @@ test.each([
   expect(await world.call("vm_list")).toMatchObject({ instances: [{ urls: [url] }] });
 });
 
-test("a build that is not ready is a conflict that says how to get there", async () => {
+test("shipping a build that is not ready is a conflict with a remedy", async () => {
   await using world = await openWorld();
   const queued = await world.call("pack_build", { formfile: HELLO });
   const error = await world.refused("pack_ship", { build_id: queued["build_id"] });
@@ -41,7 +41,7 @@ test("a build that is not ready is a conflict that says how to get there", async
   expect(cancelled.details.remedy).toContain("build_get");
 });
 
-test("a name in use needs replace, which ships to the same instance", async () => {
+test("an instance_name in use needs replace: true, which ships to the same instance", async () => {
   await using world = await openWorld();
   const first = await live(world, "web", { vm_config: { network: { host_ports: { "8080": 18_080 } } } });
   const build_id = await ready(world, { ...HELLO, name: "second" });
@@ -57,7 +57,7 @@ test("a name in use needs replace, which ships to the same instance", async () =
   expect(status["urls"], "a fixed host port outlives a replacement").toEqual(["http://127.0.0.1:18080"]);
 });
 
-test("the ship's wishes go over the build's, and metadata is merged", async () => {
+test("vm_config overrides the values of the build, and metadata is merged", async () => {
   await using world = await openWorld();
   const build_id = await ready(world, {
     ...HELLO,
@@ -72,7 +72,7 @@ test("the ship's wishes go over the build's, and metadata is merged", async () =
   });
 });
 
-test("every wrong field of vm_config is named at once", async () => {
+test("one error names every wrong field of vm_config", async () => {
   await using world = await openWorld();
   const build_id = await ready(world);
   const shape = await world.refused("pack_ship", { build_id, vm_config: { vcpus: 0, memory_mb: 1, cpu: 3 } });
@@ -108,7 +108,7 @@ test("vm_create builds from the image and ships in one operation", async () => {
   expect(taken.code).toBe("conflict");
 });
 
-test("what vm_create can't take is told in its own fields", async () => {
+test("errors of vm_create name its own fields, not those of the formfile", async () => {
   await using world = await openWorld();
   const error = await world.refused("vm_create", {
     image: "not an image",
@@ -120,7 +120,7 @@ test("what vm_create can't take is told in its own fields", async () => {
   expect(error.message).toContain("expose");
 });
 
-test("a ship that fails leaves the reason on the instance", async () => {
+test("a failed ship leaves its error on the instance", async () => {
   await using world = await openWorld();
   const build_id = await ready(world);
   world.worker.plan = world.worker.fail({

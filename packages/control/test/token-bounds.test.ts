@@ -8,7 +8,7 @@ import { ALICE, type Json, openWorld, ROOT, type World } from "./world.ts";
 const within = (bounds: Principal["bounds"]): Principal => ({ ...ALICE, ...(bounds ? { bounds } : {}) });
 const RED = within({ metadata: { team: "red" } });
 
-/** All pages of a list, one after the other. */
+/** Reads all pages of a list. */
 async function listed(world: World, tool: string, input: Json, principal: Principal): Promise<Json[]> {
   const all: Json[] = [];
   for (let cursor: unknown; ; ) {
@@ -21,7 +21,7 @@ async function listed(world: World, tool: string, input: Json, principal: Princi
   }
 }
 
-test("lists show exactly what bounds leave, in order, on full pages, however small", async () => {
+test("lists show exactly the records that the bounds allow, in order, on full pages of any size", async () => {
   await using world = await openWorld();
   const made: { name: string; team: string; vm: unknown; build: unknown; op: unknown }[] = [];
   for (let i = 0; i < 24; i += 1) {
@@ -69,7 +69,7 @@ test("lists show exactly what bounds leave, in order, on full pages, however sma
   );
 });
 
-test("a list looks at so many records, and the cursor goes on from there", async () => {
+test("a list reads a limited number of records, and the cursor continues after them", async () => {
   await using world = await openWorld();
   const { build_id, operation_id } = await world.call("pack_build", { formfile: HELLO });
   const {
@@ -99,8 +99,8 @@ test("a list looks at so many records, and the cursor goes on from there", async
   });
 });
 
-describe("what a bounded token makes lies within its bounds", () => {
-  test("metadata is added, and can neither be asked to be other nor shed by a replacement", async () => {
+describe("a bounded token makes only what is within its bounds", () => {
+  test("the bounds' metadata is added; the caller can neither ask for other values nor drop it with a replacement", async () => {
     await using world = await openWorld();
     const build = await world.call("pack_build", { formfile: { ...HELLO, metadata: { tier: "test" } } }, RED);
     await world.worker.step();
@@ -119,7 +119,7 @@ describe("what a bounded token makes lies within its bounds", () => {
     expect((await world.refused("pack_build", built, RED)).details.field).toBe("formfile.metadata");
   });
 
-  test("a name that somebody else of the account uses is not free, and no word is said about what runs there", async () => {
+  test("a name that the account uses outside the bounds is not free, and the error does not say what runs there", async () => {
     await using world = await openWorld();
     await live(world, "web");
     const build = await world.call("pack_build", { formfile: HELLO }, RED);
@@ -133,7 +133,7 @@ describe("what a bounded token makes lies within its bounds", () => {
     expect((await world.refused("vm_status", { instance: "web" }, RED)).code).toBe("not_found");
   });
 
-  test("a build that others made is not shipped with it, nor may a name be used that it was not given", async () => {
+  test("the token can't ship a build outside its bounds, nor use a name that they do not list", async () => {
     await using world = await openWorld();
     const build_id = await ready(world);
     expect((await world.refused("pack_ship", { build_id }, RED)).code).toBe("not_found");
@@ -148,7 +148,7 @@ describe("what a bounded token makes lies within its bounds", () => {
   });
 });
 
-test("an idempotency key used without bounds gives nothing away to a call within bounds", async () => {
+test("a call within bounds does not replay an idempotency key that was used without bounds", async () => {
   await using world = await openWorld();
   const input = { image: "busybox", instance_name: "box", idempotency_key: "k" };
   const made = await world.call("vm_create", input);
@@ -160,7 +160,7 @@ test("an idempotency key used without bounds gives nothing away to a call within
   expect((await world.call("vm_create", mine, RED))["operation_id"]).toBe(first["operation_id"]);
 });
 
-test("an admin whose token has bounds is an owner like any other", async () => {
+test("an admin token with bounds sees only its own owner's records", async () => {
   await using world = await openWorld();
   await live(world, "web", { vm_config: { metadata: { team: "red" } } });
   const fenced: Principal = { ...ROOT, bounds: { metadata: { team: "red" } } };

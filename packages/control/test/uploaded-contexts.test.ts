@@ -5,7 +5,7 @@ import { ALICE, BOB, openWorld, ROOT, type World } from "./world.ts";
 
 const REMOTE = { ...ALICE, local: false };
 
-/** Stores a context as an upload does. */
+/** Stores a context as an upload over HTTP does. */
 async function uploaded(world: World, files: Record<string, string>, owner = "alice"): Promise<string> {
   const archive = packFiles(
     Object.fromEntries(Object.entries(files).map(([path, text]) => [path, { content: Buffer.from(text) }])),
@@ -28,7 +28,7 @@ test("a build takes an uploaded context by its id, with more files than are incl
   expect(build.context_digest).toBe(found?.artifact);
 });
 
-test("every included path that is not in it is named in one error, also by a dry run, and nothing is built", async () => {
+test("one error names every included path that the uploaded context lacks, also in a dry run, and nothing is built", async () => {
   await using world = await openWorld();
   const context_id = await uploaded(world, { "src/a.txt": "a" });
   for (const dry_run of [false, true]) {
@@ -41,7 +41,7 @@ test("every included path that is not in it is named in one error, also by a dry
   expect(await world.call("build_list")).toMatchObject({ builds: [] });
 });
 
-test("somebody else's context is not found, in the words of what does not exist, also for an admin", async () => {
+test("another owner's context gives the same error as one that does not exist, also to an admin", async () => {
   await using world = await openWorld();
   const context_id = await uploaded(world, { "a.txt": "a" });
   const formfile = { ...HELLO, include: ["a.txt"] };
@@ -54,7 +54,7 @@ test("somebody else's context is not found, in the words of what does not exist,
   expect((await ask("ctx_account", ALICE)).code).toBe("not_found");
 });
 
-test("a context is given in one way, and one that nothing is taken from is left out with a warning", async () => {
+test("two forms of context in one call are refused; a context without included files is left out with a warning", async () => {
   await using world = await openWorld();
   const context_id = await uploaded(world, { "a.txt": "a" });
   const both = await world.refused("pack_build", { formfile: HELLO, context_id, context_files: {} });
@@ -66,7 +66,7 @@ test("a context is given in one way, and one that nothing is taken from is left 
   });
 });
 
-test("who is not on this machine names no directory of it, and is told how to send one", async () => {
+test("a remote caller can't name a context_dir; the remedy says how to upload one", async () => {
   await using world = await openWorld({ contextDirs: ["/"] });
   for (const context_dir of ["/etc", "relative", "/nowhere"]) {
     const error = await world.refused("pack_build", { formfile: HELLO, context_dir }, REMOTE);

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { live } from "./formfiles.ts";
 import { openWorld } from "./world.ts";
 
-test("each action moves the instance and what is desired of it", async () => {
+test("each vm_control action changes the state of the instance and its desired state", async () => {
   await using world = await openWorld();
   await live(world);
   world.worker.start();
@@ -19,7 +19,7 @@ test("each action moves the instance and what is desired of it", async () => {
   expect(await after("restart")).toEqual([true, "running", "running"]);
 });
 
-test("an action that makes no sense in this state is a conflict that names those that do", async () => {
+test("an action that is illegal in the current state is a conflict that names the legal ones", async () => {
   await using world = await openWorld();
   await live(world);
   await world.call("vm_control", { instance: "web", action: "stop" });
@@ -29,7 +29,7 @@ test("an action that makes no sense in this state is a conflict that names those
   expect(error.details.remedy).toBe("Possible now: start, stop, restart.");
 });
 
-test("an instance that is still being made can't be controlled yet", async () => {
+test("an instance that is being created can't be controlled yet", async () => {
   await using world = await openWorld();
   const made = await world.call("vm_create", { image: "busybox", instance_name: "box" });
   const error = await world.refused("vm_control", { instance: "box", action: "stop" });
@@ -37,7 +37,7 @@ test("an instance that is still being made can't be controlled yet", async () =>
   expect(error.details.remedy).toContain(`operation_get with id ${made["instance_id"]}`);
 });
 
-test("a delete needs the name again, ends what else runs on the instance, and can be repeated", async () => {
+test("vm_delete needs the name as confirmation, cancels other operations of the instance, and can be repeated", async () => {
   await using world = await openWorld();
   const ship = await live(world);
   const wrong = await world.refused("vm_delete", { instance: "web", confirm: "wep" });
@@ -60,7 +60,7 @@ test("a delete needs the name again, ends what else runs on the instance, and ca
   expect((await world.refused("vm_delete", { instance: "web", confirm: "web" })).code).toBe("not_found");
 });
 
-test("an instance that no node took yet is deleted by whoever works", async () => {
+test("an instance that no node has taken yet can be deleted by any worker", async () => {
   await using world = await openWorld();
   const made = await world.call("vm_create", { image: "busybox", instance_name: "box" });
   await world.call("vm_delete", { instance: "box", confirm: "box" });

@@ -1,5 +1,5 @@
-// The world that these tests run in: a real store, queue and artifacts in a directory of their own, and a stand-in for
-// the worker that ends operations as a test tells it to.
+// The fixture of these tests: a real store, queue and artifacts in a temporary directory, and a fake worker
+// that ends operations as a test tells it to.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -34,7 +34,7 @@ export interface World extends AsyncDisposable {
   artifacts: Artifacts;
   control: Control;
   worker: Worker;
-  /** Calls a tool as somebody, Alice by default; without `wait_seconds` it waits for nothing. */
+  /** Calls a tool, as Alice by default. Without `wait_seconds` the call does not wait. */
   call(tool: string, input?: Json, principal?: Principal): Promise<Json>;
   /** Calls a tool and returns the error that it must throw. */
   refused(tool: string, input?: Json, principal?: Principal): Promise<FormationError>;
@@ -46,7 +46,9 @@ export const ROOT: Principal = { owner: "root", scopes: new Set(["admin"]), loca
 
 type Drivers = Pick<ControlOptions, "store" | "queue" | "artifacts">;
 
-/** `options` may need the drivers: what is made over them is closed by who made it. */
+/**
+ * Opens the fixture. `options` may be a function of the drivers; the caller closes what it makes over them.
+ */
 export async function openWorld(
   options: Partial<ControlOptions> | ((drivers: Drivers) => Partial<ControlOptions>) = {},
   { clock }: { clock?: Clock } = {},
@@ -87,21 +89,21 @@ export async function openWorld(
   };
 }
 
-/** A test that does not say how long to wait does not want to. */
+/** Sets `wait_seconds` to 0 for tools that have it, unless the test sets it. */
 function waits(name: string, input: Json): Json {
   const takes = Object.keys(findTool(name)?.input.shape ?? {}).includes("wait_seconds");
   return takes && !("wait_seconds" in input) ? { ...input, wait_seconds: 0 } : input;
 }
 
-/** How the stand-in treats an operation: by default it completes it. */
+/** What the fake worker does with an operation; by default it completes it. */
 type Plan = (operation: Operation, lease: Lease) => Promise<{ outcome: Outcome; changes?: Changes }>;
 
-/** Claims and settles, without building or running anything. */
+/** A fake worker: claims and settles operations, without building or running anything. */
 class Worker {
   readonly node = newId("node");
   /** The address that its machines' ports are bound to. */
   bound = "127.0.0.1";
-  /** What happens to the operations claimed from now on. */
+  /** The plan for the operations claimed from now on. */
   plan: Plan = (operation) => this.complete(operation);
   readonly #store: Store;
   readonly #queue: Queue;
@@ -128,7 +130,7 @@ class Worker {
     });
   }
 
-  /** Works until stopped. */
+  /** Works in the background until stopped. */
   start(): void {
     this.#running = true;
     this.#loop = (async () => {
@@ -143,7 +145,7 @@ class Worker {
     await this.#loop;
   }
 
-  /** Does one operation, if there is one. */
+  /** Handles one operation, if there is one. */
   async step(): Promise<Operation | null> {
     const operation = await this.#store.claim({
       node_id: this.node,
@@ -280,7 +282,7 @@ const STATE_AFTER = {
   resume: "running",
 } as const;
 
-/** Polls until something holds. */
+/** Polls until a condition holds. */
 export async function until(holds: () => Promise<boolean> | boolean, limitMs = 5000): Promise<void> {
   const end = performance.now() + limitMs;
   while (!(await holds())) {

@@ -7,10 +7,10 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createAuthority } from "@formation-mcp/auth/authority";
 import type { Logger } from "@formation-mcp/contract";
 import {
-  createAudit,
   createControl,
   createNodes,
   createQuotas,
+  openAudit,
   startDrainer,
   startMaintenance,
 } from "@formation-mcp/control";
@@ -110,7 +110,7 @@ function createDeps(
     masterKey,
     openRegistration: configuration.openRegistration,
   });
-  const audit = createAudit({ ...common, store: store.audit });
+  const audit = openAudit({ ...common, store: store.audit });
   const quotas = createQuotas({ documents, defaults: configuration.quota, clock: store.clock });
   const control = createControl({
     ...backends,

@@ -31,7 +31,7 @@ export interface SystemOptions {
  */
 export async function openSystem(options: SystemOptions): Promise<System> {
   const { configuration, program, logger = silentLogger } = options;
-  const [{ createAudit, createControl }, { createBackgroundWorker, retireOlderWorker }, backends] =
+  const [{ openAudit, createControl }, { createBackgroundWorker, retireOlderWorker }, backends] =
     await Promise.all([
       import("@formation-mcp/control"),
       import("./background-worker.ts"),
@@ -44,7 +44,7 @@ export async function openSystem(options: SystemOptions): Promise<System> {
     ...backends.serverBackends(configuration, layout, logger),
     name: "formation-mcp",
   });
-  const audit = shared.database ? createAudit({ store: opened.store.audit, logger }) : null;
+  const audit = shared.database ? openAudit({ store: opened.store.audit, logger }) : null;
   const worker =
     program && startsWorker(configuration) ? createBackgroundWorker(configuration, layout, program) : null;
   return {

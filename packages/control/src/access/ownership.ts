@@ -1,6 +1,7 @@
 // Which records a principal may see: its own; with the scope `admin` those of all owners; and of these only
 // what the bounds of its token allow. Every record that a caller names is looked up here. A record that the
-// caller may not see gives the same error, after the same work, as one that does not exist.
+// caller may not see gives the same error, after the same work, as one that does not exist. This folder knows
+// which records a caller may see and how much an owner may have.
 //
 // Bounds restrict instances by name and by metadata. A build counts as an instance of its own name and
 // metadata, and an operation counts as its instance or build. So a bounded token sees what it could have made

@@ -1,5 +1,4 @@
 // The quota of each owner: the defaults of the operator, with the fields that an admin set for one owner.
-// This folder knows which records a caller may see and how much an owner may have.
 
 import { type Clock, type Documents, FormationError, type Quota, systemClock } from "@formation-mcp/contract";
 

@@ -55,7 +55,7 @@ interface PendingLine {
 }
 
 /** Opens the audit log of this process. Its chain begins with the first line that is recorded. */
-export function createAudit(options: AuditOptions): Audit {
+export function openAudit(options: AuditOptions): Audit {
   return new AuditLog(options);
 }
 

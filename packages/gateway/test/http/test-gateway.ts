@@ -9,13 +9,7 @@ import { allScopes, type Scope } from "@formation-mcp/auth";
 import { type Authority, createAuthority } from "@formation-mcp/auth/authority";
 import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { type AuditRecord, NO_QUOTA } from "@formation-mcp/contract";
-import {
-  createAudit,
-  createControl,
-  createNodes,
-  createQuotas,
-  type ToolBounds,
-} from "@formation-mcp/control";
+import { createControl, createNodes, createQuotas, openAudit, type ToolBounds } from "@formation-mcp/control";
 import { createHttpGateway, type GatewayDeps, type GatewaySettings } from "@formation-mcp/gateway";
 import type { Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
@@ -70,7 +64,7 @@ export async function openTestGateway(options: TestGatewayOptions = {}): Promise
     masterKey: new Uint8Array(32).fill(7),
     clock,
   });
-  const audit = createAudit({ store: store.audit, clock, logger });
+  const audit = openAudit({ store: store.audit, clock, logger });
   const quotas = createQuotas({
     documents,
     defaults: NO_QUOTA,

@@ -13,10 +13,10 @@ import { generateKey, type KeyPair, keyId, signMessage } from "@formation-mcp/au
 import { NO_QUOTA, silentLogger } from "@formation-mcp/contract";
 import {
   type Audit,
-  createAudit,
   createControl,
   createNodes,
   createQuotas,
+  openAudit,
   type Quotas,
 } from "@formation-mcp/control";
 import type { GatewayDeps } from "@formation-mcp/gateway";
@@ -86,7 +86,7 @@ export async function openWorld(): Promise<World> {
   const store = await openSqliteStore({ path: join(dir, "store.db") });
   const queue = await openEmbeddedQueue({ path: join(dir, "queue.db") });
   const artifacts = await openDirectoryArtifacts({ path: join(dir, "artifacts") });
-  const audit = createAudit({ store: store.audit });
+  const audit = openAudit({ store: store.audit });
   const { documents, counters } = store;
   const quotas = createQuotas({ documents, defaults: NO_QUOTA });
   const control = createControl({ store, queue, artifacts, audit, quotas });
