@@ -44,6 +44,6 @@ it("./key-file runs where there is no SQLite: on a laptop's Node 20 as well", ()
 it("./authority knows the store as documents alone", () => {
   const { outside } = closureOf(resolve(import.meta.dirname, "../src/authority.ts"));
   for (const name of outside) {
-    expect(name).toMatch(/^(node:crypto|jose|zod|@noble\/.+|@formation-mcp\/contract)$/);
+    expect(name).toMatch(/^(node:crypto|jose|zod|@noble\/.+|@formation-mcp\/(base|contract))$/);
   }
 });
