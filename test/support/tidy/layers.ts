@@ -1,4 +1,4 @@
-// The plan of the house as tidy enforces it: which package stands on which layer, and where each dependency
+// The layers as tidy enforces them: which package is on which layer, and where each dependency
 // lives.
 
 /**
