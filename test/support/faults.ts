@@ -26,7 +26,9 @@ type Victim = "server" | "worker" | "machine" | "nobody";
 const ACTIONS = ["build", "ship", "replace", "restart", "stop", "pause", "delete", "cancel"] as const;
 const VICTIMS: Victim[] = ["server", "worker", "worker", "machine", "nobody"];
 
-/** What many rounds share: one client, until its server is the victim, and the operations that were checked. */
+/**
+ * What many rounds share: one client, until its server is the victim, and the operations that were checked.
+ */
 export interface FaultSession {
   peer: Peer | null;
   checked: Set<string>;

@@ -6,7 +6,10 @@ import { waitFor } from "@formation-mcp/os";
 import { expect } from "vitest";
 import { ended, HELLO, must, type Peer } from "./server.ts";
 
-/** Tells the whole story through one client and returns what the VM answered. Without `restart` the VM boots once. */
+/**
+ * Tells the whole story through one client and returns what the VM answered. Without `restart` the VM boots
+ * once.
+ */
 export async function mainJob(peer: Peer, name: string, { restart = true } = {}): Promise<string> {
   const formfile = readFileSync(join(HELLO, "Formfile.yaml"), "utf8");
   const build = await ended(peer, await must(peer, "pack_build", { formfile, context_dir: HELLO }));

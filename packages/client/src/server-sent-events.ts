@@ -1,6 +1,6 @@
-// Reads server-sent events from the body of a response. Lines may be cut anywhere; a line without an end, and a
-// stream that falls silent, are errors.
-// Format: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+// Reads server-sent events from the body of a response. Lines may be cut anywhere; a line without an end, and
+// a stream that falls silent, are errors. Format:
+// https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 
 import { FormationError } from "@formation-mcp/contract";
 

@@ -4,13 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { expect, it } from "vitest";
+import { it } from "vitest";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-it("the README is at most 40 lines and its example runs", async () => {
+it("the example of the README runs", async () => {
   const readme = await readFile(`${root}/README.md`, "utf8");
-  expect(readme.trimEnd().split("\n").length).toBeLessThanOrEqual(40);
   const example = /```ts\n([\s\S]*?)```/.exec(readme)?.[1] ?? "";
   const directory = await mkdtemp(join(tmpdir(), "operations-"));
   try {

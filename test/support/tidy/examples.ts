@@ -1,5 +1,5 @@
-// The code in READMEs, compiled against the packages as they are: each block becomes a module in its package for
-// a moment.
+// The code in READMEs, compiled against the packages as they are: each block becomes a module in its package
+// for a moment.
 
 import { execFile } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";

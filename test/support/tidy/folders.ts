@@ -1,5 +1,5 @@
-// The rules about the folders of a package: how many files one holds, what it says of itself, and which way its
-// imports go.
+// The rules about the folders of a package: how many files one holds, what it says of itself, and which way
+// its imports go.
 
 import { posix } from "node:path";
 import type { Offence } from "./offence.ts";

@@ -75,8 +75,8 @@ export function homes({ files }: Tree): Offence[] {
 }
 
 /**
- * A package is entered by its door: no path leads into it from outside. Its own tests may import its sources by
- * path; its sources import neither its tests nor any `testing/` folder, because those are not published.
+ * A package is entered by its door: no path leads into it from outside. Its own tests may import its sources
+ * by path; its sources import neither its tests nor any `testing/` folder, because those are not published.
  */
 export function doors({ files }: Tree): Offence[] {
   return eachImport(files, (file, name) => {

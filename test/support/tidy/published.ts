@@ -5,8 +5,8 @@ import type { Offence } from "./offence.ts";
 import type { SourceFile, Tree } from "./tree.ts";
 
 /**
- * No published door leads into `testing/` or is used by tests alone: a program, another package or a README uses
- * it.
+ * No published door leads into `testing/` or is used by tests alone: a program, another package or a README
+ * uses it.
  */
 export function testOnlyDoors({ files, packages }: Tree): Offence[] {
   const used = new Set(files.filter(isUser).flatMap(namesIn));

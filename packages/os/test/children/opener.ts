@@ -1,4 +1,5 @@
-// Opens the database named in its first argument as soon as the file named in its second is there, and adds ten rows.
+// Opens the database named in its first argument as soon as the file named in its second is there, and adds
+// ten rows.
 import { existsSync } from "node:fs";
 import { waitFor } from "@formation-mcp/os";
 import { openSqlite, retryBusy } from "@formation-mcp/os/sqlite";
