@@ -1,7 +1,7 @@
 import { FormationError } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { openLab } from "./support/lab.ts";
-import { aborted } from "./support/scripted.ts";
+import { aborted } from "./support/scripted-drivers.ts";
 
 test("a build becomes ready together with its operation, and its lines are in its log", async () => {
   await using lab = await openLab();
@@ -46,7 +46,7 @@ test("a user's mistake ends at once with its step, its exit code, its last lines
   expect(await lab.store.build(null, build)).toMatchObject({ state: "failed", error: ended.error });
 });
 
-test("what may go away by itself is tried again, later each time, and at most three times", async () => {
+test("a temporary failure is retried, later each time, with three attempts at most", async () => {
   await using lab = await openLab();
   await lab.worker();
   const fail = () => {
@@ -117,7 +117,7 @@ test("the context is unpacked for the build and gone afterwards", async () => {
   expect(existsSync(lab.builder.requests[0]?.contextDir ?? "none")).toBe(false);
 });
 
-test("an error inside is retried and never shown with its stack", async () => {
+test("an internal error is retried and never shown with its stack", async () => {
   await using lab = await openLab();
   await lab.worker();
   const bug = () => {

@@ -1,7 +1,7 @@
 import { FormationError } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { type Lab, openLab } from "./support/lab.ts";
-import { aborted } from "./support/scripted.ts";
+import { aborted } from "./support/scripted-drivers.ts";
 
 async function live(lab: Lab) {
   const shipped = await lab.ask.create();
@@ -9,7 +9,7 @@ async function live(lab: Lab) {
   return { ...shipped, machine: `${shipped.deployment}.1` };
 }
 
-test("an instance is paused, resumed, stopped, started and restarted, and each is done when it is already so", async () => {
+test("an instance is paused, resumed, stopped, started and restarted, and each action is idempotent", async () => {
   await using lab = await openLab();
   await lab.worker();
   const { instance, machine } = await live(lab);
@@ -68,7 +68,7 @@ test("a start that is cancelled is stopped again", async () => {
   expect(lab.hypervisor.machines.get(machine)?.state).toBe("stopped");
 });
 
-test("what can't be done is a conflict that names what can", async () => {
+test("an action that is not possible is a conflict that names what is possible", async () => {
   await using lab = await openLab();
   await lab.worker();
   const { instance } = await live(lab);
@@ -79,7 +79,7 @@ test("what can't be done is a conflict that names what can", async () => {
   expect(await lab.instance(instance)).toMatchObject({ state: "stopped", desired: "stopped" });
 });
 
-test("a deleted instance has left no machine and no log", async () => {
+test("a deleted instance leaves no machine and no log", async () => {
   await using lab = await openLab();
   await lab.worker();
   const { instance, machine, deployment } = await live(lab);
@@ -134,7 +134,7 @@ test("an instance that failed can be deleted", async () => {
   expect((await lab.instance(instance)).state).toBe("deleted");
 });
 
-test("a node whose clock is wrong tells a mistake from a lease that is void", async () => {
+test("a node with a wrong clock tells a refused change from a void lease", async () => {
   await using lab = await openLab();
   await lab.worker({ clock: { now: () => Date.now() + 60_000 } });
   const { instance } = await live(lab);

@@ -1,10 +1,10 @@
 // @module-tag slow
 
-// kill -9 at random moments on real processes, a real store and a real queue. FAULT_SEED=n FAULT_ROUNDS=1 plays a round
-// again; FAULT_DRIVERS=real plays with buildah and QEMU.
+// kill -9 at random moments with real processes, a real store and a real queue. FAULT_SEED=n FAULT_ROUNDS=1
+// repeats a round; FAULT_DRIVERS=real uses buildah and QEMU.
 
 import { expect, test } from "vitest";
-import { playRound, type RoundOptions } from "./support/rounds.ts";
+import { type RoundOptions, runRound } from "./support/fault-rounds.ts";
 
 const drivers = process.env["FAULT_DRIVERS"] === "real" ? "real" : "fake";
 const seed = Number(process.env["FAULT_SEED"] ?? Math.floor(Math.random() * 1_000_000));
@@ -39,7 +39,7 @@ test("after kill -9 at a random moment every operation ends truthfully, nothing 
   timeout: 3_600_000,
 }, async () => {
   for (let round = 0; round < rounds; round++) {
-    const told = await playRound(seed + round, OPTIONS[drivers]);
+    const told = await runRound(seed + round, OPTIONS[drivers]);
     process.stderr.write(`  ${drivers}: ${told}: held\n`);
     expect(told).toContain(`seed ${seed + round}`);
   }

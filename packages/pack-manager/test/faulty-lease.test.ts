@@ -3,9 +3,9 @@ import type { Lease, Store } from "@formation-mcp/operations";
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { expect, test } from "vitest";
 import { type Lab, openLab } from "./support/lab.ts";
-import { aborted } from "./support/scripted.ts";
+import { aborted } from "./support/scripted-drivers.ts";
 
-/** The store as a worker sees it that is cut off from time to time. */
+/** The store of a worker that a test can cut off. */
 function cut(store: Store, isCut: () => boolean): Store {
   const unavailable = () => Promise.reject(new FormationError("unavailable", "Cut off."));
   return {
@@ -52,7 +52,7 @@ test("a worker that can't renew for half its lease kills what it started and lea
   expect(lab.hypervisor.mostRunning).toBe(1);
 });
 
-test("a renewal that fails once costs nothing", async () => {
+test("one failed renewal does not end an attempt", async () => {
   await using lab = await openLab();
   let failures = 2;
   const store = cut(lab.store, () => failures-- > 0);
@@ -66,7 +66,7 @@ test("a renewal that fails once costs nothing", async () => {
   expect(failures).toBeLessThan(0);
 });
 
-test("a worker whose clock says that it slept too long ends what it runs", async () => {
+test("a worker whose clock says that it slept too long ends its attempts", async () => {
   await using lab = await openLab();
   let asleep = 0;
   await lab.worker({ monotonic: () => performance.now() + asleep, settings: LEASE });
@@ -82,7 +82,7 @@ test("a worker whose clock says that it slept too long ends what it runs", async
   expect(aborts).toEqual([`${build}.1`]);
 });
 
-test("a machine that takes longer than a lease to become live lives, because the lease is renewed", async () => {
+test("a machine that takes longer than a lease to become live runs on, because the lease is renewed", async () => {
   await using lab = await openLab();
   await lab.worker({ settings: LEASE });
   lab.hypervisor.on.waitLive = () => new Promise((resolve) => setTimeout(resolve, LEASE.leaseMs * 2));
@@ -91,7 +91,7 @@ test("a machine that takes longer than a lease to become live lives, because the
   await expect.poll(() => lab.hypervisor.leashes.size).toBe(0);
 });
 
-test("a worker that slept while its claim was answered begins nothing with it", async () => {
+test("a worker that slept while its claim was answered does not run the operation", async () => {
   await using lab = await openLab();
   let asleep = 0;
   const claim: Store["claim"] = async (request) => {
@@ -106,7 +106,7 @@ test("a worker that slept while its claim was answered begins nothing with it", 
   expect(lab.builder.requests.map(({ id }) => id)).toEqual([`${build}.2`]);
 });
 
-test("an end that was written although its answer was lost is an end: what it made lives on, what it replaced goes", async () => {
+test("an outcome that was written counts even if the answer was lost: the new machine stays, the replaced one is removed", async () => {
   await using lab = await openLab();
   const former = await lab.ask.create();
   let lose = false;
@@ -126,7 +126,7 @@ test("an end that was written although its answer was lost is an end: what it ma
   expect(lab.hypervisor.machines.get(`${again.deployment}.1`)?.state).toBe("running");
 });
 
-test("who never hears whether the end was written ends the machine, and keeps what may be its owner's", async () => {
+test("a worker that never learns whether its outcome was written stops the machine and keeps its disk", async () => {
   await using lab = await openLab();
   let [isCut, lose] = [false, true];
   const settle: Store["settle"] = async (...given) => {
@@ -157,7 +157,7 @@ test("who never hears whether the end was written ends the machine, and keeps wh
   expect(lab.hypervisor.leashes.size).toBe(0);
 });
 
-test("a worker that died between the end and the release is followed by one that releases", async () => {
+test("when a worker dies between the outcome and the release of the leash, the next one releases it", async () => {
   await using lab = await openLab();
   const first = await lab.worker();
   const { deployment, operation } = await lab.ask.create();
@@ -171,7 +171,7 @@ test("a worker that died between the end and the release is followed by one that
   await expect.poll(() => lab.hypervisor.leashes.size).toBe(0);
 });
 
-test("what can't be taken away and still runs is not handed on: the next attempt waits for the lease", async () => {
+test("while a machine that can't be removed still runs, its operation is not given back: the next attempt waits for the lease", async () => {
   await using lab = await openLab();
   await lab.worker({ settings: { ...LEASE, sweepEveryMs: 100 } });
   lab.hypervisor.on.waitLive = (id) => {
@@ -189,7 +189,7 @@ test("what can't be taken away and still runs is not handed on: the next attempt
   expect(lab.hypervisor.mostRunning).toBe(1);
 });
 
-/** Gives a running operation back as the sweep of a later hour would. */
+/** Gives a running operation back, as a sweep at a later time does. */
 async function takeAway(lab: Lab, operation: Operation): Promise<void> {
   const later = await openSqliteStore({
     path: `${lab.directory}/store.db`,
@@ -200,7 +200,7 @@ async function takeAway(lab: Lab, operation: Operation): Promise<void> {
   expect((await lab.store.operation(null, operation.id)).state).toBe("queued");
 }
 
-test("an attempt whose operation was given to another is refused, takes away what it made and writes nothing", async () => {
+test("an attempt whose operation was given to another is refused, removes what it made and writes nothing", async () => {
   await using lab = await openLab();
   const worker = await lab.worker();
   let go = () => {};
@@ -208,7 +208,7 @@ test("an attempt whose operation was given to another is refused, takes away wha
     go = resolve;
   });
   lab.hypervisor.on.waitLive = async (id) => {
-    // This guest does not hear the abort: it becomes live after the operation was given away.
+    // This guest ignores the abort: it becomes live after the operation was given to another attempt.
     if (id.endsWith(".1")) await held;
   };
   const { deployment, instance, operation } = await lab.ask.create();
@@ -216,7 +216,7 @@ test("an attempt whose operation was given to another is refused, takes away wha
   await takeAway(lab, operation);
   go();
   await expect.poll(() => lab.hypervisor.calls).toContain(`remove ${deployment}.1`);
-  // It was given back with a wait of two minutes in that later hour.
+  // The later sweep gave it back with a wait of two minutes.
   expect((await lab.store.operation(null, operation.id)).state).toBe("queued");
   expect((await lab.instance(instance)).machine_id).toBeNull();
   expect(lab.hypervisor.machines.size).toBe(0);

@@ -3,7 +3,7 @@ import type { Store } from "@formation-mcp/operations";
 import { expect, test } from "vitest";
 import { openFleet, QUICK } from "./support/fleet.ts";
 import { formfile } from "./support/requests.ts";
-import { aborted } from "./support/scripted.ts";
+import { aborted } from "./support/scripted-drivers.ts";
 
 const SMALL = { vcpus: 1, memory_mb: 100, disk_gb: 1 };
 
@@ -20,7 +20,7 @@ test("a build goes to a node that has its labels, whichever node its wake-up rea
   expect(await fleet.queue.deadLetters(10)).toEqual([]);
 });
 
-test("whom a wanted operation does not suit does not even ask; of those whom it suits, few do", async () => {
+test("a node that an offer does not suit never asks for it, and of those that it suits few ask", async () => {
   await using fleet = await openFleet();
   const small = await Promise.all(Array.from({ length: 4 }, () => fleet.join({ capacity: SMALL })));
   const large = await Promise.all(Array.from({ length: 3 }, () => fleet.join()));
@@ -32,13 +32,14 @@ test("whom a wanted operation does not suit does not even ask; of those whom it 
     expect(await fleet.ended(operation)).toMatchObject({ state: "completed" });
   }
   const [bySmall = 0, byLarge = 0] = asked();
-  // A small one asks when the wake-up reached it, and then tells the others, who do not ask for it.
+  // A small node asks when the wake-up reaches it, and then offers the operation; the other small ones do not
+  // ask.
   expect(bySmall - idle).toBeLessThanOrEqual(2 * rounds);
   expect(byLarge).toBeGreaterThanOrEqual(rounds);
   expect(await fleet.queue.deadLetters(10)).toEqual([]);
 });
 
-test("who begins with more builds than it has slots for is woken for a build when they are done", async () => {
+test("a node that starts with more builds than slots takes wake-ups for builds once they are done", async () => {
   await using fleet = await openFleet();
   const before = [await fleet.ask.build(), await fleet.ask.build(), await fleet.ask.build()];
   await fleet.join({}, { buildSlots: 1 });
@@ -47,10 +48,10 @@ test("who begins with more builds than it has slots for is woken for a build whe
   expect(await fleet.ended(operation)).toMatchObject({ state: "completed" });
 });
 
-test("a node whose build slots are taken is not even woken for a build", async () => {
+test("a node without a free build slot takes no wake-up for a build", async () => {
   await using fleet = await openFleet();
   const busy = await fleet.join({}, { buildSlots: 1 });
-  // It has heard of work and been idle again before.
+  // It was woken for work before, and is idle again.
   for (let n = 0; n < 3; n++) await fleet.ended((await fleet.ask.build()).operation);
   const building = Promise.withResolvers<void>();
   const built = Promise.withResolvers<void>();
@@ -84,7 +85,7 @@ test("a full node takes no wake-up, and takes work again when something ends", a
   expect(only.hypervisor.machines.size).toBe(1);
 });
 
-test("what a shipment replaced takes its disk until it is gone", async () => {
+test("a replaced machine counts its disk until it is removed", async () => {
   await using fleet = await openFleet();
   const capacity = { vcpus: 16, memory_mb: 65_536, disk_gb: 3 };
   const { hypervisor } = await fleet.join({ capacity }, { pollEveryMs: 50 });
@@ -95,7 +96,7 @@ test("what a shipment replaced takes its disk until it is gone", async () => {
   const smaller = { replace: first.instance, config: { resources: SMALL } };
   await fleet.ended((await fleet.ask.ship(first.build, smaller)).operation);
   const second = await fleet.ask.create({ resources: SMALL }, "second");
-  // Whoever takes this would have taken what is older.
+  // A node that claims this would have claimed the older operation first.
   await fleet.ended((await fleet.ask.build()).operation);
   expect(await fleet.store.operation(null, second.operation.id)).toMatchObject({ state: "queued" });
   expect(hypervisor.machines.size).toBe(2);
@@ -103,7 +104,7 @@ test("what a shipment replaced takes its disk until it is gone", async () => {
   expect(await fleet.ended(second.operation)).toMatchObject({ state: "completed" });
 });
 
-test("what went to another node takes its disk here until it is gone", async () => {
+test("the machine of an instance that moved to another node counts its disk until it is removed", async () => {
   await using fleet = await openFleet();
   const capacity = { vcpus: 16, memory_mb: 65_536, disk_gb: 3 };
   const one = await fleet.join({ capacity }, { reconcileEveryMs: 100, pollEveryMs: 50 });
@@ -123,14 +124,14 @@ test("what went to another node takes its disk here until it is gone", async () 
   await fleet.store.setNodeScheduling(one.id, { cordoned: false, drain: null });
   const second = await fleet.ask.create({ resources: { ...SMALL, disk_gb: 2 } }, "second");
   await fleet.queue.emit({ v: 1, id: one.id, owner: "nodes", for: one.id });
-  // Whoever takes this would have taken what is older.
+  // A node that claims this would have claimed the older operation first.
   await fleet.ended((await fleet.ask.build()).operation);
   expect(await fleet.store.operation(null, second.operation.id)).toMatchObject({ state: "queued" });
   removal.resolve();
   expect(await fleet.ended(second.operation)).toMatchObject({ state: "completed" });
 });
 
-test("a machine that runs takes its CPUs, also while its record says that it failed", async () => {
+test("a running machine counts its CPUs even while its record says that it failed", async () => {
   await using fleet = await openFleet();
   const capacity = { vcpus: 1, memory_mb: 65_536, disk_gb: 100 };
   const only = await fleet.join({ capacity }, { pollEveryMs: 50 });
@@ -145,7 +146,7 @@ test("a machine that runs takes its CPUs, also while its record says that it fai
   expect(only.hypervisor.mostRunning).toBe(1);
 });
 
-test("an instance that is about to start takes its CPUs, though it ran when it was asked to and has ended since", async () => {
+test("an instance that is about to start counts its CPUs, even if it ran when the start was submitted and has ended since", async () => {
   await using fleet = await openFleet();
   const capacity = { vcpus: 1, memory_mb: 65_536, disk_gb: 100 };
   const only = await fleet.join({ capacity }, { pollEveryMs: 50 });
@@ -172,7 +173,7 @@ test("an instance that is about to start takes its CPUs, though it ran when it w
   expect(only.hypervisor.mostRunning).toBe(1);
 });
 
-test("the build of a node that falls silent is done elsewhere, after the whole lease, and killed after half of it", async () => {
+test("a silent node ends its build after half the lease, and another node builds it after the whole lease", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, { ...QUICK, pollEveryMs: 100 })];
   await fleet.store.setNodeScheduling(two.id, { cordoned: true, drain: null });
@@ -199,7 +200,7 @@ test("the build of a node that falls silent is done elsewhere, after the whole l
   expect(again).toBeGreaterThan(killed);
 });
 
-test("the instances of a silent node are lost, and running again when it returns and says so", async () => {
+test("the instances of a silent node are lost, and running again when the node returns and reports them", async () => {
   await using fleet = await openFleet();
   const [one] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
   const vm = await fleet.live(one);
@@ -214,7 +215,7 @@ test("the instances of a silent node are lost, and running again when it returns
   expect(one.hypervisor.calls.filter((call) => call.startsWith("start "))).toHaveLength(1);
 });
 
-test("a lost instance is not begun anew elsewhere: the shipment is refused, and what runs on its node is left alone", async () => {
+test("a lost instance is not started elsewhere: the shipment is refused, and its machine runs on", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
   const vm = await fleet.live(one);
@@ -233,7 +234,7 @@ test("a lost instance is not begun anew elsewhere: the shipment is refused, and 
   expect(one.hypervisor.calls.filter((call) => /^(start|stop) /.test(call))).toHaveLength(1);
 });
 
-test("what a shipment stopped to take its place is begun anew nowhere while its node is away, and says so when it is back", async () => {
+test("an instance whose node fell silent during its replacement is started nowhere, and says so when the node is back", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, { ...QUICK, sweepEveryMs: 100 })];
   const vm = await fleet.live(one);
@@ -260,7 +261,7 @@ test("what a shipment stopped to take its place is begun anew nowhere while its 
   await expect.poll(machines, { timeout: 10_000 }).toEqual([now]);
 });
 
-test("a lost instance that was to be deleted is deleted when its node returns, also after the operation's deadline", async () => {
+test("a lost instance that was to be deleted is deleted when its node returns, even after the operation's deadline", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
   const [vm, other] = [await fleet.live(one, "a"), await fleet.live(one, "b")];
@@ -276,7 +277,7 @@ test("a lost instance that was to be deleted is deleted when its node returns, a
   expect(one.hypervisor.machines.size + two.hypervisor.machines.size).toBe(0);
 });
 
-test("a removed node that returns finds nothing of its own, and removes what it has", async () => {
+test("a removed node that returns has no instances, and removes its machines", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
   const vm = await fleet.live(one);
@@ -291,7 +292,7 @@ test("a removed node that returns finds nothing of its own, and removes what it 
   expect(await fleet.store.instance(null, vm)).toMatchObject({ state: "running", node_id: two.id });
 });
 
-test("a cordoned node takes nothing new, but controls what it has", async () => {
+test("a cordoned node takes no new work, but controls its instances", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join(), await fleet.join()];
   const vm = await fleet.live(one);
@@ -318,7 +319,7 @@ test("a drain stops the instances of a node, if asked to", async () => {
   expect((await fleet.store.instance(null, b)).state).toBe("stopped");
 });
 
-test("a drain moves what runs to nodes that fit, anew from its image; what fits none runs on where it is", async () => {
+test("a drain moves running instances to nodes with capacity, from their images; one that fits no node runs on", async () => {
   await using fleet = await openFleet();
   const [one, two] = [
     await fleet.join({}, QUICK),
@@ -347,7 +348,7 @@ test("a drain moves what runs to nodes that fit, anew from its image; what fits 
   });
 });
 
-test("a shipment that takes an instance over and fails leaves it as it was, on its node", async () => {
+test("a failed shipment that takes an instance over from another node leaves it unchanged there", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join(), await fleet.join()];
   const vm = await fleet.live(one);
@@ -375,7 +376,7 @@ test("a shipment that takes an instance over and fails leaves it as it was, on i
   expect(await fleet.ended(await fleet.ask.control(vm, "start"))).toMatchObject({ state: "completed" });
 });
 
-test("what is done on an instance that moved away meanwhile is refused, and touches nothing", async () => {
+test("an operation on an instance that has moved to another node is refused and changes nothing", async () => {
   await using fleet = await openFleet();
   const [one, two] = [await fleet.join(), await fleet.join()];
   const vm = await fleet.live(one);
@@ -399,7 +400,7 @@ test("what is done on an instance that moved away meanwhile is refused, and touc
   expect([...one.hypervisor.machines.values()]).toMatchObject([{ state: "running" }]);
 });
 
-test("where no wake-up can be sent, the sweep tells the nodes by an event", async () => {
+test("where the sweep can send no wake-up, it offers the operation to the nodes by an event", async () => {
   await using fleet = await openFleet();
   fleet.queue.publish = () => Promise.reject(new Error("Not allowed."));
   const { operation } = await fleet.store.submit({
@@ -412,7 +413,7 @@ test("where no wake-up can be sent, the sweep tells the nodes by an event", asyn
   expect(other.builder.requests).toHaveLength(1);
 });
 
-/** A build that nobody was woken for, and that only the second node has room for. */
+/** A build without a wake-up, for which only the second node has capacity. */
 async function unsent(_: unknown) {
   const [build_id, id] = [newId("bld"), newId("op")];
   const file = formfile();
@@ -449,7 +450,7 @@ async function unsent(_: unknown) {
   };
 }
 
-test("a drain moves no more than has room elsewhere: the rest runs on", async () => {
+test("a drain moves only as many instances as other nodes have capacity for: the rest run on", async () => {
   await using fleet = await openFleet();
   const one = await fleet.join({}, QUICK);
   const vms = [await fleet.live(one, "a"), await fleet.live(one, "b")];
@@ -462,13 +463,13 @@ test("a drain moves no more than has room elsewhere: the rest runs on", async ()
     );
   const done = ["here running running", "moved running running"];
   await expect.poll(async () => (await where()).sort(), { timeout: 15_000 }).toEqual(done);
-  // Heartbeats later it still is.
+  // It still is after more heartbeats.
   const beats = (await fleet.store.node(one.id))?.version ?? 0;
   await expect.poll(async () => ((await fleet.store.node(one.id))?.version ?? 0) - beats).toBeGreaterThan(3);
   expect((await where()).sort()).toEqual(done);
 });
 
-/** A move whose shipments meet something first, as often as they are submitted. */
+/** A move whose shipments are preceded by a change, each time they are submitted. */
 async function movedDespite(meets: (vm: Id<"vm">, times: number, store: Store) => Promise<void>) {
   const fleet = await openFleet();
   const [one, two] = [await fleet.join({}, QUICK), await fleet.join({}, QUICK)];
@@ -483,7 +484,7 @@ async function movedDespite(meets: (vm: Id<"vm">, times: number, store: Store) =
   return { fleet, vm, one, two, times: () => times };
 }
 
-test("a drain moves an instance although it changes while its shipment is submitted: its stop runs meanwhile", async () => {
+test("a drain moves an instance even if its stop still runs while its shipment is submitted", async () => {
   const { fleet, vm, two } = await movedDespite(async (vm, times, store) => {
     if (times > 2) return;
     const { version } = await store.instance(null, vm);
@@ -493,7 +494,7 @@ test("a drain moves an instance although it changes while its shipment is submit
   await fleet.until(vm, ({ node_id, state }) => node_id === two.id && state === "running");
 });
 
-test("what a drain has stopped and could not ship yet is shipped by a later look", async () => {
+test("an instance that a drain has stopped but could not ship yet is shipped by a later check", async () => {
   const { fleet, vm, two } = await movedDespite(async (id, _, store) => {
     if ((await store.instance(null, id)).state === "stopped") return;
     throw new FormationError("unavailable", "The store is away.");
@@ -502,7 +503,7 @@ test("what a drain has stopped and could not ship yet is shipped by a later look
   await fleet.until(vm, ({ node_id, state }) => node_id === two.id && state === "running");
 });
 
-test("what a drain has stopped stays where it is if its owner stops it before it is shipped", async () => {
+test("an instance that a drain has stopped stays on its node if its owner stops it before it is shipped", async () => {
   let away = true;
   const { fleet, vm, one, times } = await movedDespite(async () => {
     if (away) throw new FormationError("unavailable", "The store is away.");

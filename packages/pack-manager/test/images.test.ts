@@ -1,11 +1,11 @@
 import { newId } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { type Lab, openLab } from "./support/lab.ts";
-import { type ScriptedBuilder, scriptedBuilder } from "./support/scripted.ts";
+import { type ScriptedBuilder, scriptedBuilder } from "./support/scripted-drivers.ts";
 
 const sharedBy = (lab: Lab) => ({ ...lab.artifacts, shared: true });
 
-/** A build made on one node, and a worker on another that has none of its images. */
+/** A build that one node made, and a worker on another node without its image. */
 async function elsewhere(lab: Lab): Promise<{ build: `bld_${string}`; builder: ScriptedBuilder }> {
   const artifacts = sharedBy(lab);
   const first = await lab.worker({ artifacts });
@@ -32,7 +32,7 @@ const startOn = async (lab: Lab, builder: ScriptedBuilder) => {
   return id;
 };
 
-test("another node fetches an image once, however many ask for it, and runs it", async () => {
+test("another node fetches an image once, however many shipments need it, and runs it", async () => {
   await using lab = await openLab();
   const { build, builder } = await elsewhere(lab);
   const { image } = await lab.store.build(null, build);
@@ -47,7 +47,7 @@ test("another node fetches an image once, however many ask for it, and runs it",
   expect(builder.imported).toEqual([image?.digest]);
 });
 
-test("an image whose fetching failed on the node is fetched anew", async () => {
+test("an image whose fetch failed is fetched again", async () => {
   await using lab = await openLab();
   const { build, builder } = await elsewhere(lab);
   let times = 0;
@@ -59,7 +59,7 @@ test("an image whose fetching failed on the node is fetched anew", async () => {
   expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
 });
 
-test("an image that the artifacts lost fails its shipment, which says so, and is no mistake of the caller", async () => {
+test("a shipment whose image the artifacts have lost fails and says so, not as the caller's mistake", async () => {
   await using lab = await openLab();
   const { build, builder } = await elsewhere(lab);
   await lab.artifacts.collect([], -1);
@@ -72,7 +72,7 @@ test("an image that the artifacts lost fails its shipment, which says so, and is
   });
 });
 
-test("where nothing is shared, nothing is exported, and another node says who has the image", async () => {
+test("without shared artifacts no image is exported, and another node says where the image is", async () => {
   await using lab = await openLab();
   const first = await lab.worker();
   const { build, operation } = await lab.ask.build();

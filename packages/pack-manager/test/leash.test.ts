@@ -1,7 +1,8 @@
 // @module-tag slow
 
-// At no moment do two machines of one instance run: what a worker left that was killed or frozen amid a shipment is gone
-// before another one begins. Real processes, a real store and queue; the drivers are the fakes, whose machines are processes.
+// Two machines of one instance never run at a time: the machine of a worker that was killed or frozen during
+// a shipment has ended before another one begins. Processes, store and queue are real; the drivers are the
+// fakes, whose machines are processes.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -15,9 +16,9 @@ import { waitFor } from "@formation-mcp/os";
 import { freePort } from "@formation-mcp/os/testing/free-port";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { describe, expect, test } from "vitest";
-import { clearSite, machinesRunning } from "./support/reality.ts";
 import { requests } from "./support/requests.ts";
 import { type Site, siteAt } from "./support/site.ts";
+import { clearSite, machinesRunning } from "./support/site-state.ts";
 
 const SCRIPT = fileURLToPath(new URL("support/worker.ts", import.meta.url));
 /** Half of the lease of the tests' workers. */
@@ -54,9 +55,9 @@ async function begin(shared: string, name: string): Promise<Node> {
   };
 }
 
-describe.concurrent("a worker amid a shipment", { timeout: 120_000 }, () => {
+describe.concurrent("a worker in the middle of a shipment", { timeout: 120_000 }, () => {
   for (const fate of ["SIGKILL", "SIGSTOP"] as const) {
-    test(`leaves no machine beside the next attempt's when it meets ${fate}`, async () => {
+    test(`leaves no machine beside the next attempt's on ${fate}`, async () => {
       using home = temporary();
       const shared = home.path;
       const store = await openSqliteStore({ path: siteAt(shared).store });
@@ -81,7 +82,7 @@ describe.concurrent("a worker amid a shipment", { timeout: 120_000 }, () => {
         most = Math.max(most, running().length);
       }, 20);
       try {
-        // Longer than the leash: the lease is renewed, so it lives.
+        // Longer than the leash: the lease is renewed, so the machine runs on.
         await delay(LEASH_MS * 1.5);
         expect(machinesRunning(one.site, "fake")).toHaveLength(1);
         one.child.kill(fate);
@@ -95,7 +96,7 @@ describe.concurrent("a worker amid a shipment", { timeout: 120_000 }, () => {
           const left = join(one.site.hypervisor, "machines");
           await until("what it left to go", () => readdirSync(left).length === 0);
         }
-        // What is settled is on no leash.
+        // After the outcome the machine is on no leash.
         two.child.kill("SIGKILL");
         await delay(LEASH_MS * 1.5);
         expect(running()).toEqual([machine_id]);

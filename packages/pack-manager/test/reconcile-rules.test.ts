@@ -45,7 +45,7 @@ const facts = fc
     return { instance, status, ports: [], pending, hostBootedAt: 0 };
   });
 
-/** What is once a decision was carried out. */
+/** The facts after a decision was carried out. */
 function after(given: Facts): Facts {
   const { state, error, action } = decide(given);
   const instance = { ...given.instance, state, ...(error === undefined ? {} : { error }) };
@@ -70,7 +70,7 @@ test("every decision can be reached by legal moves", () => {
   );
 });
 
-test("what was reconciled stays as it is", () => {
+test("reconciling is idempotent", () => {
   fc.assert(
     fc.property(facts, (given) => {
       const once = after(given);
@@ -82,7 +82,7 @@ test("what was reconciled stays as it is", () => {
   );
 });
 
-test("without an operation no instance is left in a state that only an operation ends, nor called running when it is dead", () => {
+test("without an unfinished operation no instance stays in a state that only an operation leaves, or running with a dead machine", () => {
   fc.assert(
     fc.property(facts, (given) => {
       const { instance, status } = after({ ...given, pending: false });
@@ -94,7 +94,7 @@ test("without an operation no instance is left in a state that only an operation
   );
 });
 
-test("with an operation to come no machine is touched", () => {
+test("while an operation is pending no machine is touched", () => {
   fc.assert(
     fc.property(facts, (given) => {
       expect(decide({ ...given, pending: true }).action).toBe("none");

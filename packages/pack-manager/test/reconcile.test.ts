@@ -54,7 +54,7 @@ test("a machine that was running when its host was rebooted is said to have fail
   expect(await lab.instance(instance)).toMatchObject({ state: "running", error: null });
 });
 
-test("a machine that no record knows is removed, and those that records know are left alone", async () => {
+test("a machine that no record names is removed, and those that records name are left alone", async () => {
   await using lab = await openLab();
   const first = await lab.worker();
   const { machine, deployment } = await live(lab);
@@ -68,7 +68,7 @@ test("a machine that no record knows is removed, and those that records know are
   expect([...lab.hypervisor.machines.keys()]).toEqual([machine]);
 });
 
-test("instances that no operation works on any more become what they really are", async () => {
+test("instances without an unfinished operation get their real state", async () => {
   await using lab = await openLab();
   const first = await lab.worker();
   const [starting, dead, stopping, deleting, wanted] = [
@@ -96,7 +96,7 @@ test("instances that no operation works on any more become what they really are"
   expect(lab.hypervisor.machines.get(wanted.machine)?.state).toBe("stopped");
 });
 
-test("what the node sees is written when it changes, and at least every so often", async () => {
+test("an observation is written when it changes, and from time to time", async () => {
   await using lab = await openLab();
   let offset = 0;
   await lab.worker({ clock: { now: () => Date.now() + offset }, settings: { reconcileEveryMs: 50 } });
@@ -113,7 +113,7 @@ test("what the node sees is written when it changes, and at least every so often
   await lab.until(instance, (read) => (read.observed?.seen_at ?? 0) >= seen + 60_000);
 });
 
-test("what a machine prints is in its instance's log, also what it printed while no worker ran", async () => {
+test("the log of an instance has what its machine printed, even while no worker ran", async () => {
   await using lab = await openLab();
   const first = await lab.worker();
   const { instance, machine } = await live(lab);
@@ -143,7 +143,7 @@ test("images and logs that no record names are swept, others are not", async () 
   expect(await lab.log(instance)).toEqual(["kept"]);
 });
 
-test("what fits nowhere waits, and is taken when something else has made room", async () => {
+test("an operation that does not fit waits, and is claimed when capacity is free again", async () => {
   await using lab = await openLab();
   const small = { vcpus: 16, memory_mb: 300, disk_gb: 100 };
   await lab.worker({
@@ -159,7 +159,7 @@ test("what fits nowhere waits, and is taken when something else has made room", 
   });
   const [one, two] = [await live(lab), await live(lab)];
   const three = await lab.ask.create();
-  // Asked for later and done, so the worker has looked at all that was queued.
+  // This build was submitted last and is done, so the worker has considered everything that was queued.
   await lab.ended(await lab.ask.control(two.instance, "pause"));
   await lab.ended(await lab.ask.control(two.instance, "resume"));
   expect(await lab.store.operation(null, three.operation.id)).toMatchObject({ state: "queued", attempt: 0 });

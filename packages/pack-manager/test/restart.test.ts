@@ -8,11 +8,11 @@ import {
 } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { type Lab, openLab } from "./support/lab.ts";
-import { aborted } from "./support/scripted.ts";
+import { aborted } from "./support/scripted-drivers.ts";
 
 const ALL = { vcpus: 99, memory_mb: 99_999, disk_gb: 9999 };
 
-/** Claims as a worker would that is killed right after. */
+/** Claims as a worker that is killed right after does. */
 async function claimAndDie(lab: Lab): Promise<Operation> {
   const operation = await lab.store.claim({
     node_id: lab.node,
@@ -47,7 +47,7 @@ async function halfShipped(lab: Lab, deployment: Id<"dep">, operation: Operation
   return machine;
 }
 
-test("a shipment that a killed worker left is taken up at once: its machine goes, the next attempt is live", async () => {
+test("a shipment of a killed worker is taken over at once: its machine is removed, the next attempt is live", async () => {
   await using lab = await openLab();
   const { deployment, instance, operation } = await lab.ask.create();
   await halfShipped(lab, deployment, await claimAndDie(lab));
@@ -77,7 +77,7 @@ test("an operation whose worker was killed three times fails and says so", async
   expect(lab.hypervisor.machines.size).toBe(0);
 });
 
-test("a cancel that a killed worker did not see is kept", async () => {
+test("a cancel that a killed worker did not see still takes effect", async () => {
   await using lab = await openLab();
   const { deployment, operation } = await lab.ask.create();
   await halfShipped(lab, deployment, await claimAndDie(lab));
@@ -110,7 +110,7 @@ test("a replacement that a killed worker left with the old machine stopped ends 
   expect(lab.hypervisor.mostRunning).toBe(1);
 });
 
-test("a delete that a killed worker left is finished", async () => {
+test("a delete of a killed worker is finished by the next one", async () => {
   await using lab = await openLab();
   const first = await lab.worker();
   const { instance, operation } = await lab.ask.create();
@@ -149,7 +149,7 @@ test("a stopped worker gives back what it runs, and the next one goes on with it
   expect(await lab.ended(operation)).toMatchObject({ state: "completed", attempt: 2 });
 });
 
-test("what a worker that leaves had in its last attempt fails, and is not said to go on", async () => {
+test("an operation in its last attempt fails when the worker leaves, and is not said to go on", async () => {
   await using lab = await openLab();
   const { build, operation } = await lab.ask.build();
   const error = { code: "unavailable" as const, message: "x" };
@@ -174,7 +174,7 @@ test("what a worker that leaves had in its last attempt fails, and is not said t
   expect(await lab.store.build(null, build)).toMatchObject({ state: "failed", error: ended.error });
 });
 
-test("a draining worker takes nothing more and finishes what runs", async () => {
+test("a draining worker claims nothing more and finishes what runs", async () => {
   await using lab = await openLab();
   const worker = await lab.worker();
   let go = () => {};
@@ -195,7 +195,7 @@ test("a draining worker takes nothing more and finishes what runs", async () => 
   expect((await lab.store.operation(null, waiting.operation.id)).state).toBe("queued");
 });
 
-test("what a drain can't wait for is given back", async () => {
+test("an operation that a drain can't wait for is given back", async () => {
   await using lab = await openLab();
   const worker = await lab.worker();
   lab.builder.script = [
@@ -231,7 +231,7 @@ test.each(["stop", "drain"] as const)(
     lab.builder.script = [(_request, hooks) => aborted(hooks.signal)];
     await claimed.promise;
     const left = how === "stop" ? worker.stop() : worker.drain(0);
-    // The limit of the drain has passed when the claim is answered.
+    // The time limit of the drain has passed when the claim is answered.
     setTimeout(answer.resolve, 100);
     await left;
     expect(await lab.store.operation(null, operation.id)).toMatchObject({ state: "queued", attempt: 1 });

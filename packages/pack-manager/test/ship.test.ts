@@ -1,7 +1,7 @@
 import { FormationError } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { type Lab, openLab } from "./support/lab.ts";
-import { aborted } from "./support/scripted.ts";
+import { aborted } from "./support/scripted-drivers.ts";
 
 async function built(lab: Lab) {
   const { build, operation } = await lab.ask.build();
@@ -55,7 +55,7 @@ test("a machine made from an image builds and ships in one operation", async () 
   expect((await lab.instance(instance)).state).toBe("running");
 });
 
-test("a build that fails inside a shipment fails all that waits for it", async () => {
+test("a build that fails within a shipment fails everything that waits for it", async () => {
   await using lab = await openLab();
   await lab.worker();
   lab.builder.script = [
@@ -242,7 +242,7 @@ test("a replacement that is cancelled boots the old machine again", async () => 
   });
 });
 
-test("what was stopped stays stopped when its replacement fails", async () => {
+test("a stopped instance stays stopped when its replacement fails", async () => {
   await using lab = await openLab();
   await lab.worker();
   const old = await live(lab);
@@ -274,7 +274,7 @@ test("a shipment is tried again under a new machine name, and the machine of the
   expect((await lab.instance(instance)).machine_id).toBe(`${deployment}.2`);
 });
 
-test("formnet is warned of on the instance", async () => {
+test("an instance with formnet has a warning", async () => {
   await using lab = await openLab();
   await lab.worker();
   const build = await built(lab);

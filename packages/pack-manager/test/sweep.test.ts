@@ -1,11 +1,11 @@
 import { FormationError } from "@formation-mcp/contract";
 import { expect, test } from "vitest";
 import { type Lab, openLab } from "./support/lab.ts";
-import { aborted } from "./support/scripted.ts";
+import { aborted } from "./support/scripted-drivers.ts";
 
 const OLD = `sha256:${"f".repeat(64)}`;
 
-/** Something that begins and is held up until it is let go. */
+/** A step that begins and then waits until the test lets it go on. */
 function held() {
   const begun = Promise.withResolvers<void>();
   const go = Promise.withResolvers<void>();
@@ -16,7 +16,7 @@ function held() {
   return { wait, begun: begun.promise, go: () => go.resolve() };
 }
 
-/** A worker that looks through its images when it is told to, and then alone: each sweep is held up at its end. */
+/** A worker that sweeps its images only when the test says so: each sweep is blocked at its end. */
 async function sweeping(lab: Lab): Promise<{ look(): Promise<void> } & AsyncDisposable> {
   await lab.worker({ artifacts: { ...lab.artifacts, shared: true }, settings: { sweepEveryMs: 10 } });
   let end = held();
@@ -39,7 +39,7 @@ async function sweeping(lab: Lab): Promise<{ look(): Promise<void> } & AsyncDisp
   };
 }
 
-test("an image that no record names goes, however long builds run", async () => {
+test("an image that no record names is removed, however long builds run", async () => {
   await using lab = await openLab();
   await using sweeps = await sweeping(lab);
   lab.builder.script = [(_request, hooks) => aborted(hooks.signal)];
@@ -53,7 +53,7 @@ test("an image that no record names goes, however long builds run", async () => 
   expect(await lab.ended(operation)).toMatchObject({ state: "cancelled", attempt: 1 });
 });
 
-test("an image stays from when it is made, before the builder says so, until its record names it, and after", async () => {
+test("an image is kept from its creation, before the builder returns it, until its record names it, and after", async () => {
   await using lab = await openLab();
   await using sweeps = await sweeping(lab);
   const saying = held();
@@ -83,7 +83,7 @@ test("an image stays from when it is made, before the builder says so, until its
   expect([...lab.builder.kept.keys()]).toEqual([image?.digest]);
 });
 
-test("a build that ends in an image which is just removed makes it again", async () => {
+test("a build whose image is being removed at that moment makes it again", async () => {
   await using lab = await openLab();
   await using sweeps = await sweeping(lab);
   const removal = held();
@@ -92,7 +92,7 @@ test("a build that ends in an image which is just removed makes it again", async
     await removal.wait();
     await remove(digest);
   };
-  // As one does whose steps were all run before.
+  // As a build does whose steps are all cached.
   lab.builder.build = async (request, hooks) => {
     const image = await build(request, hooks);
     lab.builder.kept.delete(image.digest);
@@ -111,7 +111,7 @@ test("a build that ends in an image which is just removed makes it again", async
   expect([...lab.builder.kept.keys()]).toEqual([OLD]);
 });
 
-test("of what is stranded one wake-up alone waits for a queue that is away, and none once the worker stops", async () => {
+test("only one wake-up of stranded operations waits for a queue that is away, and none once the worker stops", async () => {
   await using lab = await openLab();
   for (let n = 0; n < 3; n++) await lab.ask.build();
   let away = true;

@@ -1,19 +1,19 @@
-// Several workers, each a node of its own with its own engines, on one store, queue and artifacts; each can be cut off from
-// the store for a while.
+// Several workers on one store, queue and artifacts. Each is a node with drivers of its own, and can be cut
+// off from the store.
 
 import { FormationError, type Id, newId } from "@formation-mcp/contract";
 import { startDrainer } from "@formation-mcp/control";
 import type { Store } from "@formation-mcp/operations";
 import type { NodeIdentity, WorkerSettings } from "@formation-mcp/pack-manager";
-import { type Ground, openGround } from "./ground.ts";
 import {
   type ScriptedBuilder,
   type ScriptedHypervisor,
   scriptedBuilder,
   scriptedHypervisor,
-} from "./scripted.ts";
+} from "./scripted-drivers.ts";
+import { openTestBed, type TestBed } from "./test-bed.ts";
 
-/** So long that nothing in a test happens because of it: what happens, a wake-up or an event brought about. */
+/** An interval that no test reaches: everything in it is caused by a wake-up or an event. */
 const NEVER_MS = 3_600_000;
 
 interface Member {
@@ -22,27 +22,27 @@ interface Member {
   hypervisor: ScriptedHypervisor;
   /** How often it asked the store for work. */
   claims: number;
-  /** Cuts it off from the store, or connects it again. */
+  /** Cuts the node off from the store, or connects it again. */
   cut(off: boolean): void;
 }
 
-export interface Fleet extends Omit<Ground, "employ"> {
+export interface Fleet extends Omit<TestBed, "startWorker"> {
   join(node?: Partial<NodeIdentity>, settings?: Partial<WorkerSettings>): Promise<Member>;
-  /** A VM that runs on this node. */
+  /** Creates a VM that runs on this node. */
   live(member: Member, name?: string): Promise<Id<"vm">>;
 }
 
-/** A lease, and how long a node may be silent. */
+/** Settings with a short lease and a short time that a node may be silent. */
 export const QUICK = { leaseMs: 900, heartbeatEveryMs: 100, nodeSilentMs: 600, reconcileEveryMs: 200 };
 
 export async function openFleet(): Promise<Fleet> {
-  const { employ, ...ground } = await openGround({ shared: true });
-  const { store, ask } = ground;
+  const { startWorker, ...bed } = await openTestBed({ shared: true });
+  const { store, ask } = bed;
   const members: Member[] = [];
-  const { queue, artifacts } = ground;
+  const { queue, artifacts } = bed;
   const drainer = startDrainer({ store, queue, artifacts, everyMs: 50 });
   return {
-    ...ground,
+    ...bed,
     async join(node = {}, settings = {}) {
       const [builder, hypervisor] = [scriptedBuilder(), scriptedHypervisor()];
       const id = node.id ?? newId("node");
@@ -68,7 +68,7 @@ export async function openFleet(): Promise<Fleet> {
         },
       });
       members.push(member);
-      await employ({
+      await startWorker({
         node: { name: `node-${members.length}`, ...node, id },
         store: seen,
         builder,
@@ -81,7 +81,7 @@ export async function openFleet(): Promise<Fleet> {
       const others = (await store.nodes()).filter(({ id, cordoned }) => id !== member.id && !cordoned);
       for (const { id } of others) await store.setNodeScheduling(id, { cordoned: true, drain: null });
       const { instance, operation } = await ask.create({}, name);
-      const ended = await ground.ended(operation);
+      const ended = await bed.ended(operation);
       for (const { id } of others) await store.setNodeScheduling(id, { cordoned: false, drain: null });
       const record = await store.instance(null, instance);
       if (record.node_id !== member.id)
@@ -91,7 +91,7 @@ export async function openFleet(): Promise<Fleet> {
     async [Symbol.asyncDispose]() {
       for (const member of members) member.cut(false);
       await drainer.close();
-      await ground[Symbol.asyncDispose]();
+      await bed[Symbol.asyncDispose]();
     },
   };
 }

@@ -1,47 +1,47 @@
-// One node: a worker with engines that a test scripts, which may be followed by another on the same node.
+// One node whose worker has scripted drivers. Workers may follow one another on it.
 
 import { join } from "node:path";
 import { type Id, type Instance, newId } from "@formation-mcp/contract";
 import type { Worker } from "@formation-mcp/pack-manager";
-import { type Ground, type Hand, openGround } from "./ground.ts";
 import {
   type ScriptedBuilder,
   type ScriptedHypervisor,
   scriptedBuilder,
   scriptedHypervisor,
-} from "./scripted.ts";
+} from "./scripted-drivers.ts";
+import { openTestBed, type TestBed, type TestWorkerOptions } from "./test-bed.ts";
 
-export interface Lab extends Omit<Ground, "employ"> {
+export interface Lab extends Omit<TestBed, "startWorker"> {
   builder: ScriptedBuilder;
   hypervisor: ScriptedHypervisor;
   node: Id<"node">;
-  /** Starts a worker; the former one must be stopped. */
-  worker(options?: Partial<Hand>): Promise<Worker>;
+  /** Starts a worker. The one before it must be stopped. */
+  worker(options?: Partial<TestWorkerOptions>): Promise<Worker>;
   instance(id: Id<"vm">): Promise<Instance>;
   log(name: string): Promise<string[]>;
 }
 
 export async function openLab(): Promise<Lab> {
-  const { employ, ...ground } = await openGround({ shared: false });
+  const { startWorker, ...bed } = await openTestBed({ shared: false });
   const [builder, hypervisor] = [scriptedBuilder(), scriptedHypervisor()];
   const node = newId("node");
   return {
-    ...ground,
+    ...bed,
     builder,
     hypervisor,
     node,
     worker: ({ settings, ...options } = {}) =>
-      employ({
+      startWorker({
         node: { id: node, capacity: { vcpus: 16, memory_mb: 4096, disk_gb: 100 } },
         builder,
         hypervisor,
-        scratchDir: join(ground.directory, "scratch"),
+        scratchDir: join(bed.directory, "scratch"),
         settings: { pollEveryMs: 500, ...settings },
         ...options,
       }),
-    instance: (id) => ground.store.instance(null, id),
+    instance: (id) => bed.store.instance(null, id),
     async log(name) {
-      const page = await ground.artifacts.readLog(name, { maxBytes: 100_000 });
+      const page = await bed.artifacts.readLog(name, { maxBytes: 100_000 });
       return page.lines.map((line) => line.text);
     },
   };

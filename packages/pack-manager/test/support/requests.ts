@@ -1,4 +1,4 @@
-// What control would submit, for the worker's tests.
+// Submits operations as control does.
 
 import {
   type ControlAction,
@@ -38,7 +38,7 @@ export interface Requests {
     deadlineMs?: number,
     labels?: Record<string, string>,
   ): Promise<{ build: Id<"bld">; operation: Operation }>;
-  /** Ships to a new name, or with `replace` to an instance that is there. */
+  /** Ships to a new name, or with `replace` to an existing instance. */
   ship(
     build: Id<"bld">,
     options?: {
@@ -46,7 +46,7 @@ export interface Requests {
       replace?: Id<"vm">;
       file?: Formfile;
       config?: Partial<NewDeployment["config"]>;
-      /** Also away from the node that has the instance. */
+      /** Allows another node than the one that has the instance. */
       anywhere?: boolean;
       node?: Id<"node">;
     },

@@ -1,4 +1,4 @@
-// Where a worker process of the tests keeps its things, and how its engines are opened.
+// The directories of a worker process in tests, and how its drivers are opened.
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ export interface Site {
   node: string;
 }
 
-/** @param shared what all nodes share; absent: there is but this one. */
+/** @param shared the directory that all nodes share. Default: there is one node. */
 export function siteAt(root: string, shared = root): Site {
   return {
     root,

@@ -1,5 +1,5 @@
-// A worker as a process of its own: `node --conditions=formation-source worker.ts <directory> <fake|real> <node id> [<what all
-// nodes share>]`. It says "ready" when it works and leaves on SIGTERM.
+// A worker as a process of its own. It prints "ready" when it works, and leaves on SIGTERM. Run it with
+// `node --conditions=formation-source worker.ts <directory> <fake|real> <node id> [<shared directory>]`.
 
 import { openDirectoryArtifacts } from "@formation-mcp/artifacts/directory";
 import { FormationError, parseId } from "@formation-mcp/contract";
@@ -7,7 +7,7 @@ import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { tryLock } from "@formation-mcp/os/sqlite";
 import { createWorker } from "@formation-mcp/pack-manager";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
-import { sharedArtifacts } from "./shared.ts";
+import { sharedArtifacts } from "./shared-artifacts.ts";
 import { openBuilder, openHypervisor, siteAt } from "./site.ts";
 
 const [root, drivers, nodeId, shared] = process.argv.slice(2);

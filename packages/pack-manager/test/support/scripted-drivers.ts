@@ -1,4 +1,4 @@
-// A builder and a hypervisor in memory whose every step a test can hold up, let fail or watch.
+// A builder and a hypervisor in memory. A test can block, fail or watch each of their steps.
 
 import type { Builder, BuildHooks, BuildRequest } from "@formation-mcp/builder";
 import { FormationError, type Image, LIMITS } from "@formation-mcp/contract";
@@ -13,11 +13,11 @@ export function aborted(signal: AbortSignal): Promise<never> {
 }
 
 export interface ScriptedBuilder extends Builder {
-  /** What the next builds do before they succeed, in turn; then they just succeed. */
+  /** What the next builds do before they succeed, one entry per build. Later builds just succeed. */
   script: ((request: BuildRequest, hooks: BuildHooks) => Promise<void> | void)[];
   onDisk: ((signal: AbortSignal) => Promise<void>) | null;
   onImport: ((signal: AbortSignal) => Promise<void>) | null;
-  /** The digests of the images that were brought here, as often as they were. */
+  /** The digest of each import, in order. */
   imported: string[];
   requests: BuildRequest[];
   kept: Map<string, number>;
@@ -73,7 +73,7 @@ export function scriptedBuilder(): ScriptedBuilder {
   return builder;
 }
 
-/** An error has the last lines with it, as the port promises. */
+/** Adds the last lines to an error, as the port promises. */
 async function runScript(
   script: ScriptedBuilder["script"][number] | undefined,
   request: BuildRequest,
@@ -100,18 +100,18 @@ async function runScript(
 type Verb = "create" | "start" | "waitLive" | "stop" | "pause" | "resume" | "remove";
 
 export interface ScriptedHypervisor extends Hypervisor {
-  /** Called first in each verb; what it throws is thrown. */
+  /** Called at the beginning of a verb, which throws what this throws. */
   on: Partial<Record<Verb, (id: string, signal: AbortSignal) => Promise<void> | void>>;
   machines: Map<string, MachineStatus>;
   specs: Map<string, MachineSpec>;
-  /** Every verb with its machine, in order. */
+  /** Every call as verb and machine, in order. */
   calls: string[];
-  /** The most machines that ever ran at a time. */
+  /** The highest number of machines that ran at a time. */
   mostRunning: number;
-  /** Machines on a leash, with what ends them. */
+  /** Machines on a leash, with the timer that ends each. */
   leashes: Map<string, NodeJS.Timeout>;
   say(id: string, line: string): void;
-  /** The machine's process ends by itself. */
+  /** Ends the process of a machine as if by itself. */
   die(id: string, status: Partial<MachineStatus>): void;
 }
 

@@ -1,4 +1,4 @@
-// Artifacts in one directory, as several nodes see those that they share.
+// Directory artifacts that say that several nodes share them.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 

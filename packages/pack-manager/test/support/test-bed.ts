@@ -1,5 +1,5 @@
-// What every test of workers stands on: a real store, queue and artifacts in a directory of their own, the workers on them,
-// and how the end of something is waited for.
+// What every test of workers needs: a real store, queue and artifacts in a temporary directory, workers on
+// them, and ways to wait for a state.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -20,41 +20,41 @@ import {
 import type { Queue } from "@formation-mcp/queue";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { type Requests, requests } from "./requests.ts";
-import type { ScriptedBuilder, ScriptedHypervisor } from "./scripted.ts";
-import { sharedArtifacts } from "./shared.ts";
+import type { ScriptedBuilder, ScriptedHypervisor } from "./scripted-drivers.ts";
+import { sharedArtifacts } from "./shared-artifacts.ts";
 
 const WAIT_MS = 20_000;
 
-/** A node with engines that a test scripts; what it does not say of its worker is as for all. */
-export type Hand = {
+/** A node with scripted drivers. Options that are absent have the same values for all workers. */
+export type TestWorkerOptions = {
   node: Partial<NodeIdentity> & Pick<NodeIdentity, "id">;
   builder: ScriptedBuilder;
   hypervisor: ScriptedHypervisor;
   settings?: Partial<WorkerSettings>;
 } & Partial<Omit<WorkerOptions, "node" | "builder" | "hypervisor" | "settings">>;
 
-export interface Ground extends AsyncDisposable {
+export interface TestBed extends AsyncDisposable {
   directory: string;
   store: Store;
   queue: Queue;
   artifacts: Artifacts;
   ask: Requests;
-  /** A worker that works; it is stopped with the ground. */
-  employ(hand: Hand): Promise<Worker>;
+  /** Starts a worker. It is stopped when the test bed is disposed. */
+  startWorker(hand: TestWorkerOptions): Promise<Worker>;
   ended(operation: Operation): Promise<Operation>;
   reaches(operation: Operation, what: (operation: Operation) => boolean): Promise<Operation>;
   until(id: Id<"vm">, what: (instance: Instance) => boolean): Promise<Instance>;
 }
 
-/** @param shared whether the artifacts are those of many nodes. */
-export async function openGround({ shared }: { shared: boolean }): Promise<Ground> {
+/** @param shared whether the artifacts count as shared by many nodes. */
+export async function openTestBed({ shared }: { shared: boolean }): Promise<TestBed> {
   const directory = await mkdtemp(join(tmpdir(), "pack-manager-"));
   const store = await openSqliteStore({ path: join(directory, "store.db") });
   const queue = await openEmbeddedQueue({ path: join(directory, "queue.db") });
   const kept = await openDirectoryArtifacts({ path: join(directory, "artifacts") });
   const artifacts = shared ? sharedArtifacts(kept) : kept;
   const workers: Worker[] = [];
-  const reaches: Ground["reaches"] = ({ id }, what) =>
+  const reaches: TestBed["reaches"] = ({ id }, what) =>
     until(`operation ${id}`, () => store.operation(null, id), what);
   return {
     directory,
@@ -62,7 +62,7 @@ export async function openGround({ shared }: { shared: boolean }): Promise<Groun
     queue,
     artifacts,
     ask: requests(store, queue),
-    async employ({ node, settings, ...options }) {
+    async startWorker({ node, settings, ...options }) {
       const worker = createWorker({
         store,
         queue,

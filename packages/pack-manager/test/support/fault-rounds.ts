@@ -1,5 +1,6 @@
-// One round of violence on real processes: operations begin, the worker is killed at random moments and started again,
-// and afterwards everything must be true. Every choice comes from the seed, so that a round can be played again.
+// One round of faults with real processes: operations begin, the worker or machines are killed at random
+// moments, and afterwards records and reality must agree. Every choice comes from the seed, so that a round
+// can be repeated.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -22,17 +23,17 @@ import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { waitFor } from "@formation-mcp/os";
 import type { Queue } from "@formation-mcp/queue";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
-import { clearSite, halfMade, machinesOf, machinesRunning, processesOf } from "./reality.ts";
 import { formfile, type Requests, requests } from "./requests.ts";
 import { type Drivers, type Site, siteAt } from "./site.ts";
+import { clearSite, machinesOf, machinesRunning, processesOf, temporaryPaths } from "./site-state.ts";
 
 export interface RoundOptions {
   drivers: Drivers;
   /** The formfile that is built; it must listen on the port it exposes. `port` is free in this round. */
   file(port: number): Partial<Formfile>;
-  /** The longest an action usually takes, in milliseconds: the moments of the kills are chosen within it. */
+  /** How long an action usually takes at most, in milliseconds. The kills happen within this time. */
   actionMs: number;
-  /** How long everything may take to be at an end afterwards, in milliseconds. */
+  /** How long everything may take to end afterwards, in milliseconds. */
   endMs: number;
 }
 
@@ -40,7 +41,7 @@ type Victim = "worker" | "machine" | "worker and machine";
 const VICTIMS: Victim[] = ["worker", "worker", "worker", "machine", "worker and machine"];
 const ACTIONS = ["build", "ship", "create", "replace", "control", "delete", "cancel"] as const;
 
-interface Play {
+interface Round {
   site: Site;
   node: Id<"node">;
   options: RoundOptions;
@@ -48,18 +49,18 @@ interface Play {
   queue: Queue;
   ask: Requests;
   random: () => number;
-  told: string[];
+  events: string[];
   log: string[];
   child: ChildProcess | null;
 }
 
-/** Plays a round and returns what happened; throws with the same and what was not true. */
-export async function playRound(seed: number, options: RoundOptions): Promise<string> {
+/** Runs a round. Returns what happened; an error says what happened and what was wrong. */
+export async function runRound(seed: number, options: RoundOptions): Promise<string> {
   const site = siteAt(mkdtempSync(join(tmpdir(), "pm-")));
   const store = await openSqliteStore({ path: site.store });
   const queue = await openEmbeddedQueue({ path: site.queue });
   const random = seededRandom(seed);
-  const play: Play = {
+  const round: Round = {
     site,
     node: newId("node"),
     options,
@@ -67,33 +68,33 @@ export async function playRound(seed: number, options: RoundOptions): Promise<st
     queue,
     ask: requests(store, queue),
     random,
-    told: [],
+    events: [],
     log: [],
     child: null,
   };
-  // A round has one instance, so two machines that run at a time are that instance doubled.
-  const doubled = new Set<string>();
+  // A round has one instance, so two machines that run at a time belong to it.
+  const overlaps = new Set<string>();
   const watch = setInterval(() => {
     const running = machinesRunning(site, options.drivers);
-    if (running.length > 1) doubled.add(running.join(" and "));
+    if (running.length > 1) overlaps.add(running.join(" and "));
   }, 50);
   try {
-    await scenes(play);
-    if (doubled.size > 0) throw new Error(`ran at the same time: ${[...doubled].join("; ")}`);
-    return `seed ${seed}: ${play.told.join(", ")}`;
+    await playActions(round);
+    if (overlaps.size > 0) throw new Error(`ran at the same time: ${[...overlaps].join("; ")}`);
+    return `seed ${seed}: ${round.events.join(", ")}`;
   } catch (error) {
-    await killWorker(play);
+    await killWorker(round);
     await clearSite(site, options.drivers).catch((left: Error) =>
-      play.log.push(`not cleared: ${left.message}`),
+      round.log.push(`not cleared: ${left.message}`),
     );
-    const lines = play.log.join("").split("\n").slice(-40).join("\n");
+    const lines = round.log.join("").split("\n").slice(-40).join("\n");
     throw new Error(
-      `seed ${seed}: ${play.told.join(", ")}: ${error instanceof Error ? error.message : error}\n${lines}`,
+      `seed ${seed}: ${round.events.join(", ")}: ${error instanceof Error ? error.message : error}\n${lines}`,
       { cause: error },
     );
   } finally {
     clearInterval(watch);
-    await killWorker(play);
+    await killWorker(round);
     await queue.close();
     await store.close();
     for (const each of processesOf(site)) kill(Number(each.split(" ")[0]));
@@ -101,41 +102,41 @@ export async function playRound(seed: number, options: RoundOptions): Promise<st
   }
 }
 
-async function scenes(play: Play): Promise<void> {
-  const { random, options } = play;
-  await startWorker(play);
+async function playActions(round: Round): Promise<void> {
+  const { random, options } = round;
+  await startWorker(round);
   const port = 20_000 + Math.floor(random() * 20_000);
   const action = pick(random, ACTIONS);
   const victim = pick(random, VICTIMS);
-  const begun = await begin(play, action, options.file(port));
+  const begun = await begin(round, action, options.file(port));
   const kills = 1 + Math.floor(random() * 2);
   for (let i = 0; i < kills; i++) {
     const after = Math.floor(random() * options.actionMs);
-    play.told.push(`${i === 0 ? action : "again"}, kill -9 ${victim} after ${after} ms`);
+    round.events.push(`${i === 0 ? action : "again"}, kill -9 ${victim} after ${after} ms`);
     await delay(after);
-    if (victim !== "machine") await killWorker(play);
-    if (victim !== "worker") killMachines(play.site);
-    if (victim !== "machine") await startWorker(play);
+    if (victim !== "machine") await killWorker(round);
+    if (victim !== "worker") killMachines(round.site);
+    if (victim !== "machine") await startWorker(round);
   }
-  await allEnded(play);
-  checkOperations(await everyOperation(play));
-  if (begun !== null) await settledInstance(play, begun);
-  await stopWorker(play);
-  await agreement(play);
-  await startWorker(play);
-  for (const instance of await instances(play)) await play.ask.remove(instance.id);
-  await allEnded(play);
-  await stopWorker(play);
-  await checkNothingLeft(play);
+  await allEnded(round);
+  checkOperations(await everyOperation(round));
+  if (begun !== null) await instanceAtRest(round, begun);
+  await stopWorker(round);
+  await checkAgreementWithRestart(round);
+  await startWorker(round);
+  for (const instance of await instances(round)) await round.ask.remove(instance.id);
+  await allEnded(round);
+  await stopWorker(round);
+  await checkNothingLeft(round);
 }
 
-/** Brings about what the action needs, begins it, and returns the instance it is about. */
+/** Prepares what an action needs and submits it. Returns its instance, if it has one. */
 async function begin(
-  play: Play,
+  round: Round,
   action: (typeof ACTIONS)[number],
   file: Partial<Formfile>,
 ): Promise<Id<"vm"> | null> {
-  const { ask, random } = play;
+  const { ask, random } = round;
   if (action === "build") {
     await ask.build(file);
     return null;
@@ -143,47 +144,47 @@ async function begin(
   if (action === "create" || action === "cancel") {
     const { instance, operation } = await ask.create(file);
     if (action === "cancel") {
-      await delay(Math.floor(random() * play.options.actionMs));
-      await play.store.requestCancel(null, operation.id);
+      await delay(Math.floor(random() * round.options.actionMs));
+      await round.store.requestCancel(null, operation.id);
     }
     return instance;
   }
   const built = await ask.build(file);
-  await ended(play, built.operation);
+  await ended(round, built.operation);
   const shipped = await ask.ship(built.build, { file: formfile(file) });
   if (action === "ship") return shipped.instance;
-  await ended(play, shipped.operation);
+  await ended(round, shipped.operation);
   if (action === "replace") await ask.ship(built.build, { replace: shipped.instance, file: formfile(file) });
   else if (action === "delete") await ask.remove(shipped.instance);
   else {
     const first = pick(random, CONTROL_ACTIONS);
-    play.told.push(first);
+    round.events.push(first);
     await ask.control(shipped.instance, first);
   }
   return shipped.instance;
 }
 
-async function ended(play: Play, operation: Operation): Promise<void> {
-  await waitFor(async () => hasEnded(await play.store.operation(null, operation.id)), {
-    timeoutMs: play.options.endMs,
+async function ended(round: Round, operation: Operation): Promise<void> {
+  await waitFor(async () => hasEnded(await round.store.operation(null, operation.id)), {
+    timeoutMs: round.options.endMs,
     what: `${operation.tool} to end`,
   });
 }
 
-async function everyOperation(play: Play): Promise<Operation[]> {
-  return (await play.store.operations({ owner: null, limit: 50 })).items;
+async function everyOperation(round: Round): Promise<Operation[]> {
+  return (await round.store.operations({ owner: null, limit: 50 })).items;
 }
 
-async function instances(play: Play): Promise<Instance[]> {
-  return (await play.store.instances({ owner: null, limit: 50 })).items;
+async function instances(round: Round): Promise<Instance[]> {
+  return (await round.store.instances({ owner: null, limit: 50 })).items;
 }
 
-async function allEnded(play: Play): Promise<void> {
-  await waitFor(async () => (await everyOperation(play)).every(hasEnded), {
-    timeoutMs: play.options.endMs,
+async function allEnded(round: Round): Promise<void> {
+  await waitFor(async () => (await everyOperation(round)).every(hasEnded), {
+    timeoutMs: round.options.endMs,
     what: "every operation to end",
   }).catch(async (error: Error) => {
-    throw new Error(`${error.message} ${JSON.stringify(await everyOperation(play))}`);
+    throw new Error(`${error.message} ${JSON.stringify(await everyOperation(round))}`);
   });
 }
 
@@ -195,36 +196,39 @@ function checkOperations(operations: Operation[]): void {
   }
 }
 
-/** What was killed is noticed: an instance comes to rest in a state that only the owner leaves. */
-async function settledInstance(play: Play, id: Id<"vm">): Promise<void> {
+/** Waits until the worker has noticed the kills: the instance is in a state that only its owner changes. */
+async function instanceAtRest(round: Round, id: Id<"vm">): Promise<void> {
   const resting = ["running", "paused", "stopped", "failed", "deleted"];
-  await waitFor(async () => resting.includes((await play.store.instance(null, id)).state), {
-    timeoutMs: play.options.endMs,
+  await waitFor(async () => resting.includes((await round.store.instance(null, id)).state), {
+    timeoutMs: round.options.endMs,
     what: `${id} to come to rest`,
   }).catch(async (error: Error) => {
-    throw new Error(`${error.message} ${JSON.stringify(await play.store.instance(null, id))}`);
+    throw new Error(`${error.message} ${JSON.stringify(await round.store.instance(null, id))}`);
   });
 }
 
-/** A machine that was killed when the worker was about to leave is seen at the next worker's start; then records are true. */
-async function agreement(play: Play): Promise<void> {
-  await checkAgreement(play).catch(async () => {
-    await startWorker(play);
-    await allEnded(play);
-    await stopWorker(play);
-    await checkAgreement(play);
+/**
+ * Compares records and machines. A machine that was killed just before the worker left is noticed by the next
+ * one, so that on a difference the worker is started once more.
+ */
+async function checkAgreementWithRestart(round: Round): Promise<void> {
+  await checkAgreement(round).catch(async () => {
+    await startWorker(round);
+    await allEnded(round);
+    await stopWorker(round);
+    await checkAgreement(round);
   });
-  const machines = await machinesOf(play.site, play.options.drivers);
+  const machines = await machinesOf(round.site, round.options.drivers);
   const states = (records: { state: string; error?: { message: string } | null }[]) =>
     records.map(({ state, error }) => (error ? `${state} (${error.message})` : state)).join(" ");
-  play.told.push(
-    `then ${states(await instances(play)) || "no instance"} on ${states(machines) || "no machine"}`,
+  round.events.push(
+    `then ${states(await instances(round)) || "no instance"} on ${states(machines) || "no machine"}`,
   );
 }
 
-async function checkAgreement(play: Play): Promise<void> {
-  const machines = await machinesOf(play.site, play.options.drivers);
-  const known = await instances(play);
+async function checkAgreement(round: Round): Promise<void> {
+  const machines = await machinesOf(round.site, round.options.drivers);
+  const known = await instances(round);
   for (const machine of machines) {
     if (!known.some(({ machine_id }) => machine_id === machine.id)) {
       throw new Error(`the machine ${machine.id} belongs to nobody: ${JSON.stringify(machine)}`);
@@ -232,49 +236,49 @@ async function checkAgreement(play: Play): Promise<void> {
   }
   for (const { id, state, machine_id, error, deployment_id } of known) {
     const real = machines.find((machine) => machine.id === machine_id)?.state ?? "absent";
-    const true_ =
+    const agrees =
       state === "running" || state === "paused" ? real === state : real !== "running" && real !== "paused";
-    if (!true_) throw new Error(`${id} is said to be ${state}, and its machine is ${real}`);
+    if (!agrees) throw new Error(`${id} is said to be ${state}, and its machine is ${real}`);
     if (state === "failed" && !error?.message) throw new Error(`${id} failed and does not say why`);
-    const deployment = deployment_id ? await play.store.deployment(null, deployment_id) : null;
+    const deployment = deployment_id ? await round.store.deployment(null, deployment_id) : null;
     if (deployment && deployment.state !== "live") {
       throw new Error(`${id} shows the deployment ${deployment.id}, which is ${deployment.state}`);
     }
   }
-  const { items: deployments } = await play.store.deployments({ owner: null, limit: 50 });
+  const { items: deployments } = await round.store.deployments({ owner: null, limit: 50 });
   for (const { id, state } of deployments) {
     if (state === "queued" || state === "deploying") throw new Error(`${id} is left ${state}`);
   }
-  const { items: builds } = await play.store.builds({ owner: null, limit: 50 });
+  const { items: builds } = await round.store.builds({ owner: null, limit: 50 });
   for (const { id, state, image } of builds) {
     if (state === "queued" || state === "building") throw new Error(`${id} is left ${state}`);
     if (state === "ready" && !image) throw new Error(`${id} is ready without an image`);
   }
 }
 
-async function checkNothingLeft(play: Play): Promise<void> {
+async function checkNothingLeft(round: Round): Promise<void> {
   const left = [
-    ...(await instances(play)).map(({ id, state }) => `instance ${id} ${state}`),
-    ...(await machinesOf(play.site, play.options.drivers)).map(({ id }) => `machine ${id}`),
-    ...processesOf(play.site).map((each) => `process ${each}`),
-    ...halfMade(play.site).map((path) => `path ${path}`),
+    ...(await instances(round)).map(({ id, state }) => `instance ${id} ${state}`),
+    ...(await machinesOf(round.site, round.options.drivers)).map(({ id }) => `machine ${id}`),
+    ...processesOf(round.site).map((each) => `process ${each}`),
+    ...temporaryPaths(round.site).map((path) => `path ${path}`),
   ];
   if (left.length > 0) throw new Error(`left behind:\n  ${left.join("\n  ")}`);
 }
 
-async function startWorker(play: Play): Promise<void> {
+async function startWorker(round: Round): Promise<void> {
   const script = fileURLToPath(new URL("worker.ts", import.meta.url));
   const child = spawn(
     process.execPath,
-    ["--conditions=formation-source", script, play.site.root, play.options.drivers, play.node],
+    ["--conditions=formation-source", script, round.site.root, round.options.drivers, round.node],
     { stdio: ["ignore", "pipe", "pipe"] },
   );
-  play.child = child;
+  round.child = child;
   let ready = false;
   child.stdout?.on("data", () => {
     ready = true;
   });
-  child.stderr?.on("data", (chunk: Buffer) => play.log.push(chunk.toString()));
+  child.stderr?.on("data", (chunk: Buffer) => round.log.push(chunk.toString()));
   await waitFor(
     () => {
       if (child.exitCode !== null || child.signalCode !== null) throw new Error("the worker did not start");
@@ -284,17 +288,17 @@ async function startWorker(play: Play): Promise<void> {
   );
 }
 
-async function killWorker(play: Play): Promise<void> {
-  await endWorker(play, "SIGKILL");
+async function killWorker(round: Round): Promise<void> {
+  await endWorker(round, "SIGKILL");
 }
 
-async function stopWorker(play: Play): Promise<void> {
-  await endWorker(play, "SIGTERM");
+async function stopWorker(round: Round): Promise<void> {
+  await endWorker(round, "SIGTERM");
 }
 
-async function endWorker(play: Play, signal: NodeJS.Signals): Promise<void> {
-  const { child } = play;
-  play.child = null;
+async function endWorker(round: Round, signal: NodeJS.Signals): Promise<void> {
+  const { child } = round;
+  round.child = null;
   if (!child || child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise((resolve) => child.once("close", resolve));
   child.kill(signal);
@@ -317,7 +321,7 @@ function kill(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // It went by itself.
+    // It has ended by itself.
   }
 }
 
