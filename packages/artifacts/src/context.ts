@@ -1,4 +1,5 @@
-// Build contexts as archives: what may go in, what stays out, and what comes out of one that somebody else made.
+// Build contexts as archives: packs files and directories, repacks and lists archives from others, and
+// unpacks them.
 
 export { type PackDirectoryOptions, type PackedDirectory, packDirectory } from "./context/directory.ts";
 export { type ContextFile, packFiles } from "./context/files.ts";

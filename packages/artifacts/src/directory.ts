@@ -1,4 +1,4 @@
-// Artifacts in a directory of this machine, shared by all processes of its user.
+// Artifacts in a directory of this machine, shared by all processes of one user.
 
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,15 +12,15 @@ import type { Artifacts } from "./port.ts";
 import { explained } from "./streams.ts";
 
 export interface DirectoryArtifactsOptions {
-  /** A directory of their own, made with mode 0700 if it is not there. */
+  /** A directory only for artifacts, created with mode 0700 if it is missing. */
   path: string;
-  /** The age of blobs is measured by it. */
+  /** Measures the age of blobs. */
   clock?: Clock;
   logger?: Logger;
 }
 
 /**
- * Opens the artifacts of a directory and removes what puts that died left there.
+ * Opens the artifacts of a directory, and removes temporary files that dead processes left.
  * @throws FormationError `unavailable` if the directory cannot be written.
  */
 export async function openDirectoryArtifacts(options: DirectoryArtifactsOptions): Promise<Artifacts> {

@@ -1,3 +1,4 @@
-// Content-addressed blobs and append-only logs: build contexts, images, logs. Drivers are subpaths.
+// The artifacts port: content-addressed blobs (contexts, images) and append-only logs. The drivers are
+// subpaths.
 
 export type { Artifacts, BlobInfo, Digest, LogLine, LogPage, LogQuery } from "./port.ts";

@@ -1,5 +1,5 @@
-// What a query of a log gives: the lines of its streams merged by their numbers, filtered, and cut into pages that
-// cursors lead through. Where the lines come from, a driver says.
+// Answers a log query: merges the lines of a log's streams by number, filters them, and cuts them into pages
+// with cursors. The driver supplies the lines.
 
 import { FormationError } from "@formation-mcp/contract";
 import { cutText, type NumberedLine } from "./directory/log-files.ts";
@@ -7,7 +7,7 @@ import type { LogLine, LogPage, LogQuery } from "./port.ts";
 
 const CURSOR = /^l([0-9a-z]{1,11})$/;
 
-/** One stream of a log, read from either end. Lines that are being dropped may be missing. */
+/** One stream of a log, readable from both ends. Lines that are being dropped may be missing. */
 export interface StreamSource {
   stream: string;
   /** The lines with this number or a later one, oldest first. */
@@ -17,14 +17,14 @@ export interface StreamSource {
 }
 
 export interface LogSource {
-  /** The number of the newest line to give, 0 for none: every line up to it can be read. */
+  /** The number of the newest line to return, 0 for none. Every line up to it can be read. */
   newest: number;
   streams: StreamSource[];
 }
 
 /**
- * Reads one page. The source is opened once the query was found good.
- * @throws FormationError `invalid` for what is no cursor.
+ * Reads one page. The source is opened only after the query is checked.
+ * @throws FormationError `invalid` for a malformed cursor.
  */
 export async function readPage(open: () => Promise<LogSource>, query: LogQuery): Promise<LogPage> {
   const after = query.cursor === undefined ? undefined : parseCursor(query.cursor);
@@ -33,7 +33,7 @@ export async function readPage(open: () => Promise<LogSource>, query: LogQuery):
     ({ stream }) => query.streams === undefined || query.streams.includes(stream),
   );
   if (after === undefined && query.tail !== undefined) return tailPage(wanted, query, newest);
-  // A cursor beyond the end is of a log that was removed and began anew.
+  // A cursor beyond the end belongs to a log that was removed and started again.
   const from = after === undefined || after > newest ? 1 : after + 1;
   return forwardPage(wanted, query, from, newest);
 }
@@ -111,7 +111,10 @@ class Page {
     this.#maxBytes = maxBytes;
   }
 
-  /** Adds a line if it fits. The first always does, cut if need be: else a page would never end. */
+  /**
+   * Adds a line if it fits. The first line is always added, cut if necessary; otherwise paging would never
+   * end.
+   */
   add({ at, stream, text }: NumberedLine): boolean {
     const fits = this.lines.length === 0 ? cutText(text, Math.max(0, this.#maxBytes - 1)) : text;
     const bytes = this.#bytes + Buffer.byteLength(fits) + 1;

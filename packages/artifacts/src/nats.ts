@@ -1,5 +1,5 @@
-// Artifacts in NATS, for any number of servers and workers: blobs in a bucket of the object store, logs in a stream of
-// their own, and on each node a directory with verified copies of what was put or read there.
+// Artifacts in NATS, for any number of servers and workers: blobs in a bucket of the object store, logs in a
+// stream of their own, and on each node a directory with verified copies of the blobs put or read there.
 
 import { type Clock, FormationError, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
 import type { NatsConnection } from "@formation-mcp/os/nats";
@@ -16,36 +16,36 @@ import type { Artifacts } from "./port.ts";
 import { explained } from "./streams.ts";
 
 export interface NatsArtifactsOptions {
-  /** Stays open when the artifacts are closed. */
+  /** The caller's; it stays open when the artifacts are closed. */
   connection: NatsConnection;
-  /** A directory of this process's own, made with mode 0700 if it is not there. */
+  /** A directory only for this process, created with mode 0700 if it is missing. */
   cacheDir: string;
-  /** How many bytes the copies may take. Default 10 GiB. */
+  /** The maximum bytes of the copies. Default 10 GiB. */
   cacheBytes?: number;
   /** How many servers of the cluster keep each byte. Default 1. */
   replicas?: number;
   storage?: "file" | "memory";
   /**
-   * Whether streams that are missing are made, and blobs removed. Without it the user needs no right to: `collect` clears this
-   * node's copies alone, and stores again what NATS lost. Default true.
+   * Whether this process makes missing streams and removes blobs. If false, its NATS user needs no permission
+   * to do so: `collect` removes only this node's copies, and stores blobs again that NATS lost. Default true.
    */
   manage?: boolean;
-  /** How long a server that does not answer is waited for, in milliseconds. Default 10,000. */
+  /** How long to wait for a server that does not answer, in milliseconds. Default 10,000. */
   patienceMs?: number;
-  /** The age of blobs is measured by it. */
+  /** Measures the age of blobs. */
   clock?: Clock;
   logger?: Logger;
 }
 
 const CACHE_BYTES = 10 * 1024 ** 3;
-/** A line of the greatest length must fit into a message. */
+/** A line of the maximum length must fit into one message. */
 const LEAST_PAYLOAD = 256 * 1024;
 const CACHE = "The artifacts' cache";
 
 /**
- * Opens the artifacts that all share who use the same NATS.
- * @throws FormationError `unavailable` if NATS does not answer, lacks the streams and may not make them, or the cache
- *   cannot be written.
+ * Opens the artifacts that all processes on the same NATS share.
+ * @throws FormationError `unavailable` if NATS does not answer, if it lacks the streams and this process may
+ *   not make them, or if the cache cannot be written.
  */
 export async function openNatsArtifacts(options: NatsArtifactsOptions): Promise<Artifacts> {
   const { connection, replicas = 1, storage = "file", manage = true, patienceMs = 10_000 } = options;

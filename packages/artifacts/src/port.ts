@@ -9,34 +9,40 @@ export interface BlobInfo {
 }
 
 export interface LogLine {
-  /** Milliseconds since the epoch when the line was taken over. */
+  /** When the line was received, in milliseconds since the epoch. */
   at: number;
   /** `stdout`, `stderr`, `console`, `build`. */
   stream: string;
-  /** Untrusted text, as it came, without its line end. */
+  /** Untrusted text, unchanged, without its line end. */
   text: string;
 }
 
 export interface LogQuery {
-  /** Only these streams. */
+  /** Return only these streams. */
   streams?: string[];
-  /** The last so many lines that match; 0 gives none, and the cursor to follow from now. */
+  /** Return the last matching lines, this many. 0 returns none, and the cursor from which to follow. */
   tail?: number;
-  /** Only lines at or after this time. */
+  /** Return only lines at or after this time. */
   since?: number;
-  /** Only lines that contain this text (no pattern language), case ignored. */
+  /** Return only lines that contain this text (not a pattern), ignoring case. */
   grep?: string;
-  /** Go on after the line this cursor names; `tail` is ignored then. */
+  /** Continue after the line that this cursor names. `tail` is then ignored. */
   cursor?: string;
-  /** Stop before the texts, each with one byte for its line end, exceed this many bytes. One line is always given, cut if need be. */
+  /**
+   * Stop before the texts, each counted with one byte for its line end, exceed this many bytes. One line is
+   * always returned, cut if necessary.
+   */
   maxBytes: number;
 }
 
 export interface LogPage {
   lines: LogLine[];
-  /** Where the next page begins; always given, so that a caller can follow. */
+  /** Where the next page starts. Always present, so that a caller can follow the log. */
   cursor: string;
-  /** Whether more lines matched than fit: with `tail` older ones, else newer ones, which the next page has. */
+  /**
+   * Whether more lines matched than fit: older ones with `tail`, else newer ones, which the next page
+   * returns.
+   */
   more: boolean;
 }
 
@@ -44,28 +50,32 @@ export interface Artifacts {
   /** Whether other nodes see the same artifacts. */
   readonly shared: boolean;
   /**
-   * Stores a stream and returns its digest; the same bytes are stored once. Nothing is left of a stream that fails.
-   * @throws FormationError `limit` beyond `maxBytes`, `invalid` if `expected` is another digest.
+   * Stores a stream and returns its digest. The same bytes are stored once. Nothing is left of a stream that
+   * fails.
+   * @throws FormationError `limit` beyond `maxBytes`, `invalid` if the digest is not `expected`.
    */
   put(
     content: AsyncIterable<Uint8Array>,
     options: { maxBytes: number; expected?: Digest; signal?: AbortSignal },
   ): Promise<BlobInfo>;
   /**
-   * The bytes, verified while they are read: a damaged blob ends in an error, never in wrong bytes taken for right.
-   * @throws FormationError `not_found`; while reading, `internal` for a damaged blob (which is then set aside).
+   * The bytes, verified while they are read: a damaged blob ends with an error, and wrong bytes are never
+   * returned as a complete blob.
+   * @throws FormationError `not_found`; while reading, `internal` for a damaged blob (which is then set
+   *   aside).
    */
   get(digest: Digest): Promise<AsyncIterable<Uint8Array>>;
   stat(digest: Digest): Promise<BlobInfo | null>;
   /**
-   * Removes blobs that are no root and were put longer than `olderThanMs` ago. Returns how many bytes went. Where blobs are
-   * shared, whoever may not remove them clears its own copies.
+   * Removes blobs that are no root and were put longer than `olderThanMs` ago. Returns the bytes removed. A
+   * process that may not remove shared blobs removes only its own copies.
    */
   collect(roots: AsyncIterable<string> | Iterable<string>, olderThanMs: number): Promise<number>;
   /**
-   * Appends lines to a record's log, one writer at a time; each stream of it keeps the newest
+   * Appends lines to a record's log, which has one writer at a time. Each of its streams keeps the newest
    * `LIMITS.logBytesPerStream` bytes. Texts over `LIMITS.logLineBytes` are cut.
-   * @throws FormationError `invalid` if the name is no record's (`bld_…`, `bld_….2`) or a stream's name no word.
+   * @throws FormationError `invalid` if the name is not a record's (`bld_…`, `bld_….2`) or a stream's name is
+   *   not a word.
    */
   appendLog(name: string, lines: LogLine[]): Promise<void>;
   /** Reads a record's log; an unknown name is an empty log. */

@@ -1,11 +1,12 @@
-// Byte streams from elsewhere: read with a signal, written to files whole, and what a full disk says.
+// Byte streams: reads them with an abort signal, writes them to files, and explains errors of the file
+// system.
 
 import type { FileHandle } from "node:fs/promises";
 import { FormationError } from "@formation-mcp/contract";
 
 /**
- * Reads a stream until it ends or the signal aborts, also while the source keeps us waiting.
- * @throws FormationError `cancelled`; the source's own if it is one, else `internal`.
+ * Reads a stream until it ends or the signal aborts, even if the source is blocked.
+ * @throws FormationError `cancelled`; the source's error if it is a FormationError, else `internal`.
  */
 export async function* abortable(
   content: AsyncIterable<Uint8Array>,
@@ -26,14 +27,14 @@ export async function* abortable(
       yield next.value;
     }
   } finally {
-    // A source that hangs in next() would also hang in return(): it is told, not waited for.
+    // A source that is blocked in next() would also block in return(), so return() is not awaited.
     if (!ended) void Promise.resolve(iterator.return?.()).catch(() => {});
   }
 }
 
 /**
- * Waits for something until the signal aborts. Not by a race: what loses one against a promise that lives long is kept
- * as long as that.
+ * Waits for a promise until the signal aborts. It does not use Promise.race with a long-lived promise, which
+ * would retain every loser for as long as it lives.
  * @throws FormationError `cancelled`
  */
 export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
@@ -47,7 +48,7 @@ export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefin
   });
 }
 
-/** Writes chunks to a file in larger pieces, because a tar stream is mostly headers and padding. */
+/** Writes chunks to a file in larger pieces, because a tar stream consists mostly of headers and padding. */
 export class FileSink {
   readonly #file: FileHandle;
   #waiting: Uint8Array[] = [];
@@ -76,7 +77,7 @@ export function errnoOf(error: unknown): string | undefined {
   return (error as NodeJS.ErrnoException | null)?.code;
 }
 
-/** Makes any error one of ours: what the operating system refused says what to do about it. */
+/** Converts any error to a FormationError. Errors of the operating system say what to do about them. */
 export function explain(error: unknown, place = "The artifacts' directory"): FormationError {
   if (error instanceof FormationError) return error;
   const code = errnoOf(error);
@@ -93,7 +94,7 @@ export function explain(error: unknown, place = "The artifacts' directory"): For
   });
 }
 
-/** Does something whose errors are ours when they leave. */
+/** Runs an action and converts what it throws to a FormationError. */
 export async function explained<T>(action: () => Promise<T>, place?: string): Promise<T> {
   try {
     return await action();

@@ -203,7 +203,7 @@ describe("blobs in NATS", () => {
     for (const wrong of [{ size: 1e15 }, { size: 1 }, { deleted: true }, { metadata: { chunks: "1" } }]) {
       await connection.request(subject, JSON.stringify({ ...info, ...wrong }));
       const stranger = await world.node();
-      await get(stranger, digest).catch(() => {}); // Who reads it notices.
+      await get(stranger, digest).catch(() => {}); // the reader notices the damage
       await holder.collect([digest], 3_600_000);
       expect((await get(await world.node(), digest)).length, JSON.stringify(wrong)).toBe(MiB);
     }
@@ -331,7 +331,7 @@ it("needs no more than these rights on a worker: no consumer, no stream, no blob
       ...[`$JS.API.DIRECT.GET.${name}`, `$JS.API.STREAM.INFO.${name}`],
       `$JS.API.STREAM.MSG.GET.${name}`,
     ]),
-    // A log is kept within its bounds by who writes it.
+    // A log is kept within its limits by its writer.
     `$JS.API.STREAM.PURGE.${LOGS}`,
   ];
   const config = `authorization { users: [
@@ -361,7 +361,7 @@ it("needs no more than these rights on a worker: no consumer, no stream, no blob
     expect(await textsOf(there, "vm_a")).toEqual(["two"]);
     expect(await here.logNames()).toEqual(["vm_a"]);
     await put(here, bytes);
-    // What NATS lost a part of is set aside by who reads it, and stored again by who has a copy.
+    // A blob that NATS lost a part of is set aside by its reader, and stored again by a node with a copy.
     const owner = await jetstreamManager(boss);
     await owner.streams.purge("OBJ_formation-blobs", { filter: "$O.formation-blobs.C.>" });
     const fresh = await open(worker, "fresh", false);
@@ -385,7 +385,7 @@ it("needs no more than these rights on a worker: no consumer, no stream, no blob
 const padded = (subject: string) =>
   subject + "=".repeat((4 - ((subject.split(".").at(-1)?.length ?? 0) % 4)) % 4);
 
-/** Waits until so many messages are in a stream. */
+/** Waits until a stream has enough messages. */
 async function stored(enough: (count: number) => boolean, stream = "OBJ_formation-blobs"): Promise<void> {
   const manager = await jetstreamManager(await world.connect());
   await vi.waitFor(

@@ -1,4 +1,4 @@
-// Contexts that come as files in a call: packed by the rules of directories, but that the caller named every one.
+// Contexts from files in a call: packed by the rules of directories, except that the caller named every file.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";

@@ -12,7 +12,7 @@ const LIMITS = { maxBytes: 1_000_000, maxFiles: 100 };
 let base: string;
 let inside: string;
 
-/** Everything in a directory: a path to what is there. */
+/** Everything in a directory: each path with its content. */
 async function treeOf(directory: string, prefix = ""): Promise<Record<string, string>> {
   const tree: Record<string, string> = {};
   for (const name of await readdir(join(directory, prefix))) {

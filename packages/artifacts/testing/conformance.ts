@@ -1,4 +1,4 @@
-// The conformance suite of the artifacts port: what every driver must do, checked through the port alone.
+// The conformance suite of the artifacts port: what every driver must do, checked only through the port.
 
 import { afterEach, beforeEach, describe } from "vitest";
 import { describeBlobs, describeCollection, describeFailedPuts } from "./conformance/blobs.ts";

@@ -1,5 +1,5 @@
-// Tar archives written block by block, so that tests can make ones that no packer makes, and reading by
-// tar(1).
+// Writes tar archives block by block, so that tests can make archives that no packer makes, and reads them
+// with tar(1).
 
 import { execFileSync } from "node:child_process";
 
@@ -13,11 +13,11 @@ export interface RawEntry {
   body?: string | Uint8Array;
   link?: string;
   mode?: number;
-  /** What the header says, if not the body's length. */
+  /** The size in the header, if it is not the body's length. */
   size?: number;
 }
 
-/** One header block; `bytes` is the size that it claims. */
+/** One header block; `bytes` is the size that it states. */
 export function tarHeader(entry: RawEntry, bytes: number): Buffer {
   const block = Buffer.alloc(512);
   const octal = (value: number, length: number) => `${value.toString(8).padStart(length - 1, "0")}\0`;
@@ -36,7 +36,7 @@ export function tarHeader(entry: RawEntry, bytes: number): Buffer {
   return block;
 }
 
-/** An archive of these entries, as they are; without its end marker if `end` is false. */
+/** An archive of exactly these entries, without its end mark if `end` is false. */
 export function rawTar(entries: readonly RawEntry[], end = true): Buffer {
   const parts = entries.flatMap((entry) => {
     const body = Buffer.from(entry.body ?? "");

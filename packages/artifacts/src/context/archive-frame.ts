@@ -1,6 +1,7 @@
-// The outer form of an archive that a stranger sends: perhaps compressed, then header by header (POSIX.1-2017, pax,
-// "ustar Interchange Format"), with an end mark and nothing but zeros behind it. A reader of tar is lenient here; whoever
-// takes archives from everybody is not, so that no two readers can see different things in one.
+// Checks the outer format of an untrusted archive: optional gzip, then header by header (POSIX.1-2017, pax,
+// "ustar Interchange Format"), an end mark, and only zeros after it. Tar readers are lenient here; this is
+// strict, so that two readers cannot see different content in one archive. This folder knows what a build
+// context may contain, and how it is packed and unpacked.
 
 import { createGunzip } from "node:zlib";
 import { errnoOf } from "../streams.ts";
@@ -8,10 +9,13 @@ import { drained } from "./tar.ts";
 import { damaged } from "./tree.ts";
 
 const BLOCK = 512;
-/** The types whose bytes follow their header; of all others none may. */
+/** The types whose header is followed by data. All other types must have none. */
 const WITH_BYTES = new Set(["\0", "0", "7", "x", "g", "L", "K"]);
 
-/** Passes on the blocks of an archive. @throws FormationError `invalid` if it has no end, or something behind it. */
+/**
+ * Passes on the blocks of an archive.
+ * @throws FormationError `invalid` if it has no end mark, or data after it.
+ */
 export async function* framed(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   const header = Buffer.alloc(BLOCK);
   let filled = 0;
@@ -57,7 +61,10 @@ function bytesAfter(header: Buffer): number {
   return Math.ceil(bytes / BLOCK) * BLOCK;
 }
 
-/** Undoes gzip (RFC 1952) if the bytes begin as it does, and says `.gzip` whether they did; else passes them on. */
+/**
+ * Decompresses gzip (RFC 1952) if the bytes start with its magic number, else passes them on. `.gzip` says
+ * which.
+ */
 export async function* unzipped(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   const source = stream[Symbol.asyncIterator]();
   const first: Uint8Array[] = [];
@@ -84,7 +91,7 @@ async function* gunzipped(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint
   const feed = async () => {
     for await (const chunk of stream) {
       if (gunzip.destroyed) return;
-      // What comes after the end would be dropped without a word.
+      // Data after the end would be dropped silently.
       if (gunzip.readableEnded) throw damaged("has something behind its end");
       sent += chunk.byteLength;
       if (!gunzip.write(chunk)) await drained(gunzip);

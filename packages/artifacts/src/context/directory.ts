@@ -1,5 +1,6 @@
-// A context from a directory of this machine, which others may change while we read it. What is taken is decided by a
-// walk; what is read is checked again on the open file, so that no link swapped in meanwhile leads us out.
+// Packs a context from a directory of this machine, which other processes may change meanwhile. A walk
+// decides which files are packed; each file is checked again once it is open, so that a link that is swapped
+// in cannot lead outside.
 
 import { closeSync, statSync } from "node:fs";
 import { isAbsolute, relative, sep } from "node:path";
@@ -13,33 +14,35 @@ import { type Found, walk } from "./walk.ts";
 
 export interface PackDirectoryOptions {
   dir: string;
-  /** Files and directories below `dir`; `.` is all of it. */
+  /** Files and directories below `dir`; `.` means all of it. */
   include: string[];
-  /** The directories that callers may use; `dir` must really lie in one of them. */
+  /** The directories that callers may use. The real path of `dir` must be inside one of them. */
   allow: string[];
-  /** Directories of the program's own: none may be packed, and none comes along with what holds it. */
+  /** The program's own directories: none may be packed, and they are skipped if `dir` contains them. */
   apart?: string[];
-  /** How much all files together may hold. */
+  /** The maximum bytes of all files together. */
   maxBytes: number;
-  /** How many files, directories and links there may be. */
+  /** The maximum number of files, directories and links. */
   maxFiles: number;
   signal?: AbortSignal;
 }
 
 export interface PackedDirectory {
-  /** The archive; files are read while it is. */
+  /** The archive. The files are read while it is read. */
   stream: AsyncIterable<Uint8Array>;
-  /** What was left out because it looks like a secret and `include` does not name it; at most 100 paths. */
+  /** Paths left out because they look like secrets and `include` does not name them; at most 100. */
   left_out: string[];
-  /** How many files and links are in it. */
+  /** How many files and links the archive has. */
   files: number;
 }
 
 /**
- * Packs what `include` names of a directory. `.dockerignore` is honoured; `.git`, `.ssh`, `.gnupg`, `.aws`, `.env*`,
- * `*.pem` and `*.key` at any depth are left out unless `include` names that very path; links are kept as links.
- * @throws FormationError `forbidden` outside of `allow`, `invalid` for what cannot be packed (with the path and the
- *   remedy; field `include[i]` or `context_dir`), `limit`, `cancelled`; while streaming also `conflict` if a file changes.
+ * Packs what `include` names of a directory. `.dockerignore` applies. `.git`, `.ssh`, `.gnupg`, `.aws`,
+ * `.env*`, `*.pem` and `*.key` at any depth are left out unless `include` names that exact path. Links stay
+ * links.
+ * @throws FormationError `forbidden` outside `allow`, `invalid` for what cannot be packed (with the path and
+ *   the remedy; field `include[i]` or `context_dir`), `limit`, `cancelled`; while streaming also `conflict`
+ *   if a file changes.
  */
 export async function packDirectory(options: PackDirectoryOptions): Promise<PackedDirectory> {
   const root = allowedRoot(options.dir, options.allow);
@@ -83,7 +86,7 @@ function allowedRoot(dir: string, allow: string[]): string {
   );
 }
 
-/** Whether a directory is another, or above it. Both are real paths. */
+/** Whether a directory is another or contains it. Both are real paths. */
 function holds(directory: string, other: string): boolean {
   const way = relative(directory, other);
   return way === "" || !(way === ".." || way.startsWith(`..${sep}`) || isAbsolute(way));

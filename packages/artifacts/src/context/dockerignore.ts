@@ -1,4 +1,5 @@
-// What .dockerignore of a context directory says (https://docs.docker.com/build/concepts/context/#dockerignore-files).
+// Reads the .dockerignore of a context directory
+// (https://docs.docker.com/build/concepts/context/#dockerignore-files).
 
 import { closeSync, lstatSync } from "node:fs";
 import { join } from "node:path";
@@ -11,11 +12,11 @@ const MAX_BYTES = 64 * 1024;
 
 export interface IgnoreRules {
   ignores(path: string): boolean;
-  /** Whether something below an ignored directory may be taken all the same. */
+  /** Whether something below an ignored directory may still be included. */
   hasExceptions: boolean;
 }
 
-/** @throws FormationError `invalid` if it cannot be read or understood. */
+/** @throws FormationError `invalid` if it cannot be read or parsed. */
 export async function readIgnoreRules(root: string): Promise<IgnoreRules> {
   const stats = lstatSync(join(root, NAME), { throwIfNoEntry: false });
   if (!stats) return { ignores: () => false, hasExceptions: false };

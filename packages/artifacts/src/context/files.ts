@@ -1,4 +1,4 @@
-// A context of files that the caller holds in memory.
+// Packs a context from files in memory.
 
 import { FormationError } from "@formation-mcp/contract";
 import { nothingThere, objectionTo, shortest, show } from "./names.ts";
@@ -10,10 +10,10 @@ export interface ContextFile {
 }
 
 /**
- * Packs those of the files that `include` names, by file or directory; `.` names all. The caller named each file, so
- * nothing is left out as a likely secret.
- * @throws FormationError `invalid`, at once and not while streaming: a path that is none, one that is both a file and a
- *   directory, or an include path that names nothing (field `include[i]`).
+ * Packs the files that `include` names, by file or directory; `.` names all. The caller named each file, so
+ * none is left out as a likely secret.
+ * @throws FormationError `invalid`, before streaming starts: a malformed path, a path that is both a file and
+ *   a directory, or an include path that matches nothing (field `include[i]`).
  */
 export function packFiles(files: Record<string, ContextFile>, include: string[]): AsyncIterable<Uint8Array> {
   const known = new Map<string, ContextFile>();
@@ -65,7 +65,7 @@ function* sorted(taken: Map<string, ContextFile | null>): Iterable<ContextEntry>
   }
 }
 
-/** An order that is the same everywhere, and in which a directory comes before what is in it. */
+/** Sorts by bytes: the same order everywhere, with a directory before its entries. */
 export function byBytes(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

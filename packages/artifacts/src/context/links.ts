@@ -1,16 +1,20 @@
-// Where symbolic links lead. A link may stay in a context only if following it, with every link on its way, never leaves
-// the context: checked by walking, because the shortest spelling of a path says nothing where links are.
+// Checks where symbolic links lead. A link may be in a context only if following it, with every link on its
+// way, never leaves the context. This is checked by walking the links; normalizing a path is not enough where
+// it passes through links.
 
-const HOPS = 40; // what Linux follows before it gives up (path_resolution(7))
+const HOPS = 40; // Linux's own limit (path_resolution(7))
 
-/** How many steps all links of one context together may take; ends archives made of nothing but long chains. */
+/**
+ * How many steps all links of one context together may take. It stops archives that consist of long chains of
+ * links.
+ */
 export interface LinkBudget {
   steps: number;
 }
 
 /**
- * Whether the link at `path` stays inside. `readLink` gives the target of a link inside the context, null for anything
- * else. The directories above `path` must be no links.
+ * Whether the link at `path` stays inside the context. `readLink` returns the target of a link in the
+ * context, null for anything else. The parent directories of `path` must not be links.
  */
 export async function staysInside(
   path: string,

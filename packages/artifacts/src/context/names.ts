@@ -1,4 +1,4 @@
-// What a path inside a context may be called, and which of them are likely to be secrets.
+// Which paths are valid in a context, and which names are likely to be secrets.
 
 import { editDistance, hasControls } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
@@ -7,7 +7,7 @@ const NAME_BYTES = 255;
 const PATH_BYTES = 4096;
 const SECRETS = [/^\.ssh$/, /^\.gnupg$/, /^\.aws$/, /^\.git$/, /^\.env/, /\.pem$/, /\.key$/];
 
-/** What is wrong with a relative path, or null. It must be in its shortest spelling. */
+/** What is wrong with a relative path, or null. The path must be in its shortest form. */
 export function objectionTo(path: string): string | null {
   if (hasControls(path)) return "holds control characters";
   if (path.startsWith("/")) return "is absolute";
@@ -20,13 +20,13 @@ export function objectionTo(path: string): string | null {
   return null;
 }
 
-/** Whether a file or directory of this name is left out unless it is named. */
+/** Whether a file or directory of this name is left out unless `include` names it. */
 export function looksSecret(name: string): boolean {
   const small = name.toLowerCase();
   return SECRETS.some((secret) => secret.test(small));
 }
 
-/** The shortest spelling of an include path; "" is the whole context. */
+/** The shortest form of an include path; "" is the whole context. */
 export function shortest(path: string): string {
   const absolute = path.startsWith("/") ? "/" : "";
   return (
@@ -38,12 +38,12 @@ export function shortest(path: string): string {
   );
 }
 
-/** Untrusted text as it may stand in a message. */
+/** Quotes untrusted text for a message. */
 export function show(text: string): string {
   return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
 }
 
-/** The error for an include path that names nothing. */
+/** The error for an include path that matches nothing. */
 export function nothingThere(index: number, path: string, candidates: Iterable<string>): FormationError {
   const near = nearest(path, candidates);
   return new FormationError("invalid", `include names ${show(path)}, which is not in the context.`, {
@@ -73,7 +73,7 @@ function nearest(path: string, candidates: Iterable<string>): string[] {
     .map(({ name }) => name);
 }
 
-/** Edits between the last 64 characters of two paths: paths may be long. */
+/** The edit distance between the last 64 characters of two paths, because paths may be long. */
 function distance(a: string, b: string): number {
   return editDistance(a.slice(-64), b.slice(-64));
 }

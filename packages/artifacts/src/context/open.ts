@@ -1,4 +1,4 @@
-// Opening the files of a context that others may change meanwhile: what is checked is the open file, not its path.
+// Opens files of a context that other processes may change: the open file is checked, not its path.
 
 import {
   type BigIntStats,
@@ -32,7 +32,7 @@ export function realpathOf(path: string): string | null {
   }
 }
 
-/** Opens a regular file so that neither a link nor a pipe that took its place is followed or waited for. */
+/** Opens a regular file. If a link or a pipe has taken its place, it is neither followed nor waited for. */
 export function openInside(root: string, name: string): { descriptor: number; stat: BigIntStats } {
   const path = join(root, name);
   let descriptor: number;
@@ -55,7 +55,7 @@ export function openInside(root: string, name: string): { descriptor: number; st
   }
 }
 
-/** The real path of an open file: a directory above it may have become a link after the walk. */
+/** The real path of an open file: a parent directory may have become a link after the walk. */
 function whereIs(descriptor: number, path: string): string | null {
   try {
     return readlinkSync(`/proc/self/fd/${descriptor}`);
@@ -64,7 +64,7 @@ function whereIs(descriptor: number, path: string): string | null {
   }
 }
 
-/** Exactly the first so many bytes of an open file. */
+/** Exactly the first `bytes` bytes of an open file. */
 export async function* contentOf(
   descriptor: number,
   name: string,

@@ -1,10 +1,11 @@
-// Reading an archive entry by entry, with the reader's own errors made ours and everything let go of at the end.
+// Reads an archive entry by entry, converts the tar reader's errors to FormationErrors, and releases
+// everything at the end.
 
 import { type Extract, extract } from "tar-stream";
 import { drained } from "./tar.ts";
 import { archiveBytes, type ContextLimits, contextTooLarge, type TarEntry, understood } from "./tree.ts";
 
-/** Passes on no more than an archive within the limits can have. */
+/** Passes on at most as many bytes as an archive within the limits can have. */
 export async function* bounded(
   stream: AsyncIterable<Uint8Array>,
   limits: ContextLimits,
@@ -19,9 +20,9 @@ export async function* bounded(
 
 export interface ReadEntry {
   header: TarEntry["header"];
-  /** Its bytes, once; what ends them early is the stream's own error. */
+  /** Its bytes; may be read once. A premature end throws the stream's own error. */
   content: () => AsyncIterable<Uint8Array>;
-  /** Passes over what was not read. */
+  /** Skips the bytes not yet read. */
   discard: () => void;
 }
 
@@ -42,7 +43,7 @@ export async function* read(stream: AsyncIterable<Uint8Array>): AsyncIterable<Re
   }
   try {
     for await (const entry of archive) {
-      entry.on("error", () => {}); // whoever reads it is told by its content
+      entry.on("error", () => {}); // the error is reported through the content
       yield { header: entry.header, content: () => contentOf(entry), discard: () => entry.resume() };
     }
     await fed;

@@ -1,5 +1,5 @@
-// A stranger's archive made into one of ours while it streams through: what goes in is judged, what comes out is written
-// anew, so that not a byte of its headers is ever read again.
+// Rewrites an untrusted archive as one of ours while it streams through. The entries are checked and written
+// anew, so nothing reads the original headers again.
 
 import { createHash } from "node:crypto";
 import { FormationError } from "@formation-mcp/contract";
@@ -11,36 +11,39 @@ import { type ContextEntry, writeTar } from "./tar.ts";
 import { type ContextLimits, ContextTree } from "./tree.ts";
 
 export interface RepackOptions extends ContextLimits {
-  /** How many bytes may be sent, compressed or not. */
+  /** The maximum bytes sent, compressed or not. */
   maxSentBytes: number;
-  /** What the bytes that are sent must be. */
+  /** The expected digest of the bytes sent. */
   expected?: Digest;
   signal?: AbortSignal;
 }
 
-/** What came, and what is in it. */
+/** What was sent, and what it contains. */
 export interface RepackedSummary {
-  /** Bytes sent, and their digest. */
+  /** The bytes sent, and their digest. */
   sent: { bytes: number; digest: Digest };
-  /** How many files and links there are. */
+  /** The number of files and links. */
   files: number;
-  /** What the files hold together. */
+  /** The bytes of all files together. */
   bytes: number;
 }
 
 export interface RepackedContext {
-  /** The archive; it ends in an error if what was sent is not wholly good, so that it is never kept. */
+  /**
+   * The archive. It ends with an error if anything sent is invalid, so that an invalid context is never
+   * stored.
+   */
   stream: AsyncIterable<Uint8Array>;
-  /** Resolves once the stream has ended well. */
+  /** What was repacked. Only after the stream has ended without an error. */
   summary(): RepackedSummary;
 }
 
 /**
- * Makes a context of a tar or tar.gz of unknown origin. Files and directories come through with plain modes, links if they
- * stay inside; times, owners and everything else are left behind.
- * @throws FormationError while streaming: `invalid` for an archive that is damaged, cut off or followed by something, for
- *   absolute and climbing paths, paths that come twice, hard links, links out, devices and pipes, and another digest than
- *   expected; `limit`; `cancelled`.
+ * Makes a context from a tar or tar.gz of unknown origin. Files and directories get plain modes; links are
+ * kept if they stay inside; times, owners and everything else are dropped.
+ * @throws FormationError while streaming: `invalid` for an archive that is damaged, truncated or followed by
+ *   other data, for absolute paths and paths with `..`, duplicate paths, hard links, links that lead outside,
+ *   devices and pipes, and a digest other than the expected one; `limit`; `cancelled`.
  */
 export function repackContext(stream: AsyncIterable<Uint8Array>, options: RepackOptions): RepackedContext {
   const tree = new ContextTree(options);
@@ -85,13 +88,13 @@ export function repackContext(stream: AsyncIterable<Uint8Array>, options: Repack
 export interface ContextListing {
   path: string;
   type: "file" | "directory" | "link";
-  /** What a file holds; 0 for the others. */
+  /** The bytes of a file; 0 for other entries. */
   bytes: number;
 }
 
 /**
- * Lists a context of ours, as `packFiles`, `packDirectory` and `repackContext` make them.
- * @throws FormationError `invalid` for what is none, and the stream's own.
+ * Lists a context made by `packFiles`, `packDirectory` or `repackContext`.
+ * @throws FormationError `invalid` if it is no such context; also the stream's own errors.
  */
 export async function* listContext(stream: AsyncIterable<Uint8Array>): AsyncIterable<ContextListing> {
   const tree = new ContextTree({ maxBytes: Number.MAX_SAFE_INTEGER, maxFiles: Number.MAX_SAFE_INTEGER });

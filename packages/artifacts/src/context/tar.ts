@@ -1,4 +1,4 @@
-// Contexts as tar: the same files give the same bytes, whoever packs them and when.
+// Writes contexts as tar. The same files give the same bytes, at any time and on any machine.
 
 import { FormationError } from "@formation-mcp/contract";
 import { type Header, type Pack, pack } from "tar-stream";
@@ -11,11 +11,11 @@ export type ContextEntry =
       kind: "file";
       bytes: number;
       executable: boolean;
-      /** Exactly `bytes` bytes. */
+      /** Must give exactly `bytes` bytes. */
       content: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
     };
 
-/** The archive of entries that come in order: directories before what is in them. */
+/** Writes an archive of entries given in order: directories before their content. */
 export async function* writeTar(
   entries: AsyncIterable<ContextEntry> | Iterable<ContextEntry>,
 ): AsyncIterable<Uint8Array> {
@@ -57,7 +57,7 @@ async function add(
   });
   const entry = archive.entry({ ...header, uid: 0, gid: 0, mtime: new Date(0) }, (error) => settle(error));
   entry.on("error", () => {});
-  done.catch(() => {}); // the content may fail first, and then nobody waits for the entry
+  done.catch(() => {}); // if the content fails first, nothing awaits the entry
   if (header.type === "file") {
     for await (const chunk of content) {
       if (archive.destroyed) throw new FormationError("cancelled", "The archive is no longer wanted.");
@@ -68,7 +68,7 @@ async function add(
   await done;
 }
 
-/** Resolves when a stream takes more, or when it is gone. */
+/** Resolves when a stream accepts more data, or when it is closed. */
 export function drained(stream: Pick<NodeJS.EventEmitter, "on" | "off">): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {

@@ -1,5 +1,5 @@
-// What may be in an archive that somebody else made: files, directories and links that stay inside, each path once. Entry
-// by entry it is said what is to be made, and nothing else ever is.
+// Decides what an untrusted archive may contain: files, directories, and links that stay inside, each path
+// once. For each entry it returns what to make; nothing else is made.
 
 import { hasControls } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
@@ -10,9 +10,9 @@ import { type LinkBudget, staysInside } from "./links.ts";
 import { objectionTo, show } from "./names.ts";
 
 export interface ContextLimits {
-  /** How much all files together may hold. */
+  /** The maximum bytes of all files together. */
   maxBytes: number;
-  /** How many files, directories and links there may be. */
+  /** The maximum number of files, directories and links. */
   maxFiles: number;
 }
 
@@ -22,17 +22,20 @@ type Header = Omit<TarHeader, "pax" | "type"> & {
   pax?: Record<string, string> | null;
 };
 
-/** Something to be made. */
+/** A directory, file or link to make. */
 export type Making =
   | { kind: "directory"; name: string }
   | { kind: "link"; name: string; target: string }
   | { kind: "file"; name: string; bytes: number; executable: boolean };
 
-/** What an archive may hold beside its files' bytes: a header, padding and long names for each, and a start. */
+/**
+ * The bytes that an archive may have besides its files: a header, padding and long names for each, and a
+ * constant.
+ */
 const OVERHEAD_PER_FILE = 4096;
 const OVERHEAD = 1024 * 1024;
 
-/** How many bytes an archive within the limits can have. */
+/** The maximum bytes of an archive within the limits. */
 export function archiveBytes({ maxBytes, maxFiles }: ContextLimits): number {
   return maxBytes + maxFiles * OVERHEAD_PER_FILE + OVERHEAD;
 }
@@ -46,18 +49,18 @@ export class ContextTree {
     this.#limits = limits;
   }
 
-  /** What its files hold together, as their headers say. */
+  /** The bytes of its files together, by their headers. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Everything in it, in the order in which it came. */
+  /** Every entry, in the order in which it came. */
   get makings(): Iterable<Making> {
     return this.#made.values();
   }
 
   /**
-   * What is to be made for an entry, directories above it first; nothing for the context itself.
+   * What to make for an entry, its parent directories first; nothing for the context itself.
    * @throws FormationError `invalid`, `limit`
    */
   take(given: TarEntry["header"]): Making[] {
@@ -79,7 +82,7 @@ export class ContextTree {
   }
 
   /**
-   * Once all is there: whether every link stays inside.
+   * Checks, after the last entry, that every link stays inside.
    * @throws FormationError `invalid`
    */
   async finish(): Promise<void> {
@@ -98,7 +101,7 @@ export class ContextTree {
   #check(header: Header, name: string): void {
     const objection = objectionTo(name) ?? (header.linkname ? objectionToTarget(header.linkname) : null);
     if (objection !== null) throw invalid(name, objection);
-    // What the reader puts where bytes are no UTF-8: two names could become one.
+    // The reader replaces bytes that are not UTF-8 by this character, so two names could become one.
     if (name.includes("\ufffd")) throw invalid(name, "has a name that is not UTF-8");
     if (
       header.pax &&
@@ -151,7 +154,7 @@ export function contextTooLarge(maxBytes: number): FormationError {
   });
 }
 
-/** The error for bytes that are no whole archive. */
+/** The error for bytes that are no complete archive. */
 export function damaged(what: string, cause?: unknown): FormationError {
   return new FormationError("invalid", `The context's archive ${what}.`, {
     cause,

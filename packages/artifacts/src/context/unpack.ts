@@ -1,5 +1,5 @@
-// What comes out of an archive that somebody else made: regular files, directories, and links that stay inside, made
-// by us one by one below an empty directory. Links are made last, so that nothing can ever be written through one.
+// Unpacks an untrusted archive: regular files, directories, and links that stay inside, made one by one below
+// an empty directory. Links are made last, so that nothing can be written through one.
 
 import { constants } from "node:fs";
 import { chmod, lutimes, mkdir, open, readdir, realpath, symlink, utimes } from "node:fs/promises";
@@ -13,14 +13,17 @@ export interface UnpackOptions extends ContextLimits {
   signal?: AbortSignal;
 }
 
-/** All files are this old, so that the same context is the same to a layer cache; zip knows no time before 1980. */
+/**
+ * The time of all files, so that a layer cache sees the same context as equal. Zip has no time before 1980.
+ */
 const TIME = 315_619_200;
 
 /**
- * Unpacks a context into an existing empty directory; modes become 0644 or 0755, owner and times are not taken over.
- * If it fails, part of it may be there and nothing anywhere else: the caller removes the directory.
- * @throws FormationError `invalid` for an archive that is none or that a context cannot be, `limit`, `cancelled`,
- *   `unavailable` if there is no space; and the stream's own.
+ * Unpacks a context into an existing empty directory. Modes become 0644 or 0755; owners and times are not
+ * restored. If it fails, the directory may be partly filled, and nothing outside it is touched; the caller
+ * removes it.
+ * @throws FormationError `invalid` for a malformed archive or content that a context may not have, `limit`,
+ *   `cancelled`, `unavailable` if there is no space; also the stream's own errors.
  */
 export async function unpackContext(
   stream: AsyncIterable<Uint8Array>,
@@ -66,7 +69,7 @@ async function make(root: string, making: Making, content: () => AsyncIterable<U
   }
 }
 
-/** Makes the links, once all else is there, and gives directories their time. */
+/** Makes the links after everything else, and sets the times of directories. */
 async function finish(root: string, tree: ContextTree): Promise<void> {
   for (const made of tree.makings) {
     if (made.kind !== "link") continue;

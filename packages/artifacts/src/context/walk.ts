@@ -1,5 +1,6 @@
-// Which files of a directory belong to a context: what include names, less what .dockerignore and our list of likely
-// secrets leave out. Nothing is opened here but directories and .dockerignore; links are never followed.
+// Decides which files of a directory belong to a context: what `include` names, minus what .dockerignore and
+// our list of likely secrets leave out. Only directories and .dockerignore are opened; links are never
+// followed.
 
 import { isUtf8 } from "node:buffer";
 import { lstatSync, opendirSync, readlinkSync, type Stats } from "node:fs";
@@ -20,7 +21,7 @@ export type Found =
 
 export interface WalkOptions {
   include: string[];
-  /** Real paths of directories that are passed by. */
+  /** Real paths of directories to skip. */
   apart?: string[];
   maxBytes: number;
   maxFiles: number;
@@ -28,7 +29,7 @@ export interface WalkOptions {
 }
 
 const LEFT_OUT = 100;
-/** How many entries may be looked at for each that may be taken. */
+/** How many entries may be visited for each that may be included. */
 const LOOKS = 10;
 
 export async function walk(
@@ -101,7 +102,7 @@ class Walker {
     }
   }
 
-  /** A directory on the way to what is included. A link there would lead us somewhere else. */
+  /** Checks a parent directory of an included path. It must not be a link, which would lead elsewhere. */
   #passThrough(index: number, written: string, parent: string): void {
     const stats = this.#stat(parent);
     if (!stats) throw nothingThere(index, written, this.#near(parent));
@@ -129,7 +130,7 @@ class Walker {
           continue;
         }
         const stats = this.#stat(path);
-        if (!stats) continue; // removed since it was listed
+        if (!stats) continue; // removed after it was listed
         const ignored = this.#rules.ignores(path);
         if (!ignored) this.#take(path, stats);
         if (stats.isDirectory() && (!ignored || this.#rules.hasExceptions)) ahead.push(path);
@@ -189,7 +190,7 @@ class Walker {
     try {
       return readlinkSync(join(this.#root, path));
     } catch {
-      return null; // no link, or nothing there
+      return null; // no link, or missing
     }
   }
 
@@ -222,7 +223,7 @@ class Walker {
     });
   }
 
-  /** What lies beside a path that is not there. */
+  /** The entries beside a path that does not exist. */
   #near(path: string): string[] {
     const parent = parentsOf(path).findLast((candidate) => this.#stat(candidate)?.isDirectory()) ?? "";
     try {

@@ -1,12 +1,12 @@
-// A node's own copies of blobs that lie elsewhere, in a directory of limited size: verified when they come and whenever
-// they are read; the least recently read go first.
+// A node's verified copies of blobs that are stored elsewhere, in a directory of limited size. The least
+// recently read are removed first. This folder knows how blobs and logs are stored in files.
 
 import { statfs } from "node:fs/promises";
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import type { BlobInfo, Digest } from "../port.ts";
 import { Blobs } from "./blobs.ts";
 
-/** What stays free of the file system when something is fetched, in bytes. */
+/** Bytes of the file system that stay free when a blob is fetched. */
 const RESERVE_BYTES = 256 * 1024 * 1024;
 
 export class BlobCache {
@@ -34,7 +34,7 @@ export class BlobCache {
     return info;
   }
 
-  /** @throws FormationError `unavailable` if so much does not fit on the disk. */
+  /** @throws FormationError `unavailable` if this many bytes do not fit on the disk. */
   async requireRoom(bytes: number): Promise<void> {
     const { bavail, bsize } = await statfs(this.#path);
     if (bavail * bsize - bytes > RESERVE_BYTES) return;
@@ -47,7 +47,10 @@ export class BlobCache {
     return await this.#blobs.stat(digest);
   }
 
-  /** @throws FormationError `not_found`; while reading, `internal` for a damaged copy, which is then set aside. */
+  /**
+   * @throws FormationError `not_found`; while reading, `internal` for a damaged copy, which is then set
+   *   aside.
+   */
   async get(digest: Digest): Promise<AsyncIterable<Uint8Array>> {
     const content = await this.#blobs.get(digest);
     await this.#blobs.touch(digest);
@@ -58,13 +61,15 @@ export class BlobCache {
     return this.#blobs.digests();
   }
 
-  /** Drops what is not to be kept and was neither put nor read lately. */
+  /** Removes copies that are not in `kept` and were neither put nor read lately. */
   async collect(kept: ReadonlySet<string>, olderThanMs: number): Promise<void> {
     await this.#blobs.collect(kept, olderThanMs);
     await this.#trim();
   }
 
-  /** Drops the least recently read until the rest fits; never the one that somebody is about to read. */
+  /**
+   * Removes the least recently read copies until the rest fits, but never `keep`, which is about to be read.
+   */
   async #trim(keep?: Digest): Promise<void> {
     const found: { digest: Digest; bytes: number; at: number }[] = [];
     for await (const digest of this.#blobs.digests()) {

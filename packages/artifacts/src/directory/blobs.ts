@@ -1,5 +1,5 @@
-// Blobs in a directory, under the SHA-256 of their bytes. A blob appears by one rename of a file that is whole and
-// durable, and whoever reads it checks the hash again.
+// Blobs in a directory, named by the SHA-256 of their bytes. A blob appears by renaming a complete and synced
+// file, and every read checks the hash again.
 
 import { createHash, type Hash, randomBytes } from "node:crypto";
 import { createReadStream, type Stats, statSync } from "node:fs";
@@ -47,7 +47,7 @@ export class Blobs {
       const info = await this.#receive(temporary, content, options);
       const target = this.#pathOf(hexOf(info.digest));
       await mkdir(join(target, ".."), { recursive: true, mode: 0o700 });
-      // Also over a blob that is there: that heals a damaged one, and makes it young for collect().
+      // Also replaces an existing blob: that repairs a damaged one, and refreshes its age for collect().
       await rename(temporary, target);
       syncDirectory(join(target, ".."));
       return info;
@@ -91,13 +91,13 @@ export class Blobs {
     }
   }
 
-  /** When a blob was put or touched, by our clock; null if it is not there. */
+  /** When a blob was put or touched, in milliseconds since the epoch; null if it is missing. */
   async touchedAt(digest: Digest): Promise<number | null> {
     const found = await stat(this.#pathOf(hexOf(digest))).catch(() => null);
     return found && Math.round(found.mtimeMs);
   }
 
-  /** Makes a blob young, if it is there. */
+  /** Refreshes a blob's age, if it exists. */
   async touch(digest: Digest): Promise<void> {
     const now = this.#clock.now() / 1000;
     await utimes(this.#pathOf(hexOf(digest)), now, now).catch(() => {});
@@ -157,7 +157,10 @@ export class Blobs {
     throw damaged(digest);
   }
 
-  /** Removes one blob if it is old, and returns its bytes. A put may make it young while we look, so it is moved aside first. */
+  /**
+   * Removes one blob if it is old, and returns its bytes. It is moved aside first, because a put may refresh
+   * it at the same time.
+   */
   async discard(digest: Digest, before: number): Promise<number> {
     const path = this.#pathOf(hexOf(digest));
     const aside = join(this.#temporary, temporaryName());
@@ -185,7 +188,7 @@ export class Blobs {
       const path = join(this.#temporary, name);
       const [pid = "", ticks = ""] = name.split(".");
       const found = statSync(path, { throwIfNoEntry: false });
-      // Real time, not the clock: these times are the file system's own.
+      // Uses real time, not the injected clock, because it compares times of the file system.
       const old = found !== undefined && Date.now() - Math.max(found.mtimeMs, found.ctimeMs) > STALE_MS;
       if (old || !isAlive({ pid: Number(pid), start_ticks: ticks })) await rm(path, { force: true });
     }
@@ -201,13 +204,18 @@ export class Blobs {
   }
 }
 
-/** A temporary file's name says whose it is, so that a dead process's files can be told. */
+/**
+ * A name for a temporary file that contains the process's identity, so that files of dead processes can be
+ * found.
+ */
 function temporaryName(): string {
   const ticks = identify(process.pid)?.start_ticks ?? "";
   return `${process.pid}.${ticks}.${randomBytes(9).toString("hex")}`;
 }
 
-/** Whether a blob was put after that time. Files keep their times in other units, hence the rounding. */
+/**
+ * Whether a blob was put after that time. File systems keep times at another precision, hence the rounding.
+ */
 function isYoung(blob: Stats, before: number): boolean {
   return Math.round(blob.mtimeMs) > before;
 }

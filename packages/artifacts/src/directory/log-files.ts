@@ -1,19 +1,20 @@
-// How a record's log lies on disk: one directory, and in it for each stream a row of segments, each named by the number
-// of its first line. A line is one JSON array `[number, at, text]`, so a torn write spoils one line and no other.
+// How a record's log is stored on disk: one directory, with a row of segment files for each stream, each
+// named by the number of its first line. A line is one JSON array `[number, at, text]`, so a torn write
+// damages only one line.
 
 import { readdir } from "node:fs/promises";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
 import type { LogLine } from "../port.ts";
 import { errnoOf } from "../streams.ts";
 
-/** A stream is dropped by segments, so that much of its limit is one. */
+/** A stream is trimmed by whole segments, so a segment is a fraction of its limit. */
 export const SEGMENT_BYTES = LIMITS.logBytesPerStream / 8;
-/** A text of the largest length, every byte of it escaped. */
+/** The bytes of a frame with a text of the maximum length in which every byte is escaped. */
 export const LONGEST_FRAME = LIMITS.logLineBytes * 6 + 64;
 
-/** No number of a line is larger: one can be counted on from each. */
+/** The largest line number. It leaves room to count on from any number. */
 export const LARGEST = 2 ** 52;
-/** The latest time that a date can have, in milliseconds since the epoch. */
+/** The latest time that a Date can have, in milliseconds since the epoch. */
 const LATEST = 8.64e15;
 const NAME = /^[a-z]{1,16}_[0-9a-z]{1,64}(\.[0-9]{1,9})?$/;
 const STREAM = /^[a-z]{1,16}$/;
@@ -25,7 +26,7 @@ export interface Segment {
   first: number;
 }
 
-/** A line with its number in the record's log; numbers rise over all streams of it. */
+/** A line with its number in the record's log. Numbers increase over all of its streams. */
 export interface NumberedLine extends LogLine {
   number: number;
 }
@@ -52,7 +53,7 @@ export function segmentName(segment: Segment): string {
   return `${segment.stream}.${String(segment.first).padStart(15, "0")}`;
 }
 
-/** Every stream's segments, oldest first; none if there is no log. */
+/** Every stream's segments, oldest first; empty if there is no log. */
 export async function listSegments(directory: string): Promise<Map<string, Segment[]>> {
   let names: string[];
   try {
@@ -76,7 +77,7 @@ export function frame(number: number, line: LogLine): string {
   return `${JSON.stringify([number, line.at, line.text])}\n`;
 }
 
-/** A line as it was framed, or null if it is torn or damaged. */
+/** Parses a framed line; null if it is torn or damaged. */
 export function unframe(stream: string, bytes: Uint8Array): NumberedLine | null {
   try {
     const [number, at, text] = JSON.parse(Buffer.from(bytes).toString("utf8")) as unknown[];
@@ -88,7 +89,7 @@ export function unframe(stream: string, bytes: Uint8Array): NumberedLine | null 
   }
 }
 
-/** The start of a text, at most so many bytes of UTF-8, no character broken. */
+/** The start of a text, at most `bytes` bytes of UTF-8, cut between characters. */
 export function cutText(text: string, bytes: number): string {
   if (text.length * 3 <= bytes || Buffer.byteLength(text) <= bytes) return text;
   return new TextDecoder().decode(Buffer.from(text).subarray(0, bytes), { stream: true });

@@ -1,5 +1,5 @@
-// Reading logs from their files. Nothing beyond the newest line seen at the beginning is given, so that a cursor never
-// skips a line that a writer was about to add to another stream.
+// Reads logs from their files. Lines newer than the newest one at the start are not returned, so that a
+// cursor never skips a line that a writer is about to add to another stream.
 
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
@@ -61,7 +61,7 @@ async function* fromEnd(directory: string, segments: Segment[]): AsyncGenerator<
   }
 }
 
-/** A segment that a writer has just dropped is no longer there. */
+/** Opens a segment; null if the writer has just removed it. */
 async function openIfThere(directory: string, segment: Segment): Promise<FileHandle | null> {
   try {
     return await open(join(directory, segmentName(segment)), "r");

@@ -1,4 +1,4 @@
-// Reading one segment, from either end, without reading all of it. What has no line end yet is not there yet.
+// Reads one segment from either end, without reading all of it. Bytes without a line end are ignored.
 
 import type { FileHandle } from "node:fs/promises";
 import { LONGEST_FRAME, type NumberedLine, unframe } from "./log-files.ts";
@@ -17,7 +17,10 @@ async function readAt(file: FileHandle, at: number, length: number): Promise<Buf
   return buffer.subarray(0, filled);
 }
 
-/** The lines from a byte on, oldest first. A byte amid a line begins with the next one if `whole` is false. */
+/**
+ * The lines from a byte on, oldest first. If `whole` is false, a byte inside a line starts with the next
+ * line.
+ */
 export async function* forwards(
   file: FileHandle,
   stream: string,
@@ -42,7 +45,7 @@ export async function* forwards(
     rest = bytes.subarray(begin);
     restAt += begin;
     if (rest.length > LONGEST_FRAME) {
-      // No line of ours is that long: damage, up to the next line end.
+      // Longer than any frame: damaged up to the next line end.
       restAt += rest.length;
       rest = Buffer.alloc(0);
       skip = true;
@@ -54,7 +57,7 @@ export async function* forwards(
 export async function* backwards(file: FileHandle, stream: string): AsyncGenerator<NumberedLine> {
   let end = (await file.stat()).size;
   let later: Buffer = Buffer.alloc(0);
-  let torn = true; // until the last line end is found, what we hold has none
+  let torn = true; // until the last line end is found, the bytes are an incomplete line
   while (end > 0) {
     const begin = Math.max(0, end - CHUNK);
     let bytes: Buffer = Buffer.concat([await readAt(file, begin, end - begin), later]);
@@ -79,7 +82,7 @@ export async function* backwards(file: FileHandle, stream: string): AsyncGenerat
   if (line) yield line;
 }
 
-/** A byte at or before the first line with this number or a later one, near to it. */
+/** A byte at or shortly before the first line with this number or a later one. */
 export async function seek(file: FileHandle, stream: string, number: number): Promise<number> {
   let low = 0;
   let high = (await file.stat()).size;

@@ -1,5 +1,6 @@
-// Appending to logs. Lines are written in the order of their numbers, so that whoever sees a line can see all before it;
-// what this process knows of a log's end is checked against the file before each write, and found out anew if it differs.
+// Appends to logs. Lines are written in the order of their numbers, so a reader that sees a line can also see
+// all before it. What this process knows about a log's end is checked against the files before each write,
+// and read again if it differs.
 
 import { closeSync, fstatSync, openSync, readdirSync, statSync, writeSync } from "node:fs";
 import { mkdir, open, rm, stat } from "node:fs/promises";
@@ -25,7 +26,7 @@ const KNOWN_LOGS = 1_000;
 const TRIES = 5;
 
 interface StreamEnd {
-  /** With their sizes; the last is written to. */
+  /** The segments with their sizes. The last one is written to. */
   segments: (Segment & { bytes: number })[];
 }
 
@@ -34,7 +35,7 @@ interface LogEnd {
   streams: Map<string, StreamEnd>;
 }
 
-/** Thrown when the files are not as we knew them. */
+/** Thrown when the files differ from what this process knows. */
 const CHANGED = Symbol("changed");
 
 export class LogWriter {
@@ -55,7 +56,7 @@ export class LogWriter {
       for (let tries = 0; written < lines.length; tries++) {
         try {
           const known = this.#ends.get(name);
-          // Once for each call: within it, each file is checked as it is written.
+          // Checked once per call; within it, each file is checked when it is written.
           const asKnown = known && (written > 0 || isAsKnown(this.#directoryOf(name), known));
           const end = asKnown ? known : await this.#find(name);
           written += await this.#writeRun(name, end, lines, written);
@@ -82,7 +83,7 @@ export class LogWriter {
     await this.#locks.idle();
   }
 
-  /** Writes the lines of one stream that follow each other; returns how many. */
+  /** Writes consecutive lines of one stream; returns how many. */
   async #writeRun(name: string, end: LogEnd, lines: LogLine[], from: number): Promise<number> {
     const stream = lines[from]?.stream ?? "";
     const ending = this.#streamOf(end, stream);
@@ -131,7 +132,7 @@ export class LogWriter {
     }
   }
 
-  /** Finds out where a log ends; a torn last line is closed, so that the next begins anew. */
+  /** Finds the end of a log. A torn last line is terminated, so that the next one starts on its own. */
   async #find(name: string): Promise<LogEnd> {
     const directory = this.#directoryOf(name);
     await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -154,7 +155,7 @@ export class LogWriter {
     return end;
   }
 
-  /** Closes a torn line at a segment's end. Returns the number after its last line. */
+  /** Terminates a torn line at a segment's end. Returns the number after its last line. */
   async #finish(directory: string, segment: Segment & { bytes: number }): Promise<number> {
     const file = await open(join(directory, segmentName(segment)), "a+", 0o600);
     try {
@@ -173,7 +174,7 @@ export class LogWriter {
   }
 }
 
-/** Whether nobody else has written to a log since we did. */
+/** Whether a log is unchanged since this process last wrote to it. */
 function isAsKnown(directory: string, end: LogEnd): boolean {
   const segments = [...end.streams.values()].flatMap((ending) => ending.segments);
   try {
@@ -187,7 +188,10 @@ function isAsKnown(directory: string, end: LogEnd): boolean {
   }
 }
 
-/** Appends to a file of the size we know. Synchronous, for it is quick and a flood of lines comes in many small runs. */
+/**
+ * Appends to a file of the known size. Synchronous, because it is quick and a flood of lines comes in many
+ * small runs.
+ */
 function appendTo(path: string, size: number, bytes: Uint8Array): void {
   let file: number;
   try {

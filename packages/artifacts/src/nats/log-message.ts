@@ -1,7 +1,8 @@
-// How a record's log lies in a JetStream stream: a subject for each of its streams and one that says which there are; in
-// each message some lines, the numbers of the messages before it, and up to which number all lines of the log are stored.
-// A stream is read backwards along these, so no reader needs a consumer, nor a search, which in NATS takes longer the more
-// logs there are. Whoever may write logs may have written anything.
+// How a record's log is stored in a JetStream stream: one subject for each of its streams, and one that lists
+// the streams. Each message has some lines, pointers to the messages before it, and the number up to which
+// all lines of the log are stored. A stream is read backwards along these pointers, so a reader needs neither
+// a consumer nor a search, whose cost in NATS grows with the number of logs. All content is untrusted. This
+// folder knows how blobs and logs are stored in NATS.
 
 import { LIMITS } from "@formation-mcp/contract";
 import { cutText, frame, isStream, LARGEST, type NumberedLine, unframe } from "../directory/log-files.ts";
@@ -11,15 +12,15 @@ import type { Kept, NatsStream } from "./stream.ts";
 export const LOGS = "FORMATION_LOGS";
 export const LOG_SUBJECTS = ["formation.log.>"];
 export const STREAMS_PER_LOG = 16;
-/** How many messages before it a message knows. */
+/** How many earlier messages a message points to. */
 const KNOWN_BEFORE = 32;
 
-/** Where a message of a stream lies, and what it begins with. */
+/** Where a message is in the stream, and where its lines start. */
 export interface Pointer {
   seq: number;
   /** The number of its first line. */
   first: number;
-  /** The bytes of the stream before it, dropped ones too. */
+  /** The bytes of the stream before it, including dropped ones. */
   offset: number;
 }
 
@@ -29,9 +30,9 @@ export interface LogMessage extends Pointer {
   sure: number;
   /** The offset of the oldest message that is kept. */
   from: number;
-  /** The offset behind it. */
+  /** The offset after its last line. */
   end: number;
-  /** The messages before it, newest first; fewer than there are. */
+  /** The messages before it, newest first; not necessarily all. */
   before: Pointer[];
   lines: NumberedLine[];
 }
@@ -45,7 +46,7 @@ export function logSubject(name: string, stream: string): string {
   return `formation.log.${record}.${attempt}.${stream}`;
 }
 
-/** Where a log's streams are listed. */
+/** The subject that lists a log's streams. */
 export function indexSubject(name: string): string {
   return logSubject(name, "-");
 }
@@ -54,7 +55,7 @@ export function writeIndex(streams: string[]): Uint8Array {
   return Buffer.from(JSON.stringify(streams));
 }
 
-/** The streams that a log has; what is no stream's name is left out. */
+/** The streams that a log has. Invalid names are left out. */
 export function readIndex(kept: Kept | null): string[] {
   if (kept === null) return [];
   try {
@@ -88,9 +89,9 @@ export function writeMessage(
   return { data: Buffer.concat([opening, bytes]), end };
 }
 
-/** A message as it was written, or null for what is none. */
+/** Parses a message; null if it is malformed. */
 export function readMessage(kept: Kept | null, subject: string): LogMessage | null {
-  // Numbers lead everywhere in the stream, also to others' logs.
+  // A number may lead anywhere in the JetStream stream, also to other logs.
   if (kept === null || kept.subject !== subject) return null;
   const stream = subject.slice(subject.lastIndexOf(".") + 1);
   const bytes = Buffer.from(kept.data);
@@ -101,7 +102,7 @@ export function readMessage(kept: Kept | null, subject: string): LogMessage | nu
     let newer = kept.seq;
     const before = (head["before"] as unknown[]).map((entry) => {
       const [seq, first, offset] = (entry as unknown[]).map(natural) as [number, number, number];
-      // Strictly older each, so that whoever follows them arrives.
+      // Each must be strictly older, so that following them terminates.
       if (seq >= newer) throw new Error("not older");
       newer = seq;
       return { seq, first, offset: natural(offset) };

@@ -1,5 +1,5 @@
-// Reading a log from its stream: which messages a query needs is found backwards along their pointers, and a few of them
-// are asked for at a time.
+// Reads a log from its JetStream stream. The messages that a query needs are found backwards along their
+// pointers, and a few are requested at a time.
 
 import type { NumberedLine } from "../directory/log-files.ts";
 import type { LogSource, StreamSource } from "../log-pages.ts";
@@ -14,7 +14,7 @@ import {
 } from "./log-message.ts";
 import type { NatsStream } from "./stream.ts";
 
-/** Messages on their way at a time. */
+/** The maximum number of requests in flight. */
 const WINDOW = 4;
 
 export async function openNatsLog(stream: NatsStream, name: string): Promise<LogSource> {
@@ -29,7 +29,7 @@ export async function openNatsLog(stream: NatsStream, name: string): Promise<Log
   };
   const seen = await look();
   const newest = Math.max(0, ...seen.map(({ message }) => message.sure));
-  // Once more: what a stream gives now holds everything that another was sure of before.
+  // Looks a second time: a stream then has every line that another stream had confirmed in the first look.
   const streams = (seen.length > 1 ? await look() : seen).map(({ of, subject, message }) =>
     sourceOf(stream, subject, of, message),
   );
@@ -58,7 +58,7 @@ function sourceOf(stream: NatsStream, subject: string, name: string, newest: Log
   };
 }
 
-/** The messages that pointers name; what was dropped meanwhile is left out. */
+/** Loads the messages that pointers name. Messages that were dropped meanwhile are left out. */
 async function* loaded(
   stream: NatsStream,
   subject: string,

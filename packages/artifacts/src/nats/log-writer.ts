@@ -1,6 +1,7 @@
-// Appending to logs in NATS. What is known of a log's end is compared with the server before each append, and each message
-// says after which one it belongs, so that a second writer is noticed. Lines that were stored before an append failed are
-// not stored again when the caller tries again with the same objects.
+// Appends to logs in NATS. What is known about a log's end is compared with the server before each append,
+// and each message names its predecessor (compare-and-set), so that a second writer is noticed. If an append
+// failed and the caller retries with the same line objects, lines that were already stored are not stored
+// again.
 
 import { createKeyedLock } from "@formation-mcp/base";
 import { FormationError, LIMITS } from "@formation-mcp/contract";
@@ -22,22 +23,22 @@ import { type NatsStream, OVERTAKEN } from "./stream.ts";
 
 const KNOWN_LOGS = 1_000;
 const TRIES = 5;
-/** What goes into one message, but for its last line. */
+/** The size of a message before its last line is added. */
 const BATCH_BYTES = 96 * 1024;
-/** To how much a stream is cut when it is over its limit: not at every append. */
+/** The size to which a stream is cut when it exceeds its limit, so that not every append has to cut. */
 const KEPT_BYTES = (LIMITS.logBytesPerStream / 8) * 7;
 
 interface StreamEnd {
-  /** The number of the subject's last message, 0 for none. */
+  /** The sequence number of the subject's last message, 0 for none. */
   seq: number;
   from: number;
   end: number;
-  /** Newest first; older ones may be kept than these. */
+  /** Newest first. Older messages than these may exist. */
   known: Pointer[];
 }
 
 interface LogEnd {
-  /** The number of its index, 0 for none. */
+  /** The sequence number of its index message, 0 for none. */
   index: number;
   /** Every line up to this number is stored. */
   sure: number;
@@ -45,7 +46,7 @@ interface LogEnd {
   streams: Map<string, StreamEnd>;
 }
 
-/** A message that was sent and not acknowledged: the server may have it, or get it yet. */
+/** A message that was sent but not acknowledged. The server may have it or may still receive it. */
 interface Unsure {
   id: string;
   lines: LogLine[];
@@ -56,7 +57,7 @@ export class NatsLogWriter {
   readonly #ends = new Map<string, LogEnd>();
   readonly #unsure = new Map<string, Unsure[]>();
   readonly #locks = createKeyedLock();
-  /** Lines of an append that failed: which of them are stored, and which numbers were meant for the others. */
+  /** Lines of a failed append: those that are stored, and the numbers meant for the others. */
   readonly #stored = new WeakSet<LogLine>();
   readonly #meant = new WeakMap<LogLine, number>();
 
@@ -97,7 +98,7 @@ export class NatsLogWriter {
     return this.#locks.idle();
   }
 
-  /** Stores some lines, one message for each stream; only the last says that all are there. */
+  /** Stores some lines, one message per stream. Only the last message says that all are stored. */
   async #write(name: string, end: LogEnd, batch: LogLine[]): Promise<void> {
     const parts = new Map<string, { number: number; line: LogLine }[]>();
     for (const line of batch) {
@@ -140,7 +141,7 @@ export class NatsLogWriter {
     }
   }
 
-  /** Streams stand in the index before anything is in them. */
+  /** Adds streams to the index before their first message. */
   async #announce(name: string, end: LogEnd, streams: string[]): Promise<void> {
     const fresh = streams.filter((stream) => !end.streams.has(stream));
     if (fresh.length === 0) return;
@@ -168,7 +169,7 @@ export class NatsLogWriter {
     ending.from = oldest.offset;
   }
 
-  /** A writer that took a log over knows only what its last messages say. */
+  /** A writer that takes over a log knows only what the log's last messages say. */
   async #lookBack(subject: string, ending: StreamEnd): Promise<void> {
     const newest = readMessage(await this.#stream.at(ending.seq), subject);
     if (!newest) return;
@@ -178,7 +179,7 @@ export class NatsLogWriter {
     }
   }
 
-  /** What is known of a log's end if it is still so, else what it is now. */
+  /** The known end of a log if it is still current, else the end read from the server. */
   async #current(name: string): Promise<LogEnd> {
     const known = this.#ends.get(name);
     return known && !this.#unsure.has(name) && (await this.#isAsKnown(name, known))
@@ -224,7 +225,7 @@ export class NatsLogWriter {
   }
 }
 
-/** The first lines that fit into a message, one at least. */
+/** The first lines that fit into a message, at least one. */
 function firstOf(lines: LogLine[]): LogLine[] {
   let bytes = 0;
   for (const [index, { text }] of lines.entries()) {

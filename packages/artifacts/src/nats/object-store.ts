@@ -1,6 +1,7 @@
-// Blobs in a bucket of the NATS object store, as its clients lay them out: chunks under a random subject, and one message
-// under the object's name that says which chunks. That message alone makes a blob be there. It also holds the numbers of
-// its chunks, so that a reader asks for a few at a time and none has to be sent in order; ADR-20 of NATS is the layout.
+// Blobs in a bucket of the NATS object store, in the layout of its clients (NATS ADR-20): chunks under a
+// random subject, and one message under the object's name that names the chunks. A blob exists if and only if
+// that message exists. It also has the chunks' sequence numbers, so that a reader requests a few at a time
+// and the server need not send them in order.
 
 import { createHash } from "node:crypto";
 import { type Clock, FormationError } from "@formation-mcp/contract";
@@ -13,31 +14,31 @@ export const BUCKET = "formation-blobs";
 export const BLOB_SUBJECTS = [`$O.${BUCKET}.C.>`, `$O.${BUCKET}.M.>`];
 
 const CHUNK_BYTES = 256 * 1024;
-/** Chunks on their way at a time: with their size, what a transfer takes of memory. */
+/** The maximum number of chunks in flight. With their size, it bounds a transfer's memory. */
 const WINDOW = 4;
 const MAX_CHUNKS = 1_000_000;
-/** Chunks that no blob names belong to an upload that still runs, or died. */
+/** Chunks without a blob are removed after this time. Until then they may belong to a running upload. */
 const ORPHANED_MS = 3_600_000;
 
-/** What the bucket says about a blob. */
+/** The bucket's information about a blob. */
 export interface Head {
-  /** The number of the message that says it. */
+  /** The sequence number of the message with this information. */
   seq: number;
   digest: Digest;
   bytes: number;
-  /** When it was put, by the clock of who put it. */
+  /** When it was put, by the putting process's clock. */
   putAt: number;
   group: string;
   chunks: number[];
 }
 
-/** What stands under a digest at a moment; what cannot be understood is no blob. */
+/** The state of a digest at one moment. Malformed information counts as no blob. */
 export interface Look {
   revision: number;
   head: Head | null;
 }
 
-/** Thrown while reading if a chunk is not there. */
+/** Thrown while reading if a chunk is missing. */
 export const MISSING = new FormationError("internal", "A part of the stored content is missing.");
 
 export class NatsBlobs {
@@ -45,7 +46,10 @@ export class NatsBlobs {
   readonly #clock: Clock;
   readonly #removes: boolean;
 
-  /** @param removes whether this process may remove what is stored; what it leaves behind, one that may removes later. */
+  /**
+   * @param removes whether this process may remove stored data. What it leaves is removed later by a process
+   *   that may.
+   */
   constructor(stream: NatsStream, clock: Clock, removes: boolean) {
     this.#stream = stream;
     this.#clock = clock;
@@ -61,7 +65,10 @@ export class NatsBlobs {
     return (await this.look(digest)).head;
   }
 
-  /** The chunks as they are stored: whoever reads must check them. @throws `MISSING` */
+  /**
+   * The chunks as stored; the reader must verify them.
+   * @throws `MISSING`
+   */
   async *read(head: Head): AsyncIterable<Uint8Array> {
     const coming: Promise<Kept | null>[] = [];
     const ask = (index: number) => {
@@ -93,8 +100,8 @@ export class NatsBlobs {
   }
 
   /**
-   * Stores a blob in place of what was found under its name; its bytes are trusted to be its own. Returns whether nobody
-   * else was faster.
+   * Stores a blob in place of what was found under its name. Its bytes are trusted to match its digest.
+   * Returns false if another process stored it first.
    */
   async upload(info: BlobInfo, content: AsyncIterable<Uint8Array>, found: Look): Promise<boolean> {
     const group = `${hexOf(info.digest)}-${nuid.next()}`;
@@ -109,12 +116,12 @@ export class NatsBlobs {
     }
   }
 
-  /** Makes a blob young. Returns whether it is still the one that was looked at. */
+  /** Refreshes a blob's age. Returns whether it is still the one that was looked at. */
   async touch(head: Head): Promise<boolean> {
     return await this.#name({ ...head, putAt: this.#clock.now() }, head.seq);
   }
 
-  /** Removes a blob unless it was put anew since it was looked at. Returns whether it did. */
+  /** Removes a blob unless it was put again after it was looked at. Returns whether it did. */
   async remove(head: Head): Promise<boolean> {
     const gone = await this.forget(head);
     const now = await this.head(head.digest);
@@ -122,13 +129,13 @@ export class NatsBlobs {
     return gone;
   }
 
-  /** Takes a blob's name away; its chunks stay for an hour. */
+  /** Marks a blob as deleted; its chunks stay for an hour. */
   async forget(head: Head): Promise<boolean> {
     if (!this.#removes) return await this.#name(head, head.seq, true);
     return (await this.#stream.purge(nameSubject(head.digest), head.seq + 1)) > 0;
   }
 
-  /** Removes a name under which there has been no blob for an hour. */
+  /** Removes a name that has had no blob for an hour. */
   async removeName(digest: Digest): Promise<void> {
     const kept = await this.#stream.last(nameSubject(digest));
     if (kept === null || readHead(kept, digest) || Date.now() - kept.at < ORPHANED_MS) return;
@@ -142,7 +149,7 @@ export class NatsBlobs {
     return new Set(names.map((name) => Buffer.from(name, "base64url").toString()).filter(isDigest));
   }
 
-  /** Removes chunks that uploads left which died, names that say nothing any more, and what names said before. */
+  /** Removes chunks of abandoned uploads, names of deleted blobs, and old messages of names. */
   async removeOrphans(): Promise<void> {
     for (const [subject, count] of await this.#stream.subjects(nameSubject("*"))) {
       const last = count > 1 ? await this.#stream.last(subject) : null;
@@ -162,7 +169,7 @@ export class NatsBlobs {
         if (head === null || head.group === group) continue;
       }
       const newest = await this.#stream.last(chunkSubject(group));
-      // The server's clock against ours: an hour is more than they differ.
+      // Compares the server's clock with ours; they differ by less than an hour.
       if (newest && Date.now() - newest.at > ORPHANED_MS) await this.#stream.purge(chunkSubject(group));
     }
   }
@@ -192,7 +199,7 @@ export class NatsBlobs {
     return chunks;
   }
 
-  /** @param deleted whether the name is to say that the blob is gone. */
+  /** @param deleted whether the message marks the blob as deleted. */
   async #name(head: Omit<Head, "seq">, revision: number, deleted = false): Promise<boolean> {
     const subject = nameSubject(head.digest);
     try {
@@ -205,7 +212,7 @@ export class NatsBlobs {
     }
   }
 
-  /** Removes what harms nobody if it stays. */
+  /** Removes messages; a failure is ignored, because leaving them does no harm. */
   async #tidy(subject: string, before?: number): Promise<void> {
     if (this.#removes) await this.#stream.purge(subject, before).catch(() => {});
   }
@@ -220,7 +227,7 @@ function nameSubject(digest: string): string {
   return `$O.${BUCKET}.M.${digest === "*" ? "*" : padded(Buffer.from(digest))}`;
 }
 
-/** The object store's base64url has its padding. */
+/** base64url with padding, as the object store uses it. */
 function padded(bytes: Buffer): string {
   return bytes.toString("base64").replaceAll("+", "-").replaceAll("/", "_");
 }
@@ -244,7 +251,7 @@ function writeHead(head: Omit<Head, "seq">, deleted: boolean): Uint8Array {
   return Buffer.from(JSON.stringify(info));
 }
 
-/** Anybody who may write artifacts may have written it. */
+/** Untrusted: any process with permission to write artifacts may have written it. */
 function readHead(kept: Kept, digest: Digest): Head | null {
   try {
     const info = JSON.parse(Buffer.from(kept.data).toString("utf8")) as Record<string, unknown>;
@@ -253,7 +260,7 @@ function readHead(kept: Kept, digest: Digest): Head | null {
     if (info["name"] !== digest || info["deleted"] === true || chunks === null) return null;
     if (typeof group !== "string" || !/^[0-9a-f]{64}-[0-9A-Za-z]{1,40}$/.test(group)) return null;
     if (!Number.isSafeInteger(size) || (size as number) < 0 || ownerOf(group) !== digest) return null;
-    // A reader makes room for as much as is said.
+    // A reader allocates memory for the stated size.
     if ((size as number) > chunks.length * CHUNK_BYTES) return null;
     const putAt = Date.parse(String(mtime));
     return { seq: kept.seq, digest, bytes: size as number, putAt: putAt || 0, group, chunks };
@@ -262,7 +269,7 @@ function readHead(kept: Kept, digest: Digest): Head | null {
   }
 }
 
-/** Numbers in order as `7-12,15,14`. */
+/** Encodes ordered numbers as `7-12,15,14`. */
 function writeNumbers(numbers: number[]): string {
   const runs: string[] = [];
   for (let at = 0; at < numbers.length; ) {
@@ -285,7 +292,7 @@ function readNumbers(text: string): number[] | null {
   return numbers;
 }
 
-/** The same bytes in pieces of one size. */
+/** The same bytes in chunks of one size. */
 async function* inChunks(content: AsyncIterable<Uint8Array>, size: number): AsyncIterable<Uint8Array> {
   let waiting: Uint8Array[] = [];
   let bytes = 0;

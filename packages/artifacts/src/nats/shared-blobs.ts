@@ -1,6 +1,6 @@
-// Blobs that all nodes share, read and written through this node's copies. What comes is whole and verified on this node
-// before it goes on, in either direction; so nothing is sent twice, no reader holds the store up, and however many want
-// a blob at once, it is fetched once.
+// Blobs that all nodes share, read and written through this node's copies. In both directions a blob is first
+// complete and verified on this node. So nothing is sent twice, a slow reader does not block the store, and
+// concurrent readers share one fetch.
 
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import type { BlobCache } from "../directory/blob-cache.ts";
@@ -20,7 +20,7 @@ export class SharedBlobs {
   readonly #sending = new Map<Digest, Promise<void>>();
   readonly #fetching = new Map<Digest, Promise<void>>();
 
-  /** @param removes whether this process may remove what is stored. */
+  /** @param removes whether this process may remove stored blobs. */
   constructor(remote: NatsBlobs, cache: BlobCache, clock: Clock, logger: Logger, removes: boolean) {
     this.#removes = removes;
     this.#remote = remote;
@@ -71,12 +71,15 @@ export class SharedBlobs {
     return bytes;
   }
 
-  /** Resolves when nothing is on its way any more. */
+  /** Resolves when no transfer is running. */
   async idle(): Promise<void> {
     await Promise.allSettled([...this.#sending.values(), ...this.#fetching.values()]);
   }
 
-  /** A copy comes when the reader wants its first byte; it may be dropped to make room before, and comes once more. */
+  /**
+   * Fetches a copy when the reader requests the first byte. If it was removed before that to free space, it
+   * is fetched again.
+   */
   async *#serve(digest: Digest): AsyncIterable<Uint8Array> {
     for (let tries = 1; ; tries++) {
       let begun = false;
@@ -105,7 +108,7 @@ export class SharedBlobs {
         } catch (error) {
           const isWrong = error === MISSING || ["invalid", "limit"].includes((error as FormationError).code);
           if (!isWrong) throw error;
-          // It may have been removed or stored anew while it was read.
+          // It may have been removed or stored again while it was read.
           const now = await this.#remote.head(digest);
           if (now?.group === head.group || tries === TRIES) throw await this.#setAside(head);
         }
@@ -119,7 +122,7 @@ export class SharedBlobs {
     return damaged(head.digest);
   }
 
-  /** Sees that a blob which this node holds a copy of is stored, whole and young. */
+  /** Makes sure that a blob with a copy on this node is stored, complete and with a fresh age. */
   #send(info: BlobInfo): Promise<void> {
     return once(this.#sending, info.digest, async () => {
       for (let tries = 0; tries < TRIES; tries++) {
@@ -132,7 +135,7 @@ export class SharedBlobs {
     });
   }
 
-  /** NATS may have lost what a record still names. */
+  /** Stores again a blob that a record names and NATS may have lost. */
   async #restore(digest: Digest): Promise<void> {
     try {
       const info = await this.#cache.info(digest);
@@ -147,7 +150,7 @@ export class SharedBlobs {
   }
 }
 
-/** Does something once for all who ask for it at the same time. */
+/** Concurrent calls with the same key share one run of the action. */
 function once(
   running: Map<Digest, Promise<void>>,
   digest: Digest,

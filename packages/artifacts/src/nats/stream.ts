@@ -1,6 +1,6 @@
-// How a JetStream stream is written and read without a consumer: publishes that may be repeated without doubling, and
-// direct reads by number or subject. A server that restarts, or lost the stream, is waited for; whoever can only read
-// and write by these few subjects cannot make the server send anything anywhere.
+// Writes and reads a JetStream stream without a consumer: idempotent publishes, and direct reads by sequence
+// number or subject. It waits for a server that restarts or lost the stream. A user limited to these few
+// subjects cannot make the server send anything elsewhere.
 
 import { FormationError, type Logger } from "@formation-mcp/contract";
 import {
@@ -19,7 +19,7 @@ import type { NatsConnection } from "@nats-io/transport-node";
 export interface Kept {
   seq: number;
   subject: string;
-  /** When the server stored it, by its clock. */
+  /** When the server stored it, by the server's clock. */
   at: number;
   data: Uint8Array;
 }
@@ -30,14 +30,14 @@ export interface NatsStreamOptions {
   subjects: string[];
   replicas: number;
   storage: "file" | "memory";
-  /** Whether the stream is made here if it is missing. */
+  /** Whether this process makes the stream if it is missing. */
   manage: boolean;
-  /** How long a server that does not answer is waited for, in milliseconds. */
+  /** How long to wait for a server that does not answer, in milliseconds. */
   patienceMs: number;
   logger: Logger;
 }
 
-/** Thrown by `publish` if something else was stored under the subject meanwhile. */
+/** Thrown by `publish` if another message was stored under the subject meanwhile. */
 export const OVERTAKEN = Symbol("overtaken");
 
 const WRONG_LAST_SEQUENCE = 10071;
@@ -52,7 +52,7 @@ export class NatsStream {
   #manager: JetStreamManager | null = null;
   /** Resolved while there is a connection. */
   #up = Promise.resolve();
-  /** Told when it breaks. */
+  /** Called when the connection breaks. */
   readonly #waiting = new Set<() => void>();
 
   constructor(options: NatsStreamOptions) {
@@ -61,19 +61,21 @@ export class NatsStream {
     void this.#watch();
   }
 
-  /** The bytes one message may hold, with room for its headers. */
+  /** The maximum bytes of one message, minus room for its headers. */
   get maxBytes(): number {
     return (this.#options.connection.info?.max_payload ?? 1024 * 1024) - 1024;
   }
 
-  /** Sees that the stream is there. */
+  /** Makes sure that the stream exists. */
   async open(): Promise<void> {
     await this.#patiently(() => this.#ensure());
   }
 
   /**
-   * Stores a message and returns its number. The same `id` within two minutes is the same message.
-   * @param after the number of the subject's last message, 0 for none; thrown `OVERTAKEN` if it is another.
+   * Stores a message and returns its sequence number. A publish with the same `id` within two minutes is
+   * deduplicated.
+   * @param after the sequence number of the subject's last message, 0 for none (compare-and-set); throws
+   *   `OVERTAKEN` if it is another.
    */
   async publish(subject: string, data: Uint8Array, id: string, after?: number): Promise<number> {
     const expect = after === undefined ? {} : { expect: { lastSubjectSequence: after } };
@@ -89,7 +91,7 @@ export class NatsStream {
 
   /** The last message of a subject, which may have wildcards. */
   async last(subject: string): Promise<Kept | null> {
-    // A follower may lag behind what was just written.
+    // A follower's copy may lag behind what was just written.
     return await this.#patiently(() =>
       this.#options.replicas > 1
         ? this.#fromLeader({ last_by_subj: subject })
@@ -97,7 +99,7 @@ export class NatsStream {
     );
   }
 
-  /** A message by its number. */
+  /** A message by its sequence number. */
   async at(seq: number): Promise<Kept | null> {
     return await this.#patiently(async () => {
       const kept = await this.#direct({ seq });
@@ -105,7 +107,7 @@ export class NatsStream {
     });
   }
 
-  /** How many messages each subject has that a filter matches. */
+  /** The number of messages of each subject that a filter matches. */
   async subjects(filter: string): Promise<Map<string, number>> {
     return await this.#patiently(async () => {
       const manager = await this.#api();
@@ -114,7 +116,10 @@ export class NatsStream {
     });
   }
 
-  /** Removes what a subject (with or without wildcards) holds, or of it what is older than a number. Returns how many. */
+  /**
+   * Removes the messages of a subject (wildcards allowed), or only those before a sequence number. Returns
+   * how many.
+   */
   async purge(filter: string, before?: number): Promise<number> {
     return await this.#patiently(async () => {
       const manager = await this.#api();
@@ -183,12 +188,15 @@ export class NatsStream {
     }
   }
 
-  /** What was asked on a connection that broke, or while there is none, nobody answers, though the library waits for it. */
+  /**
+   * Follows the connection's state. Requests on a broken connection get no answer, though the library waits
+   * for one.
+   */
   async #watch(): Promise<void> {
     let back = () => {};
     for await (const { type } of this.#options.connection.status()) {
       if (type === "reconnect") {
-        // The server may have come back with nothing.
+        // The server may have come back with an empty store.
         if (this.#options.manage) await this.#ensure().catch(() => {});
         back();
       }
@@ -209,13 +217,13 @@ export class NatsStream {
     });
   }
 
-  /** For a stream that is not there nobody answers. */
+  /** Requests for a missing stream get no answer. */
   async #again<T>(action: () => Promise<T>): Promise<T> {
     if (this.#options.manage) await this.#ensure().catch(() => {});
     return await action();
   }
 
-  /** Does something again while the server is away; it must be such that twice is as good as once. */
+  /** Retries an idempotent action while the server is away. */
   async #patiently<T>(action: () => Promise<T>): Promise<T> {
     const end = performance.now() + this.#options.patienceMs;
     for (let tries = 0; ; tries++) {
@@ -235,7 +243,7 @@ export class NatsStream {
   }
 }
 
-/** What the server said and will say again. */
+/** Whether the server would give the same error again. */
 function isFinal(error: unknown): boolean {
   return error instanceof JetStreamApiError && error.status !== 503 && error.code !== NO_STREAM;
 }

@@ -1,9 +1,9 @@
-// Archives that a context must never come of, each by what it tries.
+// Archives that must never become a context, each named by what it attempts.
 
 import { pax, type RawEntry } from "@formation-mcp/artifacts/testing/raw-tar";
 
 const evil = { name: "x", body: "evil" };
-/** What each archive does, and its entries beside a good one. */
+/** What each archive attempts, and its entries in addition to a valid one. */
 export const HOSTILE: readonly [string, RawEntry[]][] = [
   ["an absolute path", [{ ...evil, name: "/etc/evil" }]],
   ["a path that climbs", [{ ...evil, name: "../outside.txt" }]],

@@ -1,4 +1,4 @@
-// One nats-server for a test file, and harnesses on it that begin empty.
+// One nats-server for a test file, and test stores on it that start empty.
 
 import { readdirSync, rmSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
@@ -13,7 +13,7 @@ import { jetstreamManager } from "@nats-io/jetstream";
 const BLOBS = "OBJ_formation-blobs";
 export const LOGS = "FORMATION_LOGS";
 
-/** An empty store; each node has a connection and a cache of its own. */
+/** An empty store. Each node has its own connection and cache. */
 export class NatsWorld {
   readonly server: NatsServer;
   readonly root: string;
@@ -49,7 +49,7 @@ export class NatsWorld {
     return join(this.root, `cache${node}`);
   }
 
-  /** Makes all nodes forget their copies. */
+  /** Removes the copies on all nodes. */
   forget(): void {
     for (const node of this.#opened.keys()) {
       const shelves = join(this.cacheOf(node), "sha256");
@@ -58,7 +58,7 @@ export class NatsWorld {
     }
   }
 
-  /** Changes a byte of a blob in the store, as a failing disk that nobody noticed would. */
+  /** Changes a byte of a blob in the store, like an unnoticed failure of a disk. */
   async damage(digest: Digest): Promise<void> {
     const [connection] = this.#connections;
     if (!connection) throw new Error("not open");

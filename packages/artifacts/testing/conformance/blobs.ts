@@ -1,4 +1,4 @@
-// Blobs: the bytes under their digest, whole or not at all; what is damaged, cancelled and collected.
+// Blobs: bytes under their digest, complete or absent; damage, cancellation and collection.
 
 import { createHash, randomBytes } from "node:crypto";
 import { setFlagsFromString } from "node:v8";
@@ -23,7 +23,7 @@ async function read(content: AsyncIterable<Uint8Array>): Promise<Buffer> {
 const digestOf = (bytes: Uint8Array): Digest => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
 const put = (artifacts: Artifacts, bytes: Uint8Array) => artifacts.put(pieces(bytes), { maxBytes: 64 * MiB });
 
-/** What is put is read back, from any number of users. */
+/** Blobs that are put are read back, by any number of users. */
 export function describeBlobs(store: () => ArtifactsUnderTest): void {
   it("gives back the bytes that were put, under their SHA-256", async () => {
     const { artifacts, other } = store();
@@ -44,7 +44,7 @@ export function describeBlobs(store: () => ArtifactsUnderTest): void {
       collect();
       return process.memoryUsage().arrayBuffers;
     };
-    /** The garbage collector works on another thread: freed memory may show a moment later. */
+    /** The garbage collector runs on another thread, so freed memory may show a moment later. */
     const settled = async () => {
       let least = held() - before;
       for (let i = 0; i < 40 && least >= total / 3; i++) {
@@ -101,7 +101,7 @@ export function describeBlobs(store: () => ArtifactsUnderTest): void {
   });
 }
 
-/** What a put that fails or is refused leaves: nothing. */
+/** A failed or refused put leaves nothing. */
 export function describeFailedPuts(store: () => ArtifactsUnderTest): void {
   it("stops reading a stream that is too large, and keeps nothing of it", async () => {
     const { artifacts } = store();
@@ -166,7 +166,7 @@ export function describeFailedPuts(store: () => ArtifactsUnderTest): void {
   });
 }
 
-/** Damaged blobs, and blobs that nothing refers to. */
+/** Damaged blobs, and blobs without a reference. */
 export function describeCollection(store: () => ArtifactsUnderTest): void {
   it("ends the reading of a damaged blob in an error, sets it aside, and takes it again", async () => {
     const { artifacts, other, damage } = store();

@@ -1,4 +1,4 @@
-// What a driver's own test gives to the suite, and what each case works with.
+// What a driver's own test passes to the suite, and what each case works with.
 
 import type { Artifacts, Digest } from "@formation-mcp/artifacts";
 

@@ -1,5 +1,4 @@
-// Logs: lines in their order, filtered, paged and followed. Paging is checked as a property against a list in
-// memory.
+// Logs: lines in order, filtered, paged and followed. Paging is a property test against a list in memory.
 
 import type { Artifacts, LogLine, LogQuery } from "@formation-mcp/artifacts";
 import { LIMITS } from "@formation-mcp/contract";
@@ -7,12 +6,12 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { ArtifactsUnderTest } from "./harness.ts";
 
-/** More than any log here has. */
+/** More bytes than any log of these tests has. */
 const UNLIMITED = 64 * 1024 * 1024;
 const line = (text: string, stream = "stdout", at = 1): LogLine => ({ at, stream, text });
 const texts = (lines: LogLine[]) => lines.map(({ text }) => text);
 
-/** All pages of a query, one after the other. */
+/** All pages of a query, in order. */
 async function pages(artifacts: Artifacts, name: string, query: LogQuery): Promise<LogLine[]> {
   const lines: LogLine[] = [];
   for (let cursor = query.cursor; ; ) {
@@ -36,7 +35,7 @@ const someLines = fc.array(
   { maxLength: 120 },
 );
 
-/** What a reader gets. */
+/** What a reader receives. */
 export function describeLogReading(store: () => ArtifactsUnderTest): void {
   const freshName = nameMaker();
 
@@ -158,7 +157,7 @@ export function describeLogWriting(store: () => ArtifactsUnderTest): void {
     const numbers = flooded.map(({ at }) => at);
     expect(numbers).toEqual(numbers.map((_, i) => (numbers[0] ?? 0) + i));
     expect(kept[0]).toEqual(line("first words", "stderr", 0));
-    // A cursor whose next lines were dropped goes on with the oldest that are left.
+    // A cursor whose next lines were dropped continues with the oldest remaining line.
     const followed = await artifacts.readLog("vm_d", { maxBytes: 30_000, cursor });
     expect(followed.lines[0]).toEqual(flooded[0]);
   });
