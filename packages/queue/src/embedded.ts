@@ -1,5 +1,5 @@
-// The queue of one machine: a SQLite file that all processes of a user share, woken by watching its write-ahead log.
-// Deleting the file at any time loses wake-ups and events, nothing else.
+// The queue of one machine: a SQLite file that all processes of one user share. A watch on its write-ahead
+// log wakes the other processes. Deleting the file at any time loses only wake-ups and events.
 
 import {
   type ChangeEvent,
@@ -19,21 +19,25 @@ import type { ConsumeOptions, Consumer, DeadLetter, Queue } from "./port.ts";
 import { bodyOf, checkConsumer, checkListener, reasonOf } from "./rules.ts";
 
 export interface EmbeddedQueueOptions {
-  /** The queue's own SQLite file; made with mode 0600 if it is not there. Its directory must exist. */
+  /** The queue's own SQLite file, created with mode 0600 if it is missing. Its directory must exist. */
   path: string;
   clock?: Clock;
   logger?: Logger;
-  /** How long a message is a handler's before it must be prolonged, in milliseconds. Default 30,000. */
+  /** A message's lease, in milliseconds; it is renewed while the handler runs. Default 30,000. */
   leaseMs?: number;
-  /** The pause before a failed message comes again; doubled each time. Default 1,000 milliseconds. */
+  /**
+   * The back-off before a failed message is delivered again, in milliseconds; doubled each time. Default
+   * 1,000.
+   */
   retryMs?: number;
-  /** How often we look without having been woken; 0 never. Default 1,000 milliseconds. */
+  /** How often to poll, in milliseconds, in addition to the watch; 0 never. Default 1,000. */
   pollMs?: number;
 }
 
 /**
- * Opens the embedded queue. It keeps no process alive by itself.
- * @throws FormationError `unavailable` if the file cannot be used, `invalid` if it is another program's database.
+ * Opens the embedded queue. Its timers do not keep the process alive.
+ * @throws FormationError `unavailable` if the file cannot be used, `invalid` if it is another program's
+ *   database.
  */
 export async function openEmbeddedQueue(options: EmbeddedQueueOptions): Promise<Queue> {
   const queue = new EmbeddedQueue(options);
@@ -108,7 +112,7 @@ class EmbeddedQueue implements Queue {
 
   async subscribe(listener: (event: ChangeEvent) => void, node?: Id<"node">): Promise<AsyncDisposable> {
     checkListener(node);
-    // Each subscription is its own, also if the same function subscribes twice.
+    // Each subscription is separate, even if the same function subscribes twice.
     const own = (event: ChangeEvent) => listener(event);
     this.#events.add(await this.#file.ensure(), own, node);
     return { [Symbol.asyncDispose]: async () => this.#events.remove(own) };
@@ -132,7 +136,7 @@ class EmbeddedQueue implements Queue {
     this.#file.close();
   }
 
-  /** Looks whether another process committed something; runs at every write to the log, so it must be cheap. */
+  /** Checks whether another process has committed. Runs at every write to the log, so it must be cheap. */
   #look(): void {
     const file = this.#file.intact();
     if (!file) {

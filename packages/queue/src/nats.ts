@@ -1,5 +1,6 @@
-// The queue of many machines: wake-ups in a JetStream work queue, events on plain subjects, dead letters in a stream of
-// their own. The server may restart, vanish for a while or lose its whole store; the connection is somebody else's.
+// The queue of many machines: wake-ups in a JetStream work queue, events on plain subjects, dead letters in a
+// stream of their own. The server may restart, be away for a while or lose its whole store. The caller owns
+// the connection.
 
 import {
   type ChangeEvent,
@@ -31,23 +32,34 @@ export {
 } from "./nats/permissions.ts";
 
 export interface NatsQueueOptions {
-  /** Of the process; it reconnects for ever, and whoever opened it closes it after the queue. */
+  /** The process's connection. It reconnects without limit; the caller closes it after the queue. */
   connection: NatsConnection;
   /** How many servers keep each message. Default 1. */
   replicas?: number;
   /** Default file. */
   storage?: "file" | "memory";
-  /** Whether this process makes the streams and consumers; false for a worker, which may not. Default true. */
+  /**
+   * Whether this process makes the streams and consumers; false for a worker, which may not. Default true.
+   */
   manage?: boolean;
   clock?: Clock;
   logger?: Logger;
-  /** How long a message is a handler's before it must be prolonged, in milliseconds. Default 30,000. */
+  /** A message's lease, in milliseconds; it is renewed while the handler runs. Default 30,000. */
   leaseMs?: number;
-  /** The pause before a failed message comes again; doubled each time. Default 1,000 milliseconds. */
+  /**
+   * The back-off before a failed message is delivered again, in milliseconds; doubled each time. Default
+   * 1,000.
+   */
   retryMs?: number;
-  /** How long opening or publishing is tried while the server does not answer, in milliseconds. Default 3,000. */
+  /**
+   * How long opening or publishing is retried while the server does not answer, in milliseconds. Default
+   * 3,000.
+   */
   patienceMs?: number;
-  /** How often who manages looks whether somebody deleted a stream or a consumer, in milliseconds. Default 10,000. */
+  /**
+   * How often a managing process checks that the streams and consumers exist, in milliseconds. Default
+   * 10,000.
+   */
   lookEveryMs?: number;
 }
 
@@ -57,8 +69,9 @@ const PAUSE_MS = 100;
 const FLUSH_MS = 2_000;
 
 /**
- * Opens the queue on a connection, and makes what it needs at the server if it manages.
- * @throws FormationError `unavailable` if JetStream is off or does not answer, `forbidden` if this user may not.
+ * Opens the queue on a connection, and makes its streams and consumers if it manages them.
+ * @throws FormationError `unavailable` if JetStream is off or does not answer, `forbidden` if this user lacks
+ *   the permission.
  */
 export async function openNatsQueue(options: NatsQueueOptions): Promise<Queue> {
   const queue = new NatsQueue(options);
@@ -183,7 +196,7 @@ class NatsQueue implements Queue {
     }
   }
 
-  /** NATS removes what is old by itself; here what somebody deleted is made again. */
+  /** NATS removes old messages itself; this makes streams and consumers again that were deleted. */
   async sweep(): Promise<void> {
     this.#check();
     if (!this.#streams.manages) return;
@@ -204,7 +217,7 @@ class NatsQueue implements Queue {
     if (this.#closed || this.#link.closed) throw new FormationError("unavailable", "The queue is closed.");
   }
 
-  /** Sends what only who listens now will hear. */
+  /** Sends a message on a plain subject, which only current listeners receive. */
   async #nudge(subject: string, messageId: string, body: string): Promise<void> {
     this.#check();
     const head = headers();
@@ -222,13 +235,13 @@ class NatsQueue implements Queue {
     return this.#options.patienceMs ?? 3_000;
   }
 
-  /** Stores a message in a stream, trying again while the server is away or makes its streams anew. */
+  /** Stores a message in a stream; retries while the server is away or while its streams are made again. */
   async #store(subject: string, messageId: string, body: string, stream: string): Promise<void> {
     const end = performance.now() + this.#patienceMs;
     const left = () => end - performance.now();
     for (;;) {
       this.#check();
-      // What is sent while the connection is away is forgotten when it is back.
+      // The connection drops what is sent while it is down, so this waits until it is back.
       if (!this.#link.up) await this.#link.back(left());
       try {
         const timeout = Math.max(1, Math.min(TRY_MS, left()));

@@ -1,5 +1,5 @@
-// What every driver holds messages to: what a subject is, how large a body may be, how often a message is tried, and
-// what of a failure may be kept.
+// The rules for messages in every driver: valid subjects, the size of a body, how often a message is
+// delivered, and what a dead letter may say about a failure.
 
 import {
   ALL_NODES,
@@ -21,7 +21,7 @@ export const MAX_DEAD = 1_000;
 export const DEAD_BODY_CHARACTERS = 1_000;
 
 const SUBJECT = /^[a-z0-9_]+(\.[a-z0-9_]+)*$/;
-/** Printable and without spaces, so that it may stand in a header. */
+/** Printable and without spaces, so that it is valid in a header. */
 const MESSAGE_ID = /^[\x21-\x7e]{1,200}$/;
 const SUBJECT_CHARACTERS = 200;
 const BODY_CHARACTERS = 65_536;
@@ -33,7 +33,7 @@ function checkSubject(subject: string): void {
 }
 
 /**
- * The text of a message that may be sent.
+ * Checks a message and returns its text.
  * @throws FormationError `invalid`
  */
 export function bodyOf(subject: string, messageId: string, message: WakeMessage): string {
@@ -50,7 +50,7 @@ export function checkConsumer(subjects: string[], slots: number): void {
   throw new FormationError("invalid", "A consumer needs subjects and at least one slot.");
 }
 
-/** The wake-up in a body, or the reason why there is none. */
+/** Parses a body: the wake-up, or the reason why it is none. */
 export function readWake(body: string): WakeMessage | string {
   try {
     return parseWakeMessage(JSON.parse(body));
@@ -59,7 +59,7 @@ export function readWake(body: string): WakeMessage | string {
   }
 }
 
-/** The event in a body that anybody may have sent, or undefined. */
+/** Parses an event from an untrusted body; undefined if it is none. */
 export function readEvent(body: string): ChangeEvent | undefined {
   try {
     return parseChangeEvent(JSON.parse(body));
@@ -68,18 +68,18 @@ export function readEvent(body: string): ChangeEvent | undefined {
   }
 }
 
-/** Whether a listener of this node hears an event; without a node it hears all. */
+/** Whether a listener of this node receives an event; without a node it receives all. */
 export function isHeardAt(event: ChangeEvent, node: Id<"node"> | undefined): boolean {
   return node === undefined || event.for === node || event.for === ALL_NODES;
 }
 
-/** @throws FormationError `invalid` for what is no node's id. */
+/** @throws FormationError `invalid` for a malformed node id. */
 export function checkListener(node: Id<"node"> | undefined): void {
   if (node === undefined || idKind(node) === "node") return;
   throw new FormationError("invalid", "Events are heard for a node's id, or all of them.");
 }
 
-/** What a failed handler may leave in a dead letter: our own errors' messages are made to be shown, others' are not. */
+/** The reason for a dead letter: a FormationError's message is safe to show, other messages are not. */
 export function reasonOf(error: unknown): string {
   if (error instanceof FormationError) return `${error.code}: ${error.message}`;
   return error instanceof Error ? error.name : "The handler rejected.";

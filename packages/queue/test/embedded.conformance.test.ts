@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { describeQueue } from "@formation-mcp/queue/testing/conformance";
 
-// pollMs 0: what arrives in another process arrives because the watch woke it.
+// pollMs 0: another process can only be woken by the watch.
 describeQueue("the embedded queue, never polling", async () => {
   const directory = await mkdtemp(join(tmpdir(), "queue-"));
   const options = { path: join(directory, "queue.sqlite"), leaseMs: 300, retryMs: 10, pollMs: 0 };

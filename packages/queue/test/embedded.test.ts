@@ -27,7 +27,7 @@ async function open(options: Partial<EmbeddedQueueOptions> = {}): Promise<Queue>
   return queue;
 }
 
-/** Runs a few lines with `openEmbeddedQueue`, `newId` and `path` in a process of its own. */
+/** Runs a program with `openEmbeddedQueue`, `newId` and `path` in another process. */
 function elsewhere(program: string): {
   lines: string[];
   ended: Promise<number | null>;
@@ -131,7 +131,7 @@ describe("the embedded queue's file", () => {
   }, 30_000);
 });
 
-/** Sends a wake-up until somebody takes it, at most ten times. */
+/** Sends a wake-up until it is taken, at most ten times. */
 async function sent(queue: Queue, subject: string, id: Id<"op">, taken: () => boolean): Promise<void> {
   for (let send = 1; send <= 10; send++) {
     await queue.publish(subject, `${id}.${send}`, wake(id));
@@ -159,7 +159,7 @@ describe("deleting the embedded queue's file while everything runs", () => {
     for (let round = 0; round < 5; round++) {
       await removeFiles();
       const [build, ship, event] = [newId("op"), newId("op"), newId("vm")];
-      // As the store's sweep does: what was not taken after a while is sent again, under another message id.
+      // As the store's sweep does: a wake-up that was not taken is sent again under another message id.
       await sent(queue, "pack.build", build, () => got.includes(build));
       await sent(queue, "pack.ship", ship, () => child.lines.includes(ship));
       await queue.emit({ v: 1, id: event, owner: "me" });
@@ -218,7 +218,8 @@ describe("deleting the embedded queue's file while everything runs", () => {
         await queue.publish("pack.build", `${newId("op")}.1`, wake());
       }
       const operation = newId("op");
-      // A wake-up may be lost while the files go; as the sweep would, send another until one arrives.
+      // A wake-up may be lost while the files are deleted. Like the sweep, this sends another until one
+      // arrives.
       let sends = 0;
       await until("a message", async () => {
         if (got.has(operation)) return true;

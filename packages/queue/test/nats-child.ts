@@ -1,4 +1,4 @@
-// Opens the NATS queue on a connection of its own, as each process of a real house does.
+// Opens the NATS queue on its own connection, as each process of a deployment does.
 
 import { type ConnectNatsOptions, connectNats } from "@formation-mcp/os/nats";
 import type { Queue } from "@formation-mcp/queue";

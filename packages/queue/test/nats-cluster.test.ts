@@ -61,7 +61,7 @@ it("three servers by deploy/nats/nats-cluster.conf keep every message, though an
     const sending = await openNatsQueue({
       connection: boss,
       replicas: 3,
-      // Until a leader is elected, which takes its time on a busy machine.
+      // Electing a leader takes time on a busy machine.
       patienceMs: 60_000,
       leaseMs: 1_000,
     });
@@ -89,7 +89,7 @@ it("three servers by deploy/nats/nats-cluster.conf keep every message, though an
         timeoutMs: 60_000,
       });
       await server.restart();
-      // The next one may only go when this one has caught up.
+      // The next one is killed only after this one has caught up.
       await waitFor(
         () =>
           send(1).then(

@@ -1,5 +1,5 @@
-// What an operator sets up once: the configurations of deploy/nats with users and keys, and certificates of an authority
-// of the house's own, in a directory of the test's.
+// What an operator sets up once: the configurations of deploy/nats with users and keys, and certificates of a
+// private authority, in a directory of the test.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, writeFileSync } from "node:fs";
@@ -20,12 +20,12 @@ export function deploy(directory: string, users: Record<string, NatsRole>): void
   }
 }
 
-/** Where a user's key is. */
+/** The path of a user's key. */
 export function keyOf(directory: string, name: string): string {
   return join(directory, `${name}.nk`);
 }
 
-/** Makes an authority (ca.pem) and a certificate by it for each name. */
+/** Makes an authority (ca.pem) and a certificate signed by it for each name. */
 export function certify(directory: string, authority: string, names: string[]): void {
   const openssl = (...args: string[]) => execFileSync("openssl", args, { cwd: directory, stdio: "ignore" });
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];

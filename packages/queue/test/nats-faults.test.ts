@@ -1,7 +1,7 @@
 // @module-tag nats
 
-// Rounds of violence on one house: a fault at a time, and afterwards work and events must arrive again by themselves.
-// FAULT_ROUNDS plays more of them, FAULT_SEED=n FAULT_ROUNDS=1 one again.
+// Rounds of faults on one deployment: after each fault, work and events must arrive again without help.
+// FAULT_ROUNDS runs more rounds; FAULT_SEED=n FAULT_ROUNDS=1 repeats one.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
@@ -21,7 +21,7 @@ interface House {
   server: NatsServer;
   boss: Queue;
   bossConnection: NatsConnection;
-  /** Takes work from here on, in place of the worker before. */
+  /** Starts a worker that takes all further work, in place of the previous one. */
   hire(): Promise<void>;
 }
 

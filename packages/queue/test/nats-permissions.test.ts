@@ -59,7 +59,7 @@ async function queueOf(connection: NatsConnection, manage: boolean): Promise<Que
   return queue;
 }
 
-/** What the server says it refused of what was done. */
+/** What the server reports as refused during an action. */
 async function refusals(connection: NatsConnection, what: () => void): Promise<string[]> {
   const said: string[] = [];
   const listening = (async () => {
@@ -199,7 +199,7 @@ describe("the users of deploy/nats", () => {
       }
       reading.seq = seq;
     }
-    // By then all that was asked for before has been answered, and what the answers ordered was done.
+    // By then all earlier requests have been answered, and the answers have taken effect.
     for (let i = 0; i < 20; i++) {
       const answer = await raw.request("$JS.API.DIRECT.GET.FORMATION_LOGS", JSON.stringify(reading));
       expect(answer.headers?.code ?? 0).toBe(0);

@@ -38,7 +38,7 @@ async function taking(queue: Queue, subject: string, missed: () => void = () => 
   return got;
 }
 
-/** Sends a wake-up as the store's sweep does: under another message id, until somebody takes it. */
+/** Like the store's sweep, sends a wake-up under a new message id until one is taken. */
 async function sent(queue: Queue, subject: string, id: Id<"op">, taken: () => boolean): Promise<void> {
   for (let send = 1; send <= 30 && !taken(); send++) {
     await queue.publish(subject, `${id}.${send}`, wake(id)).catch(() => {});
@@ -53,7 +53,7 @@ beforeEach(async () => {
   server = await startNats();
 });
 afterEach(async () => {
-  // A queue whose server is gone must close all the same.
+  // A queue must also close while its server is away.
   await Promise.all(queues.map((queue) => queue.close()));
   await Promise.all(connections.map((connection) => connection.close()));
   await server.stop();
@@ -213,7 +213,7 @@ describe("messages in NATS", () => {
     const operation = newId("op");
     await queue.publish("pack.build", `${operation}.1`, wake(operation));
     const raw = await connect();
-    // Five who take it, say nothing, and are gone.
+    // Five consumers that take it, never answer, and vanish.
     const replies: (string | undefined)[] = [];
     raw.subscribe("taken", {
       callback: (_, message) => {

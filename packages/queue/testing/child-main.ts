@@ -1,12 +1,10 @@
-// The program of that process: it reads one JSON command a line and writes one JSON report a line.
+// The child process of a test: reads one JSON command per line and writes one JSON report per line.
 
 import { createInterface } from "node:readline";
 import type { ChangeEvent, WakeMessage } from "@formation-mcp/contract";
 import type { Queue } from "@formation-mcp/queue";
 
-/**
- * How to open the driver from another process: a module's address, the function it exports, and its argument.
- */
+/** How another process opens the driver: a module's URL, the function that it exports, and its argument. */
 export interface ChildDriver {
   module: string;
   open: string;

@@ -1,4 +1,4 @@
-// Another process of a test, which uses a queue as it is told and reports what happens.
+// Starts another process for a test, which uses a queue on command and reports what happens.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import type { ChildCommand, ChildDriver, ChildReport } from "./child-main.ts";
 
 const CHILD_MAIN = join(import.meta.dirname, "child-main.ts");
 
-/** How long one case may take. */
+/** The time limit of one case. */
 export const TEST_TIMEOUT_MS = 20_000;
 
 /** Waits until the condition holds; throws after 15 s. */

@@ -1,5 +1,5 @@
-// The conformance suite of the queue: what every driver must do, checked through the port alone, with real
-// processes where a case is about several.
+// The conformance suite of the queue: what every driver must do, checked only through the port, with real
+// processes where a case needs several.
 
 import { describe } from "vitest";
 import { TEST_TIMEOUT_MS } from "./child-process.ts";

@@ -1,5 +1,6 @@
-// One consumer of the embedded queue: it fills its slots with messages, keeps their leases while handlers run, and
-// settles each message when its handler is done.
+// One consumer of the embedded queue: fills its slots with messages, renews their leases while handlers run,
+// and ends each delivery when its handler is done. This folder knows how the queue is kept in one SQLite
+// file.
 
 import { randomBytes } from "node:crypto";
 import { setImmediate as turn } from "node:timers/promises";
@@ -21,7 +22,7 @@ export interface ConsumerOptions {
   onClose: (consumer: EmbeddedConsumer) => void;
 }
 
-/** Timers never wait longer than this before they look again, so that a clock that was set does not strand them. */
+/** The longest wait of a timer, so that a changed system clock does not delay a message for ever. */
 const LONGEST_TIMER_MS = 60_000;
 /** The pause after the file could not be used. */
 const TROUBLE_MS = 1_000;
@@ -41,18 +42,18 @@ export class EmbeddedConsumer implements Consumer {
     this.#options = options;
   }
 
-  /** Takes what can be taken. Many calls at once are one. */
+  /** Takes messages until the slots are full or none is left. Concurrent calls share one run. */
   kick(): void {
     if (this.#closing || this.#running.size >= this.#options.slots) return;
     this.#again = true;
     this.#filling ??= this.#fill().finally(() => {
       this.#filling = undefined;
-      // Somebody may have called between the last look and now.
+      // kick() may have been called after the last check.
       if (this.#again) this.kick();
     });
   }
 
-  /** The file was gone, and with it what stood in it. */
+  /** The file was replaced, so its messages are lost. */
   missed(): void {
     if (!this.#closing) this.#options.missed?.();
   }
@@ -84,7 +85,7 @@ export class EmbeddedConsumer implements Consumer {
             this.kick();
           });
           this.#running.add(done);
-          // SQLite answers without ever waiting, so a full mailbox would keep everything else from its turn.
+          // SQLite is synchronous, so taking many messages in a row would block the event loop.
           await turn();
         }
         this.#schedule(await this.#file.read((at) => nextVisible(at, subjects)));
@@ -134,7 +135,9 @@ export class EmbeddedConsumer implements Consumer {
     await this.#settle(message, failure);
   }
 
-  /** Ends one delivery: `undefined` means the handler is content, a text buries the message. */
+  /**
+   * Ends one delivery. `undefined` means success; a text makes the message a dead letter with that reason.
+   */
   async #settle(message: Message, outcome: { error: unknown } | string | undefined): Promise<void> {
     const { clock, retryMs, logger } = this.#options;
     const reason = typeof outcome === "string" ? outcome : outcome && reasonOf(outcome.error);

@@ -1,4 +1,4 @@
-// Events of the embedded queue: a short ring of rows that every process reads from where it stopped.
+// Events of the embedded queue: a short ring of rows, which every process reads from its last position.
 
 import type { ChangeEvent, Id, Logger } from "@formation-mcp/contract";
 import { isHeardAt } from "../rules.ts";
@@ -12,7 +12,7 @@ type Listener = (event: ChangeEvent) => void;
 
 interface Place {
   node: Id<"node"> | undefined;
-  /** The number of the last event that is not for it, being older than it. */
+  /** The number of the last event before the subscription. */
   from: number;
 }
 
@@ -39,7 +39,7 @@ export class EventStream {
     this.#logger = logger;
   }
 
-  /** Adds a listener for what comes after now. */
+  /** Adds a listener for events after now. */
   add(file: Opened, listener: Listener, node: Id<"node"> | undefined): void {
     this.deliver(file);
     this.#listeners.set(listener, { node, from: this.#seen });
@@ -53,7 +53,7 @@ export class EventStream {
     this.#listeners.clear();
   }
 
-  /** Hands on what is new. */
+  /** Passes new events to the listeners. */
   deliver(file: Opened): void {
     if (this.#file !== file) this.#follow(file);
     if (this.#listeners.size === 0) {
@@ -72,7 +72,10 @@ export class EventStream {
     }
   }
 
-  /** A file made anew counts from one again, and all that stands in it is new to whoever listened before. */
+  /**
+   * Follows another file. A new file counts from one again, and all its events are new to the existing
+   * listeners.
+   */
   #follow(file: Opened): void {
     this.#seen = this.#file === undefined ? lastEvent(file) : 0;
     this.#file = file;

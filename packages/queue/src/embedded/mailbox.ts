@@ -1,5 +1,6 @@
-// The SQL of wake-ups and dead letters: who may take a message, for how long, and when it comes again. A message is
-// taken by a lease in its row, so a process that dies gives it back by doing nothing.
+// The SQL of wake-ups and dead letters: which consumer may take a message, for how long, and when it is
+// delivered again. A message is taken by a lease in its row, so the message of a dead process becomes
+// available by itself.
 
 import type { DeadLetter } from "../port.ts";
 import {
@@ -12,7 +13,7 @@ import {
 } from "../rules.ts";
 import type { Opened } from "./queue-file.ts";
 
-/** No lease or delay is longer: what lies further ahead was written before the clock was set back. */
+/** The longest lease or delay. A time further ahead was written before the clock was set back. */
 const FURTHEST_MS = 3_600_000;
 
 export interface Message {
@@ -38,7 +39,7 @@ export function put(file: Opened, subject: string, messageId: string, body: stri
   if (Number(lastInsertRowid) % 256 === 0) prune(file, now);
 }
 
-/** Whether a message can be taken now; cheap, and takes no lock that writers need. */
+/** Whether a message can be taken now. Cheap, and needs no write lock. */
 export function waiting(file: Opened, subjects: string[], now: number): boolean {
   return (
     file.one(
@@ -50,7 +51,7 @@ export function waiting(file: Opened, subjects: string[], now: number): boolean 
   );
 }
 
-/** When the next message that is leased or delayed may be taken, or undefined if there is none. */
+/** When the next leased or delayed message may be taken; undefined if there is none. */
 export function nextVisible(file: Opened, subjects: string[]): number | undefined {
   const row = file.one<{ at: number | null }>(
     `SELECT min(visible_at) AS at FROM messages WHERE ${among(subjects)}`,
@@ -96,7 +97,7 @@ export function giveBack(file: Opened, seq: number, holder: string, visibleAt: n
   );
 }
 
-/** Moves a message that its holder gave up among the dead letters. */
+/** Moves a message of this holder to the dead letters. */
 export function bury(file: Opened, message: Message, holder: string, reason: string, now: number): void {
   if (file.run("DELETE FROM messages WHERE seq = ? AND holder = ?", message.seq, holder) === 0) return;
   file.run(

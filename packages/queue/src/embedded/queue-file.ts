@@ -1,5 +1,5 @@
-// The queue's SQLite file: how it is opened, how we notice that somebody deleted it, and how it is made anew. It holds
-// nothing that cannot be lost, so a damaged file is moved aside and replaced instead of mended.
+// The queue's SQLite file: how it is opened, how its deletion is noticed, and how it is made again. Nothing
+// in it must be kept, so a damaged file is moved aside and replaced, not repaired.
 
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
@@ -9,12 +9,12 @@ import { migrate } from "./schema.ts";
 import { type FileIdentity, identityOf, isMainAt, removeAll, setAside } from "./sqlite-files.ts";
 
 const TRIES = 8;
-// Primary result codes (https://sqlite.org/rescode.html) that a file which vanished or broke under us gives.
+// Primary result codes (https://sqlite.org/rescode.html) for a file that vanished or was damaged while open.
 const IOERR = 10;
 const GONE = new Set([8, IOERR, 14]); // READONLY (moved), IOERR, CANTOPEN
 const BROKEN = new Set([11, 26]); // CORRUPT, NOTADB
 
-/** One opening of the file: its statements are prepared once. */
+/** One open database file, with its prepared statements. */
 export class Opened {
   readonly database: DatabaseSync;
   readonly identity: FileIdentity;
@@ -55,7 +55,7 @@ export class QueueFile {
   #opening: Promise<Opened> | undefined;
   #closed = false;
 
-  /** `onOpen` is called whenever a file was opened, the first time and each time it was made anew. */
+  /** `onOpen` is called each time a file is opened: the first time, and each time it is made again. */
   constructor(path: string, logger: Logger, onOpen: () => void) {
     this.#path = path;
     this.#logger = logger;
@@ -66,12 +66,12 @@ export class QueueFile {
     return `${this.#path}-wal`;
   }
 
-  /** The file as it is open now, or undefined if it is not, or is no longer the one at our path. */
+  /** The open file; undefined if none is open or another file is now at the path. */
   intact(): Opened | undefined {
     return this.#opened?.identity.all === identityOf(this.#path)?.all ? this.#opened : undefined;
   }
 
-  /** The open file; opened anew if it is gone. */
+  /** The open file; opens it again if it is gone. */
   async ensure(): Promise<Opened> {
     const intact = this.intact();
     if (intact) return intact;
@@ -83,14 +83,14 @@ export class QueueFile {
   }
 
   /**
-   * Does something in one write transaction. If the file vanishes meanwhile, it is done again in the new one.
+   * Runs an action in one write transaction. If the file vanishes meanwhile, it runs again in the new file.
    * @throws FormationError `unavailable`
    */
   async write<T>(action: (opened: Opened) => T): Promise<T> {
     return this.#again((opened) => transaction(opened, action));
   }
 
-  /** Reads, without taking the lock that writers need. */
+  /** Reads without the write lock. */
   async read<T>(action: (opened: Opened) => T): Promise<T> {
     return this.#again(action);
   }
@@ -100,7 +100,7 @@ export class QueueFile {
       const opened = await this.ensure();
       try {
         const result = await retryBusy(() => action(opened));
-        // What was committed into a file that nobody sees any more must be said again.
+        // A commit to a deleted file is lost, so it is repeated in the new one.
         if (tries >= 3 || this.#closed || this.intact()) return result;
       } catch (error) {
         const lost = !opened.database.isOpen || isLost(error);
@@ -148,14 +148,15 @@ export class QueueFile {
     }
   }
 
-  /** Leaves the file that is open, because it is no longer whole. */
+  /** Closes the open file because it is no longer intact. */
   #leave(): void {
     const before = this.#opened;
     this.#opened = undefined;
     if (!before) return;
     this.#logger.log("warn", "The queue's file is gone or changed; opening it anew.");
     if (before.database.isOpen) before.database.close();
-    // Without its log and index, processes that came before and after would see different content in one main file.
+    // Without its log and index files, older and newer processes would see different content in one main
+    // file.
     if (isMainAt(this.#path, before.identity)) removeAll(this.#path);
   }
 }

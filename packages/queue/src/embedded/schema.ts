@@ -1,10 +1,11 @@
-// The queue's tables, and how a file gets them. Another version's tables are thrown away: nothing in them must be kept.
+// The queue's tables, and how a file gets them. Tables of another schema version are dropped: nothing in them
+// must be kept.
 
 import type { DatabaseSync } from "node:sqlite";
 import { FormationError } from "@formation-mcp/contract";
 
 const SCHEMA_VERSION = 1;
-const APPLICATION_ID = 0x464d5155; // "FMQU": tells our file from another database given by mistake
+const APPLICATION_ID = 0x464d5155; // "FMQU": distinguishes our file from another database given by mistake
 const TABLES = ["messages", "recent", "dead", "events"] as const;
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS messages (

@@ -1,14 +1,15 @@
-// The three files behind a SQLite database in write-ahead mode, seen from outside: present, and still the same.
+// The three files of a SQLite database in WAL mode, seen from outside: whether they exist and are still the
+// same.
 
 import { renameSync, rmSync, statSync } from "node:fs";
 
 export interface FileIdentity {
-  /** The database file alone. */
+  /** The identity of the database file alone. */
   main: string;
   all: string;
 }
 
-/** Names the three files behind a path, or is null if one is missing. Another name after any of them was replaced. */
+/** Identifies the three files at a path; null if one is missing. Differs once any of them was replaced. */
 export function identityOf(path: string): FileIdentity | null {
   const [main, log, index] = ["", "-wal", "-shm"].map((suffix) => {
     const found = statSync(path + suffix, { bigint: true, throwIfNoEntry: false });
@@ -17,7 +18,7 @@ export function identityOf(path: string): FileIdentity | null {
   return main && log && index ? { main, all: `${main} ${log} ${index}` } : null;
 }
 
-/** Whether this main file is still at the path, though its companions may not be. */
+/** Whether this main file is still at the path, even if its companion files are not. */
 export function isMainAt(path: string, identity: FileIdentity): boolean {
   const found = statSync(path, { bigint: true, throwIfNoEntry: false });
   return found !== undefined && `${found.dev}:${found.ino}` === identity.main;

@@ -1,11 +1,12 @@
-// How a commit in another process wakes this one: a watch on the write-ahead log, and short looks afterwards, because
-// inotify(7) may report the write before SQLite has made the commit visible. A slow poll covers what a watch can miss.
+// Wakes this process when another process commits: a watch on the write-ahead log, and repeated checks
+// shortly after, because inotify(7) may report the write before SQLite makes the commit visible. A slow poll
+// covers what the watch misses.
 
 import { type FSWatcher, watch } from "node:fs";
 import type { Logger } from "@formation-mcp/contract";
 
 const LOOK_AGAIN_MS = [3, 20, 100] as const;
-/** How often we look where files cannot be watched (no inotify watches left, a network file system). */
+/** The polling interval where files cannot be watched (no inotify watches left, a network file system). */
 const UNWATCHED_MS = 50;
 
 export class WalWatch {
@@ -23,7 +24,7 @@ export class WalWatch {
     this.#logger = logger;
   }
 
-  /** Watches this file from now on, instead of the one before. */
+  /** Watches this file from now on, instead of the previous one. */
   start(walPath: string): void {
     this.stop();
     let pollMs = this.#pollMs;

@@ -1,5 +1,5 @@
-// A connection to NATS as the queue sees it: whether it stands, a way to wait that ends, and a call to whoever must do
-// something again once it is back.
+// A NATS connection as the queue uses it: whether it is up, waits with a time limit, and listeners for its
+// return. This folder knows how the queue is kept in NATS: streams, consumers, subjects and permissions.
 
 import type { NatsConnection } from "@nats-io/transport-node";
 
@@ -14,23 +14,23 @@ export class NatsLink {
     void this.#follow();
   }
 
-  /** Whether the server can be reached, as far as we know. */
+  /** Whether the server can be reached, as far as is known. */
   get up(): boolean {
     return this.#up && !this.closed;
   }
 
-  /** Whether nothing will ever come again: we or the connection's owner closed. */
+  /** Whether the connection is closed for ever, by the queue or by its owner. */
   get closed(): boolean {
     return this.#closed || this.connection.isClosed();
   }
 
-  /** Calls whenever the connection is back; returns how to stop that. */
+  /** Calls the listener whenever the connection is back; returns a function that removes it. */
   onBack(listener: () => void): () => void {
     this.#onBack.add(listener);
     return () => this.#onBack.delete(listener);
   }
 
-  /** Resolves when the connection stands, or after `limitMs`. */
+  /** Resolves when the connection is up, or after `limitMs`. */
   async back(limitMs: number): Promise<void> {
     if (this.up || this.closed || limitMs <= 0) return;
     await new Promise<void>((resolve) => {
@@ -44,7 +44,7 @@ export class NatsLink {
     });
   }
 
-  /** Resolves once the server knows what we sent and subscribed, or after `limitMs`: true in the first case. */
+  /** Waits until the server has processed what was sent and subscribed. Resolves to false after `limitMs`. */
   async settled(limitMs: number): Promise<boolean> {
     if (this.closed) return false;
     let timer: NodeJS.Timeout | undefined;

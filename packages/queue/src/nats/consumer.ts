@@ -1,5 +1,5 @@
-// One consumer of the NATS queue: its slots, shared by all its subjects, and what becomes of each message. Work comes by
-// pulls; what wakes this node alone comes over a plain subject, and is remembered here alone.
+// One consumer of the NATS queue: its slots, shared by all its subjects, and the outcome of each message.
+// Work comes by pulls. Wake-ups for this node come on a plain subject and are kept only in this process.
 
 import type { Clock, Logger, WakeMessage } from "@formation-mcp/contract";
 import type { Subscription } from "@nats-io/transport-node";
@@ -17,7 +17,7 @@ export interface NatsConsumerOptions {
   slots: number;
   handler: (message: WakeMessage, subject: string) => Promise<void>;
   missed: (() => void) | undefined;
-  /** Stores a dead letter; rejects if it could not. */
+  /** Stores a dead letter; rejects if that fails. */
   bury: (delivery: Delivery, reason: string) => Promise<void>;
   leaseMs: number;
   retryMs: number;
@@ -26,7 +26,7 @@ export interface NatsConsumerOptions {
   onClose: (consumer: NatsConsumer) => void;
 }
 
-/** What may wait for a slot without being at the server; a node is woken by any one of them. */
+/** The most local messages that may wait for a slot. Any one of them wakes the node, so more are dropped. */
 const MOST_LOCAL = 1_000;
 
 export class NatsConsumer implements Consumer {
@@ -104,9 +104,10 @@ export class NatsConsumer implements Consumer {
     }
   }
 
-  /** Takes a slot; false if there will be none any more. */
+  /** Takes a slot; false once the consumer is closing. */
   async #take(): Promise<boolean> {
-    // Who waited may find it taken by another who waited: between a look and the taking nothing is awaited.
+    // Checks again after waiting, because another waiter may have taken the slot. Nothing is awaited between
+    // check and use.
     while (!this.#closing && this.#taken >= this.#options.slots) await this.#room();
     if (this.#closing) return false;
     this.#taken++;
@@ -119,7 +120,7 @@ export class NatsConsumer implements Consumer {
     for (const resolve of waiting) resolve();
   }
 
-  /** Resolves once the delivery is in a slot; it stays ours until then. */
+  /** Resolves once the delivery is in a slot. Its lease is renewed until then. */
   async #hand(delivery: Delivery): Promise<void> {
     const keep = setInterval(() => delivery.working(), this.#options.leaseMs / 3).unref();
     if (!(await this.#take())) {

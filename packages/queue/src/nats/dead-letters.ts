@@ -1,5 +1,5 @@
-// Dead letters in NATS: how one is written and read back. A worker that was broken into may write any, so what is read
-// is checked like any stranger's text.
+// Writes dead letters to NATS and reads them back. A compromised worker may write anything, so letters are
+// checked as untrusted text.
 
 import { JetStreamApiCodes, JetStreamApiError, type JetStreamManager } from "@nats-io/jetstream";
 import type { DeadLetter } from "../port.ts";
@@ -7,7 +7,7 @@ import { DEAD_BODY_CHARACTERS } from "../rules.ts";
 import type { Delivery } from "./delivery.ts";
 import { DEAD_PREFIX, DEAD_STREAM } from "./streams.ts";
 
-/** How many letters are asked for at a time. */
+/** How many letters are requested at a time. */
 const BATCH = 32;
 const SHORT_CHARACTERS = 200;
 
@@ -31,7 +31,7 @@ export async function storeLetter(
   await store(subject, `dead-${delivery.key}`, JSON.stringify(letter), DEAD_STREAM);
 }
 
-/** The newest letters first. Throws what the library throws. */
+/** The newest letters first. Throws the NATS library's errors. */
 export async function newestLetters(manager: JetStreamManager, limit: number): Promise<DeadLetter[]> {
   const { state } = await manager.streams.info(DEAD_STREAM);
   const letters: DeadLetter[] = [];
@@ -45,7 +45,7 @@ export async function newestLetters(manager: JetStreamManager, limit: number): P
       Array.from({ length: size }, (_, index) => letterAt(manager, from - index)),
     );
     letters.push(...batch.filter((letter) => letter !== undefined));
-    // Fewer than a batch were asked for: the next ones follow these.
+    // A smaller batch was requested, so the next batch follows it.
     from += BATCH - size;
   }
   return letters;

@@ -1,4 +1,4 @@
-// One delivery of one message, whichever way it came, and the words by which NATS is told what became of it
+// One delivery of one message, from a pull or a plain subject, and the replies that tell NATS its outcome
 // (https://docs.nats.io, "JetStream wire API": the reply subject of a delivery and its answers).
 
 import { type Msg, nanos } from "@nats-io/transport-node";
@@ -7,24 +7,27 @@ export interface Delivery {
   subject: string;
   readonly messageId: string;
   body: string;
-  /** Which time this is, from 1. */
+  /** The number of this delivery, from 1. */
   deliveries: number;
-  /** Names the message among all: for the id of its dead letter. */
+  /** Identifies the message, for the id of its dead letter. */
   key: string;
-  /** The message is done with. */
+  /** Acknowledges the message. */
   done(): void;
-  /** It comes again, here or elsewhere, after `ms`. */
+  /** Requests another delivery, here or elsewhere, after `ms` milliseconds. */
   again(ms: number): void;
-  /** It is still being worked on. */
+  /** Renews the lease. */
   working(): void;
 }
 
 const UTF8 = new TextDecoder();
 const ID_HEADER = "Nats-Msg-Id";
-/** `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.…`, with domain and account before the stream where there are any. */
+/**
+ * The tokens of `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.…`. With a domain and an account,
+ * these come before the stream.
+ */
 const PLAIN = 9;
 
-/** Reads what a pull brought; undefined if it is no delivery. */
+/** Reads a delivery from a pulled message; undefined if it is none. */
 export function deliveryOf(message: Msg): Delivery | undefined {
   const tokens = message.reply?.split(".") ?? [];
   if (tokens[0] !== "$JS" || tokens[1] !== "ACK" || tokens.length < PLAIN) return undefined;
@@ -36,12 +39,12 @@ export function deliveryOf(message: Msg): Delivery | undefined {
     try {
       message.respond(text);
     } catch {
-      // The connection is closed: the message comes again when its lease is over.
+      // The connection is closed: the message is delivered again when its lease expires.
     }
   };
   return {
     subject: message.subject,
-    // Read when it is asked for: only what goes wrong is told with its id.
+    // Computed on demand: the id is only needed when something fails.
     get messageId() {
       return messageIdOf(message);
     },
@@ -58,7 +61,7 @@ export function messageIdOf(message: Msg): string {
   return message.headers?.get(ID_HEADER) ?? "";
 }
 
-/** The body; bytes that are no text become U+FFFD, and then it is no wake-up. */
+/** The body. Bytes that are not UTF-8 become U+FFFD, and then it is no wake-up. */
 export function textOf(message: Msg): string {
   return UTF8.decode(message.data);
 }

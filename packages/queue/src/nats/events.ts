@@ -1,5 +1,5 @@
-// Events on plain subjects that let NATS do the filtering: the third word is what changed, the last which workers hear of
-// it. All listeners of a process that hear the same share what it subscribed to.
+// Events on plain subjects, so that NATS does the filtering: the third token is the kind of the record, the
+// last is the workers that receive it. Listeners of a process with the same filter share one subscription.
 
 import { ALL_NODES, type ChangeEvent, type Id, idKind, type Logger } from "@formation-mcp/contract";
 import type { Subscription } from "@nats-io/transport-node";
@@ -8,21 +8,21 @@ import type { NatsLink } from "./connection.ts";
 import { textOf } from "./delivery.ts";
 
 const PREFIX = "formation.event";
-/** The last word of what no worker hears. */
+/** The last token of events for no worker. */
 const SERVERS = "servers";
 
-/** What a server hears, and everybody may send. */
+/** What a server subscribes to, and what every process may publish. */
 export const ALL_EVENTS = `${PREFIX}.*.*`;
 
 type Listener = (event: ChangeEvent) => void;
 
-/** Those who hear the same events. */
+/** The listeners with the same filter. */
 interface Audience {
   listeners: Set<Listener>;
   subscriptions: Subscription[];
 }
 
-/** What the worker of a node hears. */
+/** What a node's worker subscribes to. */
 export function eventsOf(node: Id<"node">): string[] {
   return [`${PREFIX}.*.${node}`, `${PREFIX}.*.${ALL_NODES}`];
 }
@@ -43,7 +43,7 @@ export class NatsEvents {
   }
 
   emit(event: ChangeEvent): void {
-    // Kept until the server is back, events would only fill the memory: whoever waits also polls.
+    // Dropped while the server is away, to save memory: a caller that waits for a change also polls.
     if (!this.#link.up) return;
     try {
       this.#link.connection.publish(subjectOf(event), JSON.stringify(event));
@@ -52,16 +52,16 @@ export class NatsEvents {
     }
   }
 
-  /** Resolves when the server knows, or after `limitMs`. */
+  /** Resolves when the server has processed the subscription, or after `limitMs`. */
   async subscribe(
     listener: Listener,
     node: Id<"node"> | undefined,
     limitMs: number,
   ): Promise<AsyncDisposable> {
     const { listeners } = this.#audience(node);
-    // What was emitted before has been heard by now, for a connection keeps the order.
+    // Earlier events have arrived by now, because a connection keeps the order.
     await this.#link.settled(limitMs);
-    // Each subscription is its own, also if the same function subscribes twice.
+    // Each subscription is separate, even if the same function subscribes twice.
     const own = (event: ChangeEvent) => listener(event);
     listeners.add(own);
     return { [Symbol.asyncDispose]: async () => void listeners.delete(own) };

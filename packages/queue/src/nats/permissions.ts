@@ -1,14 +1,14 @@
-// What each process may do at NATS, in one place, so that the server's configuration, its documentation and the tests
-// cannot disagree. A worker's user can draw work and say that something changed; it cannot order work, wake or hear
-// another node, change or delete a stream, or remove a blob. What permissions cannot say, the accounts of deploy/nats do:
-// NATS checks no permission on where an answer goes, so whoever shares an account with a stream may have its answers, and
-// what it stored, sent anywhere there.
+// The NATS permissions of each process, in one place, so that the server's configuration, its documentation
+// and the tests agree. A worker's user can take work and emit events. It cannot publish work, wake or listen
+// for another node, change or delete a stream, or remove a blob. NATS does not check permissions on reply
+// subjects: a user in the same account as a stream can direct the stream's answers and content to any subject
+// there. The separate accounts in deploy/nats prevent that.
 
 import { controlSubject, FormationError, type Id, idKind } from "@formation-mcp/contract";
 import { ALL_EVENTS, eventsOf } from "./events.ts";
 import { consumerOf, DEAD_PREFIX, DEAD_STREAM, WORK_STREAM, WORK_SUBJECTS } from "./streams.ts";
 
-/** Whose credentials they are: an HTTP server's, or one node's worker's. */
+/** The process that uses the credentials: an HTTP server, or one node's worker. */
 export type NatsRole = { role: "server" } | { role: "worker"; node: Id<"node"> };
 
 /** The subjects a user may use; all others are denied (https://docs.nats.io, "Authorization"). */
@@ -18,11 +18,14 @@ export interface NatsPermissions {
 }
 
 const API = "$JS.API";
-/** As deploy/nats calls it in the workers' account: NATS answers for an account of its own whatever is called `$JS.API`. */
+/**
+ * The JetStream API as deploy/nats maps it into the workers' account. NATS answers `$JS.API` with the user's
+ * own account.
+ */
 const WORKERS_API = "formation.api";
 const READING = ["STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"];
 const REMOVING = "STREAM.PURGE";
-/** What `@formation-mcp/artifacts/nats`, a neighbour, stores in. A log keeps its bounds by what its writer removes. */
+/** What `@formation-mcp/artifacts/nats` uses. A log's writer also removes its old messages. */
 const ARTIFACTS = [
   {
     stream: "OBJ_formation-blobs",
@@ -34,16 +37,16 @@ const ARTIFACTS = [
 const NKEY = /^U[A-Z2-7]{55}$/;
 
 /**
- * The prefix of the subjects on which a process gets its answers; `connectNats` must be given it.
- * @throws FormationError `invalid` if the node id is none.
+ * The prefix of a process's inbox subjects; pass it to `connectNats`.
+ * @throws FormationError `invalid` if the node id is malformed.
  */
 export function inboxPrefixOf(who: NatsRole): string {
   return who.role === "server" ? "_INBOX.server" : `_INBOX.${checkNode(who.node)}`;
 }
 
 /**
- * What a process may publish and subscribe to, and nothing else.
- * @throws FormationError `invalid` if the node id is none.
+ * The only subjects that a process may publish and subscribe to.
+ * @throws FormationError `invalid` if the node id is malformed.
  */
 export function permissionsOf(who: NatsRole): NatsPermissions {
   const inbox = `${inboxPrefixOf(who)}.>`;
@@ -84,8 +87,8 @@ export function permissionsOf(who: NatsRole): NatsPermissions {
 }
 
 /**
- * The entry of one process in the `users` of its account in nats-server's configuration, with its public nkey.
- * @throws FormationError `invalid` if the key is no user's public key, or the node id is none.
+ * One process's entry in `users` of its account in nats-server's configuration, with its public nkey.
+ * @throws FormationError `invalid` if the key is no user's public key, or the node id is malformed.
  */
 export function natsUser(publicKey: string, who: NatsRole): string {
   if (!NKEY.test(publicKey)) {
@@ -105,7 +108,7 @@ export function natsUser(publicKey: string, who: NatsRole): string {
 }`;
 }
 
-/** NATS maps a subject before it looks whether it is allowed. */
+/** Both names of a subject, because NATS maps a subject before it checks the permission. */
 function mapped(subject: string): string[] {
   return subject.startsWith(`${API}.`) ? [subject, subject.replace(API, () => WORKERS_API)] : [subject];
 }

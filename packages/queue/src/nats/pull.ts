@@ -1,6 +1,6 @@
-// How one subject's messages are drawn from NATS, one at a time: a request is out whenever there is room, and is made
-// anew when it ran out, when the connection was away, and when the consumer vanished and was made again. NATS 2.9 says
-// nothing to who asks a consumer that is not there, so silence is followed by a question.
+// Pulls one subject's messages from NATS, one at a time. A request is pending whenever there is a free slot.
+// It is repeated when it expires, when the connection was away, and when the consumer was made again. NATS
+// 2.9 gives no answer to a request for a missing consumer, so after silence the consumer is checked.
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "@formation-mcp/contract";
@@ -14,16 +14,16 @@ export interface PullOptions {
   link: NatsLink;
   streams: NatsStreams;
   subject: string;
-  /** Resolves when there is room for a message. */
+  /** Resolves when there is a free slot. */
   room: () => Promise<void>;
-  /** Takes a message; resolves when it is in a slot. */
+  /** Handles a message; resolves when it is in a slot. */
   hand: (delivery: Delivery) => Promise<void>;
   logger: Logger;
 }
 
 /**
- * How long one request waits at the server, and how much longer its end may take to reach us: so long a message may be
- * kept from us by a server of a cluster that went, though not the one that we speak to.
+ * How long a request waits at the server, and how much longer for its end to arrive. If a server of the
+ * cluster other than the connected one goes away, messages may be delayed by this time.
  */
 const REQUEST_MS = 5_000;
 const GRACE_MS = 1_500;
@@ -31,7 +31,7 @@ const GRACE_MS = 1_500;
 const TROUBLE_MS = 500;
 const CLOSE_MS = 1_000;
 
-/** Why a request ended: a message came, it ran out, or it must be found out what is the matter. */
+/** Why a request ended: a message came, it expired, or the consumer must be checked. */
 type End = "message" | "over" | "doubt";
 
 export class NatsPull {
@@ -48,7 +48,7 @@ export class NatsPull {
   constructor(options: PullOptions) {
     this.#options = options;
     const { connection } = options.link;
-    // The one prefix that a least-privilege user may subscribe to; the library keeps it to itself.
+    // The one prefix that a least-privilege user may subscribe to. The library does not export it.
     this.#inbox = createInbox((connection as { options?: { inboxPrefix?: string } }).options?.inboxPrefix);
     this.#subscription = connection.subscribe(`${this.#inbox}.*`, {
       callback: (error, message) => this.#hear(error, message),
@@ -57,19 +57,20 @@ export class NatsPull {
     this.#running = this.#run();
   }
 
-  /** Asks for nothing more. A message that was on its way goes back at once. */
+  /** Stops pulling. A message already on its way is returned at once. */
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return this.#running;
     this.#closing.abort();
     this.#forget();
     this.#end("over");
     await this.#running;
-    // What the server sent before it heard that we are gone must not wait for its lease.
+    // Drains, so that messages sent before the server noticed the end need not wait for their lease to
+    // expire.
     if (this.#options.link.up) {
       const drained = this.#subscription.drain().catch(() => {});
       await Promise.race([drained, this.#options.link.settled(CLOSE_MS)]);
     }
-    // One that stays is made again at each reconnect, and hears answers that nobody takes.
+    // A remaining subscription would be made again at each reconnect and receive answers that nothing reads.
     if (!this.#options.link.closed && !this.#subscription.isClosed()) this.#subscription.unsubscribe();
     for (const delivery of this.#arrived.splice(0)) delivery.again(0);
   }
@@ -133,7 +134,7 @@ export class NatsPull {
       this.#end("message");
       return;
     }
-    // What is said to a request that we no longer wait for changes nothing.
+    // Ignores a status message for an earlier request.
     if (!message.subject.endsWith(`.${this.#request}`)) return;
     const code = message.headers?.code ?? 0;
     if (code === 404 || code === 408) this.#end("over");

@@ -1,5 +1,6 @@
-// What the queue keeps inside NATS: a work queue with one consumer for each subject, and the dead letters. Whoever may
-// manage makes them, also again when a server lost its whole store; whoever may not only asks whether they are there.
+// The queue's streams in NATS: a work queue with one consumer per subject, and the dead letters. A managing
+// process makes them, also again after a server lost its whole store; other processes only check that they
+// exist.
 
 import { FormationError, type Logger, SUBJECTS } from "@formation-mcp/contract";
 import {
@@ -22,7 +23,7 @@ export const DEAD_STREAM = "FORMATION_DEAD";
 export const WORK_SUBJECTS: readonly string[] = Object.values(SUBJECTS);
 export const DEAD_PREFIX = "dead";
 
-/** The durable consumer of a work subject: a stream name's alphabet has no dots. */
+/** The durable consumer's name for a work subject (a name may not contain dots). */
 export function consumerOf(subject: string): string {
   return subject.replaceAll(".", "_");
 }
@@ -38,7 +39,7 @@ export interface StreamSettings {
 const CALL_MS = 2_000;
 const NAME_IN_USE = 10058;
 const CONSUMER_EXISTS = 10148;
-/** More than there can be workers: beyond it a worker's request for the next message is refused. */
+/** More than the number of workers. Beyond it, a worker's pull request is refused. */
 const MOST_WAITING = 16_384;
 
 export class NatsStreams {
@@ -61,7 +62,10 @@ export class NatsStreams {
     return this.#manager;
   }
 
-  /** Makes what is missing and changes what is configured otherwise. Many calls at once are one. */
+  /**
+   * Makes missing streams and consumers, and updates those with another configuration. Concurrent calls share
+   * one run.
+   */
   prepare(): Promise<void> {
     this.#preparing ??= this.#prepare().finally(() => {
       this.#preparing = undefined;
@@ -69,7 +73,10 @@ export class NatsStreams {
     return this.#preparing;
   }
 
-  /** Whether a subject's consumer is there; makes it, if we may. Rejects if the server does not answer. */
+  /**
+   * Whether a subject's consumer exists; makes it if this process manages. Rejects if the server does not
+   * answer.
+   */
   async ready(subject: string): Promise<boolean> {
     const manager = await this.manager();
     try {
@@ -116,7 +123,8 @@ export class NatsStreams {
       await streams.add(config);
     } catch (error) {
       if (codeOf(error) !== NAME_IN_USE) throw error;
-      // A stream's storage can't be changed, and fewer servers may be up than it wants copies: it works as it is.
+      // A stream's storage cannot be changed, and too few servers may be up for its replicas. It works as it
+      // is.
       await streams.update(config.name, config).catch((reason: unknown) =>
         this.#settings.logger.log("warn", "A stream keeps its old configuration.", {
           stream: config.name,
@@ -136,7 +144,7 @@ export class NatsStreams {
         durable_name: durable,
         filter_subject: subject,
         ack_policy: AckPolicy.Explicit,
-        // Deliveries are counted where they are handled, so that no message stays behind that nobody may have.
+        // Unlimited: deliveries are counted by the consumer, so that no message stays behind undeliverable.
         max_deliver: -1,
         max_waiting: MOST_WAITING,
       });
@@ -147,13 +155,13 @@ export class NatsStreams {
   }
 }
 
-/** Whether an answer says that a stream or a consumer is not there. */
+/** Whether an error says that a stream or a consumer does not exist. */
 export function isMissing(error: unknown): boolean {
   const code = codeOf(error);
   return code === JetStreamApiCodes.StreamNotFound || code === JetStreamApiCodes.ConsumerNotFound;
 }
 
-/** What went wrong at NATS, as the port's error. */
+/** Converts a NATS error to the port's error. */
 export function unavailable(error: unknown, what: string): FormationError {
   if (error instanceof FormationError) return error;
   if (isForbidden(error)) {
@@ -169,7 +177,7 @@ export function unavailable(error: unknown, what: string): FormationError {
   });
 }
 
-/** The library wraps what the server said into errors of its own. */
+/** Whether the server denied the permission. The library wraps the server's error. */
 function isForbidden(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return error instanceof PermissionViolationError || isForbidden(error.cause);

@@ -1,11 +1,11 @@
-// Delivery: a message reaches one handler, in one process or between several.
+// Delivery: a message reaches one handler, in one process or in several.
 
 import { newId, type WakeMessage } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import { until } from "../child-process.ts";
 import { type QueueFixture, wake } from "./fixture.ts";
 
-/** Who gets a message, how often and how many at a time. */
+/** Which consumer gets a message, how often, and how many at a time. */
 export function describeDelivery({ open, send, leaseMs }: QueueFixture): void {
   it("hands a message to a handler, with its subject, and then never again", async () => {
     const queue = await open();

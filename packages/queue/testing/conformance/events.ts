@@ -1,11 +1,11 @@
-// Events: every subscriber hears each event once, from its subscription on.
+// Events: every subscriber receives each event once, from its subscription on.
 
 import { type ChangeEvent, type Id, newId } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import { until } from "../child-process.ts";
 import type { QueueFixture } from "./fixture.ts";
 
-/** Which subscriber hears which event, in what order. */
+/** Which subscriber receives which event, in what order. */
 export function describeEvents({ open, spawnChild }: QueueFixture): void {
   it("tells every subscriber of every process each event once, in order", async () => {
     const [one, other, child] = [await open(), await open(), await spawnChild()];
@@ -45,7 +45,7 @@ export function describeEvents({ open, spawnChild }: QueueFixture): void {
     const ids = (...which: number[]) => which.map((index) => events[index]?.id);
     const wanted = [ids(1, 3, 5), ids(2, 3, 5), ids(0, 1, 2, 3, 4, 5)];
     await until("the last event", () => heard.every((list, at) => list.length >= (wanted[at] ?? []).length));
-    // On NATS one word after another is another subscription, and may be heard in another order.
+    // On NATS, other subjects are other subscriptions, which may receive events in another order.
     expect(heard.map((list) => [...list].sort())).toEqual(wanted.map((list) => list.sort()));
     const refused = one.subscribe(() => {}, "node_>" as Id<"node">);
     await expect(refused).rejects.toMatchObject({ code: "invalid" });

@@ -1,4 +1,5 @@
-// What each case of the queue's suite works with: a fresh broker, its users in this process and in others.
+// What each case of the queue's suite works with: a fresh broker, and users of it in this process and in
+// others.
 
 import { newId, type WakeMessage } from "@formation-mcp/contract";
 import type { Queue } from "@formation-mcp/queue";
@@ -6,14 +7,14 @@ import { afterEach, beforeEach } from "vitest";
 import type { ChildDriver } from "../child-main.ts";
 import { Child, until } from "../child-process.ts";
 
-/** What a driver's own test gives to the suite: one broker, fresh for each case. */
+/** What a driver's own test passes to the suite: one broker, fresh for each case. */
 export interface QueueHarness {
   /** Opens the driver; each call is another user of the same broker. */
   open(): Promise<Queue>;
   /** How another process opens it. */
   child: ChildDriver;
   /**
-   * After about this time, in milliseconds, the message of a dead consumer is delivered again. At most 1,000.
+   * The message of a dead consumer is delivered again after about this time, in milliseconds. At most 1,000.
    */
   leaseMs: number;
   /** Removes the broker. */

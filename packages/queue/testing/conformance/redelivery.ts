@@ -1,4 +1,4 @@
-// Redelivery: what a failing handler, an unreadable message or a closed consumer does to messages.
+// Redelivery: messages after a failing handler, with an unreadable body, or of a closed consumer.
 
 import { newId, type WakeMessage } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
