@@ -1,8 +1,8 @@
 // Build contexts as archives: packs files and directories, repacks and lists archives from others, and
 // unpacks them.
 
-export { type PackDirectoryOptions, type PackedDirectory, packDirectory } from "./context/directory.ts";
-export { type ContextFile, packFiles } from "./context/files.ts";
+export { type PackDirectoryOptions, type PackedDirectory, packDirectory } from "./context/pack-directory.ts";
+export { type ContextFile, packFiles } from "./context/pack-files.ts";
 export {
   type ContextListing,
   listContext,

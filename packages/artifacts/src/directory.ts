@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { type Clock, type Logger, silentLogger, systemClock } from "@formation-mcp/contract";
 import { Blobs } from "./directory/blobs.ts";
 import { checkLogName, isLogName } from "./directory/log-files.ts";
-import { openLog } from "./directory/log-reader.ts";
+import { createLogSource } from "./directory/log-reader.ts";
 import { LogWriter } from "./directory/log-writer.ts";
 import { readPage } from "./log-pages.ts";
 import type { Artifacts } from "./port.ts";
-import { explained } from "./streams.ts";
+import { withFormationErrors } from "./streams.ts";
 
 export interface DirectoryArtifactsOptions {
   /** A directory only for artifacts, created with mode 0700 if it is missing. */
@@ -31,24 +31,24 @@ export async function openDirectoryArtifacts(options: DirectoryArtifactsOptions)
     return join(logs, name);
   };
   const writer = new LogWriter(directoryOf);
-  await explained(async () => {
+  await withFormationErrors(async () => {
     await blobs.open();
     await mkdir(logs, { recursive: true, mode: 0o700 });
   });
   return {
     shared: false,
-    put: (content, put) => explained(() => blobs.put(content, put)),
-    get: (digest) => explained(() => blobs.get(digest)),
-    stat: (digest) => explained(() => blobs.stat(digest)),
-    collect: (roots, olderThanMs) => explained(() => blobs.collect(roots, olderThanMs)),
-    appendLog: (name, lines) => explained(() => writer.append(name, lines)),
+    put: (content, put) => withFormationErrors(() => blobs.put(content, put)),
+    get: (digest) => withFormationErrors(() => blobs.get(digest)),
+    stat: (digest) => withFormationErrors(() => blobs.stat(digest)),
+    collect: (roots, olderThanMs) => withFormationErrors(() => blobs.collect(roots, olderThanMs)),
+    appendLog: (name, lines) => withFormationErrors(() => writer.append(name, lines)),
     readLog: (name, query) =>
-      explained(async () => {
+      withFormationErrors(async () => {
         const directory = directoryOf(name);
-        return readPage(() => openLog(directory), query);
+        return readPage(() => createLogSource(directory), query);
       }),
-    removeLog: (name) => explained(() => writer.remove(name)),
-    logNames: () => explained(async () => (await readdir(logs)).filter(isLogName).sort()),
+    removeLog: (name) => withFormationErrors(() => writer.remove(name)),
+    logNames: () => withFormationErrors(async () => (await readdir(logs)).filter(isLogName).sort()),
     close: () => writer.idle(),
   };
 }

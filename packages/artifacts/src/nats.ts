@@ -6,14 +6,14 @@ import type { NatsConnection } from "@formation-mcp/os/nats";
 import { BlobCache } from "./directory/blob-cache.ts";
 import { checkLogName } from "./directory/log-files.ts";
 import { readPage } from "./log-pages.ts";
-import { LOG_SUBJECTS, LOGS, listLogs, logFilter } from "./nats/log-message.ts";
-import { openNatsLog } from "./nats/log-reader.ts";
+import { LOG_STREAM, LOG_SUBJECTS, listLogs, logFilter } from "./nats/log-message.ts";
+import { createNatsLogSource } from "./nats/log-reader.ts";
 import { NatsLogWriter } from "./nats/log-writer.ts";
 import { BLOB_SUBJECTS, BUCKET, NatsBlobs } from "./nats/object-store.ts";
 import { SharedBlobs } from "./nats/shared-blobs.ts";
 import { NatsStream } from "./nats/stream.ts";
 import type { Artifacts } from "./port.ts";
-import { explained } from "./streams.ts";
+import { withFormationErrors } from "./streams.ts";
 
 export interface NatsArtifactsOptions {
   /** The caller's; it stays open when the artifacts are closed. */
@@ -37,10 +37,10 @@ export interface NatsArtifactsOptions {
   logger?: Logger;
 }
 
-const CACHE_BYTES = 10 * 1024 ** 3;
+const DEFAULT_CACHE_BYTES = 10 * 1024 ** 3;
 /** A line of the maximum length must fit into one message. */
-const LEAST_PAYLOAD = 256 * 1024;
-const CACHE = "The artifacts' cache";
+const MIN_PAYLOAD_BYTES = 256 * 1024;
+const CACHE_LABEL = "The artifacts' cache";
 
 /**
  * Opens the artifacts that all processes on the same NATS share.
@@ -53,34 +53,35 @@ export async function openNatsArtifacts(options: NatsArtifactsOptions): Promise<
   const stream = (name: string, subjects: string[]) =>
     new NatsStream({ connection, name, subjects, replicas, storage, manage, patienceMs, logger });
   const bucket = stream(`OBJ_${BUCKET}`, BLOB_SUBJECTS);
-  const logs = stream(LOGS, LOG_SUBJECTS);
-  const cache = new BlobCache(options.cacheDir, options.cacheBytes ?? CACHE_BYTES, clock, logger);
+  const logs = stream(LOG_STREAM, LOG_SUBJECTS);
+  const cache = new BlobCache(options.cacheDir, options.cacheBytes ?? DEFAULT_CACHE_BYTES, clock, logger);
   const blobs = new SharedBlobs(new NatsBlobs(bucket, clock, manage), cache, clock, logger, manage);
   const writer = new NatsLogWriter(logs);
-  await Promise.all([bucket.open(), logs.open(), explained(() => cache.open(), CACHE)]);
-  if (logs.maxBytes < LEAST_PAYLOAD) {
+  await Promise.all([bucket.open(), logs.open(), withFormationErrors(() => cache.open(), CACHE_LABEL)]);
+  if (logs.maxBytes < MIN_PAYLOAD_BYTES) {
     throw new FormationError("unavailable", "NATS takes too small messages for artifacts.", {
       remedy: "Leave max_payload of nats-server at its default of 1 MB.",
     });
   }
   return {
     shared: true,
-    put: (content, put) => explained(() => blobs.put(content, put), CACHE),
-    get: (digest) => explained(() => blobs.get(digest), CACHE),
-    stat: (digest) => explained(() => blobs.stat(digest), CACHE),
-    collect: (roots, olderThanMs) => explained(() => blobs.collect(roots, olderThanMs), CACHE),
-    appendLog: (name, lines) => explained(() => writer.append(name, lines)),
+    put: (content, put) => withFormationErrors(() => blobs.put(content, put), CACHE_LABEL),
+    get: (digest) => withFormationErrors(() => blobs.get(digest), CACHE_LABEL),
+    stat: (digest) => withFormationErrors(() => blobs.stat(digest), CACHE_LABEL),
+    collect: (roots, olderThanMs) =>
+      withFormationErrors(() => blobs.collect(roots, olderThanMs), CACHE_LABEL),
+    appendLog: (name, lines) => withFormationErrors(() => writer.append(name, lines)),
     readLog: (name, query) =>
-      explained(async () => {
+      withFormationErrors(async () => {
         checkLogName(name);
-        return readPage(() => openNatsLog(logs, name), query);
+        return readPage(() => createNatsLogSource(logs, name), query);
       }),
     removeLog: (name) =>
-      explained(async () => {
+      withFormationErrors(async () => {
         checkLogName(name);
         await logs.purge(logFilter(name));
       }),
-    logNames: () => explained(() => listLogs(logs)),
+    logNames: () => withFormationErrors(() => listLogs(logs)),
     async close() {
       await Promise.all([writer.idle(), blobs.idle()]);
     },

@@ -78,7 +78,7 @@ export function errnoOf(error: unknown): string | undefined {
 }
 
 /** Converts any error to a FormationError. Errors of the operating system say what to do about them. */
-export function explain(error: unknown, place = "The artifacts' directory"): FormationError {
+export function toFormationError(error: unknown, place = "The artifacts' directory"): FormationError {
   if (error instanceof FormationError) return error;
   const code = errnoOf(error);
   if (code === undefined) return FormationError.from(error);
@@ -95,10 +95,10 @@ export function explain(error: unknown, place = "The artifacts' directory"): For
 }
 
 /** Runs an action and converts what it throws to a FormationError. */
-export async function explained<T>(action: () => Promise<T>, place?: string): Promise<T> {
+export async function withFormationErrors<T>(action: () => Promise<T>, place?: string): Promise<T> {
   try {
     return await action();
   } catch (error) {
-    throw explain(error, place);
+    throw toFormationError(error, place);
   }
 }

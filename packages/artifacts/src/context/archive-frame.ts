@@ -5,18 +5,18 @@
 
 import { createGunzip } from "node:zlib";
 import { errnoOf } from "../streams.ts";
-import { drained } from "./tar.ts";
-import { damaged } from "./tree.ts";
+import { damagedArchive } from "./context-tree.ts";
+import { drained } from "./write-tar.ts";
 
 const BLOCK = 512;
 /** The types whose header is followed by data. All other types must have none. */
-const WITH_BYTES = new Set(["\0", "0", "7", "x", "g", "L", "K"]);
+const TYPES_WITH_DATA = new Set(["\0", "0", "7", "x", "g", "L", "K"]);
 
 /**
  * Passes on the blocks of an archive.
  * @throws FormationError `invalid` if it has no end mark, or data after it.
  */
-export async function* framed(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+export async function* archiveBlocks(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   const header = Buffer.alloc(BLOCK);
   let filled = 0;
   let body = 0;
@@ -25,7 +25,7 @@ export async function* framed(stream: AsyncIterable<Uint8Array>): AsyncIterable<
     for (let at = 0; at < chunk.byteLength; ) {
       if (ended) {
         for (; at < chunk.byteLength; at++)
-          if (chunk[at] !== 0) throw damaged("has something behind its end");
+          if (chunk[at] !== 0) throw damagedArchive("has something behind its end");
       } else if (body > 0) {
         const passed = Math.min(body, chunk.byteLength - at);
         body -= passed;
@@ -43,20 +43,20 @@ export async function* framed(stream: AsyncIterable<Uint8Array>): AsyncIterable<
     }
     yield chunk;
   }
-  if (!ended) throw damaged("ends too early");
+  if (!ended) throw damagedArchive("ends too early");
 }
 
 /** How many bytes follow a header, padding included. */
 function bytesAfter(header: Buffer): number {
   const size = /^ *([0-7]*)[ \0]*$/.exec(header.toString("latin1", 124, 136))?.[1];
-  if (size === undefined) throw damaged("has an entry without a size");
+  if (size === undefined) throw damagedArchive("has an entry without a size");
   const bytes = Number.parseInt(size || "0", 8);
   const type = String.fromCharCode(header[156] ?? 0);
   const name = header.subarray(0, 100);
   const end = name.indexOf(0);
   const isDirectory = name[(end === -1 ? name.length : end) - 1] === 0x2f;
-  if (bytes > 0 && (!WITH_BYTES.has(type) || isDirectory)) {
-    throw damaged("has an entry that is no file, and yet holds bytes");
+  if (bytes > 0 && (!TYPES_WITH_DATA.has(type) || isDirectory)) {
+    throw damagedArchive("has an entry that is no file, and yet holds bytes");
   }
   return Math.ceil(bytes / BLOCK) * BLOCK;
 }
@@ -65,7 +65,7 @@ function bytesAfter(header: Buffer): number {
  * Decompresses gzip (RFC 1952) if the bytes start with its magic number, else passes them on. `.gzip` says
  * which.
  */
-export async function* unzipped(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+export async function* decompressed(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   const source = stream[Symbol.asyncIterator]();
   const first: Uint8Array[] = [];
   let known = 0;
@@ -92,7 +92,7 @@ async function* gunzipped(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint
     for await (const chunk of stream) {
       if (gunzip.destroyed) return;
       // Data after the end would be dropped silently.
-      if (gunzip.readableEnded) throw damaged("has something behind its end");
+      if (gunzip.readableEnded) throw damagedArchive("has something behind its end");
       sent += chunk.byteLength;
       if (!gunzip.write(chunk)) await drained(gunzip);
     }
@@ -106,11 +106,11 @@ async function* gunzipped(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint
     for await (const chunk of gunzip) yield chunk as Uint8Array;
     await fed;
     if (failure) throw failure.error;
-    if (gunzip.bytesWritten !== sent) throw damaged("has something behind its end");
+    if (gunzip.bytesWritten !== sent) throw damagedArchive("has something behind its end");
   } catch (error) {
     const thrown = failure?.error ?? error;
     const own = errnoOf(thrown)?.startsWith("Z_") ?? false;
-    throw own ? damaged("is no whole gzip file", thrown) : thrown;
+    throw own ? damagedArchive("is no whole gzip file", thrown) : thrown;
   } finally {
     gunzip.destroy();
     await fed;

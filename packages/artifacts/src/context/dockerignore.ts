@@ -5,7 +5,7 @@ import { closeSync, lstatSync } from "node:fs";
 import { join } from "node:path";
 import ignore from "@balena/dockerignore";
 import { FormationError } from "@formation-mcp/contract";
-import { contentOf, openInside } from "./open.ts";
+import { contentOf, openInside } from "./open-files.ts";
 
 const NAME = ".dockerignore";
 const MAX_BYTES = 64 * 1024;

@@ -2,7 +2,7 @@
 // way, never leaves the context. This is checked by walking the links; normalizing a path is not enough where
 // it passes through links.
 
-const HOPS = 40; // Linux's own limit (path_resolution(7))
+const MAX_HOPS = 40; // Linux's own limit (path_resolution(7))
 
 /**
  * How many steps all links of one context together may take. It stops archives that consist of long chains of
@@ -38,7 +38,7 @@ export async function staysInside(
       at.push(part);
       continue;
     }
-    if (further.startsWith("/") || ++hops > HOPS) return false;
+    if (further.startsWith("/") || ++hops > MAX_HOPS) return false;
     ahead.push(...further.split("/").reverse());
   }
   return true;

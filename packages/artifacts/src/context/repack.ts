@@ -5,10 +5,10 @@ import { createHash } from "node:crypto";
 import { FormationError } from "@formation-mcp/contract";
 import type { Digest } from "../port.ts";
 import { abortable } from "../streams.ts";
-import { framed, unzipped } from "./archive-frame.ts";
-import { bounded, read } from "./read.ts";
-import { type ContextEntry, writeTar } from "./tar.ts";
-import { type ContextLimits, ContextTree } from "./tree.ts";
+import { archiveBlocks, decompressed } from "./archive-frame.ts";
+import { type ContextLimits, ContextTree } from "./context-tree.ts";
+import { limitBytes, readEntries } from "./read-entries.ts";
+import { type ContextEntry, writeTar } from "./write-tar.ts";
 
 export interface RepackOptions extends ContextLimits {
   /** The maximum bytes sent, compressed or not. */
@@ -54,15 +54,15 @@ export function repackContext(stream: AsyncIterable<Uint8Array>, options: Repack
   async function* counted(): AsyncIterable<Uint8Array> {
     for await (const chunk of abortable(stream, options.signal)) {
       sentBytes += chunk.byteLength;
-      if (sentBytes > options.maxSentBytes) throw tooMuch(options.maxSentBytes);
+      if (sentBytes > options.maxSentBytes) throw sentTooMuch(options.maxSentBytes);
       hash.update(chunk);
       yield chunk;
     }
   }
 
   async function* entries(): AsyncIterable<ContextEntry> {
-    for await (const entry of read(bounded(framed(unzipped(counted())), options))) {
-      for (const making of tree.take(entry.header)) {
+    for await (const entry of readEntries(limitBytes(archiveBlocks(decompressed(counted())), options))) {
+      for (const making of tree.plan(entry.header)) {
         if (making.kind === "file") yield { ...making, content: entry.content };
         else yield making;
       }
@@ -70,8 +70,9 @@ export function repackContext(stream: AsyncIterable<Uint8Array>, options: Repack
     }
     await tree.finish();
     const digest: Digest = `sha256:${hash.digest("hex")}`;
-    if (options.expected !== undefined && options.expected !== digest) throw other(digest, options.expected);
-    const files = [...tree.makings].filter(({ kind }) => kind !== "directory").length;
+    if (options.expected !== undefined && options.expected !== digest)
+      throw wrongDigest(digest, options.expected);
+    const files = [...tree.planned].filter(({ kind }) => kind !== "directory").length;
     summary = { sent: { bytes: sentBytes, digest }, files, bytes: tree.bytes };
   }
 
@@ -98,22 +99,22 @@ export interface ContextListing {
  */
 export async function* listContext(stream: AsyncIterable<Uint8Array>): AsyncIterable<ContextListing> {
   const tree = new ContextTree({ maxBytes: Number.MAX_SAFE_INTEGER, maxFiles: Number.MAX_SAFE_INTEGER });
-  for await (const entry of read(stream)) {
-    for (const making of tree.take(entry.header)) {
+  for await (const entry of readEntries(stream)) {
+    for (const making of tree.plan(entry.header)) {
       yield { path: making.name, type: making.kind, bytes: making.kind === "file" ? making.bytes : 0 };
     }
     entry.discard();
   }
 }
 
-function tooMuch(maxBytes: number): FormationError {
+function sentTooMuch(maxBytes: number): FormationError {
   return new FormationError("limit", `More than ${maxBytes} bytes were sent.`, {
     field: "body",
     remedy: "Pack less, or compress it with gzip.",
   });
 }
 
-function other(digest: Digest, expected: Digest): FormationError {
+function wrongDigest(digest: Digest, expected: Digest): FormationError {
   return new FormationError("invalid", `What was sent is ${digest}, not ${expected}.`, {
     field: "digest",
     remedy: "Send it again; if this happens again, it is changed on its way.",

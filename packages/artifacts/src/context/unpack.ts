@@ -5,9 +5,9 @@ import { constants } from "node:fs";
 import { chmod, lutimes, mkdir, open, readdir, realpath, symlink, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import { abortable, explained, FileSink } from "../streams.ts";
-import { bounded, read } from "./read.ts";
-import { type ContextLimits, ContextTree, type Making, understood } from "./tree.ts";
+import { abortable, FileSink, withFormationErrors } from "../streams.ts";
+import { type ContextLimits, ContextTree, type PlannedEntry, toArchiveError } from "./context-tree.ts";
+import { limitBytes, readEntries } from "./read-entries.ts";
 
 export interface UnpackOptions extends ContextLimits {
   signal?: AbortSignal;
@@ -16,7 +16,7 @@ export interface UnpackOptions extends ContextLimits {
 /**
  * The time of all files, so that a layer cache sees the same context as equal. Zip has no time before 1980.
  */
-const TIME = 315_619_200;
+const FILE_TIME_S = 315_619_200;
 
 /**
  * Unpacks a context into an existing empty directory. Modes become 0644 or 0755; owners and times are not
@@ -31,24 +31,28 @@ export async function unpackContext(
   options: UnpackOptions,
 ): Promise<void> {
   const place = "The directory for the context";
-  const root = await explained(() => realpath(dir), place);
-  if ((await explained(() => readdir(root), place)).length > 0) {
+  const root = await withFormationErrors(() => realpath(dir), place);
+  if ((await withFormationErrors(() => readdir(root), place)).length > 0) {
     throw new FormationError("internal", "A context is only unpacked into an empty directory.");
   }
   const tree = new ContextTree(options);
   try {
-    for await (const entry of read(bounded(abortable(stream, options.signal), options))) {
-      for (const making of tree.take(entry.header)) await make(root, making, entry.content);
+    for await (const entry of readEntries(limitBytes(abortable(stream, options.signal), options))) {
+      for (const making of tree.plan(entry.header)) await makeEntry(root, making, entry.content);
       entry.discard();
     }
     await tree.finish();
-    await finish(root, tree);
+    await makeLinks(root, tree);
   } catch (error) {
-    throw understood(error);
+    throw toArchiveError(error);
   }
 }
 
-async function make(root: string, making: Making, content: () => AsyncIterable<Uint8Array>): Promise<void> {
+async function makeEntry(
+  root: string,
+  making: PlannedEntry,
+  content: () => AsyncIterable<Uint8Array>,
+): Promise<void> {
   const path = join(root, making.name);
   if (making.kind === "link") return;
   if (making.kind === "directory") {
@@ -63,19 +67,19 @@ async function make(root: string, making: Making, content: () => AsyncIterable<U
     for await (const chunk of content()) await sink.write(chunk);
     await sink.flush();
     await file.chmod(making.executable ? 0o755 : 0o644);
-    await file.utimes(TIME, TIME);
+    await file.utimes(FILE_TIME_S, FILE_TIME_S);
   } finally {
     await file.close();
   }
 }
 
 /** Makes the links after everything else, and sets the times of directories. */
-async function finish(root: string, tree: ContextTree): Promise<void> {
-  for (const made of tree.makings) {
+async function makeLinks(root: string, tree: ContextTree): Promise<void> {
+  for (const made of tree.planned) {
     if (made.kind !== "link") continue;
     await symlink(made.target, join(root, made.name));
-    await lutimes(join(root, made.name), TIME, TIME);
+    await lutimes(join(root, made.name), FILE_TIME_S, FILE_TIME_S);
   }
-  for (const { kind, name } of tree.makings)
-    if (kind === "directory") await utimes(join(root, name), TIME, TIME);
+  for (const { kind, name } of tree.planned)
+    if (kind === "directory") await utimes(join(root, name), FILE_TIME_S, FILE_TIME_S);
 }

@@ -8,9 +8,9 @@ import { join } from "node:path";
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import { identify, isAlive, syncDirectory } from "@formation-mcp/os";
 import type { BlobInfo, Digest } from "../port.ts";
-import { abortable, errnoOf, explain, FileSink } from "../streams.ts";
+import { abortable, errnoOf, FileSink, toFormationError } from "../streams.ts";
 
-const STALE_MS = 3_600_000;
+const STALE_FILE_MS = 3_600_000;
 const DAMAGED_KEPT_MS = 7 * 86_400_000;
 const DIGEST = /^sha256:([0-9a-f]{64})$/;
 const HEX = /^[0-9a-f]{64}$/;
@@ -147,14 +147,14 @@ export class Blobs {
         yield chunk as Uint8Array;
       }
     } catch (error) {
-      throw errnoOf(error) === "ENOENT" ? notFound(digest) : explain(error);
+      throw errnoOf(error) === "ENOENT" ? notFound(digest) : toFormationError(error);
     }
     if (hash.digest("hex") === hex) return;
     await rename(this.#pathOf(hex), join(this.#damaged, `${hex}.${randomBytes(4).toString("hex")}`)).catch(
       () => {},
     );
     this.#logger.log("error", "A blob is damaged and was set aside.", { digest });
-    throw damaged(digest);
+    throw damagedBlob(digest);
   }
 
   /**
@@ -189,7 +189,7 @@ export class Blobs {
       const [pid = "", ticks = ""] = name.split(".");
       const found = statSync(path, { throwIfNoEntry: false });
       // Uses real time, not the injected clock, because it compares times of the file system.
-      const old = found !== undefined && Date.now() - Math.max(found.mtimeMs, found.ctimeMs) > STALE_MS;
+      const old = found !== undefined && Date.now() - Math.max(found.mtimeMs, found.ctimeMs) > STALE_FILE_MS;
       if (old || !isAlive({ pid: Number(pid), start_ticks: ticks })) await rm(path, { force: true });
     }
     for (const name of await readdir(this.#damaged)) {
@@ -235,7 +235,7 @@ export function hexOf(digest: string): string {
   throw new FormationError("invalid", "A digest is `sha256:` and 64 hexadecimal digits.");
 }
 
-export function damaged(digest: Digest): FormationError {
+export function damagedBlob(digest: Digest): FormationError {
   return new FormationError("internal", `The stored content ${digest} is damaged.`, {
     remedy: "It was set aside. Store it again: build anew, or upload the context again.",
   });

@@ -10,12 +10,12 @@ import { errnoOf } from "../streams.ts";
 /** A stream is trimmed by whole segments, so a segment is a fraction of its limit. */
 export const SEGMENT_BYTES = LIMITS.logBytesPerStream / 8;
 /** The bytes of a frame with a text of the maximum length in which every byte is escaped. */
-export const LONGEST_FRAME = LIMITS.logLineBytes * 6 + 64;
+export const MAX_FRAME_BYTES = LIMITS.logLineBytes * 6 + 64;
 
 /** The largest line number. It leaves room to count on from any number. */
-export const LARGEST = 2 ** 52;
+export const MAX_LINE_NUMBER = 2 ** 52;
 /** The latest time that a Date can have, in milliseconds since the epoch. */
-const LATEST = 8.64e15;
+const MAX_TIME_MS = 8.64e15;
 const NAME = /^[a-z]{1,16}_[0-9a-z]{1,64}(\.[0-9]{1,9})?$/;
 const STREAM = /^[a-z]{1,16}$/;
 const SEGMENT = /^([a-z]{1,16})\.([0-9]{15})$/;
@@ -81,8 +81,9 @@ export function frame(number: number, line: LogLine): string {
 export function unframe(stream: string, bytes: Uint8Array): NumberedLine | null {
   try {
     const [number, at, text] = JSON.parse(Buffer.from(bytes).toString("utf8")) as unknown[];
-    if (!Number.isInteger(number) || (number as number) > LARGEST || typeof text !== "string") return null;
-    if (typeof at !== "number" || Math.abs(at) > LATEST) return null;
+    if (!Number.isInteger(number) || (number as number) > MAX_LINE_NUMBER || typeof text !== "string")
+      return null;
+    if (typeof at !== "number" || Math.abs(at) > MAX_TIME_MS) return null;
     return { number: number as number, at, stream, text };
   } catch {
     return null;

@@ -6,9 +6,9 @@ import { join } from "node:path";
 import type { LogSource } from "../log-pages.ts";
 import { errnoOf } from "../streams.ts";
 import { listSegments, type NumberedLine, type Segment, segmentName } from "./log-files.ts";
-import { backwards, forwards, seek } from "./log-segment.ts";
+import { readBackwards, readForwards, seekLine } from "./log-segment.ts";
 
-export async function openLog(directory: string): Promise<LogSource> {
+export async function createLogSource(directory: string): Promise<LogSource> {
   const newest = await newestNumber(directory);
   const streams = [...(await listSegments(directory))].map(([stream, segments]) => ({
     stream,
@@ -41,8 +41,9 @@ async function* fromNumber(
     const file = await openIfThere(directory, segment);
     if (!file) continue;
     try {
-      const at = segment.first < number ? await seek(file, segment.stream, number) : 0;
-      for await (const { line } of forwards(file, segment.stream, at)) if (line.number >= number) yield line;
+      const at = segment.first < number ? await seekLine(file, segment.stream, number) : 0;
+      for await (const { line } of readForwards(file, segment.stream, at))
+        if (line.number >= number) yield line;
     } finally {
       await file.close();
     }
@@ -54,7 +55,7 @@ async function* fromEnd(directory: string, segments: Segment[]): AsyncGenerator<
     const file = await openIfThere(directory, segment);
     if (!file) continue;
     try {
-      yield* backwards(file, segment.stream);
+      yield* readBackwards(file, segment.stream);
     } finally {
       await file.close();
     }

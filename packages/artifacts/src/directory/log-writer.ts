@@ -19,11 +19,11 @@ import {
   type Segment,
   segmentName,
 } from "./log-files.ts";
-import { backwards } from "./log-segment.ts";
+import { readBackwards } from "./log-segment.ts";
 
 const STREAMS_PER_LOG = 16;
-const KNOWN_LOGS = 1_000;
-const TRIES = 5;
+const MAX_KNOWN_LOGS = 1_000;
+const MAX_TRIES = 5;
 
 interface StreamEnd {
   /** The segments with their sizes. The last one is written to. */
@@ -64,7 +64,7 @@ export class LogWriter {
         } catch (error) {
           this.#ends.delete(name);
           if (error !== CHANGED) throw error;
-          if (tries >= TRIES)
+          if (tries >= MAX_TRIES)
             throw new FormationError("unavailable", "Another process writes to the same log.");
         }
       }
@@ -151,7 +151,7 @@ export class LogWriter {
     }
     this.#ends.set(name, end);
     const [oldest] = this.#ends.keys();
-    if (this.#ends.size > KNOWN_LOGS && oldest !== undefined) this.#ends.delete(oldest);
+    if (this.#ends.size > MAX_KNOWN_LOGS && oldest !== undefined) this.#ends.delete(oldest);
     return end;
   }
 
@@ -164,7 +164,7 @@ export class LogWriter {
         await file.read(tail, 0, 1, segment.bytes - 1);
         if (tail[0] !== 10) segment.bytes += (await file.write("\n")).bytesWritten;
       }
-      const lines = backwards(file, segment.stream);
+      const lines = readBackwards(file, segment.stream);
       const newest = await lines.next();
       await lines.return(undefined);
       return newest.done ? segment.first : newest.value.number + 1;

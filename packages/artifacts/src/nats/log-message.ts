@@ -5,15 +5,22 @@
 // folder knows how blobs and logs are stored in NATS.
 
 import { LIMITS } from "@formation-mcp/contract";
-import { cutText, frame, isStream, LARGEST, type NumberedLine, unframe } from "../directory/log-files.ts";
+import {
+  cutText,
+  frame,
+  isStream,
+  MAX_LINE_NUMBER,
+  type NumberedLine,
+  unframe,
+} from "../directory/log-files.ts";
 import type { LogLine } from "../port.ts";
-import type { Kept, NatsStream } from "./stream.ts";
+import type { NatsStream, StoredMessage } from "./stream.ts";
 
-export const LOGS = "FORMATION_LOGS";
+export const LOG_STREAM = "FORMATION_LOGS";
 export const LOG_SUBJECTS = ["formation.log.>"];
 export const STREAMS_PER_LOG = 16;
 /** How many earlier messages a message points to. */
-const KNOWN_BEFORE = 32;
+const MAX_POINTERS = 32;
 
 /** Where a message is in the stream, and where its lines start. */
 export interface Pointer {
@@ -56,7 +63,7 @@ export function writeIndex(streams: string[]): Uint8Array {
 }
 
 /** The streams that a log has. Invalid names are left out. */
-export function readIndex(kept: Kept | null): string[] {
+export function readIndex(kept: StoredMessage | null): string[] {
   if (kept === null) return [];
   try {
     const named = (JSON.parse(Buffer.from(kept.data).toString("utf8")) as unknown[]).map(String);
@@ -84,13 +91,13 @@ export function writeMessage(
   const text = lines.map(({ number, line }) => frame(number, cut(line))).join("");
   const bytes = Buffer.from(text);
   const end = head.offset + bytes.length;
-  const before = head.before.slice(0, KNOWN_BEFORE).map(({ seq, first, offset }) => [seq, first, offset]);
+  const before = head.before.slice(0, MAX_POINTERS).map(({ seq, first, offset }) => [seq, first, offset]);
   const opening = Buffer.from(`${JSON.stringify({ v: 1, ...head, end, before })}\n`);
   return { data: Buffer.concat([opening, bytes]), end };
 }
 
 /** Parses a message; null if it is malformed. */
-export function readMessage(kept: Kept | null, subject: string): LogMessage | null {
+export function readMessage(kept: StoredMessage | null, subject: string): LogMessage | null {
   // A number may lead anywhere in the JetStream stream, also to other logs.
   if (kept === null || kept.subject !== subject) return null;
   const stream = subject.slice(subject.lastIndexOf(".") + 1);
@@ -147,6 +154,7 @@ export async function* pointersBack(
 }
 
 function natural(value: unknown): number {
-  if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= LARGEST) return value;
+  if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= MAX_LINE_NUMBER)
+    return value;
   throw new Error("no natural number");
 }

@@ -15,9 +15,9 @@ import {
 import type { NatsStream } from "./stream.ts";
 
 /** The maximum number of requests in flight. */
-const WINDOW = 4;
+const MAX_IN_FLIGHT = 4;
 
-export async function openNatsLog(stream: NatsStream, name: string): Promise<LogSource> {
+export async function createNatsLogSource(stream: NatsStream, name: string): Promise<LogSource> {
   const names = readIndex(await stream.last(indexSubject(name)));
   const look = async () => {
     const lasts = names.map(async (of) => {
@@ -73,7 +73,7 @@ async function* loaded(
         : stream.at(seq).then((kept) => readMessage(kept, subject));
     message.catch(() => {});
     coming.push(message);
-    if (coming.length < WINDOW) continue;
+    if (coming.length < MAX_IN_FLIGHT) continue;
     const next = await coming.shift();
     if (next) yield next;
   }

@@ -21,12 +21,12 @@ import {
 } from "./log-message.ts";
 import { type NatsStream, OVERTAKEN } from "./stream.ts";
 
-const KNOWN_LOGS = 1_000;
-const TRIES = 5;
+const MAX_KNOWN_LOGS = 1_000;
+const MAX_TRIES = 5;
 /** The size of a message before its last line is added. */
-const BATCH_BYTES = 96 * 1024;
+const MAX_BATCH_BYTES = 96 * 1024;
 /** The size to which a stream is cut when it exceeds its limit, so that not every append has to cut. */
-const KEPT_BYTES = (LIMITS.logBytesPerStream / 8) * 7;
+const TRIMMED_STREAM_BYTES = (LIMITS.logBytesPerStream / 8) * 7;
 
 interface StreamEnd {
   /** The sequence number of the subject's last message, 0 for none. */
@@ -47,7 +47,7 @@ interface LogEnd {
 }
 
 /** A message that was sent but not acknowledged. The server may have it or may still receive it. */
-interface Unsure {
+interface UnacknowledgedMessage {
   id: string;
   lines: LogLine[];
 }
@@ -55,7 +55,7 @@ interface Unsure {
 export class NatsLogWriter {
   readonly #stream: NatsStream;
   readonly #ends = new Map<string, LogEnd>();
-  readonly #unsure = new Map<string, Unsure[]>();
+  readonly #unsure = new Map<string, UnacknowledgedMessage[]>();
   readonly #locks = createKeyedLock();
   /** Lines of a failed append: those that are stored, and the numbers meant for the others. */
   readonly #stored = new WeakSet<LogLine>();
@@ -85,7 +85,7 @@ export class NatsLogWriter {
             for (const line of lines) if (!waiting.has(line)) this.#stored.add(line);
             throw error;
           }
-          if (++tries > TRIES)
+          if (++tries > MAX_TRIES)
             throw new FormationError("unavailable", "Another process writes to the same log.");
           end = await this.#find(name);
           left = left.filter((line) => !this.#stored.delete(line));
@@ -158,7 +158,7 @@ export class NatsLogWriter {
 
   async #dropOldest(subject: string, ending: StreamEnd): Promise<void> {
     if (ending.end - ending.from <= LIMITS.logBytesPerStream) return;
-    const isKept = ({ offset }: Pointer) => offset >= ending.end - KEPT_BYTES;
+    const isKept = ({ offset }: Pointer) => offset >= ending.end - TRIMMED_STREAM_BYTES;
     const oldestKnown = ending.known.at(-1);
     if (oldestKnown && isKept(oldestKnown)) await this.#lookBack(subject, ending);
     const kept = ending.known.filter(isKept);
@@ -220,7 +220,7 @@ export class NatsLogWriter {
     this.#unsure.delete(name);
     this.#ends.set(name, end);
     const [oldest] = this.#ends.keys();
-    if (this.#ends.size > KNOWN_LOGS && oldest !== undefined) this.#ends.delete(oldest);
+    if (this.#ends.size > MAX_KNOWN_LOGS && oldest !== undefined) this.#ends.delete(oldest);
     return end;
   }
 }
@@ -230,7 +230,7 @@ function firstOf(lines: LogLine[]): LogLine[] {
   let bytes = 0;
   for (const [index, { text }] of lines.entries()) {
     bytes += 32 + Math.min(text.length, LIMITS.logLineBytes) * 2;
-    if (bytes > BATCH_BYTES && index > 0) return lines.slice(0, index);
+    if (bytes > MAX_BATCH_BYTES && index > 0) return lines.slice(0, index);
   }
   return lines;
 }

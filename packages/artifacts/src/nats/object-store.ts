@@ -8,20 +8,20 @@ import { type Clock, FormationError } from "@formation-mcp/contract";
 import { nuid } from "@nats-io/transport-node";
 import { digestOf, hexOf, isDigest } from "../directory/blobs.ts";
 import type { BlobInfo, Digest } from "../port.ts";
-import { type Kept, type NatsStream, OVERTAKEN } from "./stream.ts";
+import { type NatsStream, OVERTAKEN, type StoredMessage } from "./stream.ts";
 
 export const BUCKET = "formation-blobs";
 export const BLOB_SUBJECTS = [`$O.${BUCKET}.C.>`, `$O.${BUCKET}.M.>`];
 
 const CHUNK_BYTES = 256 * 1024;
 /** The maximum number of chunks in flight. With their size, it bounds a transfer's memory. */
-const WINDOW = 4;
+const MAX_IN_FLIGHT = 4;
 const MAX_CHUNKS = 1_000_000;
 /** Chunks without a blob are removed after this time. Until then they may belong to a running upload. */
-const ORPHANED_MS = 3_600_000;
+const ORPHAN_AGE_MS = 3_600_000;
 
 /** The bucket's information about a blob. */
-export interface Head {
+export interface BlobHead {
   /** The sequence number of the message with this information. */
   seq: number;
   digest: Digest;
@@ -33,9 +33,9 @@ export interface Head {
 }
 
 /** The state of a digest at one moment. Malformed information counts as no blob. */
-export interface Look {
+export interface BlobState {
   revision: number;
-  head: Head | null;
+  head: BlobHead | null;
 }
 
 /** Thrown while reading if a chunk is missing. */
@@ -56,12 +56,12 @@ export class NatsBlobs {
     this.#removes = removes;
   }
 
-  async look(digest: Digest): Promise<Look> {
+  async look(digest: Digest): Promise<BlobState> {
     const kept = await this.#stream.last(nameSubject(digest));
     return { revision: kept?.seq ?? 0, head: kept && readHead(kept, digest) };
   }
 
-  async head(digest: Digest): Promise<Head | null> {
+  async head(digest: Digest): Promise<BlobHead | null> {
     return (await this.look(digest)).head;
   }
 
@@ -69,8 +69,8 @@ export class NatsBlobs {
    * The chunks as stored; the reader must verify them.
    * @throws `MISSING`
    */
-  async *read(head: Head): AsyncIterable<Uint8Array> {
-    const coming: Promise<Kept | null>[] = [];
+  async *read(head: BlobHead): AsyncIterable<Uint8Array> {
+    const coming: Promise<StoredMessage | null>[] = [];
     const ask = (index: number) => {
       const seq = head.chunks[index];
       if (seq === undefined) return;
@@ -78,8 +78,8 @@ export class NatsBlobs {
       chunk.catch(() => {});
       coming.push(chunk);
     };
-    for (let index = 0; index < WINDOW; index++) ask(index);
-    for (let index = WINDOW; coming.length > 0; index++) {
+    for (let index = 0; index < MAX_IN_FLIGHT; index++) ask(index);
+    for (let index = MAX_IN_FLIGHT; coming.length > 0; index++) {
       const chunk = await coming.shift();
       if (!chunk || chunk.subject !== chunkSubject(head.group)) throw MISSING;
       ask(index);
@@ -88,7 +88,7 @@ export class NatsBlobs {
   }
 
   /** Whether the stored bytes are the ones that were put. */
-  async isWhole(head: Head): Promise<boolean> {
+  async isWhole(head: BlobHead): Promise<boolean> {
     const hash = createHash("sha256");
     try {
       for await (const chunk of this.read(head)) hash.update(chunk);
@@ -103,7 +103,7 @@ export class NatsBlobs {
    * Stores a blob in place of what was found under its name. Its bytes are trusted to match its digest.
    * Returns false if another process stored it first.
    */
-  async upload(info: BlobInfo, content: AsyncIterable<Uint8Array>, found: Look): Promise<boolean> {
+  async upload(info: BlobInfo, content: AsyncIterable<Uint8Array>, found: BlobState): Promise<boolean> {
     const group = `${hexOf(info.digest)}-${nuid.next()}`;
     let useless: string | undefined = group;
     try {
@@ -117,12 +117,12 @@ export class NatsBlobs {
   }
 
   /** Refreshes a blob's age. Returns whether it is still the one that was looked at. */
-  async touch(head: Head): Promise<boolean> {
+  async touch(head: BlobHead): Promise<boolean> {
     return await this.#name({ ...head, putAt: this.#clock.now() }, head.seq);
   }
 
   /** Removes a blob unless it was put again after it was looked at. Returns whether it did. */
-  async remove(head: Head): Promise<boolean> {
+  async remove(head: BlobHead): Promise<boolean> {
     const gone = await this.forget(head);
     const now = await this.head(head.digest);
     if (now?.group !== head.group) await this.#stream.purge(chunkSubject(head.group));
@@ -130,7 +130,7 @@ export class NatsBlobs {
   }
 
   /** Marks a blob as deleted; its chunks stay for an hour. */
-  async forget(head: Head): Promise<boolean> {
+  async forget(head: BlobHead): Promise<boolean> {
     if (!this.#removes) return await this.#name(head, head.seq, true);
     return (await this.#stream.purge(nameSubject(head.digest), head.seq + 1)) > 0;
   }
@@ -138,7 +138,7 @@ export class NatsBlobs {
   /** Removes a name that has had no blob for an hour. */
   async removeName(digest: Digest): Promise<void> {
     const kept = await this.#stream.last(nameSubject(digest));
-    if (kept === null || readHead(kept, digest) || Date.now() - kept.at < ORPHANED_MS) return;
+    if (kept === null || readHead(kept, digest) || Date.now() - kept.at < ORPHAN_AGE_MS) return;
     await this.#stream.purge(nameSubject(digest), kept.seq + 1);
   }
 
@@ -170,7 +170,7 @@ export class NatsBlobs {
       }
       const newest = await this.#stream.last(chunkSubject(group));
       // Compares the server's clock with ours; they differ by less than an hour.
-      if (newest && Date.now() - newest.at > ORPHANED_MS) await this.#stream.purge(chunkSubject(group));
+      if (newest && Date.now() - newest.at > ORPHAN_AGE_MS) await this.#stream.purge(chunkSubject(group));
     }
   }
 
@@ -191,7 +191,7 @@ export class NatsBlobs {
         })
         .finally(() => sending.delete(sent));
       sending.add(sent);
-      if (sending.size >= WINDOW) await Promise.race(sending);
+      if (sending.size >= MAX_IN_FLIGHT) await Promise.race(sending);
       if (failure) break;
     }
     await Promise.all(sending);
@@ -200,7 +200,7 @@ export class NatsBlobs {
   }
 
   /** @param deleted whether the message marks the blob as deleted. */
-  async #name(head: Omit<Head, "seq">, revision: number, deleted = false): Promise<boolean> {
+  async #name(head: Omit<BlobHead, "seq">, revision: number, deleted = false): Promise<boolean> {
     const subject = nameSubject(head.digest);
     try {
       const seq = await this.#stream.publish(subject, writeHead(head, deleted), nuid.next(), revision);
@@ -236,7 +236,7 @@ function ownerOf(group: string): Digest {
   return `sha256:${group.slice(0, 64)}`;
 }
 
-function writeHead(head: Omit<Head, "seq">, deleted: boolean): Uint8Array {
+function writeHead(head: Omit<BlobHead, "seq">, deleted: boolean): Uint8Array {
   const info = {
     name: head.digest,
     bucket: BUCKET,
@@ -252,7 +252,7 @@ function writeHead(head: Omit<Head, "seq">, deleted: boolean): Uint8Array {
 }
 
 /** Untrusted: any process with permission to write artifacts may have written it. */
-function readHead(kept: Kept, digest: Digest): Head | null {
+function readHead(kept: StoredMessage, digest: Digest): BlobHead | null {
   try {
     const info = JSON.parse(Buffer.from(kept.data).toString("utf8")) as Record<string, unknown>;
     const { nuid: group, size, mtime, metadata } = info;

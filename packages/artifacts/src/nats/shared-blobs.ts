@@ -4,12 +4,12 @@
 
 import { type Clock, FormationError, type Logger } from "@formation-mcp/contract";
 import type { BlobCache } from "../directory/blob-cache.ts";
-import { damaged, hexOf, notFound } from "../directory/blobs.ts";
+import { damagedBlob, hexOf, notFound } from "../directory/blobs.ts";
 import type { BlobInfo, Digest } from "../port.ts";
 import { unlessAborted } from "../streams.ts";
-import { type Head, MISSING, type NatsBlobs } from "./object-store.ts";
+import { type BlobHead, MISSING, type NatsBlobs } from "./object-store.ts";
 
-const TRIES = 5;
+const MAX_TRIES = 5;
 
 export class SharedBlobs {
   readonly #remote: NatsBlobs;
@@ -90,14 +90,14 @@ export class SharedBlobs {
         }
         return;
       } catch (error) {
-        if (begun || tries === TRIES || (error as FormationError).code !== "not_found") throw error;
+        if (begun || tries === MAX_TRIES || (error as FormationError).code !== "not_found") throw error;
         await this.#fetch(digest);
       }
     }
   }
 
   #fetch(digest: Digest): Promise<void> {
-    return once(this.#fetching, digest, async () => {
+    return shareRun(this.#fetching, digest, async () => {
       for (let tries = 1; ; tries++) {
         const head = await this.#remote.head(digest);
         if (head === null) throw notFound(digest);
@@ -110,22 +110,22 @@ export class SharedBlobs {
           if (!isWrong) throw error;
           // It may have been removed or stored again while it was read.
           const now = await this.#remote.head(digest);
-          if (now?.group === head.group || tries === TRIES) throw await this.#setAside(head);
+          if (now?.group === head.group || tries === MAX_TRIES) throw await this.#setAside(head);
         }
       }
     });
   }
 
-  async #setAside(head: Head): Promise<FormationError> {
+  async #setAside(head: BlobHead): Promise<FormationError> {
     await this.#remote.forget(head);
     this.#logger.log("error", "A blob is damaged in NATS and was set aside.", { digest: head.digest });
-    return damaged(head.digest);
+    return damagedBlob(head.digest);
   }
 
   /** Makes sure that a blob with a copy on this node is stored, complete and with a fresh age. */
   #send(info: BlobInfo): Promise<void> {
-    return once(this.#sending, info.digest, async () => {
-      for (let tries = 0; tries < TRIES; tries++) {
+    return shareRun(this.#sending, info.digest, async () => {
+      for (let tries = 0; tries < MAX_TRIES; tries++) {
         const found = await this.#remote.look(info.digest);
         if (found.head?.bytes === info.bytes && (await this.#remote.isWhole(found.head))) {
           if (await this.#remote.touch(found.head)) return;
@@ -151,7 +151,7 @@ export class SharedBlobs {
 }
 
 /** Concurrent calls with the same key share one run of the action. */
-function once(
+function shareRun(
   running: Map<Digest, Promise<void>>,
   digest: Digest,
   action: () => Promise<void>,

@@ -16,7 +16,7 @@ import {
 import type { NatsConnection } from "@nats-io/transport-node";
 
 /** A stored message. */
-export interface Kept {
+export interface StoredMessage {
   seq: number;
   subject: string;
   /** When the server stored it, by the server's clock. */
@@ -43,8 +43,8 @@ export const OVERTAKEN = Symbol("overtaken");
 const WRONG_LAST_SEQUENCE = 10071;
 const NOT_FOUND = 10037;
 const NO_STREAM = 10059;
-const ANSWER_MS = 3_000;
-const PAUSE_MS = [20, 50, 100, 200, 500];
+const REQUEST_TIMEOUT_MS = 3_000;
+const BACKOFF_MS = [20, 50, 100, 200, 500];
 
 export class NatsStream {
   readonly #options: NatsStreamOptions;
@@ -57,7 +57,7 @@ export class NatsStream {
 
   constructor(options: NatsStreamOptions) {
     this.#options = options;
-    this.#js = jetstream(options.connection, { timeout: ANSWER_MS });
+    this.#js = jetstream(options.connection, { timeout: REQUEST_TIMEOUT_MS });
     void this.#watch();
   }
 
@@ -90,7 +90,7 @@ export class NatsStream {
   }
 
   /** The last message of a subject, which may have wildcards. */
-  async last(subject: string): Promise<Kept | null> {
+  async last(subject: string): Promise<StoredMessage | null> {
     // A follower's copy may lag behind what was just written.
     return await this.#patiently(() =>
       this.#options.replicas > 1
@@ -100,7 +100,7 @@ export class NatsStream {
   }
 
   /** A message by its sequence number. */
-  async at(seq: number): Promise<Kept | null> {
+  async at(seq: number): Promise<StoredMessage | null> {
     return await this.#patiently(async () => {
       const kept = await this.#direct({ seq });
       return kept === null && this.#options.replicas > 1 ? this.#fromLeader({ seq }) : kept;
@@ -128,10 +128,10 @@ export class NatsStream {
     });
   }
 
-  async #direct(query: Parameters<DirectStreamAPI["getMessage"]>[1]): Promise<Kept | null> {
+  async #direct(query: Parameters<DirectStreamAPI["getMessage"]>[1]): Promise<StoredMessage | null> {
     const { connection, name } = this.#options;
     const answer = await connection.request(`$JS.API.DIRECT.GET.${name}`, JSON.stringify(query), {
-      timeout: ANSWER_MS,
+      timeout: REQUEST_TIMEOUT_MS,
     });
     const { headers, data } = answer;
     if (headers === undefined)
@@ -148,7 +148,7 @@ export class NatsStream {
     };
   }
 
-  async #fromLeader(query: { seq: number } | { last_by_subj: string }): Promise<Kept | null> {
+  async #fromLeader(query: { seq: number } | { last_by_subj: string }): Promise<StoredMessage | null> {
     try {
       const manager = await this.#api();
       const found = await manager.streams.getMessage(this.#options.name, query);
@@ -163,7 +163,7 @@ export class NatsStream {
   async #api(): Promise<JetStreamManager> {
     this.#manager ??= await jetstreamManager(this.#options.connection, {
       checkAPI: false,
-      timeout: ANSWER_MS,
+      timeout: REQUEST_TIMEOUT_MS,
     });
     return this.#manager;
   }
@@ -232,7 +232,7 @@ export class NatsStream {
         return await this.#unlessLost(tries === 0 ? action() : this.#again(action));
       } catch (error) {
         if (error === OVERTAKEN || error instanceof FormationError) throw error;
-        const pause = PAUSE_MS[Math.min(tries, PAUSE_MS.length - 1)] ?? 0;
+        const pause = BACKOFF_MS[Math.min(tries, BACKOFF_MS.length - 1)] ?? 0;
         const { connection } = this.#options;
         if (isFinal(error) || connection.isClosed() || performance.now() + pause > end) {
           throw unavailable(error);

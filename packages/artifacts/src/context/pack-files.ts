@@ -1,8 +1,8 @@
 // Packs a context from files in memory.
 
 import { FormationError } from "@formation-mcp/contract";
-import { nothingThere, objectionTo, shortest, show } from "./names.ts";
-import { type ContextEntry, writeTar } from "./tar.ts";
+import { matchesNothing, normalizePath, pathProblem, quote } from "./path-names.ts";
+import { type ContextEntry, writeTar } from "./write-tar.ts";
 
 export interface ContextFile {
   content: Uint8Array;
@@ -18,11 +18,11 @@ export interface ContextFile {
 export function packFiles(files: Record<string, ContextFile>, include: string[]): AsyncIterable<Uint8Array> {
   const known = new Map<string, ContextFile>();
   for (const [written, file] of Object.entries(files)) {
-    const name = written.startsWith("./") ? shortest(written) : written;
-    const objection = objectionTo(name);
+    const name = written.startsWith("./") ? normalizePath(written) : written;
+    const objection = pathProblem(name);
     if (objection !== null || known.has(name)) {
-      throw new FormationError("invalid", `The file ${show(written)} ${objection ?? "is given twice"}.`, {
-        field: `context_files[${show(written)}]`,
+      throw new FormationError("invalid", `The file ${quote(written)} ${objection ?? "is given twice"}.`, {
+        field: `context_files[${quote(written)}]`,
         remedy: "Name it relative to the context, as in src/main.py.",
       });
     }
@@ -30,11 +30,11 @@ export function packFiles(files: Record<string, ContextFile>, include: string[])
   }
   const taken = new Map<string, ContextFile | null>();
   include.forEach((written, index) => {
-    const wanted = shortest(written);
+    const wanted = normalizePath(written);
     const found = [...known].filter(
       ([name]) => wanted === "" || name === wanted || name.startsWith(`${wanted}/`),
     );
-    if (found.length === 0 && wanted !== "") throw nothingThere(index, written, withParents(known.keys()));
+    if (found.length === 0 && wanted !== "") throw matchesNothing(index, written, withParents(known.keys()));
     for (const [name, file] of found) taken.set(name, file);
   });
   for (const name of [...taken.keys()]) {
@@ -42,9 +42,9 @@ export function packFiles(files: Record<string, ContextFile>, include: string[])
       if (known.has(parent)) {
         throw new FormationError(
           "invalid",
-          `${show(parent)} is given as a file, but ${show(name)} lies in it.`,
+          `${quote(parent)} is given as a file, but ${quote(name)} lies in it.`,
           {
-            field: `context_files[${show(parent)}]`,
+            field: `context_files[${quote(parent)}]`,
             remedy: "Rename one of them.",
           },
         );

@@ -2,11 +2,17 @@
 // everything at the end.
 
 import { type Extract, extract } from "tar-stream";
-import { drained } from "./tar.ts";
-import { archiveBytes, type ContextLimits, contextTooLarge, type TarEntry, understood } from "./tree.ts";
+import {
+  archiveBytes,
+  type ContextLimits,
+  contextTooLarge,
+  type TarEntry,
+  toArchiveError,
+} from "./context-tree.ts";
+import { drained } from "./write-tar.ts";
 
 /** Passes on at most as many bytes as an archive within the limits can have. */
-export async function* bounded(
+export async function* limitBytes(
   stream: AsyncIterable<Uint8Array>,
   limits: ContextLimits,
 ): AsyncIterable<Uint8Array> {
@@ -27,7 +33,7 @@ export interface ReadEntry {
 }
 
 /** The entries of an archive; each must be read or discarded before the next. */
-export async function* read(stream: AsyncIterable<Uint8Array>): AsyncIterable<ReadEntry> {
+export async function* readEntries(stream: AsyncIterable<Uint8Array>): AsyncIterable<ReadEntry> {
   const archive = extract();
   let failure: { error: unknown } | undefined;
   const fed = feed(archive, stream).catch((error: unknown) => {
@@ -38,7 +44,7 @@ export async function* read(stream: AsyncIterable<Uint8Array>): AsyncIterable<Re
     try {
       yield* entry as AsyncIterable<Uint8Array>;
     } catch (error) {
-      throw understood(failure?.error ?? error);
+      throw toArchiveError(failure?.error ?? error);
     }
   }
   try {
@@ -49,7 +55,7 @@ export async function* read(stream: AsyncIterable<Uint8Array>): AsyncIterable<Re
     await fed;
     if (failure) throw failure.error;
   } catch (error) {
-    throw understood(failure?.error ?? error);
+    throw toArchiveError(failure?.error ?? error);
   } finally {
     archive.destroy(null);
     await fed;

@@ -9,10 +9,10 @@ import { setImmediate as turn } from "node:timers/promises";
 import { FormationError } from "@formation-mcp/contract";
 import { errnoOf } from "../streams.ts";
 import { type IgnoreRules, readIgnoreRules } from "./dockerignore.ts";
-import { parentsOf } from "./files.ts";
 import { type LinkBudget, staysInside } from "./links.ts";
-import { looksSecret, nothingThere, objectionTo, shortest, show } from "./names.ts";
-import { cancelled, changed, unreadable } from "./open.ts";
+import { cancelled, changed, unreadable } from "./open-files.ts";
+import { parentsOf } from "./pack-files.ts";
+import { looksSecret, matchesNothing, normalizePath, pathProblem, quote } from "./path-names.ts";
 
 export type Found =
   | { name: string; kind: "directory" }
@@ -28,9 +28,9 @@ export interface WalkOptions {
   signal?: AbortSignal;
 }
 
-const LEFT_OUT = 100;
+const MAX_LEFT_OUT_PATHS = 100;
 /** How many entries may be visited for each that may be included. */
-const LOOKS = 10;
+const MAX_VISITS_PER_FILE = 10;
 
 export async function walk(
   root: string,
@@ -58,25 +58,25 @@ class Walker {
     this.#root = root;
     this.#options = options;
     this.#rules = rules;
-    this.#named = new Set(options.include.map(shortest));
+    this.#named = new Set(options.include.map(normalizePath));
     this.#apart = new Set((options.apart ?? []).map((dir) => relative(root, dir)));
   }
 
   async include(index: number, written: string): Promise<void> {
-    const path = shortest(written);
+    const path = normalizePath(written);
     if (path !== "") {
-      const objection = objectionTo(path);
-      if (objection !== null) throw refused(index, `include names ${show(written)}, which ${objection}.`);
+      const objection = pathProblem(path);
+      if (objection !== null) throw refused(index, `include names ${quote(written)}, which ${objection}.`);
       for (const parent of parentsOf(path)) this.#passThrough(index, written, parent);
       if ([path, ...parentsOf(path)].some((at) => this.#apart.has(at))) {
-        throw refused(index, `include names ${show(written)}, which is the program's own.`);
+        throw refused(index, `include names ${quote(written)}, which is the program's own.`);
       }
       const stats = this.#stat(path);
-      if (!stats) throw nothingThere(index, written, this.#near(path));
+      if (!stats) throw matchesNothing(index, written, this.#near(path));
       if (this.#rules.ignores(path) && !(stats.isDirectory() && this.#rules.hasExceptions)) {
         throw refused(
           index,
-          `include names ${show(written)}, which .dockerignore leaves out.`,
+          `include names ${quote(written)}, which .dockerignore leaves out.`,
           "Take it out of .dockerignore, or out of include.",
         );
       }
@@ -93,10 +93,10 @@ class Walker {
       if (await staysInside(entry.name, entry.target, (path) => this.#readLink(path), budget)) continue;
       throw new FormationError(
         "invalid",
-        `The link ${show(entry.name)} leads out of the context, to ${show(entry.target)}.`,
+        `The link ${quote(entry.name)} leads out of the context, to ${quote(entry.target)}.`,
         {
           field: "context_dir",
-          remedy: `Put the file itself in its place, make it a relative link within the context, or list ${show(entry.name)} in .dockerignore.`,
+          remedy: `Put the file itself in its place, make it a relative link within the context, or list ${quote(entry.name)} in .dockerignore.`,
         },
       );
     }
@@ -105,16 +105,16 @@ class Walker {
   /** Checks a parent directory of an included path. It must not be a link, which would lead elsewhere. */
   #passThrough(index: number, written: string, parent: string): void {
     const stats = this.#stat(parent);
-    if (!stats) throw nothingThere(index, written, this.#near(parent));
+    if (!stats) throw matchesNothing(index, written, this.#near(parent));
     if (stats.isSymbolicLink()) {
       throw refused(
         index,
-        `include names ${show(written)}, which goes through the link ${show(parent)}.`,
-        `Name the real path: ${show(parent)} leads to ${show(this.#readLink(parent) ?? "another place")}.`,
+        `include names ${quote(written)}, which goes through the link ${quote(parent)}.`,
+        `Name the real path: ${quote(parent)} leads to ${quote(this.#readLink(parent) ?? "another place")}.`,
       );
     }
     if (!stats.isDirectory()) {
-      throw refused(index, `include names ${show(written)}, but ${show(parent)} is a file.`);
+      throw refused(index, `include names ${quote(written)}, but ${quote(parent)} is a file.`);
     }
   }
 
@@ -126,7 +126,7 @@ class Walker {
       for (const name of this.#list(directory)) {
         const path = directory === "" ? name : `${directory}/${name}`;
         if (this.#apart.has(path) || (looksSecret(name) && !this.#named.has(path))) {
-          if (this.leftOut.size < LEFT_OUT) this.leftOut.add(path);
+          if (this.leftOut.size < MAX_LEFT_OUT_PATHS) this.leftOut.add(path);
           continue;
         }
         const stats = this.#stat(path);
@@ -140,7 +140,7 @@ class Walker {
 
   #take(path: string, stats: Stats): void {
     if (this.found.has(path)) return;
-    const objection = objectionTo(path);
+    const objection = pathProblem(path);
     if (objection !== null) throw unusable(path, `has a name that ${objection}`);
     for (const parent of parentsOf(path)) {
       if (!this.found.has(parent)) this.#add({ name: parent, kind: "directory" });
@@ -161,7 +161,7 @@ class Walker {
     if (this.found.size > this.#options.maxFiles) {
       throw new FormationError("limit", `The context has more than ${this.#options.maxFiles} files.`, {
         field: "context_dir",
-        remedy: `Name less under include, or list what is not needed in .dockerignore (it got to ${show(entry.name)}).`,
+        remedy: `Name less under include, or list what is not needed in .dockerignore (it got to ${quote(entry.name)}).`,
       });
     }
   }
@@ -172,7 +172,7 @@ class Walker {
     if (this.#bytes <= this.#options.maxBytes) return;
     throw new FormationError("limit", `The context is larger than ${this.#options.maxBytes} bytes.`, {
       field: "context_dir",
-      remedy: `Name less under include, or list what is not needed in .dockerignore. The largest file so far is ${show(this.#largest.name)} with ${this.#largest.bytes} bytes.`,
+      remedy: `Name less under include, or list what is not needed in .dockerignore. The largest file so far is ${quote(this.#largest.name)} with ${this.#largest.bytes} bytes.`,
     });
   }
 
@@ -204,7 +204,7 @@ class Walker {
           if (!isUtf8(name))
             throw unusable(`${directory}/${name.toString("latin1")}`, "has a name that is not UTF-8");
           names.push(name.toString("utf8"));
-          if (++this.#looked > this.#options.maxFiles * LOOKS) throw this.#tooMany(directory);
+          if (++this.#looked > this.#options.maxFiles * MAX_VISITS_PER_FILE) throw this.#tooMany(directory);
         }
       } finally {
         listing.closeSync();
@@ -219,7 +219,7 @@ class Walker {
   #tooMany(directory: string): FormationError {
     return new FormationError("limit", "The context directory has too many files to look through.", {
       field: "context_dir",
-      remedy: `Name less under include, or list ${show(directory)} in .dockerignore.`,
+      remedy: `Name less under include, or list ${quote(directory)} in .dockerignore.`,
     });
   }
 
@@ -243,7 +243,7 @@ function refused(
 }
 
 function unusable(path: string, what: string): FormationError {
-  return new FormationError("invalid", `${show(path)} ${what}, which a context cannot hold.`, {
+  return new FormationError("invalid", `${quote(path)} ${what}, which a context cannot hold.`, {
     field: "context_dir",
     remedy: "Remove it, list it in .dockerignore, or name less under include.",
   });

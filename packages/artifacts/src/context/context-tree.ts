@@ -4,10 +4,10 @@
 import { hasControls } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
 import type { Extract, Header as TarHeader } from "tar-stream";
-import { errnoOf, explain } from "../streams.ts";
-import { parentsOf } from "./files.ts";
+import { errnoOf, toFormationError } from "../streams.ts";
 import { type LinkBudget, staysInside } from "./links.ts";
-import { objectionTo, show } from "./names.ts";
+import { parentsOf } from "./pack-files.ts";
+import { pathProblem, quote } from "./path-names.ts";
 
 export interface ContextLimits {
   /** The maximum bytes of all files together. */
@@ -23,7 +23,7 @@ type Header = Omit<TarHeader, "pax" | "type"> & {
 };
 
 /** A directory, file or link to make. */
-export type Making =
+export type PlannedEntry =
   | { kind: "directory"; name: string }
   | { kind: "link"; name: string; target: string }
   | { kind: "file"; name: string; bytes: number; executable: boolean };
@@ -32,17 +32,17 @@ export type Making =
  * The bytes that an archive may have besides its files: a header, padding and long names for each, and a
  * constant.
  */
-const OVERHEAD_PER_FILE = 4096;
-const OVERHEAD = 1024 * 1024;
+const OVERHEAD_BYTES_PER_FILE = 4096;
+const ARCHIVE_OVERHEAD_BYTES = 1024 * 1024;
 
 /** The maximum bytes of an archive within the limits. */
 export function archiveBytes({ maxBytes, maxFiles }: ContextLimits): number {
-  return maxBytes + maxFiles * OVERHEAD_PER_FILE + OVERHEAD;
+  return maxBytes + maxFiles * OVERHEAD_BYTES_PER_FILE + ARCHIVE_OVERHEAD_BYTES;
 }
 
 export class ContextTree {
   readonly #limits: ContextLimits;
-  readonly #made = new Map<string, Making>();
+  readonly #made = new Map<string, PlannedEntry>();
   #bytes = 0;
 
   constructor(limits: ContextLimits) {
@@ -55,7 +55,7 @@ export class ContextTree {
   }
 
   /** Every entry, in the order in which it came. */
-  get makings(): Iterable<Making> {
+  get planned(): Iterable<PlannedEntry> {
     return this.#made.values();
   }
 
@@ -63,7 +63,7 @@ export class ContextTree {
    * What to make for an entry, its parent directories first; nothing for the context itself.
    * @throws FormationError `invalid`, `limit`
    */
-  take(given: TarEntry["header"]): Making[] {
+  plan(given: TarEntry["header"]): PlannedEntry[] {
     const header = given as Header;
     const name = header.name.replace(/^(\.\/)+/, "").replace(/\/+$/, "");
     if (name === "" || name === ".") {
@@ -99,7 +99,7 @@ export class ContextTree {
   }
 
   #check(header: Header, name: string): void {
-    const objection = objectionTo(name) ?? (header.linkname ? objectionToTarget(header.linkname) : null);
+    const objection = pathProblem(name) ?? (header.linkname ? linkTargetProblem(header.linkname) : null);
     if (objection !== null) throw invalid(name, objection);
     // The reader replaces bytes that are not UTF-8 by this character, so two names could become one.
     if (name.includes("\ufffd")) throw invalid(name, "has a name that is not UTF-8");
@@ -119,14 +119,14 @@ export class ContextTree {
     if (this.#bytes > this.#limits.maxBytes) throw contextTooLarge(this.#limits.maxBytes);
   }
 
-  #directory(name: string): Making[] {
+  #directory(name: string): PlannedEntry[] {
     const made = this.#made.get(name);
     if (made?.kind === "directory") return [];
     if (made) throw invalid(name, `is a ${made.kind} and a directory`);
     return [this.#note({ kind: "directory", name })];
   }
 
-  #note(making: Making): Making {
+  #note(making: PlannedEntry): PlannedEntry {
     this.#made.set(making.name, making);
     if (this.#made.size <= this.#limits.maxFiles) return making;
     throw new FormationError("limit", `The context has more than ${this.#limits.maxFiles} files.`, {
@@ -135,13 +135,13 @@ export class ContextTree {
   }
 }
 
-function objectionToTarget(target: string): string | null {
+function linkTargetProblem(target: string): string | null {
   if (hasControls(target) || Buffer.byteLength(target) > 4095) return "is a link to no path";
   return null;
 }
 
 function invalid(name: string, what: string): FormationError {
-  return new FormationError("invalid", `The context's archive cannot be used: ${show(name)} ${what}.`, {
+  return new FormationError("invalid", `The context's archive cannot be used: ${quote(name)} ${what}.`, {
     step: "context",
     remedy: "Pack the context with pack_build's context_files or context_dir, or upload it with the client.",
   });
@@ -155,7 +155,7 @@ export function contextTooLarge(maxBytes: number): FormationError {
 }
 
 /** The error for bytes that are no complete archive. */
-export function damaged(what: string, cause?: unknown): FormationError {
+export function damagedArchive(what: string, cause?: unknown): FormationError {
   return new FormationError("invalid", `The context's archive ${what}.`, {
     cause,
     step: "context",
@@ -164,10 +164,10 @@ export function damaged(what: string, cause?: unknown): FormationError {
 }
 
 /** Errors without a code, or of a stream that ended early, are the tar reader's: the bytes are no archive. */
-export function understood(error: unknown): FormationError {
+export function toArchiveError(error: unknown): FormationError {
   const code = errnoOf(error);
   if (error instanceof FormationError || (code !== undefined && code !== "STREAM_DESTROYED")) {
-    return explain(error, "The directory for the context");
+    return toFormationError(error, "The directory for the context");
   }
-  return damaged("is damaged or is no tar archive", error);
+  return damagedArchive("is damaged or is no tar archive", error);
 }

@@ -13,9 +13,9 @@ import {
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
 import { errnoOf } from "../streams.ts";
-import { show } from "./names.ts";
+import { quote } from "./path-names.ts";
 
-const CHUNK = 64 * 1024;
+const CHUNK_BYTES = 64 * 1024;
 
 /** The real path, or null if nothing is there. */
 export function realpathOf(path: string): string | null {
@@ -23,7 +23,7 @@ export function realpathOf(path: string): string | null {
     return realpathSync(path);
   } catch (error) {
     if (errnoOf(error) === "EACCES") {
-      throw new FormationError("forbidden", `The directory ${show(path)} cannot be read by the server.`, {
+      throw new FormationError("forbidden", `The directory ${quote(path)} cannot be read by the server.`, {
         field: "context_dir",
         remedy: "Give it to the server's user to read.",
       });
@@ -47,7 +47,7 @@ export function openInside(root: string, name: string): { descriptor: number; st
   }
   try {
     const stat = fstatSync(descriptor, { bigint: true });
-    if (!stat.isFile() || whereIs(descriptor, path) !== path) throw changed(name);
+    if (!stat.isFile() || realpathOfOpen(descriptor, path) !== path) throw changed(name);
     return { descriptor, stat };
   } catch (error) {
     closeSync(descriptor);
@@ -56,7 +56,7 @@ export function openInside(root: string, name: string): { descriptor: number; st
 }
 
 /** The real path of an open file: a parent directory may have become a link after the walk. */
-function whereIs(descriptor: number, path: string): string | null {
+function realpathOfOpen(descriptor: number, path: string): string | null {
   try {
     return readlinkSync(`/proc/self/fd/${descriptor}`);
   } catch {
@@ -73,7 +73,7 @@ export async function* contentOf(
 ): AsyncIterable<Uint8Array> {
   for (let at = 0; at < bytes; ) {
     if (signal?.aborted) throw cancelled();
-    const chunk = Buffer.allocUnsafe(Math.min(CHUNK, bytes - at));
+    const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, bytes - at));
     const got = readSync(descriptor, chunk, 0, chunk.length, at);
     if (got === 0) throw changed(name);
     at += got;
@@ -82,7 +82,7 @@ export async function* contentOf(
 }
 
 export function unreadable(name: string, cause: unknown): FormationError {
-  return new FormationError("invalid", `The file ${show(name)} cannot be read by the server.`, {
+  return new FormationError("invalid", `The file ${quote(name)} cannot be read by the server.`, {
     cause,
     field: "context_dir",
     remedy: "Give it to the server's user to read, or list it in .dockerignore.",
@@ -90,7 +90,7 @@ export function unreadable(name: string, cause: unknown): FormationError {
 }
 
 export function changed(name: string, cause?: unknown): FormationError {
-  return new FormationError("conflict", `The file ${show(name)} changed while the context was packed.`, {
+  return new FormationError("conflict", `The file ${quote(name)} changed while the context was packed.`, {
     cause,
     field: "context_dir",
     remedy: "Try again when nothing writes there, or list the file in .dockerignore.",

@@ -5,12 +5,12 @@
 import { closeSync, statSync } from "node:fs";
 import { isAbsolute, relative, sep } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
-import { explained } from "../streams.ts";
-import { byBytes } from "./files.ts";
-import { show } from "./names.ts";
-import { cancelled, changed, contentOf, openInside, realpathOf } from "./open.ts";
-import { type ContextEntry, writeTar } from "./tar.ts";
-import { type Found, walk } from "./walk.ts";
+import { withFormationErrors } from "../streams.ts";
+import { cancelled, changed, contentOf, openInside, realpathOf } from "./open-files.ts";
+import { byBytes } from "./pack-files.ts";
+import { quote } from "./path-names.ts";
+import { type Found, walk } from "./walk-directory.ts";
+import { type ContextEntry, writeTar } from "./write-tar.ts";
 
 export interface PackDirectoryOptions {
   dir: string;
@@ -48,13 +48,13 @@ export async function packDirectory(options: PackDirectoryOptions): Promise<Pack
   const root = allowedRoot(options.dir, options.allow);
   const apart = (options.apart ?? []).flatMap((dir) => realpathOf(dir) ?? []);
   if (apart.some((dir) => holds(dir, root))) throw ownDirectory(options.dir);
-  const { found, leftOut } = await explained(
+  const { found, leftOut } = await withFormationErrors(
     () => walk(root, { ...options, apart }),
     "The context directory",
   );
   const entries = [...found.values()].sort((a, b) => byBytes(a.name, b.name));
   return {
-    stream: writeTar(read(root, entries, options)),
+    stream: writeTar(readContents(root, entries, options)),
     left_out: leftOut,
     files: entries.filter(({ kind }) => kind !== "directory").length,
   };
@@ -63,7 +63,7 @@ export async function packDirectory(options: PackDirectoryOptions): Promise<Pack
 function allowedRoot(dir: string, allow: string[]): string {
   const root = realpathOf(dir);
   if (root === null || !statSync(root).isDirectory()) {
-    throw new FormationError("invalid", `There is no directory ${show(dir)} for the context.`, {
+    throw new FormationError("invalid", `There is no directory ${quote(dir)} for the context.`, {
       field: "context_dir",
       remedy: "Give the path of a directory on the machine where the server runs.",
     });
@@ -75,12 +75,12 @@ function allowedRoot(dir: string, allow: string[]): string {
   }
   throw new FormationError(
     "forbidden",
-    `The context directory ${show(dir)} is not in an allowed directory.`,
+    `The context directory ${quote(dir)} is not in an allowed directory.`,
     {
       field: "context_dir",
       remedy:
         allow.length > 0
-          ? `Use a directory in ${allow.map(show).join(" or ")}, or ask the operator to allow this one with --allow-dir.`
+          ? `Use a directory in ${allow.map(quote).join(" or ")}, or ask the operator to allow this one with --allow-dir.`
           : "Ask the operator to allow it with --allow-dir, or send the files as context_files.",
     },
   );
@@ -93,13 +93,13 @@ function holds(directory: string, other: string): boolean {
 }
 
 function ownDirectory(dir: string): FormationError {
-  return new FormationError("forbidden", `The context directory ${show(dir)} is the program's own.`, {
+  return new FormationError("forbidden", `The context directory ${quote(dir)} is the program's own.`, {
     field: "context_dir",
     remedy: "Put what the build needs into a directory of its own.",
   });
 }
 
-async function* read(
+async function* readContents(
   root: string,
   entries: Found[],
   options: PackDirectoryOptions,

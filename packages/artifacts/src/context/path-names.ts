@@ -3,19 +3,19 @@
 import { editDistance, hasControls } from "@formation-mcp/base";
 import { FormationError } from "@formation-mcp/contract";
 
-const NAME_BYTES = 255;
-const PATH_BYTES = 4096;
-const SECRETS = [/^\.ssh$/, /^\.gnupg$/, /^\.aws$/, /^\.git$/, /^\.env/, /\.pem$/, /\.key$/];
+const MAX_NAME_BYTES = 255;
+const MAX_PATH_BYTES = 4096;
+const SECRET_NAMES = [/^\.ssh$/, /^\.gnupg$/, /^\.aws$/, /^\.git$/, /^\.env/, /\.pem$/, /\.key$/];
 
 /** What is wrong with a relative path, or null. The path must be in its shortest form. */
-export function objectionTo(path: string): string | null {
+export function pathProblem(path: string): string | null {
   if (hasControls(path)) return "holds control characters";
   if (path.startsWith("/")) return "is absolute";
-  if (Buffer.byteLength(path) > PATH_BYTES) return "is too long";
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) return "is too long";
   for (const part of path.split("/")) {
     if (part === "" || part === ".") return "is not in its shortest spelling";
     if (part === "..") return 'climbs with ".."';
-    if (Buffer.byteLength(part) > NAME_BYTES) return "has a part that is too long";
+    if (Buffer.byteLength(part) > MAX_NAME_BYTES) return "has a part that is too long";
   }
   return null;
 }
@@ -23,11 +23,11 @@ export function objectionTo(path: string): string | null {
 /** Whether a file or directory of this name is left out unless `include` names it. */
 export function looksSecret(name: string): boolean {
   const small = name.toLowerCase();
-  return SECRETS.some((secret) => secret.test(small));
+  return SECRET_NAMES.some((secret) => secret.test(small));
 }
 
 /** The shortest form of an include path; "" is the whole context. */
-export function shortest(path: string): string {
+export function normalizePath(path: string): string {
   const absolute = path.startsWith("/") ? "/" : "";
   return (
     absolute +
@@ -39,18 +39,18 @@ export function shortest(path: string): string {
 }
 
 /** Quotes untrusted text for a message. */
-export function show(text: string): string {
+export function quote(text: string): string {
   return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
 }
 
 /** The error for an include path that matches nothing. */
-export function nothingThere(index: number, path: string, candidates: Iterable<string>): FormationError {
+export function matchesNothing(index: number, path: string, candidates: Iterable<string>): FormationError {
   const near = nearest(path, candidates);
-  return new FormationError("invalid", `include names ${show(path)}, which is not in the context.`, {
+  return new FormationError("invalid", `include names ${quote(path)}, which is not in the context.`, {
     field: `include[${index}]`,
     remedy:
       near.length > 0
-        ? `Did you mean ${near.map(show).join(" or ")}? Paths are relative to the context directory.`
+        ? `Did you mean ${near.map(quote).join(" or ")}? Paths are relative to the context directory.`
         : "Add the file to the context, or take it out of include. Paths are relative to the context directory.",
   });
 }
