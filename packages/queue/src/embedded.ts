@@ -11,9 +11,9 @@ import {
   type WakeMessage,
 } from "@formation-mcp/contract";
 import { EmbeddedConsumer } from "./embedded/consumer.ts";
-import { EventStream, emitEvent, pruneEvents } from "./embedded/events.ts";
-import { deadLetters, prune, put } from "./embedded/mailbox.ts";
-import { type Opened, QueueFile } from "./embedded/queue-file.ts";
+import { EventListeners, emitEvent, pruneEvents } from "./embedded/events.ts";
+import { deadLetters, pruneMessages, putMessage } from "./embedded/messages.ts";
+import { type OpenDatabase, QueueFile } from "./embedded/queue-file.ts";
 import { WalWatch } from "./embedded/wal-watch.ts";
 import type { ConsumeOptions, Consumer, DeadLetter, Queue } from "./port.ts";
 import { bodyOf, checkConsumer, checkListener, reasonOf } from "./rules.ts";
@@ -51,7 +51,7 @@ class EmbeddedQueue implements Queue {
   readonly #options: EmbeddedQueueOptions;
   readonly #file: QueueFile;
   readonly #watch: WalWatch;
-  readonly #events: EventStream;
+  readonly #events: EventListeners;
   readonly #consumers = new Set<EmbeddedConsumer>();
   #version = -1;
   #reopening = false;
@@ -60,8 +60,8 @@ class EmbeddedQueue implements Queue {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger;
-    this.#events = new EventStream(this.#logger);
-    this.#watch = new WalWatch(() => this.#look(), options.pollMs ?? 1000, this.#logger);
+    this.#events = new EventListeners(this.#logger);
+    this.#watch = new WalWatch(() => this.#checkForCommits(), options.pollMs ?? 1000, this.#logger);
     this.#file = new QueueFile(options.path, this.#logger, () => {
       this.#version = -1;
       this.#watch.start(this.#file.walPath);
@@ -74,7 +74,7 @@ class EmbeddedQueue implements Queue {
 
   async publish(subject: string, messageId: string, message: WakeMessage): Promise<void> {
     const body = bodyOf(subject, messageId, message);
-    await this.#file.write((file) => put(file, subject, messageId, body, this.#clock.now()));
+    await this.#file.write((file) => putMessage(file, subject, messageId, body, this.#clock.now()));
     this.#kick();
   }
 
@@ -124,7 +124,7 @@ class EmbeddedQueue implements Queue {
 
   async sweep(): Promise<void> {
     await this.#file.write((file) => {
-      prune(file, this.#clock.now());
+      pruneMessages(file, this.#clock.now());
       pruneEvents(file, this.#clock.now());
     });
   }
@@ -137,7 +137,7 @@ class EmbeddedQueue implements Queue {
   }
 
   /** Checks whether another process has committed. Runs at every write to the log, so it must be cheap. */
-  #look(): void {
+  #checkForCommits(): void {
     const file = this.#file.intact();
     if (!file) {
       this.#reopen();
@@ -175,7 +175,7 @@ class EmbeddedQueue implements Queue {
   }
 
   #deliver(): void {
-    const file: Opened | undefined = this.#file.intact();
+    const file: OpenDatabase | undefined = this.#file.intact();
     if (file) this.#events.deliver(file);
   }
 

@@ -14,12 +14,12 @@ import {
 } from "@formation-mcp/contract";
 import { type JetStreamClient, jetstream } from "@nats-io/jetstream";
 import { headers, type NatsConnection } from "@nats-io/transport-node";
-import { NatsLink } from "./nats/connection.ts";
+import { WatchedConnection } from "./nats/connection.ts";
 import { NatsConsumer } from "./nats/consumer.ts";
 import { newestLetters, storeLetter } from "./nats/dead-letters.ts";
 import type { Delivery } from "./nats/delivery.ts";
 import { NatsEvents } from "./nats/events.ts";
-import { isMissing, NatsStreams, unavailable, WORK_STREAM, WORK_SUBJECTS } from "./nats/streams.ts";
+import { isMissing, NatsStreams, natsUnavailable, WORK_STREAM, WORK_SUBJECTS } from "./nats/streams.ts";
 import type { ConsumeOptions, Consumer, DeadLetter, Queue } from "./port.ts";
 import { bodyOf, checkConsumer, checkListener, reasonOf } from "./rules.ts";
 
@@ -60,13 +60,13 @@ export interface NatsQueueOptions {
    * How often a managing process checks that the streams and consumers exist, in milliseconds. Default
    * 10,000.
    */
-  lookEveryMs?: number;
+  checkEveryMs?: number;
 }
 
-const CONTROL = /^vm\.control\.[a-z0-9_]+$/;
-const TRY_MS = 1_000;
-const PAUSE_MS = 100;
-const FLUSH_MS = 2_000;
+const CONTROL_SUBJECT = /^vm\.control\.[a-z0-9_]+$/;
+const PUBLISH_TIMEOUT_MS = 1_000;
+const RETRY_PAUSE_MS = 100;
+const MAX_FLUSH_MS = 2_000;
 
 /**
  * Opens the queue on a connection, and makes its streams and consumers if it manages them.
@@ -83,19 +83,19 @@ class NatsQueue implements Queue {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #options: NatsQueueOptions;
-  readonly #link: NatsLink;
+  readonly #link: WatchedConnection;
   readonly #streams: NatsStreams;
   readonly #jetstream: JetStreamClient;
   readonly #consumers = new Set<NatsConsumer>();
   readonly #events: NatsEvents;
-  #looking: NodeJS.Timeout | undefined;
+  #checkTimer: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(options: NatsQueueOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger;
-    this.#link = new NatsLink(options.connection);
+    this.#link = new WatchedConnection(options.connection);
     this.#events = new NatsEvents(this.#link, this.#logger);
     this.#jetstream = jetstream(options.connection);
     this.#streams = new NatsStreams(this.#link, {
@@ -119,15 +119,15 @@ class NatsQueue implements Queue {
         await this.#streams.prepare();
         break;
       } catch (error) {
-        const failure = unavailable(error, "The queue could not be made");
+        const failure = natsUnavailable(error, "The queue could not be made");
         if (performance.now() > end || failure.code !== "unavailable" || this.#link.closed) {
           this.#link.close();
           throw failure;
         }
-        await pause(PAUSE_MS);
+        await pause(RETRY_PAUSE_MS);
       }
     }
-    const look = () => {
+    const check = () => {
       if (!this.#link.up) return;
       this.#streams.prepare().catch((error) =>
         this.#logger.log("warn", "The queue's streams could not be looked after.", {
@@ -136,13 +136,13 @@ class NatsQueue implements Queue {
       );
     };
     // A server that comes back may have lost everything.
-    this.#link.onBack(look);
-    this.#looking = setInterval(look, this.#options.lookEveryMs ?? 10_000).unref();
+    this.#link.onBack(check);
+    this.#checkTimer = setInterval(check, this.#options.checkEveryMs ?? 10_000).unref();
   }
 
   async publish(subject: string, messageId: string, message: WakeMessage): Promise<void> {
     const body = bodyOf(subject, messageId, message);
-    if (CONTROL.test(subject)) return this.#nudge(subject, messageId, body);
+    if (CONTROL_SUBJECT.test(subject)) return this.#publishPlain(subject, messageId, body);
     if (!WORK_SUBJECTS.includes(subject)) throw noSubject(subject);
     await this.#store(subject, messageId, body, WORK_STREAM);
   }
@@ -154,9 +154,9 @@ class NatsQueue implements Queue {
   ): Promise<Consumer> {
     checkConsumer(subjects, options.slots);
     for (const subject of subjects) {
-      if (!CONTROL.test(subject) && !WORK_SUBJECTS.includes(subject)) throw noSubject(subject);
+      if (!CONTROL_SUBJECT.test(subject) && !WORK_SUBJECTS.includes(subject)) throw noSubject(subject);
     }
-    this.#check();
+    this.#requireOpen();
     const consumer = new NatsConsumer({
       link: this.#link,
       streams: this.#streams,
@@ -172,7 +172,7 @@ class NatsQueue implements Queue {
       onClose: (closed) => this.#consumers.delete(closed),
     });
     this.#consumers.add(consumer);
-    await this.#link.settled(FLUSH_MS);
+    await this.#link.flushed(MAX_FLUSH_MS);
     return consumer;
   }
 
@@ -181,54 +181,54 @@ class NatsQueue implements Queue {
   }
 
   async subscribe(listener: (event: ChangeEvent) => void, node?: Id<"node">): Promise<AsyncDisposable> {
-    this.#check();
+    this.#requireOpen();
     checkListener(node);
-    return this.#events.subscribe(listener, node, FLUSH_MS);
+    return this.#events.subscribe(listener, node, MAX_FLUSH_MS);
   }
 
   async deadLetters(limit: number): Promise<DeadLetter[]> {
-    this.#check();
+    this.#requireOpen();
     try {
       return await newestLetters(await this.#streams.manager(), Math.max(0, Math.trunc(limit)));
     } catch (error) {
       if (isMissing(error)) return [];
-      throw unavailable(error, "Dead letters could not be read");
+      throw natsUnavailable(error, "Dead letters could not be read");
     }
   }
 
   /** NATS removes old messages itself; this makes streams and consumers again that were deleted. */
   async sweep(): Promise<void> {
-    this.#check();
+    this.#requireOpen();
     if (!this.#streams.manages) return;
     await this.#streams.prepare().catch((error) => {
-      throw unavailable(error, "The queue's streams could not be looked after");
+      throw natsUnavailable(error, "The queue's streams could not be looked after");
     });
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    clearInterval(this.#looking);
+    clearInterval(this.#checkTimer);
     this.#events.close();
     await Promise.all([...this.#consumers].map((consumer) => consumer.close()));
     this.#link.close();
   }
 
-  #check(): void {
+  #requireOpen(): void {
     if (this.#closed || this.#link.closed) throw new FormationError("unavailable", "The queue is closed.");
   }
 
   /** Sends a message on a plain subject, which only current listeners receive. */
-  async #nudge(subject: string, messageId: string, body: string): Promise<void> {
-    this.#check();
+  async #publishPlain(subject: string, messageId: string, body: string): Promise<void> {
+    this.#requireOpen();
     const head = headers();
     head.set("Nats-Msg-Id", messageId);
     try {
       this.#link.connection.publish(subject, body, { headers: head });
     } catch (error) {
-      throw unavailable(error, "A node could not be woken");
+      throw natsUnavailable(error, "A node could not be woken");
     }
-    const sent = await this.#link.settled(Math.min(FLUSH_MS, this.#patienceMs));
-    if (!sent) throw unavailable(undefined, "A node could not be woken");
+    const sent = await this.#link.flushed(Math.min(MAX_FLUSH_MS, this.#patienceMs));
+    if (!sent) throw natsUnavailable(undefined, "A node could not be woken");
   }
 
   get #patienceMs(): number {
@@ -240,11 +240,11 @@ class NatsQueue implements Queue {
     const end = performance.now() + this.#patienceMs;
     const left = () => end - performance.now();
     for (;;) {
-      this.#check();
+      this.#requireOpen();
       // The connection drops what is sent while it is down, so this waits until it is back.
       if (!this.#link.up) await this.#link.back(left());
       try {
-        const timeout = Math.max(1, Math.min(TRY_MS, left()));
+        const timeout = Math.max(1, Math.min(PUBLISH_TIMEOUT_MS, left()));
         await this.#jetstream.publish(subject, body, {
           msgID: messageId,
           timeout,
@@ -252,9 +252,9 @@ class NatsQueue implements Queue {
         });
         return;
       } catch (error) {
-        const failure = unavailable(error, "A message could not be stored");
-        if (failure.code !== "unavailable" || left() <= PAUSE_MS) throw failure;
-        await pause(PAUSE_MS);
+        const failure = natsUnavailable(error, "A message could not be stored");
+        if (failure.code !== "unavailable" || left() <= RETRY_PAUSE_MS) throw failure;
+        await pause(RETRY_PAUSE_MS);
         if (this.#streams.manages && this.#link.up) await this.#streams.prepare().catch(() => {});
       }
     }

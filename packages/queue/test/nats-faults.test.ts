@@ -77,7 +77,7 @@ it(`after any fault work and events go on, ${ROUNDS} times`, async () => {
     connection: bossConnection,
     leaseMs: 500,
     retryMs: 20,
-    lookEveryMs: 500,
+    checkEveryMs: 500,
   });
   const house: House = {
     server,

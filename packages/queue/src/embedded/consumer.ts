@@ -7,10 +7,19 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { Clock, Logger, WakeMessage } from "@formation-mcp/contract";
 import type { Consumer } from "../port.ts";
 import { MAX_DELIVERIES, readWake, reasonOf } from "../rules.ts";
-import { bury, giveBack, type Message, nextVisible, prolong, remove, take, waiting } from "./mailbox.ts";
+import {
+  deleteMessage,
+  hasMessage,
+  type Message,
+  moveToDeadLetters,
+  nextVisible,
+  releaseMessage,
+  renewLease,
+  takeMessage,
+} from "./messages.ts";
 import type { QueueFile } from "./queue-file.ts";
 
-export interface ConsumerOptions {
+export interface EmbeddedConsumerDeps {
   subjects: string[];
   slots: number;
   handler: (message: WakeMessage, subject: string) => Promise<void>;
@@ -23,13 +32,13 @@ export interface ConsumerOptions {
 }
 
 /** The longest wait of a timer, so that a changed system clock does not delay a message for ever. */
-const LONGEST_TIMER_MS = 60_000;
+const MAX_TIMER_MS = 60_000;
 /** The pause after the file could not be used. */
-const TROUBLE_MS = 1_000;
+const RETRY_AFTER_ERROR_MS = 1_000;
 
 export class EmbeddedConsumer implements Consumer {
   readonly #file: QueueFile;
-  readonly #options: ConsumerOptions;
+  readonly #deps: EmbeddedConsumerDeps;
   readonly #holder = randomBytes(9).toString("base64url");
   readonly #running = new Set<Promise<void>>();
   #filling: Promise<void> | undefined;
@@ -37,14 +46,14 @@ export class EmbeddedConsumer implements Consumer {
   #closing = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(file: QueueFile, options: ConsumerOptions) {
+  constructor(file: QueueFile, deps: EmbeddedConsumerDeps) {
     this.#file = file;
-    this.#options = options;
+    this.#deps = deps;
   }
 
   /** Takes messages until the slots are full or none is left. Concurrent calls share one run. */
   kick(): void {
-    if (this.#closing || this.#running.size >= this.#options.slots) return;
+    if (this.#closing || this.#running.size >= this.#deps.slots) return;
     this.#again = true;
     this.#filling ??= this.#fill().finally(() => {
       this.#filling = undefined;
@@ -55,7 +64,7 @@ export class EmbeddedConsumer implements Consumer {
 
   /** The file was replaced, so its messages are lost. */
   missed(): void {
-    if (!this.#closing) this.#options.missed?.();
+    if (!this.#closing) this.#deps.missed?.();
   }
 
   async close(): Promise<void> {
@@ -63,7 +72,7 @@ export class EmbeddedConsumer implements Consumer {
     clearTimeout(this.#timer);
     await this.#filling;
     while (this.#running.size > 0) await Promise.all(this.#running);
-    this.#options.onClose(this);
+    this.#deps.onClose(this);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -71,14 +80,16 @@ export class EmbeddedConsumer implements Consumer {
   }
 
   async #fill(): Promise<void> {
-    const { subjects, slots, clock, leaseMs, logger } = this.#options;
+    const { subjects, slots, clock, leaseMs, logger } = this.#deps;
     try {
       while (this.#again && !this.#closing) {
         this.#again = false;
         while (!this.#closing && this.#running.size < slots) {
-          if (!(await this.#file.read((at) => waiting(at, subjects, clock.now())))) break;
+          if (!(await this.#file.read((at) => hasMessage(at, subjects, clock.now())))) break;
           const now = clock.now();
-          const message = await this.#file.write((at) => take(at, subjects, this.#holder, now, leaseMs));
+          const message = await this.#file.write((at) =>
+            takeMessage(at, subjects, this.#holder, now, leaseMs),
+          );
           if (!message) break;
           const done: Promise<void> = this.#handle(message).finally(() => {
             this.#running.delete(done);
@@ -94,24 +105,24 @@ export class EmbeddedConsumer implements Consumer {
       this.#again = false;
       if (this.#closing) return;
       logger.log("warn", "The queue cannot be read; trying again.", { reason: reasonOf(error) });
-      this.#wakeIn(TROUBLE_MS);
+      this.#wakeIn(RETRY_AFTER_ERROR_MS);
     }
   }
 
   #schedule(visibleAt: number | undefined): void {
     clearTimeout(this.#timer);
-    if (visibleAt === undefined || this.#running.size >= this.#options.slots) return;
-    this.#wakeIn(visibleAt - this.#options.clock.now() + 1);
+    if (visibleAt === undefined || this.#running.size >= this.#deps.slots) return;
+    this.#wakeIn(visibleAt - this.#deps.clock.now() + 1);
   }
 
   #wakeIn(ms: number): void {
     clearTimeout(this.#timer);
     if (this.#closing) return;
-    this.#timer = setTimeout(() => this.kick(), Math.min(Math.max(ms, 1), LONGEST_TIMER_MS)).unref();
+    this.#timer = setTimeout(() => this.kick(), Math.min(Math.max(ms, 1), MAX_TIMER_MS)).unref();
   }
 
   async #handle(message: Message): Promise<void> {
-    const { clock, leaseMs, logger } = this.#options;
+    const { clock, leaseMs, logger } = this.#deps;
     const wake = readWake(message.body);
     if (typeof wake === "string") return this.#settle(message, wake);
     if (message.deliveries > MAX_DELIVERIES) {
@@ -119,14 +130,14 @@ export class EmbeddedConsumer implements Consumer {
     }
     const keep = setInterval(() => {
       this.#file
-        .write((at) => prolong(at, message.seq, this.#holder, clock.now() + leaseMs))
+        .write((at) => renewLease(at, message.seq, this.#holder, clock.now() + leaseMs))
         .catch((error) =>
           logger.log("warn", "A message's lease was not prolonged.", { reason: reasonOf(error) }),
         );
     }, leaseMs / 3).unref();
     let failure: { error: unknown } | undefined;
     try {
-      await this.#options.handler(wake, message.subject);
+      await this.#deps.handler(wake, message.subject);
     } catch (error) {
       failure = { error };
     } finally {
@@ -139,7 +150,7 @@ export class EmbeddedConsumer implements Consumer {
    * Ends one delivery. `undefined` means success; a text makes the message a dead letter with that reason.
    */
   async #settle(message: Message, outcome: { error: unknown } | string | undefined): Promise<void> {
-    const { clock, retryMs, logger } = this.#options;
+    const { clock, retryMs, logger } = this.#deps;
     const reason = typeof outcome === "string" ? outcome : outcome && reasonOf(outcome.error);
     const last = typeof outcome === "string" || message.deliveries >= MAX_DELIVERIES;
     if (reason !== undefined) {
@@ -151,10 +162,10 @@ export class EmbeddedConsumer implements Consumer {
     }
     try {
       await this.#file.write((at) => {
-        if (reason === undefined) return remove(at, message.seq, this.#holder);
-        if (last) return bury(at, message, this.#holder, reason, clock.now());
+        if (reason === undefined) return deleteMessage(at, message.seq, this.#holder);
+        if (last) return moveToDeadLetters(at, message, this.#holder, reason, clock.now());
         const pause = retryMs * 2 ** (message.deliveries - 1);
-        return giveBack(at, message.seq, this.#holder, clock.now() + pause);
+        return releaseMessage(at, message.seq, this.#holder, clock.now() + pause);
       });
     } catch (error) {
       logger.log("warn", "A message could not be settled; it will come again.", { reason: reasonOf(error) });

@@ -2,37 +2,37 @@
 
 import type { ChangeEvent, Id, Logger } from "@formation-mcp/contract";
 import { isHeardAt } from "../rules.ts";
-import type { Opened } from "./queue-file.ts";
+import type { OpenDatabase } from "./queue-file.ts";
 
-const KEPT_MS = 60_000;
-const KEPT_ROWS = 10_000;
-const PRUNE_EVERY = 256;
+const EVENT_KEPT_MS = 60_000;
+const MAX_EVENT_ROWS = 10_000;
+const PRUNE_EVERY_ROWS = 256;
 
 type Listener = (event: ChangeEvent) => void;
 
-interface Place {
+interface ListenerPosition {
   node: Id<"node"> | undefined;
   /** The number of the last event before the subscription. */
   from: number;
 }
 
-export function emitEvent(file: Opened, event: ChangeEvent, now: number): void {
+export function emitEvent(file: OpenDatabase, event: ChangeEvent, now: number): void {
   const { lastInsertRowid } = file
     .sql("INSERT INTO events (at, body) VALUES (?, ?)")
     .run(now, JSON.stringify(event));
-  if (Number(lastInsertRowid) % PRUNE_EVERY === 0) pruneEvents(file, now);
+  if (Number(lastInsertRowid) % PRUNE_EVERY_ROWS === 0) pruneEvents(file, now);
 }
 
-export function pruneEvents(file: Opened, now: number): void {
-  file.run("DELETE FROM events WHERE at <= ?", now - KEPT_MS);
-  file.run(`DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ${KEPT_ROWS}`);
+export function pruneEvents(file: OpenDatabase, now: number): void {
+  file.run("DELETE FROM events WHERE at <= ?", now - EVENT_KEPT_MS);
+  file.run(`DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ${MAX_EVENT_ROWS}`);
 }
 
 /** The subscribers of one process. */
-export class EventStream {
+export class EventListeners {
   readonly #logger: Logger;
-  readonly #listeners = new Map<Listener, Place>();
-  #file: Opened | undefined;
+  readonly #listeners = new Map<Listener, ListenerPosition>();
+  #file: OpenDatabase | undefined;
   #seen = 0;
 
   constructor(logger: Logger) {
@@ -40,7 +40,7 @@ export class EventStream {
   }
 
   /** Adds a listener for events after now. */
-  add(file: Opened, listener: Listener, node: Id<"node"> | undefined): void {
+  add(file: OpenDatabase, listener: Listener, node: Id<"node"> | undefined): void {
     this.deliver(file);
     this.#listeners.set(listener, { node, from: this.#seen });
   }
@@ -54,10 +54,10 @@ export class EventStream {
   }
 
   /** Passes new events to the listeners. */
-  deliver(file: Opened): void {
+  deliver(file: OpenDatabase): void {
     if (this.#file !== file) this.#follow(file);
     if (this.#listeners.size === 0) {
-      this.#seen = lastEvent(file);
+      this.#seen = lastEventNumber(file);
       return;
     }
     for (const row of file.all<{ seq: number; body: string }>(
@@ -76,8 +76,8 @@ export class EventStream {
    * Follows another file. A new file counts from one again, and all its events are new to the existing
    * listeners.
    */
-  #follow(file: Opened): void {
-    this.#seen = this.#file === undefined ? lastEvent(file) : 0;
+  #follow(file: OpenDatabase): void {
+    this.#seen = this.#file === undefined ? lastEventNumber(file) : 0;
     this.#file = file;
     for (const place of this.#listeners.values()) place.from = 0;
   }
@@ -93,6 +93,6 @@ export class EventStream {
   }
 }
 
-function lastEvent(file: Opened): number {
+function lastEventNumber(file: OpenDatabase): number {
   return file.one<{ seq: number }>("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?.seq ?? 0;
 }

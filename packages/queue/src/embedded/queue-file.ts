@@ -8,14 +8,14 @@ import { openSqlite, retryBusy } from "@formation-mcp/os/sqlite";
 import { migrate } from "./schema.ts";
 import { type FileIdentity, identityOf, isMainAt, removeAll, setAside } from "./sqlite-files.ts";
 
-const TRIES = 8;
+const MAX_TRIES = 8;
 // Primary result codes (https://sqlite.org/rescode.html) for a file that vanished or was damaged while open.
-const IOERR = 10;
-const GONE = new Set([8, IOERR, 14]); // READONLY (moved), IOERR, CANTOPEN
-const BROKEN = new Set([11, 26]); // CORRUPT, NOTADB
+const IOERR_CODE = 10;
+const GONE_CODES = new Set([8, IOERR_CODE, 14]); // READONLY (moved), IOERR_CODE, CANTOPEN
+const BROKEN_CODES = new Set([11, 26]); // CORRUPT, NOTADB
 
 /** One open database file, with its prepared statements. */
-export class Opened {
+export class OpenDatabase {
   readonly database: DatabaseSync;
   readonly identity: FileIdentity;
   readonly #statements = new Map<string, StatementSync>();
@@ -51,8 +51,8 @@ export class QueueFile {
   readonly #path: string;
   readonly #logger: Logger;
   readonly #onOpen: () => void;
-  #opened: Opened | undefined;
-  #opening: Promise<Opened> | undefined;
+  #opened: OpenDatabase | undefined;
+  #opening: Promise<OpenDatabase> | undefined;
   #closed = false;
 
   /** `onOpen` is called each time a file is opened: the first time, and each time it is made again. */
@@ -67,12 +67,12 @@ export class QueueFile {
   }
 
   /** The open file; undefined if none is open or another file is now at the path. */
-  intact(): Opened | undefined {
+  intact(): OpenDatabase | undefined {
     return this.#opened?.identity.all === identityOf(this.#path)?.all ? this.#opened : undefined;
   }
 
   /** The open file; opens it again if it is gone. */
-  async ensure(): Promise<Opened> {
+  async ensure(): Promise<OpenDatabase> {
     const intact = this.intact();
     if (intact) return intact;
     if (this.#closed) throw new FormationError("unavailable", "The queue is closed.");
@@ -86,16 +86,16 @@ export class QueueFile {
    * Runs an action in one write transaction. If the file vanishes meanwhile, it runs again in the new file.
    * @throws FormationError `unavailable`
    */
-  async write<T>(action: (opened: Opened) => T): Promise<T> {
+  async write<T>(action: (opened: OpenDatabase) => T): Promise<T> {
     return this.#again((opened) => transaction(opened, action));
   }
 
   /** Reads without the write lock. */
-  async read<T>(action: (opened: Opened) => T): Promise<T> {
+  async read<T>(action: (opened: OpenDatabase) => T): Promise<T> {
     return this.#again(action);
   }
 
-  async #again<T>(action: (opened: Opened) => T): Promise<T> {
+  async #again<T>(action: (opened: OpenDatabase) => T): Promise<T> {
     for (let tries = 0; ; tries++) {
       const opened = await this.ensure();
       try {
@@ -104,8 +104,8 @@ export class QueueFile {
         if (tries >= 3 || this.#closed || this.intact()) return result;
       } catch (error) {
         const lost = !opened.database.isOpen || isLost(error);
-        if (error instanceof FormationError || tries >= 3 || !lost) throw unavailable(this.#path, error);
-        if (BROKEN.has(codeOf(error)) && this.intact() === opened) setAside(this.#path);
+        if (error instanceof FormationError || tries >= 3 || !lost) throw fileUnavailable(this.#path, error);
+        if (BROKEN_CODES.has(sqliteCode(error)) && this.intact() === opened) setAside(this.#path);
       }
     }
   }
@@ -116,14 +116,14 @@ export class QueueFile {
     this.#opened = undefined;
   }
 
-  async #reopen(): Promise<Opened> {
+  async #reopen(): Promise<OpenDatabase> {
     this.#leave();
     for (let tries = 1; ; tries++) {
       try {
         return await this.#open();
       } catch (error) {
-        if (tries >= TRIES || !isLost(error)) throw unavailable(this.#path, error);
-        if (BROKEN.has(codeOf(error))) {
+        if (tries >= MAX_TRIES || !isLost(error)) throw fileUnavailable(this.#path, error);
+        if (BROKEN_CODES.has(sqliteCode(error))) {
           this.#logger.log("error", "The queue's file is damaged; it is set aside and made anew.");
           setAside(this.#path);
         }
@@ -132,14 +132,15 @@ export class QueueFile {
     }
   }
 
-  async #open(): Promise<Opened> {
+  async #open(): Promise<OpenDatabase> {
     const database = await openSqlite(this.#path);
     try {
       await retryBusy(() => migrate(database, this.#path));
       if (this.#closed) throw new FormationError("unavailable", "The queue is closed.");
       const identity = identityOf(this.#path);
-      if (!identity) throw Object.assign(new Error("its files went while it was opened"), { errcode: IOERR });
-      this.#opened = new Opened(database, identity);
+      if (!identity)
+        throw Object.assign(new Error("its files went while it was opened"), { errcode: IOERR_CODE });
+      this.#opened = new OpenDatabase(database, identity);
       this.#onOpen();
       return this.#opened;
     } catch (error) {
@@ -161,7 +162,7 @@ export class QueueFile {
   }
 }
 
-function transaction<T>(opened: Opened, action: (opened: Opened) => T): T {
+function transaction<T>(opened: OpenDatabase, action: (opened: OpenDatabase) => T): T {
   opened.sql("BEGIN IMMEDIATE").run();
   try {
     const result = action(opened);
@@ -173,18 +174,18 @@ function transaction<T>(opened: Opened, action: (opened: Opened) => T): T {
   }
 }
 
-function codeOf(error: unknown): number {
+function sqliteCode(error: unknown): number {
   const own = (error as { errcode?: number } | null)?.errcode;
   if (own !== undefined) return own & 0xff;
   const cause = (error as Error | null)?.cause;
-  return cause === undefined ? -1 : codeOf(cause);
+  return cause === undefined ? -1 : sqliteCode(cause);
 }
 
 function isLost(error: unknown): boolean {
-  return GONE.has(codeOf(error)) || BROKEN.has(codeOf(error));
+  return GONE_CODES.has(sqliteCode(error)) || BROKEN_CODES.has(sqliteCode(error));
 }
 
-function unavailable(path: string, error: unknown): FormationError {
+function fileUnavailable(path: string, error: unknown): FormationError {
   if (error instanceof FormationError) return error;
   return new FormationError(
     "unavailable",

@@ -5,12 +5,12 @@
 import { type FSWatcher, watch } from "node:fs";
 import type { Logger } from "@formation-mcp/contract";
 
-const LOOK_AGAIN_MS = [3, 20, 100] as const;
+const CHECK_AGAIN_MS = [3, 20, 100] as const;
 /** The polling interval where files cannot be watched (no inotify watches left, a network file system). */
-const UNWATCHED_MS = 50;
+const UNWATCHED_POLL_MS = 50;
 
 export class WalWatch {
-  readonly #look: () => void;
+  readonly #check: () => void;
   readonly #pollMs: number;
   readonly #logger: Logger;
   #watcher: FSWatcher | undefined;
@@ -18,8 +18,8 @@ export class WalWatch {
   #again: NodeJS.Timeout | undefined;
 
   /** `pollMs` 0 turns the slow poll off. */
-  constructor(look: () => void, pollMs: number, logger: Logger) {
-    this.#look = look;
+  constructor(check: () => void, pollMs: number, logger: Logger) {
+    this.#check = check;
     this.#pollMs = pollMs;
     this.#logger = logger;
   }
@@ -32,12 +32,12 @@ export class WalWatch {
       this.#watcher = watch(walPath, { persistent: false }, () => this.#changed());
       this.#watcher.on("error", () => {});
     } catch (error) {
-      pollMs = UNWATCHED_MS;
+      pollMs = UNWATCHED_POLL_MS;
       this.#logger.log("warn", "The queue's file cannot be watched; looking at it often instead.", {
         code: (error as NodeJS.ErrnoException).code,
       });
     }
-    if (pollMs > 0) this.#poll = setInterval(this.#look, pollMs).unref();
+    if (pollMs > 0) this.#poll = setInterval(this.#check, pollMs).unref();
   }
 
   stop(): void {
@@ -49,17 +49,17 @@ export class WalWatch {
   }
 
   #changed(): void {
-    this.#look();
-    this.#lookAgain(0);
+    this.#check();
+    this.#checkAgain(0);
   }
 
-  #lookAgain(step: number): void {
-    const pause = LOOK_AGAIN_MS[step];
+  #checkAgain(step: number): void {
+    const pause = CHECK_AGAIN_MS[step];
     clearTimeout(this.#again);
     if (pause === undefined || this.#watcher === undefined) return;
     this.#again = setTimeout(() => {
-      this.#look();
-      this.#lookAgain(step + 1);
+      this.#check();
+      this.#checkAgain(step + 1);
     }, pause).unref();
   }
 }

@@ -3,7 +3,7 @@
 
 import type { NatsConnection } from "@nats-io/transport-node";
 
-export class NatsLink {
+export class WatchedConnection {
   readonly connection: NatsConnection;
   readonly #onBack = new Set<() => void>();
   #up = true;
@@ -45,17 +45,17 @@ export class NatsLink {
   }
 
   /** Waits until the server has processed what was sent and subscribed. Resolves to false after `limitMs`. */
-  async settled(limitMs: number): Promise<boolean> {
+  async flushed(limitMs: number): Promise<boolean> {
     if (this.closed) return false;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<boolean>((resolve) => {
       timer = setTimeout(() => resolve(false), limitMs);
     });
-    const flushed = this.connection.flush().then(
+    const done = this.connection.flush().then(
       () => true,
       () => false,
     );
-    return Promise.race([flushed, late]).finally(() => clearTimeout(timer));
+    return Promise.race([done, late]).finally(() => clearTimeout(timer));
   }
 
   close(): void {

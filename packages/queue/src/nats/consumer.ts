@@ -5,13 +5,13 @@ import type { Clock, Logger, WakeMessage } from "@formation-mcp/contract";
 import type { Subscription } from "@nats-io/transport-node";
 import type { Consumer } from "../port.ts";
 import { MAX_DELIVERIES, readWake, reasonOf } from "../rules.ts";
-import type { NatsLink } from "./connection.ts";
+import type { WatchedConnection } from "./connection.ts";
 import { type Delivery, messageIdOf, textOf } from "./delivery.ts";
 import { NatsPull } from "./pull.ts";
 import { type NatsStreams, WORK_SUBJECTS } from "./streams.ts";
 
-export interface NatsConsumerOptions {
-  link: NatsLink;
+export interface NatsConsumerDeps {
+  link: WatchedConnection;
   streams: NatsStreams;
   subjects: string[];
   slots: number;
@@ -27,10 +27,10 @@ export interface NatsConsumerOptions {
 }
 
 /** The most local messages that may wait for a slot. Any one of them wakes the node, so more are dropped. */
-const MOST_LOCAL = 1_000;
+const MAX_LOCAL_MESSAGES = 1_000;
 
 export class NatsConsumer implements Consumer {
-  readonly #options: NatsConsumerOptions;
+  readonly #deps: NatsConsumerDeps;
   readonly #pulls: NatsPull[];
   readonly #subscriptions: Subscription[] = [];
   readonly #running = new Set<Promise<void>>();
@@ -41,16 +41,16 @@ export class NatsConsumer implements Consumer {
   #taken = 0;
   #closing = false;
 
-  constructor(options: NatsConsumerOptions) {
-    this.#options = options;
-    const { link, streams, logger, missed } = options;
-    const room = () => this.#room();
-    const hand = (delivery: Delivery) => this.#hand(delivery);
+  constructor(deps: NatsConsumerDeps) {
+    this.#deps = deps;
+    const { link, streams, logger, missed } = deps;
+    const waitForSlot = () => this.#waitForSlot();
+    const deliver = (delivery: Delivery) => this.#deliver(delivery);
     this.#forget = missed ? link.onBack(missed) : () => {};
-    this.#pulls = options.subjects
+    this.#pulls = deps.subjects
       .filter((subject) => WORK_SUBJECTS.includes(subject))
-      .map((subject) => new NatsPull({ link, streams, subject, room, hand, logger }));
-    for (const subject of options.subjects) {
+      .map((subject) => new NatsPull({ link, streams, subject, waitForSlot, deliver, logger }));
+    for (const subject of deps.subjects) {
       if (!WORK_SUBJECTS.includes(subject)) this.#listen(subject);
     }
   }
@@ -59,11 +59,11 @@ export class NatsConsumer implements Consumer {
     this.#closing = true;
     this.#forget();
     for (const timer of this.#timers) clearTimeout(timer);
-    if (!this.#options.link.closed) for (const each of this.#subscriptions) each.unsubscribe();
-    this.#rouse();
+    if (!this.#deps.link.closed) for (const each of this.#subscriptions) each.unsubscribe();
+    this.#wakeWaiters();
     await Promise.all(this.#pulls.map((pull) => pull.close()));
     while (this.#running.size > 0) await Promise.all(this.#running);
-    this.#options.onClose(this);
+    this.#deps.onClose(this);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -71,10 +71,10 @@ export class NatsConsumer implements Consumer {
   }
 
   #listen(subject: string): void {
-    const { link, logger } = this.#options;
+    const { link, logger } = this.#deps;
     let count = 0;
     const give = (messageId: string, body: string, deliveries: number) => {
-      if (this.#closing || this.#local >= MOST_LOCAL) return;
+      if (this.#closing || this.#local >= MAX_LOCAL_MESSAGES) return;
       this.#local++;
       const key = `${subject}-${messageId}-${++count}`;
       const done = () => this.#local--;
@@ -86,7 +86,7 @@ export class NatsConsumer implements Consumer {
         }, ms).unref();
         this.#timers.add(timer);
       };
-      void this.#hand({ subject, messageId, body, deliveries, key, done, again, working: () => {} });
+      void this.#deliver({ subject, messageId, body, deliveries, key, done, again, working: () => {} });
     };
     this.#subscriptions.push(
       link.connection.subscribe(subject, {
@@ -98,32 +98,32 @@ export class NatsConsumer implements Consumer {
     );
   }
 
-  async #room(): Promise<void> {
-    while (!this.#closing && this.#taken >= this.#options.slots) {
+  async #waitForSlot(): Promise<void> {
+    while (!this.#closing && this.#taken >= this.#deps.slots) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
   }
 
   /** Takes a slot; false once the consumer is closing. */
-  async #take(): Promise<boolean> {
+  async #takeSlot(): Promise<boolean> {
     // Checks again after waiting, because another waiter may have taken the slot. Nothing is awaited between
     // check and use.
-    while (!this.#closing && this.#taken >= this.#options.slots) await this.#room();
+    while (!this.#closing && this.#taken >= this.#deps.slots) await this.#waitForSlot();
     if (this.#closing) return false;
     this.#taken++;
     return true;
   }
 
-  #rouse(): void {
+  #wakeWaiters(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const resolve of waiting) resolve();
   }
 
   /** Resolves once the delivery is in a slot. Its lease is renewed until then. */
-  async #hand(delivery: Delivery): Promise<void> {
-    const keep = setInterval(() => delivery.working(), this.#options.leaseMs / 3).unref();
-    if (!(await this.#take())) {
+  async #deliver(delivery: Delivery): Promise<void> {
+    const keep = setInterval(() => delivery.working(), this.#deps.leaseMs / 3).unref();
+    if (!(await this.#takeSlot())) {
       clearInterval(keep);
       return delivery.again(0);
     }
@@ -131,7 +131,7 @@ export class NatsConsumer implements Consumer {
       clearInterval(keep);
       this.#taken--;
       this.#running.delete(done);
-      this.#rouse();
+      this.#wakeWaiters();
     });
     this.#running.add(done);
   }
@@ -143,7 +143,7 @@ export class NatsConsumer implements Consumer {
       return this.#bury(delivery, `Whoever took it vanished, ${MAX_DELIVERIES} times.`);
     }
     try {
-      await this.#options.handler(wake, delivery.subject);
+      await this.#deps.handler(wake, delivery.subject);
       delivery.done();
     } catch (error) {
       const reason = reasonOf(error);
@@ -156,7 +156,7 @@ export class NatsConsumer implements Consumer {
   async #bury(delivery: Delivery, reason: string): Promise<void> {
     this.#say("A message became a dead letter.", delivery, reason);
     try {
-      await this.#options.bury(delivery, reason);
+      await this.#deps.bury(delivery, reason);
       delivery.done();
     } catch (error) {
       this.#say("A dead letter could not be kept; its message will come again.", delivery, reasonOf(error));
@@ -165,10 +165,10 @@ export class NatsConsumer implements Consumer {
   }
 
   #pause(delivery: Delivery): number {
-    return this.#options.retryMs * 2 ** Math.min(delivery.deliveries - 1, MAX_DELIVERIES);
+    return this.#deps.retryMs * 2 ** Math.min(delivery.deliveries - 1, MAX_DELIVERIES);
   }
 
   #say(what: string, { subject, messageId }: Delivery, reason: string): void {
-    this.#options.logger.log("warn", what, { subject, message_id: messageId.slice(0, 200), reason });
+    this.#deps.logger.log("warn", what, { subject, message_id: messageId.slice(0, 200), reason });
   }
 }

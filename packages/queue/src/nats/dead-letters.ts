@@ -8,21 +8,21 @@ import type { Delivery } from "./delivery.ts";
 import { DEAD_PREFIX, DEAD_STREAM } from "./streams.ts";
 
 /** How many letters are requested at a time. */
-const BATCH = 32;
-const SHORT_CHARACTERS = 200;
+const BATCH_LETTERS = 32;
+const MAX_LETTER_ID_CHARACTERS = 200;
 
-type Store = (subject: string, messageId: string, body: string, stream: string) => Promise<void>;
+type StoreMessage = (subject: string, messageId: string, body: string, stream: string) => Promise<void>;
 
 /** Stores a letter once, however often its message is given up. */
 export async function storeLetter(
   delivery: Delivery,
   reason: string,
   at: number,
-  store: Store,
+  store: StoreMessage,
 ): Promise<void> {
   const letter: DeadLetter = {
     subject: delivery.subject,
-    message_id: delivery.messageId.slice(0, SHORT_CHARACTERS),
+    message_id: delivery.messageId.slice(0, MAX_LETTER_ID_CHARACTERS),
     body: delivery.body.slice(0, DEAD_BODY_CHARACTERS),
     reason: reason.slice(0, DEAD_BODY_CHARACTERS),
     at,
@@ -38,15 +38,15 @@ export async function newestLetters(manager: JetStreamManager, limit: number): P
   for (
     let from = state.last_seq;
     from >= state.first_seq && from > 0 && letters.length < limit;
-    from -= BATCH
+    from -= BATCH_LETTERS
   ) {
-    const size = Math.min(BATCH, from - state.first_seq + 1, limit - letters.length);
+    const size = Math.min(BATCH_LETTERS, from - state.first_seq + 1, limit - letters.length);
     const batch = await Promise.all(
       Array.from({ length: size }, (_, index) => letterAt(manager, from - index)),
     );
     letters.push(...batch.filter((letter) => letter !== undefined));
     // A smaller batch was requested, so the next batch follows it.
-    from += BATCH - size;
+    from += BATCH_LETTERS - size;
   }
   return letters;
 }

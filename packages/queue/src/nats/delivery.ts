@@ -25,13 +25,13 @@ const ID_HEADER = "Nats-Msg-Id";
  * The tokens of `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.…`. With a domain and an account,
  * these come before the stream.
  */
-const PLAIN = 9;
+const PLAIN_REPLY_TOKENS = 9;
 
 /** Reads a delivery from a pulled message; undefined if it is none. */
 export function deliveryOf(message: Msg): Delivery | undefined {
   const tokens = message.reply?.split(".") ?? [];
-  if (tokens[0] !== "$JS" || tokens[1] !== "ACK" || tokens.length < PLAIN) return undefined;
-  const [stream, , deliveries, sequence] = tokens.slice(tokens.length === PLAIN ? 2 : 4);
+  if (tokens[0] !== "$JS" || tokens[1] !== "ACK" || tokens.length < PLAIN_REPLY_TOKENS) return undefined;
+  const [stream, , deliveries, sequence] = tokens.slice(tokens.length === PLAIN_REPLY_TOKENS ? 2 : 4);
   let answered = false;
   const answer = (text: string, last: boolean) => {
     if (answered) return;

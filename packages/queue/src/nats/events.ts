@@ -4,15 +4,15 @@
 import { ALL_NODES, type ChangeEvent, type Id, idKind, type Logger } from "@formation-mcp/contract";
 import type { Subscription } from "@nats-io/transport-node";
 import { readEvent, reasonOf } from "../rules.ts";
-import type { NatsLink } from "./connection.ts";
+import type { WatchedConnection } from "./connection.ts";
 import { textOf } from "./delivery.ts";
 
-const PREFIX = "formation.event";
+const EVENT_PREFIX = "formation.event";
 /** The last token of events for no worker. */
-const SERVERS = "servers";
+const SERVERS_TOKEN = "servers";
 
 /** What a server subscribes to, and what every process may publish. */
-export const ALL_EVENTS = `${PREFIX}.*.*`;
+export const ALL_EVENTS = `${EVENT_PREFIX}.*.*`;
 
 type Listener = (event: ChangeEvent) => void;
 
@@ -24,20 +24,20 @@ interface Audience {
 
 /** What a node's worker subscribes to. */
 export function eventsOf(node: Id<"node">): string[] {
-  return [`${PREFIX}.*.${node}`, `${PREFIX}.*.${ALL_NODES}`];
+  return [`${EVENT_PREFIX}.*.${node}`, `${EVENT_PREFIX}.*.${ALL_NODES}`];
 }
 
 function subjectOf({ id, for: workers }: ChangeEvent): string {
   const heard = workers === ALL_NODES || idKind(workers ?? "") === "node";
-  return `${PREFIX}.${idKind(id) ?? "other"}.${heard ? workers : SERVERS}`;
+  return `${EVENT_PREFIX}.${idKind(id) ?? "other"}.${heard ? workers : SERVERS_TOKEN}`;
 }
 
 export class NatsEvents {
-  readonly #link: NatsLink;
+  readonly #link: WatchedConnection;
   readonly #logger: Logger;
   readonly #audiences = new Map<Id<"node"> | undefined, Audience>();
 
-  constructor(link: NatsLink, logger: Logger) {
+  constructor(link: WatchedConnection, logger: Logger) {
     this.#link = link;
     this.#logger = logger;
   }
@@ -60,7 +60,7 @@ export class NatsEvents {
   ): Promise<AsyncDisposable> {
     const { listeners } = this.#audience(node);
     // Earlier events have arrived by now, because a connection keeps the order.
-    await this.#link.settled(limitMs);
+    await this.#link.flushed(limitMs);
     // Each subscription is separate, even if the same function subscribes twice.
     const own = (event: ChangeEvent) => listener(event);
     listeners.add(own);

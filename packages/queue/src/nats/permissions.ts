@@ -17,22 +17,22 @@ export interface NatsPermissions {
   subscribe: { allow: string[] };
 }
 
-const API = "$JS.API";
+const JETSTREAM_API = "$JS.API";
 /**
- * The JetStream API as deploy/nats maps it into the workers' account. NATS answers `$JS.API` with the user's
+ * The JetStream JETSTREAM_API as deploy/nats maps it into the workers' account. NATS answers `$JS.JETSTREAM_API` with the user's
  * own account.
  */
 const WORKERS_API = "formation.api";
-const READING = ["STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"];
-const REMOVING = "STREAM.PURGE";
+const READ_APIS = ["STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"];
+const PURGE_API = "STREAM.PURGE";
 /** What `@formation-mcp/artifacts/nats` uses. A log's writer also removes its old messages. */
-const ARTIFACTS = [
+const ARTIFACT_STREAMS = [
   {
     stream: "OBJ_formation-blobs",
     subjects: ["$O.formation-blobs.C.*", "$O.formation-blobs.M.*"],
-    workers: READING,
+    workers: READ_APIS,
   },
-  { stream: "FORMATION_LOGS", subjects: ["formation.log.*.*.*"], workers: [...READING, REMOVING] },
+  { stream: "FORMATION_LOGS", subjects: ["formation.log.*.*.*"], workers: [...READ_APIS, PURGE_API] },
 ];
 const NKEY = /^U[A-Z2-7]{55}$/;
 
@@ -50,34 +50,38 @@ export function inboxPrefixOf(who: NatsRole): string {
  */
 export function permissionsOf(who: NatsRole): NatsPermissions {
   const inbox = `${inboxPrefixOf(who)}.>`;
-  const artifacts = ARTIFACTS.flatMap(({ stream, subjects, workers }) => [
+  const artifacts = ARTIFACT_STREAMS.flatMap(({ stream, subjects, workers }) => [
     ...subjects,
-    ...(who.role === "worker" ? workers : [...READING, REMOVING]).map((call) => `${API}.${call}.${stream}`),
+    ...(who.role === "worker" ? workers : [...READ_APIS, PURGE_API]).map(
+      (call) => `${JETSTREAM_API}.${call}.${stream}`,
+    ),
   ]);
   if (who.role === "worker") {
     const control = controlSubject(who.node);
     const drawing = WORK_SUBJECTS.flatMap((subject) => {
       const consumer = `${WORK_STREAM}.${consumerOf(subject)}`;
       return [
-        `${API}.CONSUMER.INFO.${consumer}`,
-        `${API}.CONSUMER.MSG.NEXT.${consumer}`,
+        `${JETSTREAM_API}.CONSUMER.INFO.${consumer}`,
+        `${JETSTREAM_API}.CONSUMER.MSG.NEXT.${consumer}`,
         `$JS.ACK.${consumer}.>`,
         `${DEAD_PREFIX}.${subject}`,
       ];
     });
     return {
-      publish: { allow: [...drawing, `${DEAD_PREFIX}.${control}`, ALL_EVENTS, ...artifacts].flatMap(mapped) },
+      publish: {
+        allow: [...drawing, `${DEAD_PREFIX}.${control}`, ALL_EVENTS, ...artifacts].flatMap(bothNames),
+      },
       subscribe: { allow: [inbox, control, ...eventsOf(who.node)] },
     };
   }
-  const streams = [WORK_STREAM, DEAD_STREAM, ...ARTIFACTS.map(({ stream }) => stream)];
+  const streams = [WORK_STREAM, DEAD_STREAM, ...ARTIFACT_STREAMS.map(({ stream }) => stream)];
   const managing = streams.flatMap((stream) =>
-    ["CREATE", "UPDATE", "INFO"].map((call) => `${API}.STREAM.${call}.${stream}`),
+    ["CREATE", "UPDATE", "INFO"].map((call) => `${JETSTREAM_API}.STREAM.${call}.${stream}`),
   );
   const consumers = [
-    `${API}.CONSUMER.CREATE.${WORK_STREAM}.>`,
-    `${API}.CONSUMER.INFO.${WORK_STREAM}.*`,
-    `${API}.STREAM.MSG.GET.${DEAD_STREAM}`,
+    `${JETSTREAM_API}.CONSUMER.CREATE.${WORK_STREAM}.>`,
+    `${JETSTREAM_API}.CONSUMER.INFO.${WORK_STREAM}.*`,
+    `${JETSTREAM_API}.STREAM.MSG.GET.${DEAD_STREAM}`,
   ];
   const sending = [...WORK_SUBJECTS, "vm.control.*", ALL_EVENTS];
   return {
@@ -109,8 +113,10 @@ export function natsUser(publicKey: string, who: NatsRole): string {
 }
 
 /** Both names of a subject, because NATS maps a subject before it checks the permission. */
-function mapped(subject: string): string[] {
-  return subject.startsWith(`${API}.`) ? [subject, subject.replace(API, () => WORKERS_API)] : [subject];
+function bothNames(subject: string): string[] {
+  return subject.startsWith(`${JETSTREAM_API}.`)
+    ? [subject, subject.replace(JETSTREAM_API, () => WORKERS_API)]
+    : [subject];
 }
 
 function checkNode(node: Id<"node">): Id<"node"> {

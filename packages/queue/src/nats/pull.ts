@@ -6,18 +6,18 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "@formation-mcp/contract";
 import { createInbox, type Msg, nanos, type Subscription } from "@nats-io/transport-node";
 import { reasonOf } from "../rules.ts";
-import type { NatsLink } from "./connection.ts";
+import type { WatchedConnection } from "./connection.ts";
 import { type Delivery, deliveryOf } from "./delivery.ts";
 import { consumerOf, type NatsStreams, WORK_STREAM } from "./streams.ts";
 
-export interface PullOptions {
-  link: NatsLink;
+export interface NatsPullDeps {
+  link: WatchedConnection;
   streams: NatsStreams;
   subject: string;
   /** Resolves when there is a free slot. */
-  room: () => Promise<void>;
+  waitForSlot: () => Promise<void>;
   /** Handles a message; resolves when it is in a slot. */
-  hand: (delivery: Delivery) => Promise<void>;
+  deliver: (delivery: Delivery) => Promise<void>;
   logger: Logger;
 }
 
@@ -25,17 +25,17 @@ export interface PullOptions {
  * How long a request waits at the server, and how much longer for its end to arrive. If a server of the
  * cluster other than the connected one goes away, messages may be delayed by this time.
  */
-const REQUEST_MS = 5_000;
-const GRACE_MS = 1_500;
+const REQUEST_EXPIRES_MS = 5_000;
+const REQUEST_GRACE_MS = 1_500;
 /** The pause while a consumer is missing or the server does not answer. */
-const TROUBLE_MS = 500;
-const CLOSE_MS = 1_000;
+const RETRY_AFTER_ERROR_MS = 500;
+const MAX_CLOSE_MS = 1_000;
 
 /** Why a request ended: a message came, it expired, or the consumer must be checked. */
-type End = "message" | "over" | "doubt";
+type PullEnd = "message" | "over" | "doubt";
 
 export class NatsPull {
-  readonly #options: PullOptions;
+  readonly #deps: NatsPullDeps;
   readonly #closing = new AbortController();
   readonly #inbox: string;
   readonly #subscription: Subscription;
@@ -43,17 +43,17 @@ export class NatsPull {
   readonly #forget: () => void;
   readonly #running: Promise<void>;
   #request = 0;
-  #end: (why: End) => void = () => {};
+  #end: (why: PullEnd) => void = () => {};
 
-  constructor(options: PullOptions) {
-    this.#options = options;
-    const { connection } = options.link;
+  constructor(deps: NatsPullDeps) {
+    this.#deps = deps;
+    const { connection } = deps.link;
     // The one prefix that a least-privilege user may subscribe to. The library does not export it.
     this.#inbox = createInbox((connection as { options?: { inboxPrefix?: string } }).options?.inboxPrefix);
     this.#subscription = connection.subscribe(`${this.#inbox}.*`, {
       callback: (error, message) => this.#hear(error, message),
     });
-    this.#forget = options.link.onBack(() => this.#end("doubt"));
+    this.#forget = deps.link.onBack(() => this.#end("doubt"));
     this.#running = this.#run();
   }
 
@@ -66,51 +66,51 @@ export class NatsPull {
     await this.#running;
     // Drains, so that messages sent before the server noticed the end need not wait for their lease to
     // expire.
-    if (this.#options.link.up) {
+    if (this.#deps.link.up) {
       const drained = this.#subscription.drain().catch(() => {});
-      await Promise.race([drained, this.#options.link.settled(CLOSE_MS)]);
+      await Promise.race([drained, this.#deps.link.flushed(MAX_CLOSE_MS)]);
     }
     // A remaining subscription would be made again at each reconnect and receive answers that nothing reads.
-    if (!this.#options.link.closed && !this.#subscription.isClosed()) this.#subscription.unsubscribe();
+    if (!this.#deps.link.closed && !this.#subscription.isClosed()) this.#subscription.unsubscribe();
     for (const delivery of this.#arrived.splice(0)) delivery.again(0);
   }
 
   async #run(): Promise<void> {
-    const { link, room, hand } = this.#options;
+    const { link, waitForSlot, deliver } = this.#deps;
     const closed = () => this.#closing.signal.aborted || link.closed;
     let doubt = true;
     while (!closed()) {
       if (doubt && !(await this.#ready())) continue;
       doubt = false;
-      await room();
+      await waitForSlot();
       if (closed()) return;
       if (this.#arrived.length === 0) doubt = (await this.#ask()) === "doubt";
       const delivery = this.#arrived.shift();
-      if (delivery) await hand(delivery);
+      if (delivery) await deliver(delivery);
     }
   }
 
   async #ready(): Promise<boolean> {
-    const { streams, subject, logger } = this.#options;
+    const { streams, subject, logger } = this.#deps;
     try {
       if (await streams.ready(subject)) return true;
     } catch (error) {
       logger.log("debug", "NATS does not say whether there is work.", { subject, reason: reasonOf(error) });
     }
-    await delay(TROUBLE_MS, undefined, { signal: this.#closing.signal }).catch(() => {});
+    await delay(RETRY_AFTER_ERROR_MS, undefined, { signal: this.#closing.signal }).catch(() => {});
     return false;
   }
 
-  async #ask(): Promise<End> {
-    const { link, subject } = this.#options;
-    const ended = new Promise<End>((resolve) => {
+  async #ask(): Promise<PullEnd> {
+    const { link, subject } = this.#deps;
+    const ended = new Promise<PullEnd>((resolve) => {
       this.#end = resolve;
     });
-    const silence = setTimeout(() => this.#end("doubt"), REQUEST_MS + GRACE_MS);
+    const silence = setTimeout(() => this.#end("doubt"), REQUEST_EXPIRES_MS + REQUEST_GRACE_MS);
     try {
       link.connection.publish(
         `$JS.API.CONSUMER.MSG.NEXT.${WORK_STREAM}.${consumerOf(subject)}`,
-        JSON.stringify({ batch: 1, expires: nanos(REQUEST_MS) }),
+        JSON.stringify({ batch: 1, expires: nanos(REQUEST_EXPIRES_MS) }),
         { reply: `${this.#inbox}.${++this.#request}` },
       );
       return await ended;
@@ -124,7 +124,7 @@ export class NatsPull {
 
   #hear(error: Error | null, message: Msg): void {
     if (error) {
-      this.#options.logger.log("error", "NATS does not let us receive work.", { reason: error.message });
+      this.#deps.logger.log("error", "NATS does not let us receive work.", { reason: error.message });
       this.#end("doubt");
       return;
     }

@@ -16,7 +16,7 @@ import {
 } from "@nats-io/jetstream";
 import { nanos, PermissionViolationError } from "@nats-io/transport-node";
 import { DEAD_KEPT_MS, DEDUP_MS, MAX_DEAD, MAX_MESSAGES, MESSAGE_KEPT_MS, reasonOf } from "../rules.ts";
-import type { NatsLink } from "./connection.ts";
+import type { WatchedConnection } from "./connection.ts";
 
 export const WORK_STREAM = "FORMATION_WORK";
 export const DEAD_STREAM = "FORMATION_DEAD";
@@ -36,19 +36,19 @@ export interface StreamSettings {
   logger: Logger;
 }
 
-const CALL_MS = 2_000;
+const CALL_TIMEOUT_MS = 2_000;
 const NAME_IN_USE = 10058;
 const CONSUMER_EXISTS = 10148;
 /** More than the number of workers. Beyond it, a worker's pull request is refused. */
-const MOST_WAITING = 16_384;
+const MAX_WAITING_PULLS = 16_384;
 
 export class NatsStreams {
-  readonly #link: NatsLink;
+  readonly #link: WatchedConnection;
   readonly #settings: StreamSettings;
   #manager: Promise<JetStreamManager> | undefined;
   #preparing: Promise<void> | undefined;
 
-  constructor(link: NatsLink, settings: StreamSettings) {
+  constructor(link: WatchedConnection, settings: StreamSettings) {
     this.#link = link;
     this.#settings = settings;
   }
@@ -58,7 +58,7 @@ export class NatsStreams {
   }
 
   manager(): Promise<JetStreamManager> {
-    this.#manager ??= jetstreamManager(this.#link.connection, { checkAPI: false, timeout: CALL_MS });
+    this.#manager ??= jetstreamManager(this.#link.connection, { checkAPI: false, timeout: CALL_TIMEOUT_MS });
     return this.#manager;
   }
 
@@ -122,7 +122,7 @@ export class NatsStreams {
     try {
       await streams.add(config);
     } catch (error) {
-      if (codeOf(error) !== NAME_IN_USE) throw error;
+      if (natsCode(error) !== NAME_IN_USE) throw error;
       // A stream's storage cannot be changed, and too few servers may be up for its replicas. It works as it
       // is.
       await streams.update(config.name, config).catch((reason: unknown) =>
@@ -136,7 +136,7 @@ export class NatsStreams {
 
   async #consumer(subject: string): Promise<void> {
     const { consumers } = await this.manager();
-    const changing = { ack_wait: nanos(this.#settings.leaseMs), max_ack_pending: MOST_WAITING };
+    const changing = { ack_wait: nanos(this.#settings.leaseMs), max_ack_pending: MAX_WAITING_PULLS };
     const durable = consumerOf(subject);
     try {
       await consumers.add(WORK_STREAM, {
@@ -146,10 +146,10 @@ export class NatsStreams {
         ack_policy: AckPolicy.Explicit,
         // Unlimited: deliveries are counted by the consumer, so that no message stays behind undeliverable.
         max_deliver: -1,
-        max_waiting: MOST_WAITING,
+        max_waiting: MAX_WAITING_PULLS,
       });
     } catch (error) {
-      if (codeOf(error) !== CONSUMER_EXISTS) throw error;
+      if (natsCode(error) !== CONSUMER_EXISTS) throw error;
       await consumers.update(WORK_STREAM, durable, changing);
     }
   }
@@ -157,12 +157,12 @@ export class NatsStreams {
 
 /** Whether an error says that a stream or a consumer does not exist. */
 export function isMissing(error: unknown): boolean {
-  const code = codeOf(error);
+  const code = natsCode(error);
   return code === JetStreamApiCodes.StreamNotFound || code === JetStreamApiCodes.ConsumerNotFound;
 }
 
 /** Converts a NATS error to the port's error. */
-export function unavailable(error: unknown, what: string): FormationError {
+export function natsUnavailable(error: unknown, what: string): FormationError {
   if (error instanceof FormationError) return error;
   if (isForbidden(error)) {
     return new FormationError("forbidden", `${what}: NATS does not let this user do it.`, {
@@ -183,6 +183,6 @@ function isForbidden(error: unknown): boolean {
   return error instanceof PermissionViolationError || isForbidden(error.cause);
 }
 
-function codeOf(error: unknown): number {
+function natsCode(error: unknown): number {
   return error instanceof JetStreamApiError ? error.code : 0;
 }

@@ -11,10 +11,10 @@ import {
   MAX_MESSAGES,
   MESSAGE_KEPT_MS,
 } from "../rules.ts";
-import type { Opened } from "./queue-file.ts";
+import type { OpenDatabase } from "./queue-file.ts";
 
 /** The longest lease or delay. A time further ahead was written before the clock was set back. */
-const FURTHEST_MS = 3_600_000;
+const MAX_LEASE_OR_DELAY_MS = 3_600_000;
 
 export interface Message {
   seq: number;
@@ -25,7 +25,13 @@ export interface Message {
 }
 
 /** Stores a message, unless its id was seen within two minutes. */
-export function put(file: Opened, subject: string, messageId: string, body: string, now: number): void {
+export function putMessage(
+  file: OpenDatabase,
+  subject: string,
+  messageId: string,
+  body: string,
+  now: number,
+): void {
   const fresh = file.run(
     `INSERT INTO recent (message_id, at) VALUES (?, ?) ON CONFLICT (message_id) DO UPDATE SET at = excluded.at
      WHERE recent.at <= excluded.at - ${DEDUP_MS} OR recent.at > excluded.at + ${DEDUP_MS}`,
@@ -36,33 +42,33 @@ export function put(file: Opened, subject: string, messageId: string, body: stri
   const { lastInsertRowid } = file
     .sql("INSERT INTO messages (subject, message_id, body, created_at, visible_at) VALUES (?, ?, ?, ?, ?)")
     .run(subject, messageId, body, now, now);
-  if (Number(lastInsertRowid) % 256 === 0) prune(file, now);
+  if (Number(lastInsertRowid) % 256 === 0) pruneMessages(file, now);
 }
 
 /** Whether a message can be taken now. Cheap, and needs no write lock. */
-export function waiting(file: Opened, subjects: string[], now: number): boolean {
+export function hasMessage(file: OpenDatabase, subjects: string[], now: number): boolean {
   return (
     file.one(
-      `SELECT 1 FROM messages WHERE ${among(subjects)} AND (visible_at <= ? OR visible_at > ?) LIMIT 1`,
+      `SELECT 1 FROM messages WHERE ${subjectFilter(subjects)} AND (visible_at <= ? OR visible_at > ?) LIMIT 1`,
       ...subjects,
       now,
-      now + FURTHEST_MS,
+      now + MAX_LEASE_OR_DELAY_MS,
     ) !== undefined
   );
 }
 
 /** When the next leased or delayed message may be taken; undefined if there is none. */
-export function nextVisible(file: Opened, subjects: string[]): number | undefined {
+export function nextVisible(file: OpenDatabase, subjects: string[]): number | undefined {
   const row = file.one<{ at: number | null }>(
-    `SELECT min(visible_at) AS at FROM messages WHERE ${among(subjects)}`,
+    `SELECT min(visible_at) AS at FROM messages WHERE ${subjectFilter(subjects)}`,
     ...subjects,
   );
   return row?.at ?? undefined;
 }
 
 /** Takes the oldest message for `leaseMs`. */
-export function take(
-  file: Opened,
+export function takeMessage(
+  file: OpenDatabase,
   subjects: string[],
   holder: string,
   now: number,
@@ -70,25 +76,25 @@ export function take(
 ): Message | undefined {
   return file.one<Message>(
     `UPDATE messages SET deliveries = deliveries + 1, visible_at = ?, holder = ? WHERE seq = (
-       SELECT seq FROM messages WHERE ${among(subjects)} AND (visible_at <= ? OR visible_at > ?) ORDER BY seq LIMIT 1)
+       SELECT seq FROM messages WHERE ${subjectFilter(subjects)} AND (visible_at <= ? OR visible_at > ?) ORDER BY seq LIMIT 1)
      RETURNING seq, subject, message_id, body, deliveries`,
     now + leaseMs,
     holder,
     ...subjects,
     now,
-    now + FURTHEST_MS,
+    now + MAX_LEASE_OR_DELAY_MS,
   );
 }
 
-export function prolong(file: Opened, seq: number, holder: string, until: number): void {
+export function renewLease(file: OpenDatabase, seq: number, holder: string, until: number): void {
   file.run("UPDATE messages SET visible_at = ? WHERE seq = ? AND holder = ?", until, seq, holder);
 }
 
-export function remove(file: Opened, seq: number, holder: string): void {
+export function deleteMessage(file: OpenDatabase, seq: number, holder: string): void {
   file.run("DELETE FROM messages WHERE seq = ? AND holder = ?", seq, holder);
 }
 
-export function giveBack(file: Opened, seq: number, holder: string, visibleAt: number): void {
+export function releaseMessage(file: OpenDatabase, seq: number, holder: string, visibleAt: number): void {
   file.run(
     "UPDATE messages SET visible_at = ?, holder = NULL WHERE seq = ? AND holder = ?",
     visibleAt,
@@ -98,7 +104,13 @@ export function giveBack(file: Opened, seq: number, holder: string, visibleAt: n
 }
 
 /** Moves a message of this holder to the dead letters. */
-export function bury(file: Opened, message: Message, holder: string, reason: string, now: number): void {
+export function moveToDeadLetters(
+  file: OpenDatabase,
+  message: Message,
+  holder: string,
+  reason: string,
+  now: number,
+): void {
   if (file.run("DELETE FROM messages WHERE seq = ? AND holder = ?", message.seq, holder) === 0) return;
   file.run(
     "INSERT INTO dead (subject, message_id, body, reason, at) VALUES (?, ?, ?, ?, ?)",
@@ -111,20 +123,20 @@ export function bury(file: Opened, message: Message, holder: string, reason: str
   file.run(`DELETE FROM dead WHERE seq <= (SELECT max(seq) FROM dead) - ${MAX_DEAD}`);
 }
 
-export function deadLetters(file: Opened, limit: number): DeadLetter[] {
+export function deadLetters(file: OpenDatabase, limit: number): DeadLetter[] {
   return file.all<DeadLetter>(
     "SELECT subject, message_id, body, reason, at FROM dead ORDER BY seq DESC LIMIT ?",
     limit,
   );
 }
 
-export function prune(file: Opened, now: number): void {
+export function pruneMessages(file: OpenDatabase, now: number): void {
   file.run("DELETE FROM recent WHERE at <= ?", now - DEDUP_MS);
   file.run("DELETE FROM messages WHERE created_at <= ? AND visible_at <= ?", now - MESSAGE_KEPT_MS, now);
   file.run(`DELETE FROM messages WHERE seq <= (SELECT max(seq) FROM messages) - ${MAX_MESSAGES}`);
   file.run("DELETE FROM dead WHERE at <= ?", now - DEAD_KEPT_MS);
 }
 
-function among(subjects: string[]): string {
+function subjectFilter(subjects: string[]): string {
   return `subject IN (${subjects.map(() => "?").join(", ")})`;
 }
