@@ -19,7 +19,7 @@ export interface NatsPermissions {
 
 const JETSTREAM_API = "$JS.API";
 /**
- * The JetStream JETSTREAM_API as deploy/nats maps it into the workers' account. NATS answers `$JS.JETSTREAM_API` with the user's
+ * The JetStream API as deploy/nats maps it into the workers' account. NATS answers `$JS.API` with the user's
  * own account.
  */
 const WORKERS_API = "formation.api";
