@@ -32,20 +32,23 @@ export function describeRunLines(fixture: Fixture): void {
   });
 
   it("takes every text byte for byte: in lines, in the environment, in names of files", async () => {
+    const files = HOSTILE.map((text, index) => `f${index} ${text.replaceAll("/", "_")}`);
+    fixture.context(Object.fromEntries(files.map((file, index) => [file, `content ${index}`])));
+    const { image } = await fixture.build({
+      run: HOSTILE.map((text, index) => {
+        const here = `cat > here${index} <<'END'\n${text}\nEND\nFROM=$PWD; ls > /dev/null`;
+        return `printf '%s' "$VALUE${index}" > value${index}; ${here}`;
+      }),
+      include: files,
+      env: Object.fromEntries(HOSTILE.map((text, index) => [`VALUE${index}`, text])),
+    });
     for (const [index, text] of HOSTILE.entries()) {
-      const file = `f${index} ${text.replaceAll("/", "_")}`;
-      fixture.context({ [file]: `content ${index}` });
-      const { image } = await fixture.build({
-        run: [`printf '%s' "$VALUE" > value; cat > here <<'END'\n${text}\nEND\nFROM=$PWD; ls > /dev/null`],
-        include: [file],
-        env: { VALUE: text },
-      });
-      expect(await fixture.read(image, "/app/value")).toBe(text);
-      expect(await fixture.read(image, "/app/here")).toBe(`${text}\n`);
-      expect(await fixture.read(image, `/app/${file}`)).toBe(`content ${index}`);
-      expect(await fixture.read(image, "/evil")).toBeNull();
-      expect(image.process.env["VALUE"]).toBe(text);
+      expect(await fixture.read(image, `/app/value${index}`)).toBe(text);
+      expect(await fixture.read(image, `/app/here${index}`)).toBe(`${text}\n`);
+      expect(await fixture.read(image, `/app/${files[index]}`)).toBe(`content ${index}`);
+      expect(image.process.env[`VALUE${index}`]).toBe(text);
     }
+    expect(await fixture.read(image, "/evil")).toBeNull();
   });
 
   it("runs a line of any length, and every line after it", async () => {
