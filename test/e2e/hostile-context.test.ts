@@ -13,7 +13,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { RawServer, type Reply } from "../support/raw.ts";
-import { dismissWorker, type Structured, temporaryState } from "../support/server.ts";
+import {
+  dismissWorker,
+  type Structured,
+  type temporaryState,
+  temporaryStateWithKernel,
+} from "../support/server.ts";
 
 let state: ReturnType<typeof temporaryState>;
 let server: RawServer;
@@ -22,7 +27,7 @@ let ground: string;
 let allowed: string;
 
 beforeAll(async () => {
-  state = temporaryState();
+  state = await temporaryStateWithKernel();
   ground = realpathSync(mkdtempSync(join(tmpdir(), "formation-context-")));
   allowed = join(ground, "allowed");
   for (const path of ["allowed/app", "outside"]) mkdirSync(join(ground, path), { recursive: true });

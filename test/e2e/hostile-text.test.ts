@@ -9,7 +9,12 @@ import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { RawServer, type Reply } from "../support/raw.ts";
-import { type Structured, temporaryState, workerOf } from "../support/server.ts";
+import {
+  type Structured,
+  type temporaryState,
+  temporaryStateWithKernel,
+  workerOf,
+} from "../support/server.ts";
 
 const RESULT_BYTES = 20_000;
 /** Of the program that starts the server: nothing of it is anybody's business. */
@@ -34,7 +39,7 @@ let state: ReturnType<typeof temporaryState>;
 let server: RawServer;
 
 beforeAll(async () => {
-  state = temporaryState();
+  state = await temporaryStateWithKernel();
   server = await RawServer.start({
     stateDir: state.dir,
     env: {

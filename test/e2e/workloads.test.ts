@@ -10,14 +10,22 @@ import type { Registry } from "@formation-mcp/builder/testing/registry";
 import { waitFor } from "@formation-mcp/os";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ended, must, type Peer, type Structured, sdkV2, temporaryState } from "../support/server.ts";
+import {
+  ended,
+  must,
+  type Peer,
+  type Structured,
+  sdkV2,
+  type temporaryState,
+  temporaryStateWithKernel,
+} from "../support/server.ts";
 
 let state: ReturnType<typeof temporaryState>;
 let registry: Registry;
 let peer: Peer;
 
 beforeAll(async () => {
-  state = temporaryState();
+  state = await temporaryStateWithKernel();
   registry = await debianRegistry();
   await registry.push("team/python:3", await debianBase(), [
     "--user",

@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { copyKernelTo } from "@formation-mcp/hypervisor/testing/kernel";
 import { identify, isAlive, waitFor } from "@formation-mcp/os";
 import { Client as ClientV2 } from "@modelcontextprotocol/client";
 import { StdioClientTransport as StdioV2 } from "@modelcontextprotocol/client/stdio";
@@ -62,6 +63,16 @@ export function temporaryState(env: Record<string, string> = {}): { dir: string;
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * As `temporaryState`, with the guest kernel that tests share. The worker of a plain state downloads one, which
+ * is dear.
+ */
+export async function temporaryStateWithKernel(): Promise<ReturnType<typeof temporaryState>> {
+  const state = temporaryState();
+  await copyKernelTo(join(state.dir, "h"));
+  return state;
 }
 
 /** The worker of a state directory, as it says of itself. */

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import type { Hypervisor } from "@formation-mcp/hypervisor";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import { serving } from "@formation-mcp/hypervisor/testing/conformance";
+import { sharedKernel } from "@formation-mcp/hypervisor/testing/kernel";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { sharedKernel } from "./support/kernel.ts";
 import { leftovers } from "./support/leftovers.ts";
 import { makeDisk } from "./support/rootfs.ts";
 

@@ -9,9 +9,9 @@ import { FormationError } from "@formation-mcp/contract";
 import type { Hypervisor, MachineSpec } from "@formation-mcp/hypervisor";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import { fetchText, leftOf, serving } from "@formation-mcp/hypervisor/testing/conformance";
+import { sharedKernel } from "@formation-mcp/hypervisor/testing/kernel";
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { sharedKernel } from "./support/kernel.ts";
 import { leftovers } from "./support/leftovers.ts";
 import { makeDisk } from "./support/rootfs.ts";
 

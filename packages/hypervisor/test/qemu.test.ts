@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import { describeHypervisor } from "@formation-mcp/hypervisor/testing/conformance";
+import { sharedKernel } from "@formation-mcp/hypervisor/testing/kernel";
 import { afterAll } from "vitest";
-import { sharedKernel } from "./support/kernel.ts";
 import { leftovers } from "./support/leftovers.ts";
 import { makeDisk } from "./support/rootfs.ts";
 
