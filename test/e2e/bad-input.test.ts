@@ -9,7 +9,15 @@ import type { AddressInfo } from "node:net";
 import { createServer, type Server } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { expectNothingLeft, type Leftovers, leftovers } from "../support/leftovers.ts";
-import { ended, must, type Peer, type Structured, sdkV2, temporaryState } from "../support/server.ts";
+import {
+  ended,
+  must,
+  type Peer,
+  type Structured,
+  sdkV2,
+  type temporaryState,
+  temporaryStateWithKernel,
+} from "../support/server.ts";
 
 const SERVE = ["/bin/httpd", "-f", "-p", "8080", "-h", "/"];
 const small = { vcpus: 1, memory_mb: 192, disk_gb: 1 };
@@ -19,7 +27,7 @@ let peer: Peer;
 let before: Leftovers;
 
 beforeAll(async () => {
-  state = temporaryState();
+  state = await temporaryStateWithKernel();
   before = leftovers(state.dir);
   peer = await sdkV2(
     {
@@ -63,8 +71,12 @@ describe("A build that cannot succeed fails with a remedy and leaves nothing:", 
     ],
     [
       "a RUN line that forks without end",
-      // Whichever bound it meets first: where `sleep` still finds a process to be, that is the time.
-      { from: "busybox", run: ["f() { f | f & }; f; sleep 60"], entrypoint: SERVE },
+      // The line ends when `sleep` finds no process left, with the bomb alive; else the time limit ends it.
+      {
+        from: "busybox",
+        run: ["f() { f | f & }; f; while sleep 0.1; do :; done; exit 1"],
+        entrypoint: SERVE,
+      },
       /processes|did not end within/i,
     ],
     [
@@ -195,7 +207,8 @@ describe("A guest that misbehaves while it runs is held in its bounds:", () => {
       name: "stubborn",
       resources: small,
       expose: [8080],
-      entrypoint: `trap '' TERM; (while :; do echo ${"flood ".repeat(40)}; done) & httpd -f -p 8080 -h / & while :; do sleep 1; done`,
+      // 2000 lines a second are far more than a call returns, and leave the guest mostly idle.
+      entrypoint: `trap '' TERM; (while :; do yes ${"flood ".repeat(40)} | head -n 2000; sleep 1; done) & httpd -f -p 8080 -h / & while :; do sleep 1; done`,
     };
     const build = await ended(peer, await must(peer, "pack_build", { formfile }));
     const build_id = String(build["build_id"] ?? (build["record"] as Structured)["id"]);
