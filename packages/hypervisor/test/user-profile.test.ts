@@ -83,7 +83,7 @@ describe("without root", { timeout: 180_000 }, () => {
     expect(/^Uid:\t(\d+)/m.exec(status)?.[1]).toBe(owner);
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
     // The guard of a leash runs as the same user and needs no privileges.
-    await worker({ stateDir, spec, steps: ["stop", "start"], leashMs: 4000 });
+    await worker({ stateDir, spec, steps: ["stop", "start", "pause"], leashMs: 4000 });
     expect(existsSync(`/proc/${journal.qemu.pid}/exe`)).toBe(false);
     await waitFor(() => processesIn(stateDir).length === 0, { timeoutMs: 15_000, what: "the leash to end" });
     await worker({ stateDir, spec, steps: ["remove"] });

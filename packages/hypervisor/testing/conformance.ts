@@ -4,11 +4,11 @@
 import { describe, expect, it } from "vitest";
 import { describeBootFailures } from "./conformance/boot-failures.ts";
 import { describeCrashes } from "./conformance/crashes.ts";
-import { type HypervisorHarness, NEVER, portOf, serving, useHypervisor } from "./conformance/fixture.ts";
+import { type HypervisorHarness, NEVER, serving, useHypervisor } from "./conformance/fixture.ts";
 import { describeAbandonedMachines, describeLeash, useLeashes } from "./conformance/leash.ts";
 import { describeLogs } from "./conformance/logs.ts";
 import { describeMachineLife } from "./conformance/machine-life.ts";
-import { failureOf, fetchText, leftOf } from "./conformance/probes.ts";
+import { failureOf } from "./conformance/probes.ts";
 
 export { serving } from "./conformance/fixture.ts";
 export { fetchText, leftOf, processesIn } from "./conformance/probes.ts";
@@ -26,18 +26,6 @@ export function describeHypervisor(name: string, harness: HypervisorHarness): vo
       expect((await failureOf(fixture.hypervisor.start("nobody", { signal: NEVER }))).code).toBe("not_found");
       const odd = serving("../escape", fixture.disk, 80);
       expect((await failureOf(fixture.hypervisor.create(odd))).code).toBe("invalid");
-    });
-
-    it("runs two machines side by side, each with its own files", async () => {
-      const specs = [
-        serving("dep_b.1", fixture.disk, await fixture.harness.guestPort(), "echo first >who"),
-        serving("dep_b.2", fixture.disk, await fixture.harness.guestPort(), "echo second >who"),
-      ];
-      const statuses = await Promise.all(specs.map(fixture.run));
-      const texts = await Promise.all(statuses.map((status) => fetchText(portOf(status), "/who")));
-      expect(texts).toEqual(["first\n", "second\n"]);
-      await Promise.all(specs.map(({ id }) => fixture.hypervisor.remove(id)));
-      expect(await leftOf(fixture.harness, fixture.stateDir)).toEqual([]);
     });
 
     describeMachineLife(fixture);

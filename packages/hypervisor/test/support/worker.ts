@@ -3,7 +3,7 @@
 import { openFakeHypervisor } from "@formation-mcp/hypervisor/fake";
 import { openQemuHypervisor } from "@formation-mcp/hypervisor/qemu";
 import type { WorkerOrders } from "@formation-mcp/hypervisor/testing/conformance";
-import { sharedKernel } from "./kernel.ts";
+import { sharedKernel } from "@formation-mcp/hypervisor/testing/kernel";
 
 const [driver, text = ""] = process.argv.slice(2);
 const { stateDir, spec, steps, leashMs } = JSON.parse(text) as WorkerOrders;
@@ -18,6 +18,7 @@ for (const step of steps) {
   if (step === "create") await hypervisor.create(spec);
   if (step === "start")
     await hypervisor.start(spec.id, { signal, ...(leashMs === undefined ? {} : { leashMs }) });
+  if (step === "pause") await hypervisor.pause(spec.id);
   if (step === "live") await hypervisor.waitLive(spec.id, { signal, timeoutMs: 60_000 });
   if (step === "stop") await hypervisor.stop(spec.id, { timeoutMs: 5000 });
   if (step === "remove") await hypervisor.remove(spec.id);

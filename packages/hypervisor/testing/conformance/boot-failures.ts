@@ -25,22 +25,19 @@ export function describeBootFailures(fixture: HypervisorFixture): void {
   it("says which program is not there, or is none", async () => {
     const missing = serving("dep_e.1", fixture.disk, await fixture.harness.guestPort());
     missing.process.argv = ["no-such-program"];
-    const error = await failureOf(fixture.run(missing));
-    expect(error).toMatchObject({ code: "invalid", details: { step: "entrypoint", exit_code: 127 } });
-    expect(error.message).toContain("no-such-program");
-    expect((await fixture.hypervisor.inspect(missing.id)).guest.problem).toContain("not found");
     const plain = serving("dep_e.2", fixture.disk, await fixture.harness.guestPort());
     plain.process.argv = ["/srv/plain"];
-    expect(await failureOf(fixture.run(plain))).toMatchObject({
-      code: "invalid",
-      details: { exit_code: 126 },
-    });
     const homeless = serving("dep_e.3", fixture.disk, await fixture.harness.guestPort());
     homeless.process.workdir = "/no/where";
-    const nowhere = await failureOf(fixture.run(homeless));
+    const specs = [missing, plain, homeless];
+    const [error, noProgram, nowhere] = await Promise.all(specs.map((spec) => failureOf(fixture.run(spec))));
+    expect(error).toMatchObject({ code: "invalid", details: { step: "entrypoint", exit_code: 127 } });
+    expect(error?.message).toContain("no-such-program");
+    expect((await fixture.hypervisor.inspect(missing.id)).guest.problem).toContain("not found");
+    expect(noProgram).toMatchObject({ code: "invalid", details: { exit_code: 126 } });
     expect(nowhere).toMatchObject({ code: "invalid", details: { step: "entrypoint" } });
-    expect(nowhere.message).toContain("/no/where");
-    for (const { id } of [missing, plain, homeless]) await fixture.hypervisor.remove(id);
+    expect(nowhere?.message).toContain("/no/where");
+    for (const { id } of specs) await fixture.hypervisor.remove(id);
   });
 
   it("does not call a listener on loopback live, and ends a program that will not", async () => {

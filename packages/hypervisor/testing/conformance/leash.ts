@@ -1,5 +1,6 @@
 // The leash of a machine: the machine ends by itself when its leash is not prolonged in time, even if the
-// worker that started it was killed or frozen.
+// worker that started it was killed or frozen. Most machines here are paused at once: a leash ends a machine
+// whatever its guest does, and a guest that does not boot costs no CPU.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +11,7 @@ import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type HypervisorFixture, NEVER, serving } from "./fixture.ts";
 import { failureOf, leftOf, processesIn } from "./probes.ts";
-import { startWorker, type Worker } from "./worker-process.ts";
+import { startWorker, type Worker, type WorkerOrders } from "./worker-process.ts";
 
 /** How late a machine may end on a busy host. */
 const LATE_MS = 5000;
@@ -88,6 +89,7 @@ export function describeLeash(leashes: LeashFixture): void {
     const id = await make("dep_l.1");
     const begin = performance.now();
     await leashes.hypervisor.start(id, { signal: NEVER, leashMs });
+    await leashes.hypervisor.pause(id);
     await ends(leashes.home, leashMs);
     expect(performance.now() - begin).toBeGreaterThan(leashMs - 50);
     const killed = { state: "stopped", exit: { reason: "killed", leash: true } };
@@ -113,6 +115,7 @@ export function describeLeash(leashes: LeashFixture): void {
     const starting = leashes.hypervisor.start(id, { signal: NEVER, leashMs: 50 });
     await leashes.hypervisor.prolong(id, leashMs);
     const { pid } = await starting;
+    await leashes.hypervisor.pause(id);
     for (let round = 0; round < 3; round++) {
       await delay(leashMs * 0.6);
       expect((await leashes.hypervisor.inspect(id)).pid).toBe(pid);
@@ -127,9 +130,10 @@ export function describeLeash(leashes: LeashFixture): void {
     await leashes.hypervisor.stop(id, { timeoutMs: 0 });
     // A later start without a leash has none.
     await leashes.hypervisor.start(id, { signal: NEVER });
+    await leashes.hypervisor.pause(id);
     await leashes.hypervisor.prolong(id, 1);
     await delay(1500);
-    expect((await leashes.hypervisor.inspect(id)).state).toBe("running");
+    expect((await leashes.hypervisor.inspect(id)).state).toBe("paused");
     await leashes.hypervisor.remove(id);
     expect(await leftOf(fixture.harness, leashes.home)).toEqual([]);
   });
@@ -145,12 +149,12 @@ export function describeLeash(leashes: LeashFixture): void {
 /** What a leash does when its worker does not. */
 export function describeAbandonedMachines(leashes: LeashFixture): void {
   const { fixture, leashMs, directory, open } = leashes;
-  const begin = async (where: string): Promise<Worker> => {
+  const begin = async (where: string, steps: WorkerOrders["steps"]): Promise<Worker> => {
     const spec = serving("dep_l.5", fixture.disk, await fixture.harness.guestPort());
     const worker = startWorker(fixture.harness, {
       stateDir: where,
       spec,
-      steps: ["create", "start"],
+      steps,
       leashMs,
     });
     await worker.reached("done");
@@ -161,7 +165,8 @@ export function describeAbandonedMachines(leashes: LeashFixture): void {
   for (const fate of ["killed", "frozen"] as const) {
     it(`a machine ends when the process that started it was ${fate}`, async () => {
       const where = directory();
-      const worker = await begin(where);
+      const paused = fate === "frozen" ? (["pause"] as const) : [];
+      const worker = await begin(where, ["create", "start", ...paused]);
       if (fate === "killed") await worker.kill();
       else worker.freeze();
       await ends(where, leashMs);
@@ -176,7 +181,7 @@ export function describeAbandonedMachines(leashes: LeashFixture): void {
 
   it("the successor of a killed worker can prolong its machine, and release it", async () => {
     const where = directory();
-    const worker = await begin(where);
+    const worker = await begin(where, ["create", "start", "pause"]);
     await worker.kill();
     const next = await open(where);
     const { pid } = await next.inspect("dep_l.5");

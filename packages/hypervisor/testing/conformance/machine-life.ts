@@ -27,7 +27,7 @@ export function describeMachineLife(fixture: HypervisorFixture): void {
     const machine = {} as OneMachine;
     beforeAll(async () => {
       const script =
-        'printf "%s\\0" "$@" >args; cat /proc/$$/environ >env; pwd >pwd; [ -e first ] || cat /proc/uptime >first; ulimit -n >files';
+        'echo first >who; printf "%s\\0" "$@" >args; cat /proc/$$/environ >env; pwd >pwd; [ -e first ] || cat /proc/uptime >first; ulimit -n >files';
       machine.spec = serving("dep_a.1", fixture.disk, await fixture.harness.guestPort(), script);
       machine.spec.process.argv.push("sh", ...HOSTILE_ARGS);
       machine.spec.process.env = HOSTILE;
@@ -68,6 +68,16 @@ function describeServing(fixture: HypervisorFixture, machine: OneMachine): void 
     const environment = (await fetchText(portOf(machine.status), "/env")).split("\0");
     for (const [key, value] of Object.entries(HOSTILE)) expect(environment).toContain(`${key}=${value}`);
     expect((await fetchText(portOf(machine.status), "/pwd")).trim()).toMatch(/\/srv$/);
+  });
+
+  it("runs side by side with another, each with its own files", async () => {
+    const other = serving("dep_b.1", fixture.disk, await fixture.harness.guestPort(), "echo second >who");
+    const statuses = [machine.status, await fixture.run(other)];
+    const texts = await Promise.all(statuses.map((status) => fetchText(portOf(status), "/who")));
+    expect(texts).toEqual(["first\n", "second\n"]);
+    await fixture.hypervisor.remove(other.id);
+    expect((await fixture.hypervisor.list()).map(({ id }) => id)).toEqual([machine.spec.id]);
+    expect(await fetchText(portOf(machine.status), "/who")).toBe("first\n");
   });
 
   it("is left alone by a second start", async () => {

@@ -10,7 +10,7 @@ import type { HypervisorHarness } from "./fixture.ts";
 export interface WorkerOrders {
   stateDir: string;
   spec: MachineSpec;
-  steps: ("create" | "start" | "live" | "stop" | "remove")[];
+  steps: ("create" | "start" | "pause" | "live" | "stop" | "remove")[];
   /** The leash that machines are started with, if any, in milliseconds. */
   leashMs?: number;
 }
