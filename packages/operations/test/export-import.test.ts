@@ -1,3 +1,5 @@
+// @module-tag postgres
+
 import type { Clock } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
 import {
@@ -9,18 +11,26 @@ import {
 import { openSqliteStore } from "@formation-mcp/operations/sqlite";
 import { buildRequest } from "@formation-mcp/operations/testing/build-request";
 import { anySteps, playHistory, testClock, world } from "@formation-mcp/operations/testing/conformance";
+import { emptyStore } from "@formation-mcp/operations/testing/empty-store";
 import { startPostgres, type TestPostgres } from "@formation-mcp/operations/testing/postgres-server";
 import fc from "fast-check";
+import { Client } from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
 
 let postgres: TestPostgres;
-let schemas = 0;
+let admin: Client;
 beforeAll(async () => {
   postgres = await startPostgres();
+  admin = new Client({ connectionString: postgres.url });
+  await admin.connect();
 });
-afterAll(() => postgres.stop());
+afterAll(async () => {
+  await admin?.end();
+  await postgres?.stop();
+});
 
 const opened: Store[] = [];
+let latest: Store | undefined;
 afterAll(async () => {
   for (const store of opened) await store.close();
 });
@@ -30,15 +40,14 @@ const keep = (store: Store) => {
 };
 const sqlite = async (clock?: Clock) =>
   keep(await openSqliteStore({ path: ":memory:", ...(clock ? { clock } : {}) }));
-const postgresql = async (clock?: Clock) =>
-  keep(
-    await openPostgresStore({
-      url: postgres.url,
-      schema: `formation_${schemas++}`,
-      poolSize: 2,
-      ...(clock ? { clock } : {}),
-    }),
-  );
+/** One at a time: it closes the last one, and empties its schema. */
+const postgresql = async (clock?: Clock) => {
+  await latest?.close();
+  await emptyStore(admin, "formation");
+  const options = { url: postgres.url, schema: "formation", poolSize: 2 };
+  latest = await openPostgresStore({ ...options, ...(clock ? { clock } : {}) });
+  return keep(latest);
+};
 
 async function linesOf(store: Store): Promise<string[]> {
   const lines: string[] = [];
