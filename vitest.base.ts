@@ -1,5 +1,8 @@
 // The settings that the tests of all packages share, and what a test file may say that it needs.
 
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { defineProject, type TestUserConfig } from "vitest/config";
 
 /**
@@ -16,6 +19,14 @@ export const TAGS = [
   { name: "bundles", description: "runs the built programs or packages" },
   { name: "slow", description: "kills processes or waits many times, for longer than 10 s" },
 ];
+
+// Every process of this run keeps here what V8 compiled. A program that starts from its TypeScript sources
+// takes half the CPU time with it.
+if (process.env["NODE_COMPILE_CACHE"] === undefined) {
+  const directory = mkdtempSync(join(tmpdir(), "node-compile-"));
+  process.env["NODE_COMPILE_CACHE"] = directory;
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+}
 
 /** The tests of one package. Modules are loaded once per process, not once per test file. */
 export function project(name: string, test: TestUserConfig = {}) {

@@ -4,6 +4,7 @@ import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { baseEnvironment } from "@formation-mcp/os/testing/base-environment";
 
 export const ROOT = dirname(dirname(import.meta.dirname));
 
@@ -22,6 +23,7 @@ export function httpCommand(args: string[]): string[] {
 
 /** Makes the tables and the streams that these settings name. */
 export async function migrate(settings: Record<string, string>): Promise<void> {
-  const { PATH = "", HOME = "/" } = process.env;
-  await promisify(execFile)(process.execPath, httpCommand(["migrate"]), { env: { PATH, HOME, ...settings } });
+  await promisify(execFile)(process.execPath, httpCommand(["migrate"]), {
+    env: { ...baseEnvironment(), ...settings },
+  });
 }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { copyKernelTo } from "@formation-mcp/hypervisor/testing/kernel";
 import { identify, isAlive, waitFor } from "@formation-mcp/os";
+import { baseEnvironment } from "@formation-mcp/os/testing/base-environment";
 import { Client as ClientV2 } from "@modelcontextprotocol/client";
 import { StdioClientTransport as StdioV2 } from "@modelcontextprotocol/client/stdio";
 import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
@@ -102,10 +103,9 @@ export async function programEnvironment(
   stateDir: string,
   env: Record<string, string> = {},
 ): Promise<Record<string, string>> {
-  const { PATH = "", HOME = "/" } = process.env;
   // What goes to a server keeps nothing itself.
   const shared = env["FORMATION_URL"] === undefined ? await sharedEnvironment(stateDir) : {};
-  return { PATH, HOME, ...shared, ...env };
+  return { ...baseEnvironment(), ...shared, ...env };
 }
 
 interface Result {

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sharedEnvironment } from "@formation-mcp/assembly/testing/shared-environment";
 import { waitFor } from "@formation-mcp/os";
+import { baseEnvironment } from "@formation-mcp/os/testing/base-environment";
 
 const MAIN = join(import.meta.dirname, "..", "src", "main.ts");
 
@@ -24,11 +25,9 @@ async function environment(
   stateDir: string,
   more: Record<string, string> = {},
 ): Promise<Record<string, string>> {
-  const { PATH = "", HOME = "/" } = process.env;
   return {
     ...(await sharedEnvironment(stateDir)),
-    PATH,
-    HOME,
+    ...baseEnvironment(),
     FORMATION_STATE_DIR: stateDir,
     FORMATION_DRIVERS: "fake",
     FORMATION_HTTP_PORT: "0",

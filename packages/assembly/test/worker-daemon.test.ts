@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { openSystem, readConfiguration } from "@formation-mcp/assembly";
 import { localPrincipal } from "@formation-mcp/auth";
 import { waitFor } from "@formation-mcp/os";
+import { baseEnvironment } from "@formation-mcp/os/testing/base-environment";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 const MAIN = join(import.meta.dirname, "../../../apps/worker/src/main.ts");
@@ -32,8 +33,7 @@ afterEach(async () => {
 });
 
 function environment(env: Record<string, string> = {}): Record<string, string> {
-  const { PATH = "", HOME = "/" } = process.env;
-  return { PATH, HOME, FORMATION_DRIVERS: "fake", FORMATION_STATE_DIR: dir, ...env };
+  return { ...baseEnvironment(), FORMATION_DRIVERS: "fake", FORMATION_STATE_DIR: dir, ...env };
 }
 
 async function start(env: Record<string, string> = {}): Promise<Daemon> {

@@ -5,6 +5,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { waitFor } from "@formation-mcp/os";
+import { baseEnvironment } from "@formation-mcp/os/testing/base-environment";
 import { httpCommand } from "../programs.ts";
 import { sharedEnvironment } from "../shared.ts";
 
@@ -34,10 +35,8 @@ export interface HttpServer {
 
 /** Settings under which a storm of a test is not taken for one. */
 export function httpEnvironment(stateDir: string, env: Record<string, string> = {}): Record<string, string> {
-  const { PATH = "", HOME = "/" } = process.env;
   return {
-    PATH,
-    HOME,
+    ...baseEnvironment(),
     FORMATION_DRIVERS: "fake",
     FORMATION_STATE_DIR: stateDir,
     FORMATION_HTTP_PORT: "0",
