@@ -1,5 +1,5 @@
-// What artifacts in NATS cost beyond the object store's own client, which neither keeps a copy on the node
-// nor looks whether the bytes are there already.
+// The cost of artifacts in NATS, compared with the object store client of NATS itself, which keeps no copy on
+// the node and does not check whether the bytes are already there.
 
 import { rmSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ const MiB = 1024 * 1024;
 const BYTES = 64 * MiB;
 const PIECE = 256 * 1024;
 const PAIRS = 8;
-/** So many blobs are moved each way to see what that costs. */
+/** How many blobs are moved each way in one measurement. */
 const COSTED = 4;
 
 export async function benchArtifacts(scope: Scope): Promise<void> {
@@ -45,7 +45,7 @@ export async function benchArtifacts(scope: Scope): Promise<void> {
   await costs(nodes, content);
 }
 
-/** Prints the CPU time that a GiB takes, of NATS and of the process that sends or fetches it. */
+/** Prints the CPU time per GiB, of NATS and of the process that sends or fetches it. */
 async function costs(nodes: Nodes, content: () => Uint8Array): Promise<void> {
   const told = ({ by, seconds }: Busy) => {
     const each = (name: string) => (((by[name] ?? 0) * seconds * 1024 * MiB) / (COSTED * BYTES)).toFixed(1);
@@ -75,7 +75,7 @@ async function compare(
   print({ name, limit: { atLeast: 0.8 }, judge: "ratio", result, against });
 }
 
-/** Nodes that have read and written nothing yet. */
+/** Nodes with empty caches. */
 class Nodes {
   readonly #connection: NatsConnection;
   readonly #directory: string;
@@ -141,7 +141,7 @@ function speed(ms: number): number {
   return BYTES / MiB / (ms / 1000);
 }
 
-/** The same bytes but for a few, so that no two are the same content. */
+/** The same bytes except for a few, so that no two blobs have the same content. */
 function contents(): () => Uint8Array {
   const bytes = Buffer.alloc(BYTES);
   for (let at = 0; at < BYTES; at += 4) bytes.writeUInt32LE(Math.imul(at, 0x9e3779b1) >>> 0, at);

@@ -1,5 +1,5 @@
-// Bare QEMU: the very command of a machine of ours, read from its process, started by hand in a directory of
-// its own.
+// Bare QEMU: the exact command of one of our machines, read from its process, and started by hand in a
+// separate directory.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { runChecked } from "@formation-mcp/os";
 import type { Scope } from "./scope.ts";
 
-/** What is needed to start the same machine without us. */
+/** What starting the same machine without our hypervisor needs. */
 export interface Template {
   program: string;
   args: string[];
@@ -17,7 +17,7 @@ export interface Template {
   directory: string;
 }
 
-/** Takes the command and the files of a machine that runs. */
+/** Reads the command and the files of a running machine. */
 export function templateOf(pid: number, scope: Scope): Template {
   const [program = "", ...args] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
   const from = readlinkSync(`/proc/${pid}/cwd`);
@@ -39,7 +39,7 @@ export interface Bare {
   end(): Promise<void>;
 }
 
-/** A directory and a port for the next start: nothing of this is measured. */
+/** Prepares a directory and a port for the next start. This is not measured. */
 export async function readyBare(template: Template, scope: Scope) {
   const directory = mkdtempSync(join(template.directory, "m-"));
   mkdirSync(join(directory, "ipc"));

@@ -1,4 +1,4 @@
-// buildah and mke2fs as one would call them by hand for the same result.
+// Calls buildah and mke2fs by hand for the same result as the driver.
 
 import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -7,7 +7,7 @@ import { plainEnvironment, runChecked } from "@formation-mcp/os";
 const LIMIT_MS = 120_000;
 
 export interface Recipe {
-  /** What is included, by path. */
+  /** The included files, by path. */
   tree: Record<string, string>;
   lines: readonly string[];
 }
@@ -38,7 +38,7 @@ export class RawBuilder {
     });
   }
 
-  /** Writes the context, with the store's own busybox base as the one to build on. */
+  /** Writes the context. It builds on the busybox base of the same store. */
   async prepare(): Promise<void> {
     const { tree, lines } = this.#recipe;
     for (const [path, text] of Object.entries(tree)) {
@@ -60,7 +60,8 @@ export class RawBuilder {
   }
 
   /**
-   * Builds, and makes the disk if there is none of that image; milliseconds, the image's id, the disk's path.
+   * Builds, and makes the disk if there is none of that image. Returns milliseconds, the image's id and the
+   * disk's path.
    */
   async build(diskGb: number, noCache: boolean): Promise<{ took: number; id: string; disk: string }> {
     const start = performance.now();

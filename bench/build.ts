@@ -1,5 +1,5 @@
-// A build and its disk through the driver, cold and cached, against buildah and mke2fs called by hand in a
-// store of the same kind: the same base, context, lines, isolation, runtime and (no) network.
+// A build and its disk through the driver, cold and cached, compared with buildah and mke2fs called by hand
+// in a store of the same kind. Base, context, run lines, isolation, runtime and (no) network are the same.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -44,14 +44,14 @@ export function buildWith(builder: Builder, contextDir: string, noCache: boolean
   );
 }
 
-/** A context directory with the one file that is included. */
+/** A context directory with one file, which the formfile includes. */
 export function makeContext(directory: string): string {
   mkdirSync(join(directory, "www"), { recursive: true });
   writeFileSync(join(directory, "www/index.html"), PAGE);
   return directory;
 }
 
-/** Opens a driver that goes with the scope, with everything it left. */
+/** Opens a driver that is closed with the scope, together with everything it leaves behind. */
 export async function openBuilder(scope: Scope, stateDir: string): Promise<Builder> {
   const builder = await openBuildahBuilder({ stateDir, network: "none" });
   await builder.recover();
@@ -62,7 +62,7 @@ export async function openBuilder(scope: Scope, stateDir: string): Promise<Build
 export async function benchBuild(scope: Scope): Promise<void> {
   const context = makeContext(scope.directory());
   const ours = await openBuilder(scope, scope.directory());
-  // The other store's base is made by the driver too, so that both build on the very same one.
+  // The driver makes the base of the other store too, so that both build on the same base.
   const otherDir = scope.directory();
   const other = await openBuilder(scope, otherDir);
   const first = await buildWith(other, context, true);

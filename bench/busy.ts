@@ -1,24 +1,24 @@
-// Who keeps the cores busy while something is measured: CPU time from /proc (proc(5)), of this process, of
-// what it started (by program, with all its children) and of the whole machine, so that a limit can be named
-// and not guessed.
+// What keeps the cores busy during a measurement: CPU time from /proc (proc(5)) of this process, of the
+// programs that it started (each with all its children), and of the whole machine. So a report can name the
+// limit.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 
-/** CPU time of what is counted, in cores: 1 is one core all the time. */
+/** CPU time of each counted program, in cores: 1 is one core all the time. */
 export interface Busy {
   /** `postgres`, `nats`, `workers`, `bench`, and `others` on the same machine. */
   by: Record<string, number>;
   total: number;
-  /** How much was idle and waited for a disk. */
+  /** Time that cores were idle while a process waited for a disk. */
   waiting: number;
   cores: number;
   seconds: number;
 }
 
-/** Ticks of a second in /proc: the same on every Linux that Node runs on. */
+/** Ticks per second in /proc: the same on every Linux that Node runs on. */
 const TICKS = 100;
-/** How the first word of a program's name is told. */
+/** The group of a program by the first word of its name. */
 const NAMES: readonly [RegExp, string][] = [
   [/^postgres/, "postgres"],
   [/^nats/, "nats"],
@@ -26,8 +26,8 @@ const NAMES: readonly [RegExp, string][] = [
 ];
 
 /**
- * Begins to count; what it returns says what was used since. What ends meanwhile is lost with its parent
- * alone.
+ * Starts to count. The returned function gives the use since then. A process that ends in between is counted
+ * with its parent only.
  */
 export function watchCores(): () => Busy {
   const [before, all, start] = [ticksByName(), machine(), performance.now()];
@@ -47,7 +47,7 @@ export function watchCores(): () => Busy {
   };
 }
 
-/** `1.98 of 2 cores busy: postgres 0.90, workers 0.80`. */
+/** Formats as `1.98 of 2 cores busy: postgres 0.90, workers 0.80`. */
 export function told({ by, total, waiting, cores }: Busy): string {
   const parts = Object.entries(by).sort(([, a], [, b]) => b - a);
   const shares = parts.map(([name, share]) => `${name} ${share.toFixed(2)}`).join(", ");
@@ -55,9 +55,9 @@ export function told({ by, total, waiting, cores }: Busy): string {
 }
 
 /**
- * What kept those that are measured from doing more: the disk or what used the cores, where these had nothing
- * to do for less than a tenth of the time, or somebody else where that took more than a tenth; the cores also
- * where there are not as many as linear would take; else nothing.
+ * What limited the measured programs. The disk, or the programs that used the cores, if the cores were idle
+ * for less than a tenth of the time. Other programs on the machine, if they took more than a tenth. The cores
+ * too, if there are fewer than linear scaling needs. Otherwise nothing.
  * @param linear how many cores as many times the work of one would take, by what one took.
  */
 export function limitOf({ by, total, waiting, cores }: Busy, linear: number): string | null {
@@ -71,12 +71,12 @@ export function limitOf({ by, total, waiting, cores }: Busy, linear: number): st
   return `the ${cores} cores: linear would take ${linear.toFixed(2)}`;
 }
 
-/** What those that are measured took of the cores. */
+/** How many cores the measured programs used. */
 export function ownShare({ by, total }: Busy): number {
   return total - (by["others"] ?? 0);
 }
 
-/** The average of several. */
+/** The average of several measurements. */
 export function average(seen: readonly Busy[]): Busy {
   const mean = (of: (busy: Busy) => number) => seen.reduce((sum, busy) => sum + of(busy), 0) / seen.length;
   const names = new Set(seen.flatMap(({ by }) => Object.keys(by)));
@@ -89,7 +89,7 @@ export function average(seen: readonly Busy[]): Busy {
   };
 }
 
-/** The process of a program that this process started, by the name under which it is counted. */
+/** The process of a program that this process started, by its group name. */
 export function childNamed(name: string): number {
   const pattern = NAMES.find(([, called]) => called === name)?.[0];
   for (const { pid, parent, comm } of processes()) {
@@ -98,7 +98,7 @@ export function childNamed(name: string): number {
   throw new Error(`no ${name} was started`);
 }
 
-/** A process and all that it started, and they. */
+/** The process and its descendants. */
 export function treeOf(pid: number): number[] {
   const all = [...processes()];
   const below = (one: number): number[] => [
@@ -115,7 +115,7 @@ function ticksByName(): Map<string, number> {
     found.set(one.pid, one);
     children.set(one.parent, [...(children.get(one.parent) ?? []), one.pid]);
   }
-  /** What a process and its children used; the ended ones stand in their parent's account. */
+  /** CPU ticks of a process and its children; ended children are in the account of their parent. */
   const below = (pid: number): number =>
     (found.get(pid)?.ticks ?? 0) + (children.get(pid) ?? []).reduce((sum, child) => sum + below(child), 0);
   const { user, system } = process.cpuUsage();
@@ -156,7 +156,7 @@ function readProcess(pid: number): Process | null {
   }
 }
 
-/** Ticks of all cores since the machine began: at work, and idle with somebody waiting for a disk. */
+/** Ticks of all cores since boot: busy, and idle while a process waited for a disk. */
 function machine(): { busy: number; waiting: number } {
   const [, ...fields] = (readFileSync("/proc/stat", "utf8").split("\n")[0] ?? "").split(/\s+/);
   const [user = 0, nice = 0, system = 0, , waiting = 0, irq = 0, soft = 0] = fields.map(Number);

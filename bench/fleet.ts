@@ -1,6 +1,6 @@
-// What 1,000 nodes and 1 M operations a day ask of one PostgreSQL and one NATS, as a share of what these do
-// here, and the CPU time that each request costs the server that answers it. Where a fleet ends first can be
-// computed from it.
+// What 1,000 nodes and 1 million operations a day need of one PostgreSQL and one NATS, as a share of what
+// these can do on this machine, and the CPU time that each request costs the server. From this one can
+// compute where a fleet reaches its limit.
 
 import { readFileSync } from "node:fs";
 import { type Id, LIMITS, newId, SUBJECTS } from "@formation-mcp/contract";
@@ -20,17 +20,17 @@ const NODES = 1000;
 const OPERATIONS_A_SECOND = 1_000_000 / 86_400;
 const ROUNDS = 7;
 const ROUND_MS = 1500;
-/** Callers at once; each waits for its answer. */
+/** Concurrent callers; each waits for its answer. */
 const CALLERS = 8;
-/** What a worker does by itself, in milliseconds: `packages/pack-manager/src/settings.ts`. */
+/** The periodic work of a worker, in milliseconds: `packages/pack-manager/src/settings.ts`. */
 const HEARTBEAT_MS = LIMITS.leaseMs / 3;
 const POLL_MS = 5000;
 const LOOK_MS = LIMITS.nodeSilentMs / 3;
 /** Events of one operation from its submission to its end: queued, claimed, its steps, its records, ended. */
 const EVENTS = 8;
-/** HTTP servers hear every event. */
+/** HTTP servers; each receives every event. */
 const SERVERS = 2;
-/** Connections of workers that stand for the others. */
+/** Connections that represent the workers of the fleet. */
 const WAITING = 200;
 const IDLE_MS = 10_000;
 const CONNECTIONS = 60;
@@ -66,7 +66,7 @@ async function records(scope: Scope): Promise<void> {
   await connections(scope, postgres.url, one);
 }
 
-/** Prints what the connection of a worker that did a little of everything takes of PostgreSQL's memory. */
+/** Prints how much memory of PostgreSQL a connection of a worker takes that has run every kind of query. */
 async function connections(scope: Scope, url: string, one: () => Id<"node">): Promise<void> {
   const before = memoryBelow("postgres");
   for (let i = 0; i < CONNECTIONS; i++) {
@@ -81,7 +81,7 @@ async function connections(scope: Scope, url: string, one: () => Id<"node">): Pr
   process.stdout.write(`fleet: a connection takes ${each.toFixed(1)} MiB of PostgreSQL's memory\n`);
 }
 
-/** How often something was done by callers who wait for each answer. */
+/** How often per second concurrent callers did something, each waiting for its answer. */
 async function called(action: () => Promise<unknown>): Promise<number> {
   let done = 0;
   const end = performance.now() + ROUND_MS;
@@ -92,7 +92,7 @@ async function called(action: () => Promise<unknown>): Promise<number> {
   return done;
 }
 
-/** Prints what is asked in a second as a share of what is done in one, and what one costs the server. */
+/** Prints the needed rate as a share of the possible rate, and the cost of one request for the server. */
 async function shareOf(
   { what, wanted, server }: { what: string; wanted: number; server: "postgres" | "nats" },
   round: Round,
@@ -179,7 +179,7 @@ async function messages(scope: Scope): Promise<void> {
   );
 }
 
-/** Prints what workers that wait cost NATS. */
+/** Prints what waiting workers cost NATS. */
 async function idle(bytes: number): Promise<void> {
   const watch = watchCores();
   await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
@@ -192,7 +192,7 @@ async function idle(bytes: number): Promise<void> {
 }
 
 /**
- * Memory of a program that this process started, with its children, in bytes: what they share is counted once
+ * Memory of a program that this process started, with its children, in bytes. Shared memory counts once
  * (PSS).
  */
 function memoryBelow(name: string): number {
@@ -227,7 +227,7 @@ function claim(store: Store, node_id: Id<"node">) {
   return store.claim({ node_id, subjects, free: FREE, labels: { zone: "a" }, leaseMs: LIMITS.leaseMs });
 }
 
-/** One operation from its submission to its end: three steps told, its lease renewed once. */
+/** One operation from its submission to its end: three progress reports, one renewal of its lease. */
 async function whole(store: Store, node_id: Id<"node">): Promise<void> {
   await submit(store);
   const taken = await claim(store, node_id);

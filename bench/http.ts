@@ -1,6 +1,6 @@
-// Asks a URL until it answers 200. A forwarded port accepts connections that its guest does not hear yet, and
-// such a one may hang long after the guest could answer: so a new one is tried every few milliseconds,
-// whatever the others do.
+// Requests a URL until it answers 200. A forwarded port accepts connections before its guest listens, and
+// such a connection may hang long after the guest could answer. So a new request starts every few
+// milliseconds, whatever the earlier ones do.
 
 import { get } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";

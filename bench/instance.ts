@@ -1,4 +1,4 @@
-// Making an instance, up to where it could be started, must not depend on how large its disk is.
+// The time to make an instance, up to where it could be started, must not depend on the size of its disk.
 
 import type { Builder } from "@formation-mcp/builder";
 import type { Image } from "@formation-mcp/contract";
@@ -36,7 +36,7 @@ export async function benchInstance(scope: Scope): Promise<void> {
   });
 }
 
-/** How long it takes from the image, whose disk is in the cache, to a machine that could be started. */
+/** The time from the image, whose disk is in the cache, to a machine that could be started. */
 function maker(builder: Builder, hypervisor: Hypervisor, image: Image): (diskGb: number) => Promise<number> {
   let made = 0;
   return async (diskGb) => {

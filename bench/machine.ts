@@ -1,4 +1,4 @@
-// What the numbers were measured on: said once, at the top.
+// The machine and the tools that the numbers were measured on, printed once at the top.
 
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -21,7 +21,7 @@ export async function header(): Promise<string> {
   ].join("\n");
 }
 
-/** What machines will most probably run with; the driver's own choice also boots one. */
+/** The accelerator that machines will most probably use; the choice of the driver also boots one. */
 function accelerator(): string {
   try {
     const flags = readFileSync("/proc/modules", "utf8");

@@ -1,5 +1,5 @@
-// `bench`: compares us with the bare tools beneath, as ratios in one run. Names given as words run those
-// alone.
+// `bench`: compares this project with the tools below it, as ratios within one run. Names given as arguments
+// run only those comparisons.
 
 import { header } from "./machine.ts";
 import { missedNames, say } from "./report.ts";
@@ -84,7 +84,7 @@ async function main(words: string[]): Promise<number> {
     try {
       await bench(scope);
     } catch (error) {
-      // An interrupt ends the process once everything is undone; nothing else is to be told then.
+      // An interrupt ends the process after everything is cleaned up, without further output.
       if (scope.signal.aborted) await new Promise(() => {});
       failed.push(name);
       process.stderr.write(`${name} failed: ${error instanceof Error ? error.stack : String(error)}\n`);

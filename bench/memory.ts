@@ -1,5 +1,5 @@
-// What stays in memory: the worker at rest after a build and a ship, against a bare Node process; and the
-// process of an idle VM against bare QEMU with the same command at the same moment.
+// Memory at rest: the worker after a build and a ship, compared with a bare Node process; and the process of
+// an idle VM, compared with bare QEMU with the same command at the same moment.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -14,7 +14,7 @@ import { pairs, ratioOfMedians } from "./statistics.ts";
 
 const NODES = 10;
 const VMS = 5;
-/** How long a process rests before it is looked at. */
+/** How long a process rests before it is measured. */
 const REST_MS = 3000;
 
 export async function benchMemory(scope: Scope): Promise<void> {

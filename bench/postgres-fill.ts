@@ -1,10 +1,10 @@
-// A store on PostgreSQL of any size in a minute: the store makes its own schemas, then SQL alone fills them
-// with rows as they would be.
+// A PostgreSQL store of any size in a minute: the store makes its own schemas, then SQL fills them with
+// realistic rows.
 
 import type { Client } from "pg";
 import { KEPT_MS, NOW, OWNERS } from "./store-fill.ts";
 
-/** An operation in so many still waits, and one runs. */
+/** One operation in this many is queued, and one is running. */
 const ALIVE_EVERY = 100;
 const DAY = 86_400_000;
 
@@ -39,7 +39,7 @@ export async function fillPostgres(client: Client, schema: string, size: number)
   await client.query(`VACUUM ANALYZE ${schema}.operations, ${schema}.builds`);
 }
 
-/** An id that sorts as ids do: by time, then at random. */
+/** An id that sorts as real ids do: by time, then at random. */
 function id(kind: string, order: string): string {
   return `'${kind}_' || to_char(${order}, 'FM0000000000') || md5(random()::text)`;
 }

@@ -1,5 +1,5 @@
-// The store on PostgreSQL: making an operation, listing a page and claiming at two sizes, against the same
-// statements sent plainly over the same driver to the same server, and against itself when small.
+// The store on PostgreSQL: submitting an operation, listing a page and claiming, at two sizes; compared with
+// the same statements sent directly over the same driver to the same server, and with the small store itself.
 
 import { newId, SUBJECTS } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
@@ -17,26 +17,26 @@ import { columnsOf, fresh, operationRow } from "./store-raw.ts";
 const SIZES = { "10 k": 10_000, "1 M": 1_000_000 };
 type Size = keyof typeof SIZES;
 const PAIRS = 100;
-/** So many submissions, pages or claims are one measurement. */
+/** How many submissions, pages or claims one measurement has. */
 const BATCH = 20;
 const PAGE = 20;
 const LEASE_MS = 60_000;
-/** Claimers at the same time. */
+/** Concurrent claimers. */
 const CLAIMERS = 8;
 
 interface Side {
   schema: string;
   store: Store;
   raw: Client;
-  /** What measures nothing: puts back what a measurement changed. */
+  /** Not measured: restores what a measurement changed. */
   behind: Client;
   /** As many plain connections as there are claimers. */
   rawClaimers: Client[];
 }
 
 export async function benchPostgres(scope: Scope): Promise<void> {
-  // Without fsync, whose time is the disk's and would hide ours; without autovacuum, which would come at any
-  // time.
+  // Without fsync, because the time of the disk would hide the time of the store; without autovacuum, which
+  // runs at any time.
   const postgres = await startPostgres({ settings: { autovacuum: "off", shared_buffers: "1GB" } });
   scope.defer(() => postgres.stop());
   const sides = new Map<Size, Side>();
@@ -137,7 +137,7 @@ async function several(act: () => Promise<unknown>): Promise<void> {
   for (let i = 0; i < 5; i++) await act();
 }
 
-/** Measures what makes operations, and takes them out again. */
+/** Measures a submission of operations, and removes them again. */
 async function unmade(
   { behind, schema }: Side,
   act: (submissions: ReturnType<typeof submission>[]) => Promise<unknown>,
@@ -152,7 +152,7 @@ async function unmade(
   return took;
 }
 
-/** Measures what claims, and gives it back. */
+/** Measures a claim, and gives it back. */
 async function unclaimed({ behind }: Side, act: () => Promise<unknown>): Promise<number> {
   const took = await timed(act);
   await behind.query(

@@ -1,5 +1,5 @@
-// How many jobs a second 1, 2 and 4 workers do, as processes on one PostgreSQL and one NATS, and what was
-// busy meanwhile: against linear where a core was free, and else with the name of what was at its end.
+// How many jobs a second 1, 2 and 4 workers (processes on one PostgreSQL and one NATS) do, and what was busy
+// meanwhile. The target is linear scaling where a core was free; otherwise the report names the limit.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
@@ -19,14 +19,14 @@ const ROUNDS = 3;
 const WORKERS = [1, 2, 4];
 const SLOTS = 4;
 /**
- * What a job lasts, with so many jobs for each worker: with 200 ms a worker's slots are its limit, with none
- * all it does.
+ * How long a job lasts, and how many jobs each worker gets: at 200 ms the slots of a worker are the limit, at
+ * 0 ms its own work.
  */
 const HOLDS = [
   { holdMs: 200, jobsEach: 100 },
   { holdMs: 0, jobsEach: 300 },
 ];
-/** So many are submitted at a time, before the clock runs. */
+/** How many are submitted at a time, before the clock starts. */
 const BATCH = 10;
 const LOOK_MS = 50;
 
@@ -86,7 +86,7 @@ function tell(holdMs: number, seen: ReadonlyMap<number, readonly Round[]>): void
   }
 }
 
-/** All jobs wait when the first is published. */
+/** All jobs are queued before the first wake-up is published. */
 async function roundOf(
   scope: Scope,
   at: Jobs,
@@ -123,9 +123,7 @@ async function roundOf(
   }
 }
 
-/**
- * Which of the jobs are not completed; only the last few are asked for, for they end about in their order.
- */
+/** The jobs that are not completed. Only the last few are read, because jobs end about in order. */
 async function unfinished<T extends string>(watching: Client, ids: readonly T[]): Promise<T[]> {
   const { rows } = await watching.query(
     "SELECT id FROM formation.operations WHERE state <> 'completed' AND id = ANY($1)",
@@ -134,7 +132,7 @@ async function unfinished<T extends string>(watching: Client, ids: readonly T[])
   return rows.map(({ id }) => id as T);
 }
 
-/** Statistics come late, by up to a second, for which the jobs before make up. */
+/** PostgreSQL publishes its statistics up to a second late; the jobs before this measurement balance that. */
 async function written(watching: Client): Promise<{ commits: number; syncs: number }> {
   const { rows } = await watching.query(
     `SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()) AS commits,

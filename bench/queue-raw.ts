@@ -1,5 +1,5 @@
-// The baseline of the queue: a work queue of NATS JetStream with one pull consumer, spoken to in the server's
-// own words with nothing in between, and one UPDATE … RETURNING in PostgreSQL.
+// The baseline of the queue: a JetStream work queue with one pull consumer, used with the plain protocol of
+// NATS, and one UPDATE … RETURNING in PostgreSQL.
 
 import { connectNats, type NatsConnection } from "@formation-mcp/os/nats";
 import { Client } from "pg";
@@ -8,7 +8,7 @@ import type { Scope } from "./scope.ts";
 const REQUEST = JSON.stringify({ batch: 1, expires: 60_000_000_000 });
 const NEXT = "$JS.API.CONSUMER.MSG.NEXT.RAW.raw";
 
-/** A queue, and how long a message takes from its publication to `taken`, whose end counts too. */
+/** Measures the time of a message from its publication to the end of `taken`. */
 export interface RawQueue {
   send(body: string, taken: (body: string) => Promise<void> | void): Promise<number>;
 }
@@ -64,10 +64,7 @@ export async function connect(scope: Scope, url: string): Promise<NatsConnection
   return connection;
 }
 
-/**
- * What claims a row in one statement: an operation that somebody submitted, or a row with next to nothing in
- * it.
- */
+/** Claims a row in one statement: a submitted operation, or a minimal row. */
 export interface RawClaims {
   claim(id: string): Promise<void>;
   addBare(id: string): Promise<void>;

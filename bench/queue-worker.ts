@@ -1,6 +1,6 @@
-// A worker of the comparison of worker counts, as a process of its own: the real worker on PostgreSQL and
-// NATS, with a builder that does nothing for so long. It is told where on one line of its input, and ends
-// with it.
+// A worker for the comparison of worker counts, in a separate process: the real worker on PostgreSQL and
+// NATS, with a builder that only waits. It reads its connections from one line of its input, and ends when
+// the input ends.
 
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -22,7 +22,7 @@ export interface Orders {
   slots: number;
 }
 
-/** Nothing but what wakes it brings a worker to work. */
+/** Only a wake-up makes a worker work: its polling is off. */
 const NEVER_MS = 3_600_000;
 
 function idleBuilder(holdMs: number): Builder {

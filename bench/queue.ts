@@ -1,5 +1,5 @@
-// The queue over NATS and the store on PostgreSQL: how long from a publication until a worker has it, against
-// the server spoken to directly and one UPDATE; and how many jobs 1, 2 and 4 workers do.
+// The queue over NATS and the store on PostgreSQL: the time from a publication until a worker has the
+// operation, compared with plain NATS and one UPDATE; and the jobs that 1, 2 and 4 workers do.
 
 import { newId, SUBJECTS } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
@@ -18,13 +18,13 @@ import { pairs, ratioOfMedians } from "./statistics.ts";
 const PAIRS = 400;
 const NODE = newId("node");
 const CAPACITY = { vcpus: 64, memory_mb: 65_536, disk_gb: 1_000 };
-/** So long that nothing claimed here is taken back while jobs are counted. */
+/** So long that no lease ends while jobs are counted. */
 const LEASE_MS = 3_600_000;
 
 export async function benchQueue(scope: Scope): Promise<void> {
   const nats = await startNats();
   scope.defer(() => nats.stop());
-  // As in earnest: what is committed is on the disk.
+  // As in production: committed data is on the disk.
   const postgres = await startPostgres({ settings: { fsync: "on" } });
   scope.defer(() => postgres.stop());
   const store = await openPostgresStore({ url: postgres.url });
@@ -52,7 +52,7 @@ async function latencies(scope: Scope, { nats, database, store, from, to }: Late
   const rows = await rawClaims(scope, database);
   let arrived: () => Promise<void> = async () => {};
   const consumer = await to.consume([SUBJECTS.build], { slots: 1 }, () => arrived());
-  /** Milliseconds from the publication of a wake-up until it was taken. */
+  /** Milliseconds from the publication of a wake-up to the claim. */
   const send = async (id: ReturnType<typeof newId<"op">>, taken: () => Promise<unknown>) => {
     const start = performance.now();
     const done = new Promise<number>((resolve, reject) => {

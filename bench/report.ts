@@ -1,13 +1,12 @@
-// One line a comparison: the ratio, its interval, the limit it is held against, and what was compared with
-// what.
+// One line for each comparison: the ratio, its interval, its limit, and what was compared.
 
 import type { Ratio } from "./statistics.ts";
 
 export interface Line {
   name: string;
-  /** What the ratio is held against, and which way. */
+  /** The limit of the ratio, and its direction. */
   limit: { atMost: number } | { atLeast: number } | null;
-  /** Which end of the interval is held against the limit. */
+  /** Which end of the interval is compared with the limit. */
   judge: "ratio" | "low";
   result: Ratio;
   against: string;
@@ -33,7 +32,7 @@ export function missedNames(): readonly string[] {
   return missed;
 }
 
-/** Says on stderr how far a comparison of so many pairs is, a few times. */
+/** Prints the progress of a comparison to stderr, a few times. */
 export function progress(name: string, pairs: number): (done: number) => void {
   const every = Math.max(1, Math.ceil(pairs / 4));
   return (done) => {

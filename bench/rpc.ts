@@ -1,5 +1,5 @@
-// A host's side of MCP over stdio, by hand: one process, one line a message, answers by id. Nothing of an SDK
-// is measured.
+// The host side of MCP over stdio, written by hand: one process, one line per message, answers by id. No SDK
+// is part of the measurement.
 
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
@@ -40,7 +40,7 @@ export class Rpc {
     this.#send({ method: "notifications/initialized" });
   }
 
-  /** Calls a tool. Throws what the tool said if it refused. */
+  /** Calls a tool. Throws the text of the tool if it refused. */
   async call(name: string, input: Structured): Promise<Structured> {
     const { result } = await this.#ask("tools/call", { name, arguments: input });
     if (result?.isError || !result?.structuredContent) {
@@ -49,7 +49,7 @@ export class Rpc {
     return result.structuredContent;
   }
 
-  /** Calls a tool that takes long, and follows its operation to a good end. */
+  /** Calls a long-running tool and follows its operation until it has completed. */
   async finish(name: string, input: Structured): Promise<Structured> {
     const first = await this.call(name, { ...input, wait_seconds: 45 });
     let seen = first;

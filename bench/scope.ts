@@ -1,5 +1,5 @@
-// What a comparison starts, it ends: directories, processes and servers are registered here, and go in
-// reverse order whether the comparison succeeds, fails or is interrupted.
+// Cleans up what a comparison starts: directories, processes and servers are registered here, and are removed
+// in reverse order when the comparison succeeds, fails or is interrupted.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,19 +17,19 @@ export class Scope {
     return this.#ending.signal;
   }
 
-  /** A temporary directory that goes with the scope. Short, because sockets lie in it. */
+  /** A temporary directory that is removed with the scope. Its path is short, because it holds sockets. */
   directory(): string {
     const path = mkdtempSync(join(tmpdir(), "fbn-"));
     this.defer(() => rmSync(path, { recursive: true, force: true, maxRetries: 5 }));
     return path;
   }
 
-  /** Does something when the scope closes; what was deferred last is done first. */
+  /** Registers an action for the close of the scope; the last one registered runs first. */
   defer(undo: Undo): void {
     this.#undo.push(undo);
   }
 
-  /** Undoes everything, once; a failure of one does not keep the others from being done. */
+  /** Runs every action once; a failure of one does not stop the others. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

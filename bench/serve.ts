@@ -1,6 +1,6 @@
-// An authenticated vm_list over HTTP at 32 connections, against the SDK's handler with the same tools that
-// returns the same bytes without asking who calls, without a store and without an audit log; then what each
-// of those costs.
+// An authenticated vm_list over HTTP at 32 connections, compared with the SDK's handler with the same tools
+// and the same response bytes, but without authentication, store and audit log; then the cost of each of
+// these.
 
 import { type ChildProcess, fork } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -18,9 +18,7 @@ const SECONDS = 2;
 const CONNECTIONS = 32;
 const INSTANCES = 5;
 const REST_MS = 3000;
-/**
- * Loads that are not counted: V8 optimizes what is called often, and each side has another amount of code.
- */
+/** Warm-up loads: V8 optimizes code that is called often, and the sides have different amounts of code. */
 const WARM = 3;
 
 interface Running {

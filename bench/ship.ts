@@ -1,5 +1,5 @@
-// From the call of pack_ship until the VM's first HTTP 200, through the bundled server and its worker,
-// against QEMU started by hand with the same command, kernel, initramfs and disk.
+// From the call of pack_ship to the first HTTP 200 of the VM, through the bundled server and its worker;
+// compared with QEMU started by hand with the same command, kernel, initramfs and disk.
 
 import { type Bare, readyBare, templateOf } from "./bare-qemu.ts";
 import { untilOk } from "./http.ts";

@@ -1,5 +1,5 @@
 // The whole system as a host uses it, in a temporary state directory: the bundled server, its worker, and a
-// build of examples/hello that can be shipped again and again.
+// build of examples/hello that can be shipped any number of times.
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -15,11 +15,11 @@ export interface Site {
   stateDir: string;
   rpc: Rpc;
   buildId: string;
-  /** Ships the build under a name; resolves with the URL when the tool says that it is live. */
+  /** Ships the build under a name; resolves with the URL when the tool reports that it is live. */
   ship(name: string): Promise<string>;
   remove(name: string): Promise<void>;
   workerPid(): number;
-  /** The process of the one machine that runs now. */
+  /** The process of the only machine that runs now. */
   machinePid(): number;
 }
 
@@ -71,7 +71,7 @@ async function removeAll(rpc: Rpc): Promise<void> {
   }
 }
 
-/** Asks the worker to leave, and ends whatever still runs below the directory. */
+/** Asks the worker to end, and kills every process that still runs below the directory. */
 async function endProcesses(stateDir: string): Promise<void> {
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {
     const left = processesIn(stateDir).flatMap((pid) => identify(pid) ?? []);

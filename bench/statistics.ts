@@ -1,9 +1,9 @@
 // Ratios from interleaved pairs: the ratio of medians with a bootstrap interval, because these machines are
-// noisy and absolute times mean nothing.
+// noisy and absolute times are not comparable.
 
 import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
 
-/** Runs both sides in turn, A B A B …, after one warm-up of each, and returns what each returned. */
+/** Runs both sides in turn, A B A B …, after one warm-up of each, and returns their results. */
 export async function pairs(
   count: number,
   ours: () => Promise<number>,
@@ -14,7 +14,7 @@ export async function pairs(
   await baseline();
   const seen = { ours: [] as number[], baseline: [] as number[] };
   for (let i = 0; i < count; i++) {
-    // The order changes so that neither side always profits from what the other warmed.
+    // The order alternates, so that neither side always profits from the warm-up by the other.
     if (i % 2 === 0) seen.ours.push(await ours());
     seen.baseline.push(await baseline());
     if (i % 2 === 1) seen.ours.push(await ours());

@@ -1,4 +1,5 @@
-// Spawn → tools/list of the bundled stdio server, against a hello-world server bundled the same way.
+// From spawn to tools/list of the bundled stdio server, compared with a hello-world server that is bundled
+// the same way.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -37,7 +38,7 @@ export async function benchStdio(): Promise<void> {
   }
 }
 
-/** Speaks the three lines a host speaks first, and waits for the list and the end of the process. */
+/** Sends the first three messages of a host, and waits for the list and the end of the process. */
 async function listTools(args: string[]): Promise<void> {
   const child = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
   const send = (message: object) => child.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`);

@@ -1,19 +1,21 @@
-// A store of any size in seconds: the store makes its own schema, then SQL alone fills it with rows as they
-// would be.
+// A store of any size in seconds: the store makes its own schema, then SQL fills it with realistic rows.
 
 import { DatabaseSync } from "node:sqlite";
 
-/** The moment at which the filled store is looked at; its clock stands still there. */
+/** The time at which the filled store is measured; its clock is fixed there. */
 export const NOW = 1_790_000_000_000;
 const DAY = 86_400_000;
-/** What the store is told to keep: everything that {@link fill} makes but the expired. */
+/**
+ * The retention settings of the store: they keep everything that {@link fill} makes except the expired
+ * operations.
+ */
 export const KEPT_MS = 30 * DAY;
 export const OWNERS = 20;
 
-/** An operation in so many still waits or runs. */
+/** One operation in this many is queued or running. */
 const ALIVE_EVERY = 1000;
 
-/** What is built. */
+/** The formfile of every build. */
 export const FORMFILE = {
   from: "busybox",
   name: "web",
@@ -66,7 +68,7 @@ export function fill(path: string, size: number, expired: number): void {
   db.close();
 }
 
-/** Puts the operations `from` to `to` where they were, by their place in the order of writing. */
+/** Restores the operations `from` to `to`, by their position in the order of writing. */
 export function addOperations(
   db: DatabaseSync,
   from: number,
@@ -96,12 +98,12 @@ export function addOperations(
   });
 }
 
-/** A number of JavaScript arrives as a floating one, and is text with a `.0`. */
+/** SQLite gets a JavaScript number as a float, whose text ends in `.0`. */
 function integers(numbers: Record<string, number>): Record<string, bigint> {
   return Object.fromEntries(Object.entries(numbers).map(([name, value]) => [name, BigInt(value)]));
 }
 
-/** An id that sorts as ids do: by time, then at random. */
+/** An id that sorts as real ids do: by time, then at random. */
 function id(kind: string, order: string): string {
   return `'${kind}_' || printf('%010d', ${order}) || lower(hex(randomblob(13)))`;
 }

@@ -1,14 +1,14 @@
-// The same SQL as the store's, prepared once and run on node:sqlite with nothing in between.
+// The SQL of the store, prepared once and run directly on node:sqlite.
 
 import type { DatabaseSync } from "node:sqlite";
 import type { Store } from "@formation-mcp/operations";
 
 type Submission = Parameters<Store["submit"]>[0];
 
-/** Rows that one transaction of a cleanup removes, as in the store. */
+/** Rows that one transaction of a sweep removes, as in the store. */
 const MANY = 1000;
 
-/** Milliseconds that it takes to write these, each in a transaction of its own. */
+/** Milliseconds to write these, each in its own transaction. */
 export function rawCreate(db: DatabaseSync, submissions: readonly Submission[], now: number): number {
   const [begin, commit] = [db.prepare("BEGIN IMMEDIATE"), db.prepare("COMMIT")];
   const builds = submissions.map(({ build }) => columnsOf({ ...build, ...fresh(now) }));
@@ -25,7 +25,7 @@ export function rawCreate(db: DatabaseSync, submissions: readonly Submission[], 
   return performance.now() - start;
 }
 
-/** Milliseconds that it takes to read these pages. */
+/** Milliseconds to read these pages. */
 export function rawList(
   db: DatabaseSync,
   pages: readonly { owner: string; before: number }[],
@@ -43,7 +43,7 @@ export function rawList(
   return performance.now() - start;
 }
 
-/** Milliseconds that it takes to remove what ended by then, in batches. */
+/** Milliseconds to remove what ended before that time, in batches. */
 export function rawCleanup(db: DatabaseSync, before: number, expected: number): number {
   const [begin, commit] = [db.prepare("BEGIN IMMEDIATE"), db.prepare("COMMIT")];
   const remove = db.prepare(
@@ -87,7 +87,7 @@ export function operationRow({ operation }: Submission, now: number): object {
   };
 }
 
-/** What is an object goes as JSON. */
+/** Objects are written as JSON. */
 export function columnsOf(record: object): Record<string, string | number | null> {
   return Object.fromEntries(
     Object.entries(record).map(([key, value]) => [

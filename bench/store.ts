@@ -1,5 +1,5 @@
-// The store as it grows: making an operation, listing a page and cleaning up at three sizes, against the same
-// SQL in raw node:sqlite on an identical file, and against itself when small.
+// The store as it grows: submitting an operation, listing a page and sweeping at three sizes; compared with
+// the same SQL in raw node:sqlite on an identical file, and with the small store itself.
 
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,24 +18,24 @@ const SIZES = { "1 k": 1000, "100 k": 100_000, "1 M": 1_000_000 };
 type Size = keyof typeof SIZES;
 const PAIRS = 200;
 const CLEANUPS = 25;
-/** So many submissions or pages are one measurement. */
+/** How many submissions or pages one measurement has. */
 const BATCH = 25;
 const PAGE = 20;
 const SWEEP = { operationKeptMs: KEPT_MS, strandedMs: 3_600_000, unusedBuildKeptMs: 7 * 86_400_000 };
 
-/** A filled file, and another like it for the raw side. */
+/** A filled file, and a copy of it for the raw side. */
 interface Side {
   size: number;
   expired: number;
   store: Store;
   raw: DatabaseSync;
   /**
-   * Put back what a measurement changed: another connection on either file, so that both sides lose their
-   * caches to it.
+   * Restores what a measurement changed, over another connection on each file, so that both sides lose their
+   * caches.
    */
   behind: DatabaseSync;
   behindRaw: DatabaseSync;
-  /** Where a page in the middle of each owner's list begins. */
+  /** The cursor to the middle of each owner's list. */
   cursors: Map<string, { cursor: string; seq: number }>;
 }
 
@@ -87,7 +87,7 @@ async function middles(store: Store, size: number, db: DatabaseSync): Promise<Si
   return cursors;
 }
 
-/** What {@link BATCH} submissions take; what they added is taken out again afterwards, unmeasured. */
+/** The time of {@link BATCH} submissions. They are removed again afterwards, unmeasured. */
 async function create({ store, behind }: Side): Promise<number> {
   const submissions = Array.from({ length: BATCH }, (_, i) => submission(`owner-${i % OWNERS}`));
   const before = lastSeqs(behind);
@@ -108,13 +108,13 @@ function dropAfter(db: DatabaseSync, { operations, builds }: ReturnType<typeof l
   db.prepare("DELETE FROM builds WHERE seq > ?").run(builds);
 }
 
-/** A request to build of that owner. */
+/** A build request of that owner. */
 export function submission(owner: string): Parameters<Store["submit"]>[0] {
   const operation = { owner, needs: { vcpus: 1, memory_mb: 2048, disk_gb: 1 } };
   return buildRequest({ operation, formfile: FORMFILE, now: NOW });
 }
 
-/** What the first page of {@link BATCH} owners takes, or one from the middle of each one's list. */
+/** The time of the first page of {@link BATCH} owners, or of a page from the middle of each list. */
 function list({ store, cursors }: Side, where: "first" | "middle"): Promise<number> {
   return timed(async () => {
     for (let i = 0; i < BATCH; i++) {
@@ -216,7 +216,7 @@ async function cleanups(at: (size: Size) => Side): Promise<void> {
       },
       progress(name, CLEANUPS),
     );
-    // As rates: the raw time over ours.
+    // As rates: the raw time divided by the time of the store.
     print({
       name,
       limit: { atLeast: 0.8 },

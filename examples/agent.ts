@@ -1,5 +1,5 @@
-// What both stories are told with: an MCP client that shows the progress of what it calls, and follows each
-// operation to its end as an agent does.
+// Shared by both examples: an MCP client that shows the progress of a call and follows each operation to its
+// end, as an agent does.
 
 import { Client } from "@modelcontextprotocol/client";
 
@@ -12,7 +12,7 @@ interface Result {
 export interface Agent {
   client: Client;
   call(name: string, input: Record<string, unknown>): Promise<Record<string, unknown>>;
-  /** @throws with what became of the operation unless it went well. */
+  /** @throws the error of the operation if it failed or was cancelled. */
   finished(first: Record<string, unknown>, what: string): Promise<void>;
 }
 

@@ -1,6 +1,6 @@
-// The main job on a cluster, shown: real PostgreSQL and NATS with credentials on, two HTTP servers behind one
-// address, three workers. A real MCP client builds examples/hello through them, ships it, fetches its page
-// from inside the VM, ships the same build on another node, says where everything ran, and stops it all.
+// The main use on a cluster: real PostgreSQL and NATS with credentials, two HTTP servers behind one address,
+// three workers. A real MCP client builds examples/hello through them, ships it, fetches its page from inside
+// the VM, ships the same build on another node, prints where everything ran, and stops it all.
 
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -32,7 +32,7 @@ const example = join(dirname(import.meta.dirname), "examples/hello");
 const started = performance.now();
 const interrupted = Promise.withResolvers<void>();
 let told = false;
-/** Whoever says something after we were told to stop stops there. */
+/** Output after the signal to stop ends here. */
 const say = (text: string) => {
   if (told) throw new Error("told to stop");
   process.stdout.write(`${((performance.now() - started) / 1000).toFixed(1).padStart(6)} s  ${text}\n`);
@@ -43,7 +43,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     interrupted.resolve();
   });
 }
-/** Whether all is done but to wait for Ctrl-C. */
+/** Whether everything is done except waiting for Ctrl-C. */
 let waiting = false;
 
 const { client, call, finished } = startAgent("formation-cluster", say);
@@ -54,7 +54,7 @@ async function page(url: string): Promise<string> {
   return response.text();
 }
 
-/** `formation-mcp` as a person runs it: with a key and a server. */
+/** `formation-mcp` as a user runs it: with a key and the URL of a server. */
 async function person(cluster: Cluster, ...args: string[]): Promise<string> {
   const [file = "", entry = ""] = BUNDLES.local;
   const { stdout } = await promisify(execFile)(file, [entry, ...args], { env: personEnv(cluster) });
@@ -66,7 +66,7 @@ function personEnv({ root, url }: Cluster): Record<string, string> {
   return { PATH, HOME: root, XDG_CONFIG_HOME: join(root, "person"), FORMATION_URL: url };
 }
 
-/** Ships the build, on a node that the call names or on any; says where its VM's process is. */
+/** Ships the build, on the named node or on any, and returns where the process of its VM is. */
 async function ship(
   cluster: Cluster,
   build: unknown,

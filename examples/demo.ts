@@ -1,5 +1,5 @@
-// The main job, shown: a real MCP client starts the bundled stdio server, builds examples/hello, ships it,
-// fetches its page from inside the VM, restarts it, deletes it, and looks whether anything is left.
+// The main use as a demo: a real MCP client starts the bundled stdio server, builds examples/hello, ships it,
+// fetches its page from inside the VM, restarts it, deletes it, and checks that nothing is left.
 
 import { execFile } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync } from "node:fs";
@@ -40,7 +40,7 @@ const stateDir =
   temporary ??
   join(process.env["XDG_STATE_HOME"] ?? join(homedir(), ".local/state"), "formation-mcp");
 const args = [bundle, "--allow-dir", example, "--state-dir", stateDir];
-/** What is set here is set for the server too; which server it is stands fixed. */
+/** The environment of this process goes to the server too, except the settings that choose the server. */
 const settings = Object.entries(process.env).filter(
   (entry): entry is [string, string] =>
     entry[1] !== undefined && entry[0].startsWith("FORMATION_") && entry[0] !== "FORMATION_URL",
@@ -119,7 +119,7 @@ function keep(url: string): void {
   );
 }
 
-/** Nothing of the VM may be left: its port is free, its process is gone, its directory is gone. */
+/** Nothing of the VM may be left: its port is free, its process has ended, and its directory is removed. */
 async function proveNothingLeft(url: string): Promise<void> {
   const answer = await fetch(url, { signal: AbortSignal.timeout(3000) }).then(
     () => "still answers",
@@ -153,7 +153,10 @@ async function settled(count: () => number): Promise<number> {
   return count();
 }
 
-/** Removes a temporary state directory with its worker and whatever a failed story left in it. */
+/**
+ * Ends the worker of a temporary state directory and removes the directory, with everything that a failed run
+ * left.
+ */
 async function purge(): Promise<void> {
   await promisify(execFile)(process.execPath, [bundle, "purge", "--yes", "--state-dir", stateDir]);
 }

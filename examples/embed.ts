@@ -43,7 +43,7 @@ await worker.start();
 const control = createControl({ store, queue, artifacts });
 const me = localPrincipal(process.getuid?.() ?? 0);
 
-/** One call of a tool, followed until what it started has ended. */
+/** Calls a tool and follows the operation that it starts to its end. */
 async function finished(tool: string, input: Record<string, unknown>): Promise<Record<string, unknown>> {
   let seen = await control.call(me, tool, input);
   while (seen["done"] !== true) {

@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// What npm's users get: every package packed, installed in a project of its own, and used there on the Node
-// versions that we promise. `pnpm build` comes first; the README's test command does that.
+// What users of npm get: every package packed, installed in a separate project, and used there on the
+// promised Node versions. Run `pnpm build` first; the test command of the README does that.
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -106,7 +106,7 @@ it("a TypeScript program that uses every subpath checks against the declarations
   const tsc = join(ROOT, "node_modules/typescript/bin/tsc");
   const node = packed.node(24);
   const { stdout } = await runWith(node, packed.libraries, node, tsc, "-p", ".");
-  // The declarations of @nats-io/nats-core 3.4 do not hold with exactOptionalPropertyTypes; ours do.
+  // The declarations of @nats-io/nats-core 3.4 fail with exactOptionalPropertyTypes; ours do not.
   const errors = stdout.split("\n").filter((line) => /^\S.*error TS/.test(line));
   expect(errors.filter((line) => !line.includes("/@nats-io/nats-core/"))).toEqual([]);
 });

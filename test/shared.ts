@@ -1,5 +1,5 @@
-// Runs a command with PostgreSQL and NATS for the tests that it runs: `node --conditions=formation-source
-// test/shared.ts vitest run --project system test/http`. What the tests then start has its records, wake-ups
+// Runs a command with PostgreSQL and NATS for the tests that it starts: `node --conditions=formation-source
+// test/shared.ts vitest run --project system test/http`. Programs of those tests keep their records, wake-ups
 // and artifacts there.
 
 import { spawn } from "node:child_process";
@@ -20,7 +20,7 @@ const dir = join(root, "given");
 mkdirSync(dir, { mode: 0o700 });
 const keys = Array.from({ length: ACCOUNTS }, (_, i) => join(dir, `account-${i}.nk`));
 const publicKeys = keys.map((path) => createNatsKey(path));
-// Each account has streams of its own: no test hears another.
+// Each account has separate streams, so that tests do not receive messages of other tests.
 const accounts = publicKeys.map((key, i) => `t${i}: { jetstream: enabled, users: [{ nkey: ${key} }] }`);
 const nats = await startNats(
   root,
@@ -29,7 +29,7 @@ const nats = await startNats(
   `accounts {\n${accounts.join("\n")}\n}`,
 );
 const postgres = await startPostgres(root, say);
-// Each test has a database of its own, which deploy/postgres knows nothing of.
+// Each test has a separate database, which deploy/postgres does not know.
 appendFileSync(
   join(root, "postgres/data/pg_hba.conf"),
   "host all formation_server 127.0.0.1/32 scram-sha-256\n",

@@ -1,17 +1,17 @@
-// A load of one request over and over on a number of kept connections, in a process of its own. Nothing of an
-// HTTP library is measured: bytes go out, answers are counted by their length.
+// Repeats one request over a number of keep-alive connections, in a separate process. No HTTP library is part
+// of the measurement: it sends bytes and finds the end of each response by its length.
 
 import { connect, type Socket } from "node:net";
 
 interface Order {
   port: number;
-  /** The whole request, as it goes over the wire. */
+  /** The whole request as bytes on the wire. */
   request: string;
   connections: number;
   seconds: number;
 }
 
-/** What a load saw; latencies are milliseconds. */
+/** The result of a load; latencies are in milliseconds. */
 export interface Seen {
   perSecond: number;
   p50: number;
@@ -60,7 +60,9 @@ function finish(socket: Socket, done: () => void): void {
   socket.removeAllListeners("close").once("close", done).destroy();
 }
 
-/** The length of a whole answer's body, or null while it is not whole. Anything but 200 ends the load. */
+/**
+ * The length of a complete response, or null while it is incomplete. A status other than 200 ends the load.
+ */
 function answered(received: Buffer): number | null {
   const head = received.indexOf("\r\n\r\n");
   if (head < 0) return null;

@@ -1,5 +1,5 @@
-// One side of the comparison of HTTP servers, as a process of its own that a parent forks: the SDK's handler
-// with more and more of the product around it, so that what each part costs can be told.
+// One side of the comparison of HTTP servers, in a forked process: the SDK's handler with more and more parts
+// of the product, to measure the cost of each part.
 
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
@@ -18,7 +18,7 @@ import { openEmbeddedQueue } from "@formation-mcp/queue/embedded";
 import { getRequestListener } from "@hono/node-server";
 import { createMcpHandler } from "@modelcontextprotocol/server";
 
-/** `bare`: the SDK alone. Each of the others has what the one before it has, and one part more. */
+/** `bare`: only the SDK. Each further side adds one part to the one before it. */
 export const SIDES = ["bare", "gate", "store", "audit"] as const;
 export type Side = (typeof SIDES)[number];
 
@@ -28,7 +28,7 @@ export interface Order {
   instances: number;
 }
 
-/** Where the side listens, and the token to ask with. */
+/** Where the side listens, and the token for requests. */
 export interface Ready {
   port: number;
   token: string;
@@ -72,7 +72,7 @@ async function serve({ side, dir, instances }: Order): Promise<Ready> {
   const real = createControl({ ...common, store, queue, artifacts, quotas, audit });
   const principal = { owner, scopes: allScopes(), local: false };
   for (let i = 0; i < instances; i++) {
-    // Nobody works here: they stay what a list can show.
+    // No worker runs here, so the list shows them unchanged.
     await real.call(principal, "vm_create", { image: "busybox", instance_name: `web-${i}`, wait_seconds: 0 });
   }
   const result = await real.call(principal, "vm_list", {});
@@ -110,7 +110,7 @@ async function serve({ side, dir, instances }: Order): Promise<Ready> {
   return { port, token: tokens.access_token, owner };
 }
 
-/** Counted as ever, and never used up. */
+/** The rate is counted as usual, but its limit is never reached. */
 const PLENTY = { address: 100_000_000, owner: 100_000_000, signIn: 100_000, failure: 100_000 };
 
 process.once("message", (order: Order) => {

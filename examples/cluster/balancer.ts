@@ -1,5 +1,5 @@
-// One address before several servers: each connection goes to the next of them that takes it. It stands for
-// what a real installation has there, which also speaks TLS.
+// One address for several servers: each connection goes to the next server that accepts it. In a real
+// installation a load balancer does this, and TLS.
 
 import { connect, createServer, type Socket } from "node:net";
 

@@ -1,6 +1,6 @@
 // A whole cluster on this machine: PostgreSQL, NATS, HTTP servers behind one address, and workers as if each
-// had a machine of its own. Everything lies below one directory, listens on loopback, has credentials, and is
-// ended by its process id.
+// had its own machine. Everything is below one directory, listens on loopback, has credentials, and is ended
+// by its process id.
 
 import { randomBytes } from "node:crypto";
 import {
@@ -24,7 +24,7 @@ import { type Program, run, type Say, start, until } from "./processes.ts";
 export interface Programs {
   http: string[];
   worker: string[];
-  /** `formation-mcp`, which removes a node's state. */
+  /** `formation-mcp`, which purges the state of a node. */
   local: string[];
 }
 
@@ -38,23 +38,23 @@ export interface ClusterOptions {
   env?: Record<string, string>;
   /** Where NATS and PostgreSQL listen. Default: loopback. */
   listen?: { nats: string; postgres: string };
-  /** How a worker reaches them. Default: as everybody does. */
+  /** How a worker reaches them. Default: like every other program. */
   wayFor?(worker: string, ports: { nats: number; postgres: number }): Promise<Way>;
 }
 
-/** How a worker reaches what all share. */
+/** How a worker reaches the shared services. */
 export interface Way {
   /** host:port. */
   nats: string;
   postgres: string;
-  /** The words before the program's own that put it where it reaches them so. */
+  /** The command prefix that starts the program where it reaches these addresses. */
   within: string[];
 }
 
 export interface Server {
   name: string;
   stateDir: string;
-  /** Where it listens itself; changes with a restart. */
+  /** Where the program listens; it changes with a restart. */
   url(): string;
   program(): Program;
   start(): Promise<void>;
@@ -64,9 +64,9 @@ export interface Node {
   name: string;
   id: string;
   stateDir: string;
-  /** The machines that it has, as deployments and their attempts. */
+  /** Its machines, as deployment ids with attempts. */
   machines(): string[];
-  /** A number that it shows at /metrics: the sum of the series, or of those with the labels. */
+  /** A value from its /metrics: the sum of the series, or of those with the labels. */
   metric(name: string, labels?: string): Promise<number>;
   program(): Program;
   start(): Promise<void>;
@@ -74,18 +74,18 @@ export interface Node {
 
 export interface Cluster {
   root: string;
-  /** The one address. */
+  /** The address of the balancer. */
   url: string;
   balancer: Balancer;
   postgres: Postgres;
   nats: Nats;
   servers: Server[];
   nodes: Node[];
-  /** Makes a key the first admin. */
+  /** Makes the account of a key the first admin. */
   bootstrapToken: string;
-  /** Settings of servers, for commands beside them. */
+  /** The settings of the servers, for commands on the same machine. */
   serverEnv: Record<string, string>;
-  /** Ends everything, the VMs too, and removes the directory. @throws with what is left if something is. */
+  /** Ends everything, also the VMs, and removes the directory. @throws if something is left, naming it. */
   stop(): Promise<void>;
 }
 
@@ -97,7 +97,7 @@ export const BUNDLES: Programs = {
   local: built("apps/stdio/dist/formation-mcp.mjs"),
 };
 
-/** What the parts of a cluster are started with. */
+/** What the parts of a cluster get to start with. */
 interface ClusterDeps {
   options: ClusterOptions;
   say: Say;
@@ -105,7 +105,7 @@ interface ClusterDeps {
   root: string;
   /** The environment of every program. */
   common: Record<string, string>;
-  /** What `stop` calls, last first. */
+  /** The actions of `stop`; the last one runs first. */
   closing: (() => Promise<unknown>)[];
 }
 
@@ -113,8 +113,8 @@ interface ClusterDeps {
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const { say, programs = BUNDLES } = options;
   const root = mkdtempSync(join(tmpdir(), "fc-"));
-  // The accounts of PostgreSQL and NATS pass through this directory to their own. Every other file in it has
-  // mode 0600 or 0700.
+  // The accounts of PostgreSQL and NATS go through this directory to their own directories. Every other file
+  // in it has mode 0600 or 0700.
   chmodSync(root, 0o711);
   const { PATH = "/usr/bin:/bin", HOME = "/" } = process.env;
   const common = { PATH, HOME, FORMATION_DRIVERS: options.drivers, ...options.env };
@@ -138,7 +138,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
 
     say(`servers: ${options.servers} at ${balancer.url}`);
     const servers: Server[] = [];
-    // One after the other: the first server finds no account and makes the token of the first admin.
+    // One after the other: the first server finds no account and makes the token for the first admin.
     for (const [index, name] of numbered("server", options.servers).entries()) {
       servers.push(await startServer(deps, { name, index, ports, env: serverEnv }));
     }
@@ -166,8 +166,8 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
 }
 
 /**
- * Ends the parts in reverse order and removes the directory. @throws with what failed and which processes are
- * left.
+ * Ends the parts in reverse order and removes the directory.
+ * @throws with the failure and the processes that are left.
  */
 async function stopCluster(root: string, closing: ClusterDeps["closing"]): Promise<void> {
   const failures: unknown[] = [];
@@ -178,7 +178,7 @@ async function stopCluster(root: string, closing: ClusterDeps["closing"]): Promi
   if (failures.length > 0) throw new AggregateError(failures, failures.map(String).join("\n"));
 }
 
-/** How to start a program with arguments and settings of its own. */
+/** How to start a program with its own arguments and settings. */
 function command(
   { common }: ClusterDeps,
   [file = "", ...args]: string[],
@@ -192,7 +192,7 @@ function numbered(what: string, count: number): string[] {
   return Array.from({ length: count }, (_, i) => `${what}-${i + 1}`);
 }
 
-/** Makes a NATS key for the servers and one for each worker, and starts NATS with them as its users. */
+/** Makes one NATS key for the servers and one for each worker, and starts NATS with them as its users. */
 async function startNatsWithKeys(deps: ClusterDeps, nodeNames: string[]): Promise<Nats> {
   const { say, programs, root, options, closing } = deps;
   say("keys: one for the servers, one for each worker");
@@ -256,7 +256,7 @@ async function startServer(
   };
 }
 
-/** Starts one worker as a node of its own. When it is closed, its state is purged. */
+/** Starts one worker as a separate node. Closing it purges its state. */
 async function startNode(deps: ClusterDeps, name: string, postgres: Postgres, nats: Nats): Promise<Node> {
   const { say, programs, closing, options } = deps;
   const stateDir = join(deps.root, name);
@@ -304,7 +304,7 @@ function listed(directory: string): string[] {
   return existsSync(directory) ? readdirSync(directory) : [];
 }
 
-/** @param log of the worker: it says where its numbers are. */
+/** @param log of the worker: it names the address of the metrics. */
 async function metricOf(log: string, name: string, labels: string): Promise<number> {
   const address = /"message":"health and metrics are served","address":"([^"]+)"/.exec(log)?.[1] ?? "";
   const text = await (await fetch(`http://${address}/metrics`)).text();
@@ -312,7 +312,7 @@ async function metricOf(log: string, name: string, labels: string): Promise<numb
   return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
 }
 
-/** `pid command` of every process that works for the directory. */
+/** `pid command` of every process that uses the directory. */
 export function processesUnder(directory: string): string[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))

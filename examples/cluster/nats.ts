@@ -1,5 +1,5 @@
-// A real nats-server from this machine's packages, configured by deploy/nats as a real one is: each process
-// with a key and rights of its own. Its data lies in a directory of ours and goes with it.
+// A real nats-server from this machine's packages, configured with deploy/nats: each process has its own key
+// and rights. Its data is in a temporary directory that is removed with it.
 
 import { chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,8 +19,8 @@ export interface Nats {
 const DEPLOY = join(import.meta.dirname, "../../deploy/nats");
 
 /**
- * @param users their entries, one for each process.
- * @param more configuration beside the one of deploy/nats.
+ * @param users the entries of the users, one for each process.
+ * @param more configuration in addition to deploy/nats.
  * @param host where it listens.
  */
 export async function startNats(

@@ -1,5 +1,5 @@
-// A real PostgreSQL from this machine's packages, configured by deploy/postgres as a real one is: passwords
-// on, roles of their own for servers and workers. Its data lies in a directory of ours and goes with it.
+// A real PostgreSQL from this machine's packages, configured with deploy/postgres: passwords are on, and
+// servers and workers have their own roles. Its data is in a temporary directory that is removed with it.
 
 import { randomBytes } from "node:crypto";
 import { appendFileSync, chownSync, copyFileSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
@@ -19,16 +19,16 @@ import {
 
 export interface Postgres {
   port: number;
-  /** Without passwords, which stand in files. */
+  /** Without passwords: those are in files. */
   urls: { server: string; worker: string };
   passwordFiles: { server: string; worker: string };
-  /** As the superuser, on loopback, with the password: for tests, which keep it in memory. */
+  /** Connects as the superuser over loopback, with the password: for tests, which keep it in memory. */
   adminUrl: string;
   program(): Program;
   stop(): Promise<void>;
-  /** SIGQUIT: it stops without finishing anything, as after a crash. */
+  /** SIGQUIT: it stops at once, as in a crash. */
   crash(): Promise<void>;
-  /** SIGINT: it ends all connections, what they were at is undone, and it stops. */
+  /** SIGINT: it closes all connections, rolls back their transactions, and stops. */
   quit(): Promise<void>;
   start(): Promise<void>;
 }
@@ -39,9 +39,10 @@ const DEPLOY = join(import.meta.dirname, "../../deploy/postgres");
 type ProgramOf = (file: string, args: string[], env?: Record<string, string>) => Command;
 
 /**
- * Makes a cluster of databases with the roles of deploy/postgres, and starts it.
+ * Makes a PostgreSQL cluster with the roles of deploy/postgres, and starts it.
  *
- * @param host where it listens beside loopback; every address of that network may connect as a worker or a server.
+ * @param host where it listens in addition to loopback; every address of that network may connect as a worker
+ *   or a server.
  */
 export async function startPostgres(root: string, say: Say, host = "127.0.0.1"): Promise<Postgres> {
   const bin = programs();
@@ -147,14 +148,14 @@ function own(account: Account | undefined, ...paths: string[]): void {
   if (account) for (const path of paths) chownSync(path, account.uid, account.gid);
 }
 
-/** Debian has the programs of each version in a directory of its own; others in the PATH. */
+/** Debian keeps the programs of each version in a separate directory; other systems have them in the PATH. */
 function programs(): string {
   const debian = "/usr/lib/postgresql";
   try {
     const versions = readdirSync(debian).sort((a, b) => Number(b) - Number(a));
     if (versions[0] !== undefined) return join(debian, versions[0], "bin");
   } catch {
-    // Not Debian's.
+    // Not Debian: use the PATH.
   }
   return "/usr/bin";
 }

@@ -1,5 +1,5 @@
-// Programs of a cluster as children of this process: started with what they say kept for the case that they
-// fail, waited for with a line for whoever watches, and ended by their ids, the last first.
+// Programs of a cluster as child processes: their output is kept for error messages, waiting for them prints
+// a line, and they are ended by process id, the last first.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 export type Say = (text: string) => void;
 
-/** An account of this machine that a server runs as, where we are root; it wants no rights. */
+/** An unprivileged account of this machine that a server runs as if this process is root. */
 export interface Account {
   uid: number;
   gid: number;
@@ -17,11 +17,11 @@ export interface Account {
 export interface Program {
   name: string;
   pid: number;
-  /** What it wrote so far. */
+  /** Its output so far. */
   output(): string;
   ended(): boolean;
   signal(signal: NodeJS.Signals): void;
-  /** SIGTERM, and SIGKILL for who stays; resolves with the exit code once it has gone. */
+  /** SIGTERM, then SIGKILL after a while; resolves with the exit code after the process has ended. */
   stop(graceMs?: number): Promise<number | null>;
   /** SIGKILL. */
   kill(): Promise<void>;
@@ -71,7 +71,7 @@ async function end(
   if (ended()) return child.exitCode;
   const gone = once(child, "exit");
   child.kill(signal);
-  // Who is stopped hears nothing else.
+  // A stopped process (SIGSTOP) handles no other signal.
   child.kill("SIGCONT");
   const killer = setTimeout(() => child.kill("SIGKILL"), graceMs);
   await gone;
@@ -80,8 +80,8 @@ async function end(
 }
 
 /**
- * Waits until something is there, and says every other second that it still waits.
- * @throws with what the program said if it ended meanwhile, or after `timeoutMs`.
+ * Waits until a condition holds, and prints every other second that it still waits.
+ * @throws with the output of the program if it ended meanwhile, or after `timeoutMs`.
  */
 export async function until<T>(
   look: () => T | Promise<T>,
@@ -109,7 +109,7 @@ export async function until<T>(
   }
 }
 
-/** Runs a program to its end. @throws with what it said unless it exits with 0. */
+/** Runs a program to its end. @throws with its output if its exit code is not 0. */
 export async function run(name: string, command: Command, say: Say): Promise<string> {
   const program = start(name, command);
   await until(() => program.ended(), { what: name, say, timeoutMs: 180_000 });
@@ -118,7 +118,7 @@ export async function run(name: string, command: Command, say: Say): Promise<str
   return program.output();
 }
 
-/** A port of loopback, or of another address of ours, that nobody has now. */
+/** A free port of loopback, or of another address of this machine. */
 export async function freePort(host = "127.0.0.1"): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
@@ -139,7 +139,10 @@ export function accepts(port: number, host = "127.0.0.1"): Promise<boolean> {
   });
 }
 
-/** The account that a server runs as: its package's own where we are root, else our own. */
+/**
+ * The account that a server runs as: the one of its package if this process is root, else that of this
+ * process.
+ */
 export function accountOf(...names: string[]): Account | undefined {
   if (process.getuid?.() !== 0) return undefined;
   for (const name of [...names, "nobody"]) {
@@ -147,7 +150,7 @@ export function accountOf(...names: string[]): Account | undefined {
       const id = (what: string) => Number(execFileSync("id", [what, name], { encoding: "utf8" }).trim());
       return { uid: id("-u"), gid: id("-g") };
     } catch {
-      // There is none of that name.
+      // There is no account of that name.
     }
   }
   throw new Error("There is no account without rights on this machine, not even nobody.");

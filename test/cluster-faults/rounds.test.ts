@@ -4,11 +4,11 @@
 // @module-tag bundles
 // @module-tag slow
 
-// Whatever fails in a cluster of real processes on PostgreSQL and NATS: what was accepted ends truthfully,
-// nothing is lost, done twice or left over, and who can't serve says so. CLUSTER_FAULT_ROUNDS plays a long
-// set, every kind of fault as often as the others, on CLUSTER_FAULT_LANES clusters at a time, the first of
-// them with the lease and the outages of real life; FAULT_SEED=n CLUSTER_FAULT_ROUNDS=1 plays one again,
-// CLUSTER_FAULT=name that fault.
+// Faults in a cluster of real processes on PostgreSQL and NATS: every accepted operation ends with a true
+// result, nothing is lost, done twice or left over, and a program that can not serve says so.
+// CLUSTER_FAULT_ROUNDS plays a long set, each kind of fault equally often, on CLUSTER_FAULT_LANES clusters at
+// a time; the first of them has the lease and outages of production. FAULT_SEED=n CLUSTER_FAULT_ROUNDS=1
+// repeats one round, CLUSTER_FAULT=name repeats that fault.
 
 import { expect, test } from "vitest";
 import { type Lane, openLane } from "../support/cluster/lane.ts";
@@ -18,7 +18,7 @@ import { clearWires } from "../support/cluster/wires.ts";
 
 const rounds = Number(process.env["CLUSTER_FAULT_ROUNDS"] ?? 0);
 const seed = Number(process.env["FAULT_SEED"] ?? Math.floor(Math.random() * 1_000_000));
-/** What each run plays. */
+/** The faults of every run. */
 const SHORT = [
   "a worker killed at ship: boot",
   "NATS without its store",
@@ -39,7 +39,7 @@ test("after a fault at a random moment everything is true and nothing is left", 
   const began = performance.now();
   await Promise.all(
     Array.from({ length: lanes }, async (_, number) => {
-      // One alone may be of either kind: its seed says which.
+      // A single round may be of either kind; its seed decides.
       const real = rounds > 0 && (lanes > 1 ? number === 0 : seed % 3 === 0);
       let lane: Lane | null = null;
       try {
@@ -52,13 +52,13 @@ test("after a fault at a random moment everything is true and nothing is left", 
               `  cluster ${number}${real ? ", real lease" : ""}: ${told.line}: ${became}\n`,
             );
             if (!told.missed) held.push(told);
-            // On a busy machine a moment may pass before anybody sees it.
+            // On a busy machine a fault may take a moment to show.
             else if (next.tries < TRIES)
               waiting.push({ ...next, seed: next.seed + 1_000_000, tries: next.tries + 1 });
           } catch (error) {
             failed.push(String(error));
             process.stderr.write(`  cluster ${number}${real ? ", real lease" : ""}: ${error}: FAILED\n`);
-            // What a failed round left would fail the next.
+            // What a failed round left behind would make the next one fail.
             await lane.close().catch(() => {});
             lane = null;
           }

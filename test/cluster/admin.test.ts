@@ -1,5 +1,5 @@
-// deploy/systemd/formation-admin gives an operator's command what the server's unit gives the server: the
-// same settings and the same secrets. systemd is not needed for that: what it would be told is looked at.
+// deploy/systemd/formation-admin gives an operator's command the same settings and secrets as the server's
+// unit gives the server. The test needs no systemd: it checks the arguments of systemd-run.
 
 import { execFile } from "node:child_process";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,7 +17,7 @@ const UNIT = read("deploy/systemd/formation-mcp-http.service");
 const values = (directive: string) =>
   [...UNIT.matchAll(new RegExp(`^${directive}=(.*)$`, "gm"))].map(([, value]) => value ?? "");
 
-/** What systemd-run is called with. */
+/** The arguments of systemd-run. */
 async function told(...words: string[]): Promise<string[]> {
   const fake = join(dir, "systemd-run");
   writeFileSync(fake, '#!/bin/sh\nprintf "%s\\n" "$@"\n');

@@ -3,9 +3,9 @@
 // @module-tag nats
 // @module-tag bundles
 
-// Several servers and workers on PostgreSQL and NATS are one system: real processes with credentials, the
-// engines played. Whoever vanishes, what was accepted ends truthfully; while they can't serve they say so,
-// and recover by themselves.
+// Several servers and workers on PostgreSQL and NATS act as one system: real processes with credentials, with
+// fake engines. Whichever process ends, every accepted operation ends with a true result; programs that can
+// not serve say so, and recover without help.
 
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -164,7 +164,7 @@ describe("A cluster", () => {
         },
         { timeoutMs: 30_000, everyMs: 200, what: "the server to say what it lacks" },
       );
-      // The context is the first thing of a build that is stored.
+      // A build stores its context first.
       const parameters = {
         formfile: { ...formfile("meanwhile"), include: ["a"] },
         context_files: { a: "b" },

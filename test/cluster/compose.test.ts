@@ -1,6 +1,5 @@
-// deploy/compose.yaml against what the Compose specification takes (compose-spec.io), as far as the file
-// goes: a key that is none, a network, volume or secret that nobody declares, or a file that is not here, is
-// a mistake.
+// Checks deploy/compose.yaml against the Compose specification (compose-spec.io), as far as the file uses it:
+// an unknown key, an undeclared network, volume or secret, or a missing file is an error.
 
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -9,7 +8,7 @@ import { expect, test } from "vitest";
 import { z } from "zod";
 import { ROOT } from "../support/server.ts";
 
-// The parser of the formfile's room; this test is no reason for a second one.
+// The YAML parser of the formfile package; this test should not add a second one.
 const { parse } = createRequire(join(ROOT, "packages/formfile/package.json"))("yaml") as {
   parse(text: string, options: { merge: boolean }): unknown;
 };
@@ -90,7 +89,7 @@ test("every name in it is declared, every file that it takes from here is here",
     for (const network of each.networks ?? []) expect(Object.keys(compose.networks), name).toContain(network);
     for (const volume of each.volumes ?? []) {
       const [from = ""] = volume.split(":");
-      // Made by the operator; everything else is here.
+      // The operator makes these; every other file is in the repository.
       if (/^\.\/nats\/(servers|workers)\.conf$/.test(from)) continue;
       if (from.startsWith(".")) expect(existsSync(join(ROOT, "deploy", from)), from).toBe(true);
       else expect(Object.keys(compose.volumes), name).toContain(from);
@@ -103,7 +102,7 @@ test("every name in it is declared, every file that it takes from here is here",
   }
 });
 
-/** Which account each image runs as: those of the official images, and deploy/container/Containerfile. */
+/** The account that each image runs as: from the official images, and from deploy/container/Containerfile. */
 const ACCOUNTS: Record<string, number> = {
   postgres: 999,
   migrate: 64_000,
@@ -138,7 +137,7 @@ test("each secret can be read by the accounts of the services that have it, and 
     const { owner, group, mode } = said.get(path) ?? { owner: 0, group: 0, mode: 0 };
     const allowed = [...(mode & 0o400 ? [owner] : []), ...(mode & 0o040 ? [group] : [])];
     expect(new Set(allowed), path).toEqual(readers);
-    // As a server looks at its secrets.
+    // As a server reads its secrets.
     expect(mode & 0o027, path).toBe(0);
   }
 });

@@ -3,8 +3,8 @@
 // @module-tag nats
 // @module-tag bundles
 
-// deploy/container/Containerfile, built by buildah on a base made from Debian packages with this repository's
-// Node in it; what comes out serves, as a user without rights.
+// deploy/container/Containerfile, built by buildah on a base of Debian packages with the Node of this
+// repository. The image serves as an unprivileged user.
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";

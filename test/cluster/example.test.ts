@@ -3,8 +3,8 @@
 // @module-tag nats
 // @module-tag bundles
 
-// The README's cluster as it is printed, run as the worker's unit runs a worker: without the capabilities
-// that it gives up.
+// The cluster example of the README as printed, run without the capabilities that the unit of the worker
+// drops.
 
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
@@ -16,7 +16,7 @@ import { ROOT } from "../support/server.ts";
 
 const UNIT = readFileSync(join(ROOT, "deploy/systemd/formation-mcp-worker.service"), "utf8");
 
-/** What the unit takes away from whoever is root; who is not has nothing to lose. */
+/** Drops the capabilities as the unit does, if this process is root. */
 function confined(): string[] {
   if (process.getuid?.() !== 0) return [];
   const [, names = ""] = /^CapabilityBoundingSet=~(.*)$/m.exec(UNIT) ?? [];
@@ -39,7 +39,7 @@ test("the cluster runs the main job on two nodes and leaves nothing, also as its
   expect(after.filter((name) => !before.includes(name) && !isOthers(name))).toEqual([]);
 });
 
-/** Another test's cluster beside this one: its processes run. */
+/** The cluster of another test that runs at the same time. */
 function isOthers(name: string): boolean {
   return readdirSync("/proc")
     .filter((pid) => /^\d+$/.test(pid))

@@ -1,7 +1,7 @@
 // @module-tag nats
 
-// The commands of docs/operating.md, as far as they can be run on one machine: what they make is what the
-// next step takes.
+// The commands of docs/operating.md, as far as they run on one machine: the output of each step is the input
+// of the next.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ const GUIDE = readFileSync(join(ROOT, "docs/operating.md"), "utf8");
 const dir = mkdtempSync(join(tmpdir(), "formation-guide-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-/** The commands of the block in which this stands. */
+/** The commands of the code block that contains this text. */
 function commandsWith(word: string): string {
   const blocks = [...GUIDE.matchAll(/^ *```sh\n([\s\S]*?)^ *```$/gm)].map(([, text]) => text ?? "");
   const [found, ...more] = blocks.filter((text) => text.includes(word));
@@ -60,7 +60,7 @@ test("NATS takes its configuration where the drop-in starts it, with these certi
 test("every file of this repository that a step names is here", () => {
   const named = [...GUIDE.matchAll(/\bdeploy\/[\w./-]*\w/g)].map(([path]) => path);
   expect(named.length).toBeGreaterThan(10);
-  // Made on the way.
+  // Made by the earlier steps.
   for (const path of named.filter((each) => !/^deploy\/nats\/server\.(pem|key)$/.test(each))) {
     expect(() => statSync(join(ROOT, path)), path).not.toThrow();
   }

@@ -3,9 +3,9 @@
 // @module-tag nats
 // @module-tag bundles
 
-// A team that outgrows one machine: what its server kept is exported, imported into PostgreSQL and NATS, and
-// nobody notices: the same accounts, tokens, records, logs and contexts, and the VM that ran on. And what
-// pg_dump wrote is all of it again.
+// A team that outgrows one machine: the state of its server is exported and imported into PostgreSQL and
+// NATS. Accounts, tokens, records, logs and contexts are the same, and the VM goes on running. A pg_dump also
+// holds all of it.
 
 import { execFile } from "node:child_process";
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -71,13 +71,13 @@ async function serve(): Promise<{ url: string; program: Program }> {
 const call = (url: string, tool: string, parameters: Record<string, unknown>, token: string) =>
   restData(url, "POST", `/api/tools/${tool}`, { token, body: { parameters } });
 
-/** What the user has, as far as it must be the same elsewhere. */
+/** What the user sees, as far as it must be the same in the new place. */
 async function has(url: string, token: string, build_id: unknown): Promise<Record<string, unknown>> {
   const { builds } = await call(url, "build_list", {}, token);
   const { instances } = await call(url, "vm_list", {}, token);
   const { log } = await call(url, "build_get", { build_id }, token);
   const [instance] = instances as Record<string, unknown>[];
-  // What fences a stranger's text is new each time.
+  // The fence marks of untrusted text are random for each result.
   const lines = String(log).split("\n").slice(1, -1);
   return { builds, lines, name: instance?.["name"], state: instance?.["state"] };
 }

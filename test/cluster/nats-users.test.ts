@@ -3,8 +3,8 @@
 // @module-tag nats
 // @module-tag bundles
 
-// The rights that deploy/nats gives a worker are all that its artifacts need, and none that would let it make
-// or unmake where they are kept. The queue's own tests say the rest.
+// The rights that deploy/nats gives a worker are enough for its artifacts, and do not allow it to create or
+// delete the bucket. The tests of the queue check the other rights.
 
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

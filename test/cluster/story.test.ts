@@ -3,9 +3,9 @@
 // @module-tag nats
 // @module-tag bundles
 
-// The e2e story unchanged, with the real engines, over PostgreSQL and NATS: told by a stock client through
-// the bundled `formation-mcp`, which goes to the cluster's one address. And once more with a node named,
-// which had to fetch the image.
+// The e2e story with the real engines over PostgreSQL and NATS: a stock client uses the bundled
+// `formation-mcp`, which goes to the one address of the cluster. A second run names a node, which has to
+// fetch the image.
 
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";

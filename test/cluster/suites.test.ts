@@ -3,8 +3,8 @@
 // @module-tag nats
 // @module-tag bundles
 
-// The suites of one machine over PostgreSQL and NATS, as `test:shared` runs them: a few tests of them in
-// every run, so that it is known to work at all.
+// The test suites of a single machine, run over PostgreSQL and NATS as `test:shared` does. Every run plays a
+// few of their tests, to check that this works.
 
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -16,7 +16,7 @@ import { ROOT } from "../support/programs.ts";
 
 const SHARED = ["--conditions=formation-source", join(ROOT, "test/shared.ts")];
 const VITEST = [process.execPath, join(ROOT, "node_modules/vitest/vitest.mjs"), "run", "--project", "system"];
-/** What is set for these tests is no setting of those. */
+/** The settings of this test process do not apply to the tests that it starts. */
 const ours = (name: string) => /^(VITEST|VITE_|TEST|DEV|PROD|MODE|BASE_URL|NODE_ENV|NODE_OPTIONS)/.test(name);
 
 test("stdio servers and HTTP servers find each other's work over PostgreSQL and NATS", async () => {

@@ -1,4 +1,4 @@
-// What deploy/systemd has is what systemd takes: every directive known, every value right.
+// systemd accepts deploy/systemd: every directive is known, every value is valid.
 
 import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { ROOT } from "../support/server.ts";
 const dir = mkdtempSync(join(tmpdir(), "formation-units-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-/** What systemd says of a unit whose program is there. */
+/** What systemd reports about a unit whose program exists. */
 async function verdict(unit: string, change: (text: string) => string = (text) => text): Promise<string> {
   const text = readFileSync(join(ROOT, "deploy/systemd", unit), "utf8");
   const path = join(dir, basename(unit));
@@ -23,7 +23,7 @@ async function analyzed(path: string, user: string[]): Promise<string> {
   const env = { ...process.env, XDG_RUNTIME_DIR: dir, SYSTEMD_LOG_LEVEL: "warning" };
   const run = promisify(execFile)("systemd-analyze", ["verify", "--man=no", ...user, path], { env });
   const { stdout, stderr } = await run.catch((error: { stdout: string; stderr: string }) => error);
-  // What is wrong with this machine's own units is not ours.
+  // Problems of the units of this machine are not reported.
   return `${stdout}${stderr}`
     .split("\n")
     .filter((line) => line.includes(basename(path)))
@@ -72,8 +72,8 @@ test("the worker's units leave its VMs alone, and give it the time that it drain
 });
 
 /**
- * What sets NoNewPrivileges where systemd has no rights of its own, as a user's has none: systemd.exec(5),
- * "NoNewPrivileges=".
+ * The directives that imply NoNewPrivileges where systemd is unprivileged, as in a user manager:
+ * systemd.exec(5), "NoNewPrivileges=".
  */
 const NO_NEW_PRIVILEGES = [
   "NoNewPrivileges",

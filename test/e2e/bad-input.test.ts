@@ -2,8 +2,7 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// What bad input gets, with the real engines: a clear error that names the remedy, an operation that failed,
-// nothing left.
+// Bad input with the real engines: a clear error with a remedy, a failed operation, and nothing left over.
 
 import type { AddressInfo } from "node:net";
 import { createServer, type Server } from "node:net";
@@ -47,7 +46,7 @@ afterAll(async () => {
   await state.close();
 });
 
-/** Calls a tool, follows it to its end, and returns what the caller is told about the failure. */
+/** Calls a tool, follows its operation to the end, and returns the error that the caller gets. */
 async function failure(tool: string, input: Structured): Promise<string> {
   const first = await peer.call(tool, { ...input, wait_seconds: 40 });
   if (first.isError) return first.text;

@@ -35,7 +35,7 @@ describe("A Formfile becomes a VM that answers, driven over stdio by", () => {
           .toLowerCase()
           .slice(0, 60)
           .replace(/-$/, ""),
-        // One client restarts the VM: what a restart does is the same whoever asks.
+        // Only one client restarts the VM, because a restart does not depend on the client.
         { restart: name === clients[0]?.[0] },
       );
       expect(page).toBe(readFileSync(join(HELLO, "www/index.html"), "utf8"));

@@ -2,8 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// The README's demo as it is printed: as root and as a fresh unprivileged user, and what `--keep` prints for
-// a desktop host.
+// The demo of the README as printed: as root, as a new unprivileged user, and the output of `--keep` for a
+// desktop host.
 
 import { execFile } from "node:child_process";
 import {
@@ -31,7 +31,7 @@ import { lent, sharedEnvironment } from "../support/shared.ts";
 const exec = promisify(execFile);
 const USER = "formation-fresh";
 
-/** The demo as one file, beside copies of what it uses, where any user may read it. */
+/** The demo bundled into one file, with copies of the files it uses, readable by every user. */
 let stage: string;
 beforeAll(async () => {
   stage = mkdtempSync(join(tmpdir(), "formation-stage-"));
@@ -54,7 +54,7 @@ describe("The demo", () => {
     try {
       if (isRoot) await exec("chown", [USER, home]);
       const settings = lent(await sharedEnvironment(home), home, statSync(home).uid);
-      // Whoever is no user but root becomes one; everybody else is one already, but for the home.
+      // If this process is root, it runs as a new user; otherwise only the home directory is new.
       const become = isRoot ? ["setpriv", "--reuid", USER, "--regid", USER, "--init-groups"] : [];
       const clean = [
         "env",

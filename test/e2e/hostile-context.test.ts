@@ -2,8 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// Contexts over real stdio that try to lead out, to hang the server or to bring a secret along: each is
-// refused with what to do, nothing is stored of it, and what is left out is said.
+// Hostile contexts over real stdio that try to escape their directory, hang the server or include a secret:
+// each is refused with a remedy, nothing of it is stored, and files left out are reported.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -22,7 +22,7 @@ import {
 
 let state: ReturnType<typeof temporaryState>;
 let server: RawServer;
-/** Below it are `allowed`, `link` (to allowed), and `outside`. */
+/** It contains `allowed`, `link` (to allowed), and `outside`. */
 let ground: string;
 let allowed: string;
 
@@ -72,7 +72,7 @@ async function expectRefused(reply: Reply, says: RegExp): Promise<void> {
   expect((structured["builds"] as Structured[]).filter(({ state: at }) => at !== "ready")).toEqual([]);
 }
 
-/** A directory below the allowed one, filled by a shell script that knows `$OUT`, the place outside. */
+/** A directory below the allowed one, filled by a shell script; `$OUT` is the directory outside. */
 function place(name: string, script: string): string {
   const dir = join(allowed, name);
   mkdirSync(dir, { recursive: true });
@@ -83,7 +83,7 @@ function place(name: string, script: string): string {
   return dir;
 }
 
-/** A directory in the program's own, where it may have none yet. */
+/** A directory inside the state directory of the program, which may not exist yet. */
 function scratch(): string {
   const dir = join(state.dir, "scratch", "inside");
   mkdirSync(dir, { recursive: true });

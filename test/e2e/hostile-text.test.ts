@@ -2,8 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// Text and secrets over real stdio: what builds and guests print reaches a client as visible text between
-// marks, no result is longer than a result may be, and a secret stands nowhere but where it must.
+// Text and secrets over real stdio: output of builds and guests reaches a client as visible text between
+// marks, no result exceeds the size limit, and a secret is only where it is needed.
 
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -17,15 +17,15 @@ import {
 } from "../support/server.ts";
 
 const RESULT_BYTES = 20_000;
-/** Of the program that starts the server: nothing of it is anybody's business. */
+/** A secret in the environment of the program that starts the server; it must appear nowhere. */
 const INHERITED = "canary-inherited-7f3a";
-/** In a formfile's `env`, and in vm_create's: the build and its guest need it, and nobody else. */
+/** A secret in the `env` of a formfile or of vm_create: only the build and its guest need it. */
 const GIVEN = "canary-given-91c2";
 
-/** What a terminal obeys or hides, and what is no text; tab and newline are both fine. */
+/** Characters that a terminal obeys or hides, or that are not text; tab and newline are allowed. */
 const UNSEEN = /(?![\t\n])\p{Cc}|\p{Cf}|\p{Co}|\p{Default_Ignorable_Code_Point}/u;
 
-/** A shell line that prints what no reader should get, in octal, as every printf takes it. */
+/** A shell line that prints what no reader should get, with octal escapes that every printf understands. */
 const HOSTILE = [
   "\\033[31mred\\033[0m \\033]0;title\\007 \\302\\233 2J \\033P+q\\033\\\\ beep\\007 back\\010space",
   "\\342\\200\\256desrever\\342\\200\\254 zero\\342\\200\\213width \\363\\240\\201\\201tag \\357\\273\\277bom \\342\\201\\246iso",
@@ -79,7 +79,7 @@ function expectVisible(reply: Reply): void {
   expect(Buffer.byteLength(reply.text)).toBeLessThanOrEqual(RESULT_BYTES);
 }
 
-/** The lines between the marks; the marks stand nowhere else. */
+/** The lines between the marks; the marks appear nowhere else. */
 function fenced(text: string): string[] {
   const [, mark = ""] = /^<(untrusted-[0-9a-f]{24})> /m.exec(text) ?? [];
   expect(mark).not.toBe("");
@@ -235,7 +235,7 @@ describe("A secret stands nowhere but where it must:", () => {
     expect((await ask("vm_create", { ...created, vm_config: { memory_mb: 64 } })).structured).toMatchObject({
       state: "live",
     });
-    // Also when it is wrong: a failing line, a broken value, a missing program, JSON that ends too soon.
+    // Also in failing input: a failing line, an invalid value, a missing program, truncated JSON.
     await ask("pack_build", { formfile: { ...formfile, run: ["exit 4"] }, wait_seconds: 40 });
     await ask("pack_build", {
       formfile: { ...formfile, env: { TOKEN: `${GIVEN}\u0007`, "1": GIVEN, x: [GIVEN] } },
@@ -291,7 +291,8 @@ describe("A secret stands nowhere but where it must:", () => {
   test("everything in the state directory is its user's alone", () => {
     expect(lstatSync(state.dir).mode & 0o777).toBe(0o700);
     const own = process.getuid?.();
-    // Root file systems and disks keep the modes that their readers expect; their directory is closed.
+    // Root file systems and disks keep the file modes that guests expect; the directory around them is
+    // private.
     const loose = [...filesBelow(state.dir)]
       .filter((path) => !/\/(rootfs|layers|disks)\//.test(path))
       .filter((path) => (lstatSync(path).mode & 0o077) !== 0 || lstatSync(path).uid !== own)

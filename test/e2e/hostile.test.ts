@@ -2,8 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// Attacks over real stdio: each is refused in clear words, nothing is recorded of it, and the server answers
-// the next.
+// Attacks over real stdio: each is refused with a clear error, leaves no record, and the server answers the
+// next request.
 
 import { type Id, newId } from "@formation-mcp/contract";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -36,7 +36,7 @@ function expectRefused(reply: Reply): void {
   expect(reply.text).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/);
 }
 
-/** It answers, and keeps standard output clean. */
+/** It answers, and standard output stays clean. */
 async function expectAlive(): Promise<void> {
   expect((await server.call("build_list", {})).structured).toHaveProperty("builds");
   expect(server.impure).toEqual([]);
@@ -242,7 +242,7 @@ describe("With records of its own and of another owner,", () => {
         network: { join_formnet: false, external_networks: [] },
       };
       const owner = "local:99999";
-      // Nobody may work on it: it waits for a node that is not there.
+      // No worker can take it: it waits for a node that does not exist.
       const node_id = newId("node");
       await store.submit({
         operation: {
@@ -322,7 +322,7 @@ describe("With records of its own and of another owner,", () => {
       const reply = await server.call(tool, input);
       expectRefused(reply);
       expect(reply.line, tool).toContain('"code":"not_found"');
-      // The same words for an id that nobody has.
+      // The same error as for an unknown id.
       const fresh = JSON.stringify(input).replace(/(op|bld|dep|vm)_[0-9a-z]{36}/, (id) =>
         newId(kinds[id.split("_")[0] as keyof typeof kinds]),
       );
@@ -353,7 +353,7 @@ describe("With records of its own and of another owner,", () => {
     expectRefused(await server.call("pack_build", { formfile: BUILD, no_cache: true, idempotency_key: "k" }));
     expectRefused(await server.call("pack_build", { formfile: BUILD, idempotency_key: "k".repeat(201) }));
     expectRefused(await server.call("pack_build", { formfile: BUILD, idempotency_key: "" }));
-    // The same key of another tool is another key: what is refused is the missing build, not the key.
+    // The same key for another tool is a separate key: the error is the missing build, not the key.
     const ship = await server.call("pack_ship", { build_id: other.bld, idempotency_key: "k" });
     expect(ship.line).toContain('"code":"not_found"');
     expect((await server.call("build_list", {})).structured["builds"]).toHaveLength(1);

@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// Local mode: any number of stdio servers share one background worker, which comes when needed and leaves
-// when idle.
+// Local mode: any number of stdio servers share one background worker, which starts when needed and ends when
+// idle.
 
 import { execFile, spawn } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -167,7 +167,7 @@ describe("In local mode", () => {
 });
 
 describe("On a machine that lacks QEMU and buildah", () => {
-  /** A mount namespace in which both programs are there no more; nobody else sees that. */
+  /** A mount namespace in which neither program exists; other processes still see them. */
   const LACKING =
     'for each in qemu-system-x86_64 buildah; do mount --bind /dev/null /usr/bin/$each; done; exec "$@"';
   const without = (...words: string[]) => [

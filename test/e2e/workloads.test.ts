@@ -2,8 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// Not only busybox: Debian from a registry, packages installed by RUN, a non-root USER and a WORKDIR, a real
-// database.
+// Workloads other than busybox: Debian from a registry, packages installed by RUN, a non-root USER and a
+// WORKDIR, a real database.
 
 import { debianBase, debianRegistry } from "@formation-mcp/builder/testing/debian";
 import type { Registry } from "@formation-mcp/builder/testing/registry";
@@ -46,7 +46,7 @@ afterAll(async () => {
   await state.close();
 });
 
-/** Builds and ships a formfile, hands its status to the check, and deletes it again. */
+/** Builds and ships a formfile, passes its status to the check, and deletes it. */
 async function live(formfile: Structured, files: Structured, check: (status: Structured) => Promise<void>) {
   const name = String(formfile["name"]);
   const build = await ended(
@@ -142,7 +142,7 @@ http.server.HTTPServer(("0.0.0.0", 8000), Handler).serve_forever()
       async (status) => {
         const [database, page] = (status["urls"] as string[]).map((url) => new URL(url));
         if (!database || !page) throw new Error(JSON.stringify(status));
-        // It listens before it is ready, and says so to whoever comes early.
+        // It listens before it is ready, and tells early clients so.
         const rows = await waitFor(
           () => query(database, "select 6 * 7 as answer, version() as version").catch(() => null),
           { timeoutMs: 90_000, everyMs: 500, what: "PostgreSQL to take queries" },

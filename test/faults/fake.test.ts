@@ -1,7 +1,7 @@
 // @module-tag bundles
 // @module-tag slow
 
-// Whatever is killed at whatever moment, with the fake engines and everything else real.
+// Processes are killed at random moments, with the fake engines and everything else real.
 
 import { test } from "vitest";
 import { play } from "../support/rounds.ts";
@@ -10,7 +10,7 @@ test("after kill -9 at a random moment everything is true and nothing is left, 5
   retry: 0,
   timeout: 1_200_000,
 }, async () => {
-  // Below what the kernel gives to others.
+  // Below the range that the kernel assigns to other programs.
   let port = 12_000 + Math.floor(Math.random() * 20_000);
   await play(50, {
     drivers: "fake",

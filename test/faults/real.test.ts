@@ -3,7 +3,7 @@
 // @module-tag bundles
 // @module-tag slow
 
-// Whatever is killed at whatever moment, with buildah and QEMU. `soak` plays more of these rounds.
+// Processes are killed at random moments, with buildah and QEMU. `soak` plays more of these rounds.
 
 import { test } from "vitest";
 import { play } from "../support/rounds.ts";

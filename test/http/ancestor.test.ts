@@ -1,8 +1,8 @@
 // @module-tag bundles
 
-// A client that was written for the ancestor, over a real socket: only 200 is success, operations are polled
-// for data.status and data.result, and login sends {address, signed_message, signature}. It builds, ships,
-// looks, stops and deletes.
+// A client of the ancestor, over a real socket: only 200 is success, operations are polled for data.status
+// and data.result, and login sends {address, signed_message, signature}. It builds, ships, lists, stops and
+// deletes.
 
 import { generateKey, keyId } from "@formation-mcp/auth/keys";
 import { waitFor } from "@formation-mcp/os";

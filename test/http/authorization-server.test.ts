@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// What a stranger's client can make of the authorization server: nothing. Open redirects, requests that it
-// must not take, and addresses that it is told to read.
+// A hostile client gains nothing from the authorization server: open redirects, requests that it must refuse,
+// and addresses that it is told to fetch.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { authorize, BACK, register } from "../support/http/client.ts";

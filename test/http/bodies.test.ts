@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// Bodies that mean harm: JSON that is deep, wide, broken or reaches for prototypes, and types that another
-// page could send.
+// Hostile request bodies: JSON that is deep, wide, broken or sets prototypes, and content types that a web
+// page of another origin could send.
 
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -19,7 +19,7 @@ const MIB = 1024 * 1024;
 const bearer = () => ["Authorization", `Bearer ${ground.user.token}`] as const;
 const JSON_TYPE = ["Content-Type", "application/json"] as const;
 
-/** It answers the next one. */
+/** It answers the next request. */
 async function expectAlive(): Promise<void> {
   expect((await ask(ground.url, { path: "/health/live" })).status).toBe(200);
 }

@@ -1,7 +1,8 @@
 // @module-tag bundles
 
-// The official conformance suite against the product as it is, without fixtures: which scenarios those are is
-// told here, and each passes every check. The suite knows no tokens, so a proxy on loopback adds one.
+// The official MCP conformance suite against the product, without fixtures. The lists below name the
+// scenarios that run, and each passes every check. The suite does not use tokens, so a proxy on loopback adds
+// one.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -21,7 +22,7 @@ import { ROOT } from "../support/server.ts";
 
 const SUITE = join(ROOT, "node_modules/@modelcontextprotocol/conformance/dist/index.js");
 
-/** Scenarios that need no tool, prompt or resource made for the test: every check of theirs passes. */
+/** Scenarios that need no tool, prompt or resource made for the test: all of their checks pass. */
 const WHOLE: readonly (readonly [scenario: string, specVersion: string])[] = [
   ["server-initialize", "2025-06-18"],
   ["server-initialize", "2025-11-25"],
@@ -38,8 +39,8 @@ const WHOLE: readonly (readonly [scenario: string, specVersion: string])[] = [
 ];
 
 /**
- * Scenarios of which some checks ask for what a product does not have: `test_…` tools, prompts, resources.
- * All others pass.
+ * Scenarios in which some checks need `test_…` tools, prompts or resources, which the product does not have.
+ * All other checks pass.
  */
 const PARTLY: readonly (readonly [scenario: string, specVersion: string, without: readonly string[]])[] = [
   [
@@ -90,7 +91,7 @@ interface Check {
   errorMessage?: string;
 }
 
-/** Every check that the suite wrote down below a directory. */
+/** Every check that the suite wrote below a directory. */
 function checksIn(directory: string): Check[] {
   return readdirSync(directory, { recursive: true })
     .map(String)

@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// Contexts over HTTP that try to lead out, to fill the disk or to hang the server: each is refused, nothing
-// is kept of it.
+// Hostile contexts over HTTP that try to escape their directory, fill the disk or hang the server: each is
+// refused, and nothing of it is stored.
 
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";

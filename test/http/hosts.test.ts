@@ -1,8 +1,8 @@
 // @module-tag bundles
 
-// Hosts and agents that know the server's URL and nothing else. A host is sent through OAuth, where a person
-// signs in with a wallet and consents in Chromium; it lists, is asked for more when it builds, and ships.
-// Agents sign for themselves.
+// Hosts and agents that know only the URL of the server. A host goes through OAuth, where a person signs in
+// with a wallet and consents in Chromium; it lists tools, is asked for more scopes when it builds, and ships.
+// Agents sign in with their own keys.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -52,14 +52,14 @@ afterAll(async () => {
 
 interface Documents {
   host: string;
-  /** The path of its certificate in PEM. */
+  /** The path of its certificate (PEM). */
   certificate: string;
   /** Publishes a client's metadata document and returns its URL, which is the client's id. */
   publish(redirectUri: string): string;
   close(): Promise<void>;
 }
 
-/** A site of https that publishes what clients say of themselves (Client ID Metadata Documents). */
+/** An HTTPS site that publishes Client ID Metadata Documents. */
 async function serveDocuments(): Promise<Documents> {
   const directory = mkdtempSync(join(tmpdir(), "formation-cimd-"));
   const [key, certificate] = [join(directory, "key.pem"), join(directory, "cert.pem")];
@@ -117,8 +117,8 @@ describe.each([
     try {
       expect(await must(peer, "vm_list", {})).toEqual({ instances: [], cursor: null });
       expect(visitor.asked, "one consent").toHaveLength(1);
-      // The 1.x line can't ask a person for more: it is told of all scopes at once. The other begins with
-      // reading.
+      // SDK 1.x can not ask a person for more scopes, so it asks for all at once. SDK 2.x begins with the
+      // read scope.
       const stepsUp = line === "v2";
       if (stepsUp) expect(visitor.asked[0]).not.toMatch(WRITES);
       else expect(visitor.asked[0]).toMatch(WRITES);

@@ -1,7 +1,6 @@
 // @module-tag bundles
 
-// Sign-ins that should not be: replayed, reordered, changed, carried over from another server, or made for
-// somebody else.
+// Sign-ins that must fail: replayed, reordered, changed, from another server, or made for another account.
 
 import { generateKey, type KeyPair, keyId } from "@formation-mcp/auth/keys";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

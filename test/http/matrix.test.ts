@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// The authorization matrix: every tool at every door, and every route, with every kind of token that must not
-// do. It is made from the tables of tools and of routes, so that a new one can't escape it.
+// The authorization matrix: every tool at every door, and every route, with every kind of insufficient token.
+// It is generated from the tables of tools and routes, so it includes each new one.
 
 import { SCOPES } from "@formation-mcp/auth";
 import { REST_ROUTES, type RestRoute } from "@formation-mcp/gateway";
@@ -24,9 +24,9 @@ import type { Structured } from "../support/server.ts";
 
 let ground: Ground;
 let loot: Loot;
-/** The same server, its operator's bound being that nothing is changed. */
+/** The same server with the operator setting read-only. */
 let readOnly: HttpServer;
-/** Whose records they are, and somebody else who may do the same. */
+/** The owner of the records, and another account with the same scopes. */
 let owner: Person;
 let stranger: Person;
 let records: Records;
@@ -81,7 +81,7 @@ async function makeRecords(): Promise<Records> {
   };
 }
 
-/** Tokens that are nobody's: each is refused with 401 wherever a token is asked for. */
+/** Tokens of no account: each is refused with 401 wherever a token is required. */
 const NOBODY: [string, () => Promise<string | undefined>][] = [
   ["no token", async () => undefined],
   ["a token that is none", async () => "nonsense"],
@@ -102,7 +102,7 @@ const NOBODY: [string, () => Promise<string | undefined>][] = [
 let revoked: Promise<string> | undefined;
 const now = () => Math.floor(Date.now() / 1000);
 
-/** A token of the owner, or of the admin if it is to be that, with less: each is made once. */
+/** A token of the owner, or of the admin for admin routes, with fewer rights. Each is made once. */
 const lesser = new Map<string, Promise<string>>();
 function lessThan(what: { scopes?: string[]; bounds?: Structured }): Promise<string> {
   const key = JSON.stringify(what);
@@ -116,11 +116,11 @@ function lessThan(what: { scopes?: string[]; bounds?: Structured }): Promise<str
   return made;
 }
 
-/** Every scope but this one. */
+/** Every scope except this one. */
 const without = (scope: string) =>
   lessThan({ scopes: ALL_SCOPES.split(" ").filter((each) => each !== scope) });
 
-/** What an answer comes to, whichever door gave it: a status, and an error's code. */
+/** The result of an answer at any door: its status, and the code of its error. */
 interface Outcome {
   status: number;
   code: string | null;
@@ -170,13 +170,13 @@ const MCP: Door = {
     const text = /^data: (.*)$/m.exec(reply.body)?.[1] ?? reply.body;
     const { result } = JSON.parse(text) as { result?: { isError?: boolean; _meta?: Structured } };
     const error = result?._meta?.["formation-mcp/error"] as { code: string } | undefined;
-    // A tool's own error comes with 200: it is the model's to read.
+    // An error of a tool comes with status 200: it is meant for the model.
     const code = error?.code ?? (result?.isError ? "unknown" : null);
     return { status: code === null ? 200 : (STATUS[code] ?? 0), code, reply };
   },
 };
 
-/** The tool that an alias stands for, by the server's own word. */
+/** The tool that an alias calls, as the server reports it. */
 const aliases = Object.keys(ALIAS_ROWS);
 const standsFor: Record<string, string> = {
   form_pack_build: "pack_build",
@@ -243,7 +243,7 @@ describe("The matrix has a row", () => {
   });
 });
 
-/** No word of what is somebody else's. */
+/** The answer holds nothing of another owner. */
 function saysNothing({ reply }: { reply: Reply }, named: Structured | string): void {
   const told = reply.body;
   const asked = JSON.stringify(named);

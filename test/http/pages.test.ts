@@ -1,8 +1,8 @@
 // @module-tag chromium
 // @module-tag bundles
 
-// What other people's web pages can make of this server: nothing. Rebinding, cross-site requests, framing,
-// names that are markup, and words that would be lines of the log.
+// Hostile web pages gain nothing from this server: DNS rebinding, cross-site requests, framing, names that
+// contain markup, and text that would forge log lines.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { authorize, BACK, cookiesOf, register } from "../support/http/client.ts";
@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => ground?.close());
 
-/** What anybody may read from anywhere: it is the same for all. */
+/** What any origin may read: it is the same for everyone. */
 const PUBLIC = [
   "/.well-known/oauth-protected-resource/mcp",
   "/.well-known/oauth-authorization-server",

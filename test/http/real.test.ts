@@ -2,8 +2,8 @@
 // @module-tag qemu
 // @module-tag bundles
 
-// The whole way once with nothing faked: a stock client registers itself, a person signs in and consents in
-// Chromium, buildah builds, QEMU boots, the VM answers.
+// The whole flow once with nothing faked: a stock client registers itself, a person signs in and consents in
+// Chromium, buildah builds, QEMU boots, and the VM answers.
 
 import { generateKey } from "@formation-mcp/auth/keys";
 import { expect, test } from "vitest";

@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// Requests that no client makes: broken, doubled, cut, slow, huge. Each gets its one answer or the end of its
-// connection; the next request is served.
+// Malformed requests: broken, duplicated, truncated, slow, huge. Each gets exactly one answer or the end of
+// its connection; the next request is served.
 
 import { waitFor } from "@formation-mcp/os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -19,7 +19,7 @@ const host = () => `Host: ${new URL(ground.url).host}\r\n`;
 const bearer = () => ["Authorization", `Bearer ${ground.user.token}`] as const;
 const JSON_TYPE = ["Content-Type", "application/json"] as const;
 
-/** It answers the next one. */
+/** It answers the next request. */
 async function expectAlive(): Promise<void> {
   expect((await ask(ground.url, { path: "/health/live" })).status).toBe(200);
 }
@@ -121,7 +121,7 @@ describe("Another method than a route has is refused:", () => {
     const reply = await send(ground.url, { method, path, headers: [["Content-Length", "0"]] });
     ground.refused(reply, [403, 404, 405, 501]);
     expect(reply?.headers).not.toHaveProperty("access-control-allow-origin");
-    // What came in is never sent back (cross-site tracing).
+    // The request is never sent back (cross-site tracing).
     expect(reply?.body).not.toContain("Content-Length: 0");
   });
 });
@@ -176,8 +176,8 @@ describe("A body that is too large is refused before it is read:", () => {
           },
           { timeoutMs: 20_000, everyMs: 1, what: "an answer before the body's end" },
         );
-        // Who goes on sending may lose the answer to the reset of a connection that nobody reads any more
-        // (RFC 9112 §9.6).
+        // A client that goes on sending may lose the answer, because the server resets a connection that it
+        // no longer reads (RFC 9112 §9.6).
         const reply = await wire.reply();
         if (reply) ground.refused(reply, 413);
         else expect(wire.ended).toBe(true);

@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// Clients that take their time, on a server whose limits are short: each connection ends by its limit, and
-// whoever comes in the meantime is served.
+// Slow clients on a server with short limits: each connection ends at its limit, and other clients are served
+// meanwhile.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Ground, openGround } from "../support/http/ground.ts";

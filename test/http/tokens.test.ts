@@ -1,6 +1,7 @@
 // @module-tag bundles
 
-// Tokens that a server must not take, at both of its doors; and the one way in which a token may be shown.
+// Tokens that a server must refuse at both of its doors; and the only place of a request where a token is
+// accepted.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Loot, MISCLAIMED, signedByServer, steal, UNSIGNED } from "../support/http/forge.ts";
@@ -106,7 +107,7 @@ describe("A token counts in the Authorization header alone, once, as Bearer:", (
       ["Authorization", "Bearer x"],
     ])) {
       const reply = await send(ground.url, request);
-      // Node keeps the first; whichever counts, the answer is that of one token.
+      // Node keeps the first header; either way the answer is the one for a single token.
       expect([200, 400, 401]).toContain(reply?.status);
     }
   });

@@ -1,7 +1,7 @@
 // @module-tag bundles
 
-// Two server processes on one state directory are one server: what one gave, took or counted, the other
-// knows; and a process that dies at once takes nothing with it.
+// Two server processes on one state directory act as one server: what one issued, accepted or counted, the
+// other knows; and a process that is killed loses nothing.
 
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
@@ -53,7 +53,7 @@ afterAll(async () => {
   }
 });
 
-/** A port that nobody has, to be named before anybody listens there. */
+/** A free port, for a name that is needed before the server listens. */
 async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -67,8 +67,8 @@ const status = async (server: HttpServer, token: string) =>
 const login = (server: HttpServer, body: unknown) => rest(server.url, "POST", "/api/auth/login", { body });
 
 /**
- * A revocation is effective everywhere within five seconds; what the other process remembers of a token
- * counts too.
+ * A revocation takes effect everywhere within five seconds, also for tokens that the other process has
+ * cached.
  */
 const refusedEverywhere = (token: string) =>
   waitFor(async () => (await status(one, token)) === 401 && (await status(two, token)) === 401, {
@@ -140,7 +140,7 @@ test("what is refused too often at one is refused at the other", async () => {
     while ((await ask(one)) !== 429 && minute() === began);
     let more = 0;
     while ((await ask(two)) !== 429 && minute() === began) more++;
-    // A new minute began meanwhile, and with it a new count: once more.
+    // A new minute, with a new count, began meanwhile: try once more.
     if (minute() !== began) continue;
     expect(more, "the other had not counted from the beginning").toBeLessThan(20);
     told = true;

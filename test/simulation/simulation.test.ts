@@ -1,9 +1,9 @@
 // @module-tag slow
 
-// Virtual nodes in virtual time: whatever is lost, late, doubled, dead or cut off, every operation ends
-// truthfully, capacity and quotas hold at every moment, and at none does an instance run twice.
-// SIMULATION_SEED replays one seed; with SIMULATION_NODES and SIMULATION_OPERATIONS one of that size is
-// played too, beside SIMULATION_ROUNDS of the usual size.
+// Virtual nodes in virtual time: messages are lost, late or duplicated, processes die, networks split. Every
+// operation ends with a true result, capacity and quotas hold at every moment, and no instance ever runs
+// twice. SIMULATION_SEED replays one seed; SIMULATION_NODES and SIMULATION_OPERATIONS add a run of that size,
+// beside SIMULATION_ROUNDS of the usual size.
 
 import { fileURLToPath } from "node:url";
 import { run } from "@formation-mcp/os";
