@@ -18,17 +18,17 @@ export const MESSAGE_KEPT_MS = 86_400_000;
 export const DEAD_KEPT_MS = 7 * 86_400_000;
 export const MAX_MESSAGES = 100_000;
 export const MAX_DEAD = 1_000;
-export const DEAD_BODY_CHARACTERS = 1_000;
+export const MAX_DEAD_BODY_CHARACTERS = 1_000;
 
 const SUBJECT = /^[a-z0-9_]+(\.[a-z0-9_]+)*$/;
 /** Printable and without spaces, so that it is valid in a header. */
 const MESSAGE_ID = /^[\x21-\x7e]{1,200}$/;
-const SUBJECT_CHARACTERS = 200;
-const BODY_CHARACTERS = 65_536;
+const MAX_SUBJECT_CHARACTERS = 200;
+const MAX_BODY_CHARACTERS = 65_536;
 
 /** @throws FormationError `invalid` */
 function checkSubject(subject: string): void {
-  if (subject.length <= SUBJECT_CHARACTERS && SUBJECT.test(subject)) return;
+  if (subject.length <= MAX_SUBJECT_CHARACTERS && SUBJECT.test(subject)) return;
   throw new FormationError("invalid", "A subject is lower-case words, digits and _ between dots.");
 }
 
@@ -39,7 +39,7 @@ function checkSubject(subject: string): void {
 export function bodyOf(subject: string, messageId: string, message: WakeMessage): string {
   checkSubject(subject);
   const body = JSON.stringify(message) ?? "";
-  if (MESSAGE_ID.test(messageId) && body.length <= BODY_CHARACTERS) return body;
+  if (MESSAGE_ID.test(messageId) && body.length <= MAX_BODY_CHARACTERS) return body;
   throw new FormationError("invalid", "A message needs an id and a small body.");
 }
 

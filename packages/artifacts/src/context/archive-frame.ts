@@ -8,7 +8,7 @@ import { errnoOf } from "../streams.ts";
 import { damagedArchive } from "./context-tree.ts";
 import { drained } from "./write-tar.ts";
 
-const BLOCK = 512;
+const BLOCK_BYTES = 512;
 /** The types whose header is followed by data. All other types must have none. */
 const TYPES_WITH_DATA = new Set(["\0", "0", "7", "x", "g", "L", "K"]);
 
@@ -17,7 +17,7 @@ const TYPES_WITH_DATA = new Set(["\0", "0", "7", "x", "g", "L", "K"]);
  * @throws FormationError `invalid` if it has no end mark, or data after it.
  */
 export async function* archiveBlocks(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
-  const header = Buffer.alloc(BLOCK);
+  const header = Buffer.alloc(BLOCK_BYTES);
   let filled = 0;
   let body = 0;
   let ended = false;
@@ -31,11 +31,11 @@ export async function* archiveBlocks(stream: AsyncIterable<Uint8Array>): AsyncIt
         body -= passed;
         at += passed;
       } else {
-        const part = chunk.subarray(at, at + BLOCK - filled);
+        const part = chunk.subarray(at, at + BLOCK_BYTES - filled);
         header.set(part, filled);
         filled += part.byteLength;
         at += part.byteLength;
-        if (filled < BLOCK) continue;
+        if (filled < BLOCK_BYTES) continue;
         filled = 0;
         if (header.every((byte) => byte === 0)) ended = true;
         else body = bytesAfter(header);
@@ -58,7 +58,7 @@ function bytesAfter(header: Buffer): number {
   if (bytes > 0 && (!TYPES_WITH_DATA.has(type) || isDirectory)) {
     throw damagedArchive("has an entry that is no file, and yet holds bytes");
   }
-  return Math.ceil(bytes / BLOCK) * BLOCK;
+  return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
 /**

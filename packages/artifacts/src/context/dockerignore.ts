@@ -7,7 +7,7 @@ import ignore from "@balena/dockerignore";
 import { FormationError } from "@formation-mcp/contract";
 import { contentOf, openInside } from "./open-files.ts";
 
-const NAME = ".dockerignore";
+const FILE_NAME = ".dockerignore";
 const MAX_BYTES = 64 * 1024;
 
 export interface IgnoreRules {
@@ -18,15 +18,15 @@ export interface IgnoreRules {
 
 /** @throws FormationError `invalid` if it cannot be read or parsed. */
 export async function readIgnoreRules(root: string): Promise<IgnoreRules> {
-  const stats = lstatSync(join(root, NAME), { throwIfNoEntry: false });
+  const stats = lstatSync(join(root, FILE_NAME), { throwIfNoEntry: false });
   if (!stats) return { ignores: () => false, hasExceptions: false };
   if (!stats.isFile() || stats.size > MAX_BYTES) {
     throw wrong(stats.isFile() ? `is larger than ${MAX_BYTES} bytes` : "is not a regular file");
   }
-  const { descriptor } = openInside(root, NAME);
+  const { descriptor } = openInside(root, FILE_NAME);
   try {
     const parts: Uint8Array[] = [];
-    for await (const part of contentOf(descriptor, NAME, stats.size, undefined)) parts.push(part);
+    for await (const part of contentOf(descriptor, FILE_NAME, stats.size, undefined)) parts.push(part);
     return rulesOf(Buffer.concat(parts).toString("utf8"));
   } finally {
     closeSync(descriptor);

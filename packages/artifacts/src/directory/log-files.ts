@@ -16,9 +16,9 @@ export const MAX_FRAME_BYTES = LIMITS.logLineBytes * 6 + 64;
 export const MAX_LINE_NUMBER = 2 ** 52;
 /** The latest time that a Date can have, in milliseconds since the epoch. */
 const MAX_TIME_MS = 8.64e15;
-const NAME = /^[a-z]{1,16}_[0-9a-z]{1,64}(\.[0-9]{1,9})?$/;
-const STREAM = /^[a-z]{1,16}$/;
-const SEGMENT = /^([a-z]{1,16})\.([0-9]{15})$/;
+const LOG_NAME = /^[a-z]{1,16}_[0-9a-z]{1,64}(\.[0-9]{1,9})?$/;
+const STREAM_NAME = /^[a-z]{1,16}$/;
+const SEGMENT_NAME = /^([a-z]{1,16})\.([0-9]{15})$/;
 
 export interface Segment {
   stream: string;
@@ -32,7 +32,7 @@ export interface NumberedLine extends LogLine {
 }
 
 export function isLogName(name: string): boolean {
-  return NAME.test(name);
+  return LOG_NAME.test(name);
 }
 
 export function checkLogName(name: string): void {
@@ -41,7 +41,7 @@ export function checkLogName(name: string): void {
 }
 
 export function isStream(text: string): boolean {
-  return STREAM.test(text);
+  return STREAM_NAME.test(text);
 }
 
 export function checkStream(stream: string): void {
@@ -64,7 +64,7 @@ export async function listSegments(directory: string): Promise<Map<string, Segme
   }
   const streams = new Map<string, Segment[]>();
   for (const name of names.sort()) {
-    const [, stream, first] = SEGMENT.exec(name) ?? [];
+    const [, stream, first] = SEGMENT_NAME.exec(name) ?? [];
     if (stream === undefined) continue;
     const segments = streams.get(stream) ?? [];
     segments.push({ stream, first: Number(first) });

@@ -21,7 +21,7 @@ import {
 } from "./log-files.ts";
 import { readBackwards } from "./log-segment.ts";
 
-const STREAMS_PER_LOG = 16;
+const MAX_STREAMS_PER_LOG = 16;
 const MAX_KNOWN_LOGS = 1_000;
 const MAX_TRIES = 5;
 
@@ -106,8 +106,8 @@ export class LogWriter {
   #streamOf(end: LogEnd, stream: string): StreamEnd {
     const known = end.streams.get(stream);
     if (known) return known;
-    if (end.streams.size >= STREAMS_PER_LOG) {
-      throw new FormationError("limit", `A log has at most ${STREAMS_PER_LOG} streams.`);
+    if (end.streams.size >= MAX_STREAMS_PER_LOG) {
+      throw new FormationError("limit", `A log has at most ${MAX_STREAMS_PER_LOG} streams.`);
     }
     const ending: StreamEnd = { segments: [] };
     end.streams.set(stream, ending);

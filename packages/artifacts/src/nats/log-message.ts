@@ -18,7 +18,7 @@ import type { NatsStream, StoredMessage } from "./stream.ts";
 
 export const LOG_STREAM = "FORMATION_LOGS";
 export const LOG_SUBJECTS = ["formation.log.>"];
-export const STREAMS_PER_LOG = 16;
+export const MAX_STREAMS_PER_LOG = 16;
 /** How many earlier messages a message points to. */
 const MAX_POINTERS = 32;
 
@@ -67,7 +67,7 @@ export function readIndex(kept: StoredMessage | null): string[] {
   if (kept === null) return [];
   try {
     const named = (JSON.parse(Buffer.from(kept.data).toString("utf8")) as unknown[]).map(String);
-    return [...new Set(named.filter(isStream))].slice(0, STREAMS_PER_LOG);
+    return [...new Set(named.filter(isStream))].slice(0, MAX_STREAMS_PER_LOG);
   } catch {
     return [];
   }

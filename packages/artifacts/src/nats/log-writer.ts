@@ -11,11 +11,11 @@ import type { LogLine } from "../port.ts";
 import {
   indexSubject,
   logSubject,
+  MAX_STREAMS_PER_LOG,
   type Pointer,
   pointersBack,
   readIndex,
   readMessage,
-  STREAMS_PER_LOG,
   writeIndex,
   writeMessage,
 } from "./log-message.ts";
@@ -145,8 +145,8 @@ export class NatsLogWriter {
   async #announce(name: string, end: LogEnd, streams: string[]): Promise<void> {
     const fresh = streams.filter((stream) => !end.streams.has(stream));
     if (fresh.length === 0) return;
-    if (end.streams.size + fresh.length > STREAMS_PER_LOG) {
-      throw new FormationError("limit", `A log has at most ${STREAMS_PER_LOG} streams.`);
+    if (end.streams.size + fresh.length > MAX_STREAMS_PER_LOG) {
+      throw new FormationError("limit", `A log has at most ${MAX_STREAMS_PER_LOG} streams.`);
     }
     const subject = indexSubject(name);
     const index = writeIndex([...end.streams.keys(), ...fresh]);

@@ -5,17 +5,18 @@ import { FormationError } from "@formation-mcp/contract";
 import { expect, it } from "vitest";
 import type { Fixture } from "./fixture.ts";
 
-const LIMIT = 60_000;
+const TRANSFER_TIMEOUT_MS = 60_000;
 
 /** Exports and imports. */
 export function describeTransfers(fixture: Fixture): void {
   const archiveOf = async (digest: string, builder: Builder = fixture.builder): Promise<Buffer> => {
     const parts: Uint8Array[] = [];
-    for await (const part of builder.exportImage(digest, AbortSignal.timeout(LIMIT))) parts.push(part);
+    for await (const part of builder.exportImage(digest, AbortSignal.timeout(TRANSFER_TIMEOUT_MS)))
+      parts.push(part);
     return Buffer.concat(parts);
   };
   const take = (builder: Builder, digest: string, archive: Uint8Array) =>
-    builder.importImage(digest, once(archive), AbortSignal.timeout(LIMIT));
+    builder.importImage(digest, once(archive), AbortSignal.timeout(TRANSFER_TIMEOUT_MS));
 
   it("gives an image to another node, which keeps it as its own", async () => {
     fixture.context({ tool: "#!/bin/sh\n" }, { tool: 0o755 });
@@ -53,7 +54,7 @@ export function describeTransfers(fixture: Fixture): void {
         yield archive.subarray(0, 10_000);
         throw new FormationError("internal", "The content is damaged.");
       }
-      const taking = builder.importImage(other.digest, failing(), AbortSignal.timeout(LIMIT));
+      const taking = builder.importImage(other.digest, failing(), AbortSignal.timeout(TRANSFER_TIMEOUT_MS));
       await expect(taking).rejects.toMatchObject({ message: "The content is damaged." });
       expect(await builder.images()).toEqual([]);
       expect(await leftovers()).toEqual([]);
@@ -69,7 +70,8 @@ export function describeTransfers(fixture: Fixture): void {
       for await (const _ of fixture.builder.exportImage(image.digest, stop.signal)) stop.abort();
     };
     await expect(cancelled()).rejects.toMatchObject({ code: "cancelled" });
-    for await (const _ of fixture.builder.exportImage(image.digest, AbortSignal.timeout(LIMIT))) break;
+    for await (const _ of fixture.builder.exportImage(image.digest, AbortSignal.timeout(TRANSFER_TIMEOUT_MS)))
+      break;
     const unknown = `sha256:${"0".repeat(64)}`;
     await expect(archiveOf(unknown)).rejects.toMatchObject({ code: "not_found" });
     expect(await fixture.leftovers()).toEqual([]);

@@ -4,10 +4,10 @@
 
 import type { DeadLetter } from "../port.ts";
 import {
-  DEAD_BODY_CHARACTERS,
   DEAD_KEPT_MS,
   DEDUP_MS,
   MAX_DEAD,
+  MAX_DEAD_BODY_CHARACTERS,
   MAX_MESSAGES,
   MESSAGE_KEPT_MS,
 } from "../rules.ts";
@@ -116,8 +116,8 @@ export function moveToDeadLetters(
     "INSERT INTO dead (subject, message_id, body, reason, at) VALUES (?, ?, ?, ?, ?)",
     message.subject,
     message.message_id,
-    message.body.slice(0, DEAD_BODY_CHARACTERS),
-    reason.slice(0, DEAD_BODY_CHARACTERS),
+    message.body.slice(0, MAX_DEAD_BODY_CHARACTERS),
+    reason.slice(0, MAX_DEAD_BODY_CHARACTERS),
     now,
   );
   file.run(`DELETE FROM dead WHERE seq <= (SELECT max(seq) FROM dead) - ${MAX_DEAD}`);

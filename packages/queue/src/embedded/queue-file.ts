@@ -11,7 +11,7 @@ import { type FileIdentity, identityOf, isMainAt, removeAll, setAside } from "./
 const MAX_TRIES = 8;
 // Primary result codes (https://sqlite.org/rescode.html) for a file that vanished or was damaged while open.
 const IOERR_CODE = 10;
-const GONE_CODES = new Set([8, IOERR_CODE, 14]); // READONLY (moved), IOERR_CODE, CANTOPEN
+const GONE_CODES = new Set([8, IOERR_CODE, 14]); // READONLY (moved), IOERR, CANTOPEN
 const BROKEN_CODES = new Set([11, 26]); // CORRUPT, NOTADB
 
 /** One open database file, with its prepared statements. */

@@ -3,7 +3,7 @@
 
 import { JetStreamApiCodes, JetStreamApiError, type JetStreamManager } from "@nats-io/jetstream";
 import type { DeadLetter } from "../port.ts";
-import { DEAD_BODY_CHARACTERS } from "../rules.ts";
+import { MAX_DEAD_BODY_CHARACTERS } from "../rules.ts";
 import type { Delivery } from "./delivery.ts";
 import { DEAD_PREFIX, DEAD_STREAM } from "./streams.ts";
 
@@ -23,8 +23,8 @@ export async function storeLetter(
   const letter: DeadLetter = {
     subject: delivery.subject,
     message_id: delivery.messageId.slice(0, MAX_LETTER_ID_CHARACTERS),
-    body: delivery.body.slice(0, DEAD_BODY_CHARACTERS),
-    reason: reason.slice(0, DEAD_BODY_CHARACTERS),
+    body: delivery.body.slice(0, MAX_DEAD_BODY_CHARACTERS),
+    reason: reason.slice(0, MAX_DEAD_BODY_CHARACTERS),
     at,
   };
   const subject = `${DEAD_PREFIX}.${delivery.subject}`;
@@ -68,7 +68,7 @@ function readLetter(text: string): DeadLetter | undefined {
     const texts = [subject, message_id, body, reason].map((each) =>
       typeof each === "string" ? each : undefined,
     );
-    const [a, b, c, d] = texts.map((each) => each?.slice(0, DEAD_BODY_CHARACTERS));
+    const [a, b, c, d] = texts.map((each) => each?.slice(0, MAX_DEAD_BODY_CHARACTERS));
     if (a === undefined || b === undefined || c === undefined || d === undefined) return undefined;
     if (typeof at !== "number" || !Number.isFinite(at)) return undefined;
     return { subject: a, message_id: b, body: c, reason: d, at };
