@@ -1,6 +1,7 @@
 // Builds that misbehave or are killed: they end, the error gives the reason, and nothing is left.
 
 import { existsSync, rmSync } from "node:fs";
+import { waitFor } from "@formation-mcp/os";
 import { expect, it } from "vitest";
 import { type BuilderHarness, ended, type Fixture, processesWith } from "./fixture.ts";
 
@@ -14,7 +15,7 @@ export function describeFaults(fixture: Fixture, driver: BuilderHarness): void {
     const line = `(sleep 600 ${marker} & sleep 600 ${marker} & setsid sleep 600 ${marker} & wait) & echo up; wait`;
     const building = fixture.start({ run: [line] }, {}, stop);
     await building.saw("up");
-    expect(processesWith(marker).length).toBeGreaterThan(0);
+    await waitFor(() => processesWith(marker).length > 0, { timeoutMs: 30_000, what: "its processes" });
     stop.abort();
     expect(await building.error).toMatchObject({ code: "cancelled" });
     expect(processesWith(marker)).toEqual([]);
@@ -43,8 +44,9 @@ export function describeFaults(fixture: Fixture, driver: BuilderHarness): void {
 
   it("ends a build that fills the disk, with one file or with many", async () => {
     const before = (await fixture.builder.images()).length;
-    const fill = "dd if=/dev/zero of=big bs=1000000 2>/dev/null; sleep 60";
-    const many = "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > f$i; done";
+    // They write half as much again as they may and wait: what would write on costs CPU until it is ended.
+    const fill = "dd if=/dev/zero of=big bs=1000000 count=60 2>/dev/null; sleep 60";
+    const many = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); head -c 1000000 /dev/zero > f$i; done; sleep 60";
     const quick = "head -c 60000000 /dev/zero > big";
     for (const run of [[fill], [many], ["echo ok", quick]]) {
       const error = await fixture.fails({ run }, { disk_bytes: 40 * MB });
@@ -57,7 +59,7 @@ export function describeFaults(fixture: Fixture, driver: BuilderHarness): void {
   });
 
   it("ends a build that makes more files than its disk would have room for, though they are empty", async () => {
-    const many = "i=0; while :; do i=$((i+1)); : > e$i; done";
+    const many = "i=0; while [ $i -lt 12000 ]; do i=$((i+1)); : > e$i; done; sleep 60";
     const error = await fixture.fails({ run: [many] }, { disk_bytes: 40 * MB });
     expect(error).toMatchObject({ code: "limit" });
     expect(error.message).toMatch(/more than the 10000 files/);
