@@ -65,23 +65,7 @@ export function createWorker(options: WorkerOptions): Worker {
   const closing: (() => Promise<unknown>)[] = [];
   let stopping: Promise<void> | null = null;
   const tasks = createPeriodicTasks(logger);
-  const attempts = createRunningAttempts(deps);
-  const registration = createRegistration(deps);
-  const claims = createClaims(deps, attempts, registration.ensureHeard);
-  const reconciler = createReconciler(deps, attempts.makesMachinesFor);
-  const sweeper = createSweeper(deps, {
-    mayAddImages: attempts.mayAddImages,
-    offer: claims.offer,
-    isStopping: () => stopping !== null,
-  });
-  attempts.onEnded(({ input }) => {
-    if (input.kind !== "build") reconciler.instanceChanged(input.instance_id);
-  });
-  registration.onRenewed(({ takesUnpinned, wasSilent }) => {
-    claims.setTakesUnpinned(takesUnpinned);
-    // The instances are `lost` until this node reports their state. The next heartbeat does not wait for it.
-    if (wasSilent) void quietly(logger, "reconcile", reconciler.all);
-  });
+  const { attempts, registration, claims, reconciler, sweeper } = createParts(deps, () => stopping !== null);
 
   const listen = async () => {
     const unsubscribe = hypervisor.onChange(reconciler.machineChanged);
@@ -150,6 +134,31 @@ export function createWorker(options: WorkerOptions): Worker {
     // Attempts are counted again at the end: one may have begun while the records were read.
     idle: async () => attempts.count() === 0 && (await isNodeIdle(deps)) && attempts.count() === 0,
   };
+}
+
+/**
+ * Creates the parts of the worker. Each one uses only parts that are created before it; a later part learns
+ * from an earlier one by a listener.
+ */
+function createParts(deps: WorkerDeps, isStopping: () => boolean) {
+  const attempts = createRunningAttempts(deps);
+  const registration = createRegistration(deps);
+  const claims = createClaims(deps, attempts, registration.ensureHeard);
+  const reconciler = createReconciler(deps, attempts.makesMachinesFor);
+  const sweeper = createSweeper(deps, {
+    mayAddImages: attempts.mayAddImages,
+    offer: claims.offer,
+    isStopping,
+  });
+  attempts.onEnded(({ input }) => {
+    if (input.kind !== "build") reconciler.instanceChanged(input.instance_id);
+  });
+  registration.onRenewed(({ takesUnpinned, wasSilent }) => {
+    claims.setTakesUnpinned(takesUnpinned);
+    // The instances are `lost` until this node reports their state. The next heartbeat does not wait for it.
+    if (wasSilent) void quietly(deps.logger, "reconcile", reconciler.all);
+  });
+  return { attempts, registration, claims, reconciler, sweeper };
 }
 
 function createDeps(options: WorkerOptions): WorkerDeps {

@@ -76,7 +76,7 @@ test("a node and the store count the same on every legal move between the states
   const wanted = { vcpus: 3, memory_mb: 256, disk_gb: 7 };
   for (const from of Object.keys(INSTANCE_STATES) as InstanceState[]) {
     const way: InstanceState[] = ["running", ...statePath("running", from)];
-    if (way.at(-1) !== from) continue; // What is `creating` never had a machine.
+    if (way.at(-1) !== from) continue; // An instance that is `creating` never had a machine.
     for (const to of INSTANCE_STATES[from]) {
       for (const work of WORKS) await play({ own, wanted, way: [...way, to], work, begun: way.length - 1 });
     }

@@ -211,7 +211,7 @@ test("an operation that a drain can't wait for is given back", async () => {
 });
 
 test.each(["stop", "drain"] as const)(
-  "what is claimed while a worker means to %s is given back too",
+  "an operation that is claimed while a worker begins to %s is given back too",
   async (how) => {
     await using lab = await openLab();
     const { operation } = await lab.ask.build();

@@ -7,8 +7,8 @@ import type { WorkerDeps } from "../deps.ts";
 import { instancesOnNode } from "./records.ts";
 
 /**
- * Whether this node has no claimed operation, no queued operation is pinned to it or open to any node, and
- * none of its instances runs or changes.
+ * Whether this node runs no operation, no queued operation waits for it or for any node, and none of its
+ * instances runs or changes.
  */
 export async function isNodeIdle(deps: Pick<WorkerDeps, "store" | "node">): Promise<boolean> {
   const { store, node } = deps;

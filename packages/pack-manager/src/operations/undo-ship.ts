@@ -37,7 +37,7 @@ export async function undoShip(
 ): Promise<Changes> {
   const now = deps.clock.now();
   const instance = await deps.store.instance(null, input.instance_id);
-  await removeOrStopOthers(deps, input.deployment_id, instance.machine_id);
+  await tryRemoveOtherMachines(deps, input.deployment_id, instance.machine_id);
   const build = await deps.store.build(null, input.build_id).catch(() => null);
   return {
     builds: build && isOurs(build, attempt) ? [{ id: build.id, patch: unfinishedBuild(deps, outcome) }] : [],
@@ -58,7 +58,7 @@ export async function undoShip(
  * Like `removeOtherMachines`, but a machine that can't be removed and does not run is left to reconciling.
  * One that still runs is a failure: it must not run beside the next one.
  */
-async function removeOrStopOthers(
+async function tryRemoveOtherMachines(
   deps: WorkerDeps,
   deployment: Id<"dep">,
   keep: string | null,
