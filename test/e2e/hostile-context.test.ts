@@ -13,12 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { RawServer, type Reply } from "../support/raw.ts";
-import {
-  dismissWorker,
-  type Structured,
-  type temporaryState,
-  temporaryStateWithKernel,
-} from "../support/server.ts";
+import { dismissWorker, type Structured, temporaryState } from "../support/server.ts";
 
 let state: ReturnType<typeof temporaryState>;
 let server: RawServer;
@@ -27,7 +22,7 @@ let ground: string;
 let allowed: string;
 
 beforeAll(async () => {
-  state = await temporaryStateWithKernel();
+  state = temporaryState();
   ground = realpathSync(mkdtempSync(join(tmpdir(), "formation-context-")));
   allowed = join(ground, "allowed");
   for (const path of ["allowed/app", "outside"]) mkdirSync(join(ground, path), { recursive: true });

@@ -9,12 +9,7 @@ import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { RawServer, type Reply } from "../support/raw.ts";
-import {
-  type Structured,
-  type temporaryState,
-  temporaryStateWithKernel,
-  workerOf,
-} from "../support/server.ts";
+import { type Structured, temporaryState, workerOf } from "../support/server.ts";
 
 const RESULT_BYTES = 20_000;
 /** A secret in the environment of the program that starts the server; it must appear nowhere. */
@@ -39,7 +34,7 @@ let state: ReturnType<typeof temporaryState>;
 let server: RawServer;
 
 beforeAll(async () => {
-  state = await temporaryStateWithKernel();
+  state = temporaryState();
   server = await RawServer.start({
     stateDir: state.dir,
     env: {

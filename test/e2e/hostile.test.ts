@@ -8,7 +8,7 @@
 import { type Id, newId } from "@formation-mcp/contract";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { RawServer, type Reply } from "../support/raw.ts";
-import { type Structured, type temporaryState, temporaryStateWithKernel } from "../support/server.ts";
+import { type Structured, temporaryState } from "../support/server.ts";
 import { openKept } from "../support/shared.ts";
 import { type Schema, wrongInputs } from "../support/wrong-inputs.ts";
 
@@ -19,7 +19,7 @@ let state: ReturnType<typeof temporaryState>;
 let server: RawServer;
 
 beforeAll(async () => {
-  state = await temporaryStateWithKernel();
+  state = temporaryState();
   server = await RawServer.start({ stateDir: state.dir, args: ["--allow-dir", state.dir] });
 });
 afterAll(async () => {
