@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sharedEnvironment } from "@formation-mcp/assembly/testing/shared-environment";
 import { waitFor } from "@formation-mcp/os";
-import { baseEnvironment } from "@formation-mcp/os/testing/base-environment";
+import { baseEnvironment, compileCache } from "@formation-mcp/os/testing/base-environment";
 
 const MAIN = join(import.meta.dirname, "..", "src", "main.ts");
 
@@ -53,7 +53,7 @@ export async function run(
   const stateDir = args[args.indexOf("--state-dir") + 1 || args.length] ?? env["FORMATION_STATE_DIR"];
   const shared = stateDir === undefined ? {} : await sharedEnvironment(stateDir);
   const child = spawn(process.execPath, ["--conditions=formation-source", MAIN, ...args], {
-    env: { ...shared, ...env },
+    env: { ...compileCache(), ...shared, ...env },
   });
   let [out, err] = ["", ""];
   child.stdout.on("data", (chunk) => {
