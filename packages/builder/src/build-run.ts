@@ -132,14 +132,7 @@ export class BuildRun {
       output.end(failure);
       const seen = watch.stop();
       if (result.code !== 0) {
-        // Logs only buildah's own text. The output of run lines belongs to the build's author.
-        if (failure?.step.name === "include") {
-          const reason = withoutDigests(failure.reason, steps).slice(0, 2000);
-          settings.logger.log("warn", "included files could not be copied", {
-            build: this.#request.id,
-            reason,
-          });
-        }
+        if (failure?.step.name === "include") this.#logIncludeFailure(failure.reason, steps);
         throw explainEnd({ ...result, steps, seen, limits, tail: this.#tail });
       }
       return await this.#readImage(steps, base, process, portsOf(formfile, base.config));
@@ -150,6 +143,13 @@ export class BuildRun {
       await Promise.all([network?.release(), cgroup?.remove()]);
       await finish();
     }
+  }
+
+  /** Logs only buildah's own text. The output of run lines belongs to the build's author. */
+  #logIncludeFailure(text: string, steps: readonly Step[]): void {
+    const reason = withoutDigests(text, steps).slice(0, 2000);
+    const build = this.#request.id;
+    this.#store.settings.logger.log("warn", "included files could not be copied", { build, reason });
   }
 
   /**

@@ -269,6 +269,20 @@ class FakeBuilder implements Builder {
     const known = request.noCache ? null : readOrNull(digestFile);
     const id = known ?? hash(key, randomUUID());
     writeFileSync(digestFile, id, { mode: 0o600 });
+    const kept = this.#keepImage(id, rootfs, directory);
+    return {
+      digest: `sha256:${id}`,
+      bytes: treeBytes(join(kept, "rootfs")),
+      process,
+      expose: portsOf(formfile, config),
+      base: { reference: reference.name, digest: `sha256:${hash(reference.name)}` },
+    };
+  }
+
+  /**
+   * Moves a root file system to the images, unless the image is there already. Returns the image's directory.
+   */
+  #keepImage(id: string, rootfs: string, directory: string): string {
     const kept = join(this.#at.images, id);
     if (!existsSync(kept)) {
       const temporary = join(directory, "image");
@@ -277,13 +291,7 @@ class FakeBuilder implements Builder {
       writeFileSync(join(temporary, "id"), id, { mode: 0o600 });
       renameSync(temporary, kept);
     }
-    return {
-      digest: `sha256:${id}`,
-      bytes: treeBytes(join(kept, "rootfs")),
-      process,
-      expose: portsOf(formfile, config),
-      base: { reference: reference.name, digest: `sha256:${hash(reference.name)}` },
-    };
+    return kept;
   }
 }
 

@@ -22,8 +22,8 @@ export interface Delivery {
 const UTF8 = new TextDecoder();
 const ID_HEADER = "Nats-Msg-Id";
 /**
- * The tokens of `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.…`. With a domain and an account,
- * these come before the stream.
+ * The number of tokens in `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.…`. With a domain and an
+ * account, these come before the stream.
  */
 const PLAIN_REPLY_TOKENS = 9;
 
