@@ -1,5 +1,5 @@
-// The cluster of the example as tests start it: silent, and from the sources with FORMATION_TEST_SOURCE=1,
-// which need no build.
+// The cluster of the example as tests start it: silent; with FORMATION_TEST_SOURCE=1 from the sources, which
+// need no build.
 
 import { join } from "node:path";
 import {
@@ -24,7 +24,7 @@ export const PROGRAMS: Programs =
     ? { http: source("http"), worker: source("worker"), local: source("stdio") }
     : BUNDLES;
 
-/** Two servers and two workers, with rates under which a test is not taken for a storm. */
+/** Two servers and two workers, with rate limits that tests do not reach. */
 export function testCluster(options: Partial<ClusterOptions> = {}): Promise<Cluster> {
   const rates = ["ADDRESS", "OWNER", "SIGN_IN", "FAILURE"].map((name) => [`FORMATION_RATE_${name}`, "0"]);
   return startCluster({

@@ -1,5 +1,5 @@
-// One round of violence on real processes: an action begins, something is killed at a random moment, and
-// afterwards everything must be true again. Every choice comes from the seed, so that a round can be
+// One round of faults on real processes: an action begins, a process is killed at a random moment, and
+// afterwards all records must be true again. Every choice comes from the seed, so that a round can be
 // replayed.
 
 import { readdirSync, readlinkSync } from "node:fs";
@@ -15,10 +15,10 @@ export interface FaultOptions {
   drivers: "real" | "fake";
   env: Record<string, string>;
   /**
-   * The formfile that is built; it must serve HTTP on its exposed port. `variant` makes the build a new one.
+   * The formfile of the build; it must serve HTTP on its exposed port. `variant` makes the build a new one.
    */
   formfile(variant: number): Structured;
-  /** The longest an action usually takes, in milliseconds: when to kill is chosen within it. */
+  /** The usual maximum of an action, in milliseconds: the kill happens within it. */
   actionMs: number;
 }
 
@@ -26,15 +26,13 @@ type Victim = "server" | "worker" | "machine" | "nobody";
 const ACTIONS = ["build", "ship", "replace", "restart", "stop", "pause", "delete", "cancel"] as const;
 const VICTIMS: Victim[] = ["server", "worker", "worker", "machine", "nobody"];
 
-/**
- * What many rounds share: one client, until its server is the victim, and the operations that were checked.
- */
+/** Shared by all rounds: one client, until its server is the victim, and the operations already checked. */
 export interface FaultSession {
   peer: Peer | null;
   checked: Set<string>;
 }
 
-/** Plays a round and returns one line that tells what happened. */
+/** Plays a round and returns one line that reports it. */
 export async function round(seed: number, options: FaultOptions, session: FaultSession): Promise<string> {
   const random = seededRandom(Math.imul(seed, 0x9e3779b1));
   const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
@@ -77,7 +75,7 @@ async function connect(options: FaultOptions): Promise<Peer> {
   );
 }
 
-/** What has to be there before the action: a build, and for the actions on a VM a running one. */
+/** Makes what the action needs: a build, and a running VM for actions on VMs. */
 async function prepare(peer: Peer, seed: number, action: string, options: FaultOptions): Promise<string> {
   if (action === "build") return "";
   const build = await ended(peer, await must(peer, "pack_build", { formfile: options.formfile(0) }));
@@ -131,7 +129,7 @@ function kill(victim: Victim, peer: Peer, options: FaultOptions): void {
   }
 }
 
-/** Processes that work in a machine's directory, with the machine's id. */
+/** Processes in the directory of a machine, with the machine's id. */
 function machineProcesses(stateDir: string): { pid: number; machine: string }[] {
   const machines = join(stateDir, "h", "machines");
   return readdirSync("/proc")
@@ -158,7 +156,7 @@ async function settle(peer: Peer): Promise<void> {
   }
 }
 
-/** Records must say what is: a running VM answers, a failed one says why, and none runs twice. */
+/** The records must be true: a running VM answers, a failed one has a reason, and none runs twice. */
 async function checkTruth(peer: Peer, options: FaultOptions): Promise<void> {
   const { instances } = await must(peer, "vm_list", {});
   for (const each of instances as Structured[]) {
@@ -201,7 +199,7 @@ async function clear(peer: Peer): Promise<void> {
   }
 }
 
-/** Every operation is at an end and says why. */
+/** Every operation has ended and has a reason. */
 async function checkOperations(peer: Peer, checked: Set<string>): Promise<void> {
   const { operations } = await must(peer, "operation_list", { limit: 20 });
   for (const operation of operations as Structured[]) {

@@ -1,5 +1,5 @@
-// Prints the settings that a state directory's programs get from `test/shared.ts`, for tests outside of this
-// directory.
+// Prints the settings that the programs of a state directory get from `test/shared.ts`, for tests outside of
+// this directory.
 
 import { sharedEnvironment } from "./shared.ts";
 

@@ -1,5 +1,5 @@
-// What may be left of builds and machines on a node: processes (a network namespace lives as long as its
-// own), mounts, rules, cgroups, files.
+// Leftovers of builds and machines on a node: processes (a network namespace exists as long as its process),
+// mounts, firewall rules, cgroups, files.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { waitFor } from "@formation-mcp/os";
 
 export interface Leftovers {
-  /** `pid command` of every process that works for the state directory, its worker and servers excepted. */
+  /** `pid command` of every process that uses the state directory, except its worker and servers. */
   processes: string[];
   mounts: string[];
   firewallRules: string[];
@@ -19,7 +19,7 @@ export interface Leftovers {
 
 const CGROUP_ROOTS = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpu"];
 
-/** Everything that is there now and would have to go once nothing is built and nothing runs. */
+/** Everything that must be removed once nothing is built and nothing runs. */
 export function leftovers(stateDir: string): Leftovers {
   const marks = marksOf(stateDir);
   const rules = [...run("iptables", ["-S"]), ...run("ip6tables", ["-S"])];
@@ -36,14 +36,16 @@ export function leftovers(stateDir: string): Leftovers {
   };
 }
 
-/** What the engines write on everything outside the state directory, so that two of them never mix. */
+/**
+ * The mark of the engines on everything outside the state directory, so that two state directories never mix.
+ */
 function marksOf(stateDir: string): { builder: string; hypervisor: string } {
   const hash = (path: string) => createHash("sha256").update(path).digest("hex");
   const real = realpathSync(stateDir);
   return { builder: hash(join(stateDir, "b")).slice(0, 10), hypervisor: hash(join(real, "h")).slice(0, 8) };
 }
 
-/** Waits until nothing is left beyond what was there before; fails by telling what is. */
+/** Waits until nothing is left that was not there before; otherwise fails with a list. */
 export async function expectNothingLeft(stateDir: string, before: Leftovers): Promise<void> {
   const extra = () => {
     const now = leftovers(stateDir);
@@ -81,7 +83,7 @@ function processesOf(stateDir: string, mark: string): string[] {
     });
 }
 
-/** Groups of builds and machines: the marked group itself may stay, it holds nothing. */
+/** Cgroups of builds and machines: the marked group itself may stay, it is empty. */
 function groupsBelow(directory: string, marks: string[]): string[] {
   return list(directory)
     .filter((name) => marks.some((mark) => name.includes(mark)))

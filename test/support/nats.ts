@@ -1,3 +1,3 @@
-// A real nats-server for the tests of the whole house; a package's own tests take it from the same door.
+// A real nats-server for the system tests; the tests of packages use the same export.
 
 export { type NatsServer, startNats } from "@formation-mcp/os/testing/nats-server";

@@ -1,5 +1,4 @@
-// The packages as npm would publish them, installed where nobody knows this repository; and other versions of
-// Node.
+// The packages as npm would publish them, installed outside of this repository; and other versions of Node.
 
 import { execFile } from "node:child_process";
 import {
@@ -22,9 +21,9 @@ const ROOT = dirname(dirname(import.meta.dirname));
 const run = promisify(execFile);
 
 export interface Packed {
-  /** A project with every library in its node_modules. */
+  /** A project with every library installed. */
   libraries: string;
-  /** A project that has the programs alone. */
+  /** A project with only the programs. */
   programs: string;
   /** Every subpath of every library: `@formation-mcp/queue/embedded`. */
   subpaths: string[];
@@ -46,13 +45,13 @@ interface Manifest {
   exports?: Record<string, unknown>;
 }
 
-/** What is run, not imported. */
+/** Programs, which are run and not imported. */
 export const PROGRAMS: readonly string[] = ["formation-mcp", "@formation-mcp/worker", "@formation-mcp/http"];
 
-/** The oldest Node that the packages promise to run on, and the last one that they don't. */
+/** The oldest Node version that the packages support, and the newest that they do not. */
 const NODES = { 20: "20.20.2", 22: "22.18.0" } as const;
 
-/** Packs what `pnpm build` made, and installs it with npm. Third-party packages come from the registry. */
+/** Packs the output of `pnpm build` and installs it with npm. Third-party packages come from the registry. */
 export async function installPacked(): Promise<Packed> {
   const directory = mkdtempSync(join(tmpdir(), "formation-packed-"));
   const project = (name: string) => join(directory, name);
@@ -92,9 +91,7 @@ export async function installPacked(): Promise<Packed> {
   }
 }
 
-/**
- * Runs a program to its end with nothing of this process's environment but a PATH that has that Node first.
- */
+/** Runs a program to its end, with only a PATH in its environment, which begins with that Node version. */
 export async function runWith(node: string, cwd: string, file: string, ...args: string[]): Promise<Ran> {
   const env = { PATH: [dirname(node), "/usr/bin", "/bin"].join(delimiter), HOME: cwd };
   const ran = run(file, args, { cwd, env, timeout: 60_000 });
@@ -160,7 +157,9 @@ async function install(directory: string, dependencies: Record<string, string>):
   await run("npm", ["install", ...flags], { cwd: directory });
 }
 
-/** What the consumer has besides: the types of Node, which the declarations name, and the example program. */
+/**
+ * Additional files of the consumer: the types of Node, which the declarations use, and the example program.
+ */
 function lend(project: string): void {
   const types = join(project, "node_modules/@types/node");
   mkdirSync(dirname(types), { recursive: true });

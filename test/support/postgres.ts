@@ -1,3 +1,3 @@
-// A real PostgreSQL for the tests of the whole house; a package's own tests take it from the same door.
+// A real PostgreSQL for the system tests; the tests of packages use the same export.
 
 export { startPostgres, type TestPostgres } from "@formation-mcp/operations/testing/postgres-server";

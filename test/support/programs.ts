@@ -1,4 +1,4 @@
-// Where the programs are that tests start, and which words run them.
+// The programs that tests start, and the command of each.
 
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -8,11 +8,11 @@ import { baseEnvironment } from "@formation-mcp/os/testing/base-environment";
 
 export const ROOT = dirname(dirname(import.meta.dirname));
 
-/** The bundled program is what is tested; FORMATION_TEST_SOURCE=1 tests the sources, which need no build. */
+/** Tests use the bundled program; FORMATION_TEST_SOURCE=1 uses the sources, which need no build. */
 const BUNDLE = join(ROOT, "apps/http/dist/formation-mcp-http.mjs");
 const SOURCE = join(ROOT, "apps/http/src/main.ts");
 
-/** The words that run the HTTP server's program. */
+/** The command that runs the HTTP server. */
 export function httpCommand(args: string[]): string[] {
   const fromSource = process.env["FORMATION_TEST_SOURCE"] === "1";
   if (!fromSource && !existsSync(BUNDLE)) {
@@ -21,7 +21,7 @@ export function httpCommand(args: string[]): string[] {
   return fromSource ? ["--conditions=formation-source", SOURCE, ...args] : [BUNDLE, ...args];
 }
 
-/** Makes the tables and the streams that these settings name. */
+/** Makes the tables and the streams for these settings. */
 export async function migrate(settings: Record<string, string>): Promise<void> {
   await promisify(execFile)(process.execPath, httpCommand(["migrate"]), {
     env: { ...baseEnvironment(), ...settings },

@@ -1,5 +1,5 @@
-// A client that keeps to no rule: it writes any bytes to a real stdio server and holds every byte that comes
-// back against the one promise of the wire, that each line on standard output is one JSON-RPC message.
+// A client that follows no rules: it writes any bytes to a real stdio server, and checks that each line on
+// standard output is one JSON-RPC message.
 
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -7,11 +7,11 @@ import { waitFor } from "@formation-mcp/os";
 import { BUNDLE, programEnvironment, type Structured } from "./server.ts";
 
 export interface Reply {
-  /** The protocol's error, or null if there was a result. */
+  /** The JSON-RPC error, or null if there was a result. */
   error: { code: number; message: string } | null;
   isError: boolean;
   structured: Structured;
-  /** All text of the result, or the error's message. */
+  /** All text of the result, or the message of the error. */
   text: string;
   /** The whole line. */
   line: string;
@@ -42,7 +42,7 @@ export class RawServer {
   /** Every line of standard output. */
   readonly lines: string[] = [];
   readonly messages: Message[] = [];
-  /** What came on standard output and was no JSON-RPC message. */
+  /** Output on standard output that was not a JSON-RPC message. */
   readonly impure: string[] = [];
   stderr = "";
   #next = 0;
@@ -111,14 +111,14 @@ export class RawServer {
     return replyOf(found);
   }
 
-  /** `params` may be the text of anything. */
+  /** `params` may be any text. */
   async request(method: string, params: unknown): Promise<Reply> {
     const id = this.id();
     const text = typeof params === "string" ? params : JSON.stringify(params);
     return this.exchange(`{"jsonrpc":"2.0","id":${id},"method":"${method}","params":${text}}\n`, id);
   }
 
-  /** Calls a tool with an input, or with the text of one. */
+  /** Calls a tool with an input, or with the JSON text of one. */
   async call(tool: string, input: unknown, meta: Structured = {}): Promise<Reply> {
     const text = typeof input === "string" ? input : JSON.stringify(input);
     return this.request(
@@ -127,7 +127,7 @@ export class RawServer {
     );
   }
 
-  /** What progress was told to a token. */
+  /** The progress notifications for a token. */
   progressOf(token: string): string[] {
     return this.messages
       .filter(

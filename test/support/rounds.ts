@@ -3,7 +3,7 @@
 import { type FaultOptions, type FaultSession, round } from "./faults.ts";
 import { temporaryState, temporaryStateWithKernel } from "./server.ts";
 
-/** Plays rounds and tells each; `FAULT_ROUNDS` is stronger than the count given. */
+/** Plays rounds and reports each; `FAULT_ROUNDS` overrides the count. */
 export async function play(count: number, options: Omit<FaultOptions, "stateDir" | "env">): Promise<void> {
   const seed = Number(process.env["FAULT_SEED"] ?? Math.floor(Math.random() * 1_000_000));
   const rounds = Number(process.env["FAULT_ROUNDS"] ?? count);

@@ -1,4 +1,4 @@
-// Names at the end of a run the tests that needed a second try. Each is a bug to look at, also when it
+// Lists, at the end of a run, the tests that needed a second try. Each is a bug to look at, even if it
 // passed.
 
 import type { Reporter, TestModule } from "vitest/node";

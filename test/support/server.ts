@@ -1,4 +1,4 @@
-// Starts the bundled stdio server the way hosts do, under every kind of client, and speaks to it in one way.
+// Starts the bundled stdio server as hosts do, with every kind of client, behind one interface.
 
 import { execFile } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -21,7 +21,7 @@ export const HELLO = join(ROOT, "examples/hello");
 
 export type Structured = Record<string, unknown>;
 
-/** What a tool call came to, whichever client made it. */
+/** The result of a tool call, for every client. */
 export interface Answer {
   isError: boolean;
   structured: Structured;
@@ -31,7 +31,7 @@ export interface Answer {
 /** One client connected to one stdio server. */
 export interface Peer {
   name: string;
-  /** The server's process, where the client keeps one. */
+  /** The process of the server, if the client keeps one running. */
   pid?: number;
   tools(): Promise<string[]>;
   call(tool: string, input: Structured, onProgress?: (message: string) => void): Promise<Answer>;
@@ -41,15 +41,12 @@ export interface Peer {
 export interface ServerOptions {
   stateDir: string;
   args?: string[];
-  /** Another build of the program than this repository's. */
+  /** Another program file than the one of this repository. */
   bundle?: string;
   env?: Record<string, string>;
 }
 
-/**
- * A state directory for one test file; `close` removes it with its worker and the VMs that a failed test
- * left.
- */
+/** A state directory for one test file; `close` removes it with its worker and the VMs of a failed test. */
 export function temporaryState(env: Record<string, string> = {}): { dir: string; close(): Promise<void> } {
   const dir = mkdtempSync(join(tmpdir(), "formation-e2e-"));
   return {
@@ -68,7 +65,7 @@ export function temporaryState(env: Record<string, string> = {}): { dir: string;
 
 /**
  * As `temporaryState`, with the guest kernel that tests share. The worker of a plain state downloads one, which
- * is dear.
+ * is slow.
  */
 export async function temporaryStateWithKernel(): Promise<ReturnType<typeof temporaryState>> {
   const state = temporaryState();
@@ -76,13 +73,13 @@ export async function temporaryStateWithKernel(): Promise<ReturnType<typeof temp
   return state;
 }
 
-/** The worker of a state directory, as it says of itself. */
+/** The worker of a state directory, as it reports itself. */
 export function workerOf(stateDir: string): { pid: number; state: string; version: string } | null {
   const file = join(stateDir, "worker.json");
   return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
 }
 
-/** Asks the worker to leave and waits until it has. */
+/** Asks the worker to end and waits until it has. */
 export async function dismissWorker(stateDir: string): Promise<void> {
   const worker = workerOf(stateDir);
   const identity = worker && identify(worker.pid);
@@ -96,14 +93,14 @@ function command({ stateDir, args = [], bundle = BUNDLE }: ServerOptions): strin
 }
 
 /**
- * What a program that works on a state directory is started with: PostgreSQL and NATS too where the tests are
- * to run so.
+ * The environment of a program that uses a state directory, with PostgreSQL and NATS if the tests run over
+ * them.
  */
 export async function programEnvironment(
   stateDir: string,
   env: Record<string, string> = {},
 ): Promise<Record<string, string>> {
-  // What goes to a server keeps nothing itself.
+  // A request to a remote server keeps no local state.
   const shared = env["FORMATION_URL"] === undefined ? await sharedEnvironment(stateDir) : {};
   return { ...baseEnvironment(), ...shared, ...env };
 }
@@ -122,7 +119,7 @@ function answer(result: Result): Answer {
   };
 }
 
-/** The SDK's client of the 2.x line, in the era asked for. */
+/** The client of SDK 2.x, with the requested protocol version. */
 export async function sdkV2(options: ServerOptions, era: "modern" | "legacy"): Promise<Peer> {
   const client = new ClientV2(
     { name: "e2e", version: "1.0.0" },
@@ -150,7 +147,7 @@ export async function sdkV2(options: ServerOptions, era: "modern" | "legacy"): P
   };
 }
 
-/** The SDK's client of the 1.x line. */
+/** The client of SDK 1.x. */
 export async function sdkV1(options: ServerOptions): Promise<Peer> {
   const client = new ClientV1({ name: "e2e", version: "1.0.0" });
   await client.connect(
@@ -175,12 +172,12 @@ export async function sdkV1(options: ServerOptions): Promise<Peer> {
   };
 }
 
-/** The Inspector's command line, one process and one server a call. */
+/** The command line of the MCP Inspector: one process and one server for each call. */
 export async function inspector(options: ServerOptions, era: "modern" | "legacy"): Promise<Peer> {
   const entry = join(ROOT, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
   const home = mkdtempSync(join(tmpdir(), "formation-inspector-"));
   const env = await programEnvironment(options.stateDir, options.env);
-  // It gives the server little more than the PATH.
+  // It passes little more than the PATH to the server.
   const settings = Object.entries(env).filter(([name]) => name.startsWith("FORMATION_"));
   const ask = async (...words: string[]): Promise<Record<string, unknown>> => {
     const args = [
@@ -226,7 +223,7 @@ export async function inspector(options: ServerOptions, era: "modern" | "legacy"
   };
 }
 
-/** Calls a tool and returns its result, or fails with what it said. */
+/** Calls a tool and returns its result, or fails with its error text. */
 export async function must(peer: Peer, tool: string, input: Structured): Promise<Structured> {
   const result = await peer.call(tool, input);
   if (result.isError) throw new Error(`${tool} said: ${result.text}`);

@@ -1,6 +1,6 @@
-// The same tests over PostgreSQL and NATS: with FORMATION_TEST_SHARED every state directory of a test gets a
-// database and an account at NATS of its own, as if it were a cluster. `node test/shared.ts vitest run …`
-// starts both and sets it.
+// The same tests over PostgreSQL and NATS: with FORMATION_TEST_SHARED every state directory of a test gets
+// its own database and NATS account, like a cluster. `node test/shared.ts vitest run …` starts both servers
+// and sets it.
 
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -25,7 +25,7 @@ import { migrate } from "./programs.ts";
 
 /** What `test/shared.ts` has started. */
 export interface SharedServices {
-  /** Where this file keeps what it gave to whom. */
+  /** Where this file keeps the assignments. */
   dir: string;
   postgres: { port: number; superuserPassword: string; serverPassword: string };
   /** One key for each account. */
@@ -33,8 +33,8 @@ export interface SharedServices {
 }
 
 /**
- * What the programs of a state directory keep: their records, and the secret of servers that seals keys in
- * them.
+ * The settings of the programs of a state directory: their records, and the secret with which servers seal
+ * keys in them.
  */
 export async function openKept(stateDir: string): Promise<{ store: Store; masterKey(): Uint8Array }> {
   const env = await sharedEnvironment(stateDir);
@@ -51,9 +51,7 @@ export async function openKept(stateDir: string): Promise<{ store: Store; master
   };
 }
 
-/**
- * Every blob that the programs of a state directory keep, and what somebody began to store and did not end.
- */
+/** Every blob of the programs of a state directory, and every unfinished upload. */
 export async function keptBlobs(stateDir: string): Promise<{ blobs: string[]; begun: string[] }> {
   const env = await sharedEnvironment(stateDir);
   const key = env["FORMATION_NATS_NKEY"];
@@ -88,7 +86,7 @@ export async function keptBlobs(stateDir: string): Promise<{ blobs: string[]; be
 }
 
 /**
- * The same settings for another user of this machine, with copies of the files in a directory of that user's.
+ * The same settings for another user of this machine, with copies of the files in a directory of that user.
  */
 export function lent(env: Record<string, string>, dir: string, uid: number): Record<string, string> {
   const copied = Object.entries(env).map(([name, value]) => {
@@ -101,9 +99,7 @@ export function lent(env: Record<string, string>, dir: string, uid: number): Rec
   return Object.fromEntries(copied) as Record<string, string>;
 }
 
-/**
- * The settings that a state directory's programs have beside their own; none without FORMATION_TEST_SHARED.
- */
+/** The additional settings of the programs of a state directory; none without FORMATION_TEST_SHARED. */
 export async function sharedEnvironment(stateDir: string): Promise<Record<string, string>> {
   const text = process.env["FORMATION_TEST_SHARED"];
   if (!text) return {};
@@ -111,7 +107,7 @@ export async function sharedEnvironment(stateDir: string): Promise<Record<string
   const name = `t_${createHash("sha256").update(stateDir).digest("hex").slice(0, 16)}`;
   const own = join(dir, name);
   const env = () => JSON.parse(readFileSync(join(own, "env.json"), "utf8")) as Record<string, string>;
-  // Two servers of one test may come at once.
+  // Two servers of one test may start at the same time.
   using _lock = await waitFor(() => tryLock(join(dir, "lock")), { timeoutMs: 120_000, what: "the lock" });
   if (existsSync(join(own, "env.json"))) return env();
   mkdirSync(own, { mode: 0o700 });

@@ -1,4 +1,5 @@
-// The demo's story as a test tells it: build, ship, ask the VM, look at it, restart it, delete it.
+// The story of the demo as a test: build, ship, request a page from the VM, check its status, restart it,
+// delete it.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,8 +8,7 @@ import { expect } from "vitest";
 import { ended, HELLO, must, type Peer } from "./server.ts";
 
 /**
- * Tells the whole story through one client and returns what the VM answered. Without `restart` the VM boots
- * once.
+ * Runs the whole story with one client and returns the answer of the VM. Without `restart` the VM boots once.
  */
 export async function mainJob(peer: Peer, name: string, { restart = true } = {}): Promise<string> {
   const formfile = readFileSync(join(HELLO, "Formfile.yaml"), "utf8");
@@ -23,7 +23,7 @@ export async function mainJob(peer: Peer, name: string, { restart = true } = {})
   const page = await body(url);
   expect(await body(`${url.replace(/\/$/, "")}/built.txt`)).toMatch(/^built at \d{4}-.*x86_64\n$/);
 
-  // What a guest prints is taken over a moment later.
+  // The output of a guest is copied to its log a moment later.
   await waitFor(
     async () =>
       String(

@@ -1,5 +1,5 @@
-// Wrong inputs for a tool, made from the schema that it shows to everybody: every field once with every kind
-// of value that it does not take, and once missing where it must be there.
+// Wrong inputs for a tool, made from its published schema: every field once with every kind of value that it
+// does not accept, and every required field once missing.
 
 import type { Structured } from "./server.ts";
 
@@ -21,11 +21,11 @@ export interface Schema {
 
 export interface WrongInput {
   what: string;
-  /** JSON text: it may hold what no value can, such as a number beyond all bounds. */
+  /** JSON text, which can hold what no JavaScript value can, such as a number beyond all limits. */
   json: string;
 }
 
-/** Values of every kind, as JSON texts, by the kind that they are of. */
+/** Values of every kind as JSON texts, by kind. */
 const VALUES: [kind: string, json: string][] = [
   ["null", "null"],
   ["boolean", "true"],
@@ -43,7 +43,7 @@ const VALUES: [kind: string, json: string][] = [
   ["object", `${'{"a":'.repeat(2000)}1${"}".repeat(2000)}`],
 ];
 
-/** The kinds that a schema takes; strings are wrong too where they are held against bounds. */
+/** The kinds that a schema accepts; a string that breaks the limits of its schema is wrong too. */
 function takes(schema: Schema): string[] {
   if (schema.anyOf) return schema.anyOf.flatMap(takes);
   if (schema.enum) return [];
@@ -51,7 +51,7 @@ function takes(schema: Schema): string[] {
   return schema.type ? [schema.type] : [];
 }
 
-/** A value that a schema takes, for the fields that are not being tried. */
+/** A value that a schema accepts, for the fields that are not being tested. */
 function plausible(name: string, schema: Schema): unknown {
   if (name === "formfile") return { from: "busybox", name: "x", entrypoint: ["true"] };
   if (schema.enum) return schema.enum[0];

@@ -1,5 +1,5 @@
-// A cable between a client and a server on loopback, which can be cut: what is connected hears nothing more,
-// as when a network fails, and nobody else gets through.
+// A TCP proxy between a client and a server on loopback that can be cut: open connections receive nothing
+// more, as when a network fails, and new ones get no answer.
 
 import { connect, createServer, type Socket } from "node:net";
 
@@ -34,7 +34,7 @@ export async function lay(port: number): Promise<Cable> {
     address: `127.0.0.1:${address.port}`,
     cut() {
       whole = false;
-      // Nothing is closed: whoever is connected has to find out by the silence.
+      // Nothing is closed: each side has to detect the silence.
       for (const socket of open) {
         socket.unpipe();
         socket.pause();

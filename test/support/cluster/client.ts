@@ -1,5 +1,5 @@
-// A client that does as it is told: what got no answer, or that the server can't serve now, is asked again
-// under the same key until it is accepted or refused. What a server may not answer is kept.
+// A client that follows the rules: it repeats a request without an answer, or with `unavailable`, under the
+// same key until it is accepted or refused. It records answers that a server must not give.
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { Cluster } from "../cluster.ts";
@@ -7,7 +7,7 @@ import { type Person, rest, signIn } from "../http/people.ts";
 
 export type Data = Record<string, unknown>;
 
-/** What was asked for and came to an operation, or to a refusal. */
+/** A request and the operation, or the refusal, that it led to. */
 export interface Wish {
   tool: string;
   parameters: Data;
@@ -20,9 +20,9 @@ const PATIENCE_MS = 150_000;
 export class Client {
   readonly #cluster: Cluster;
   #person: Person;
-  /** What servers said that they may not say. */
+  /** Answers that servers must not give. */
   readonly offences: string[] = [];
-  /** How often a server said that it can't serve, and when to come again. */
+  /** How often a server answered that it can not serve now, and when to retry. */
   unavailable = 0;
 
   constructor(cluster: Cluster, person: Person) {
@@ -30,7 +30,7 @@ export class Client {
     this.#person = person;
   }
 
-  /** Tokens are short-lived. */
+  /** Tokens are short-lived, so it signs in again. */
   async signIn(): Promise<void> {
     this.#person = await signIn(this.#cluster.url, this.#person.key);
   }
@@ -40,7 +40,7 @@ export class Client {
     for (;;) {
       const reply = await this.#ask(tool, parameters);
       if (reply?.status === 200) return { tool, parameters, answer: reply.data, refusal: null };
-      // Under its key it was accepted before, and has ended so since.
+      // The same key was accepted before, and its operation has ended since.
       if (reply?.ended !== undefined) {
         return { tool, parameters, answer: { operation_id: reply.ended }, refusal: null };
       }
@@ -60,7 +60,7 @@ export class Client {
     return answer;
   }
 
-  /** Follows what was accepted to its end. */
+  /** Follows an accepted operation to its end. */
   async ended(first: Data): Promise<Data> {
     const id = first["operation_id"];
     if (typeof id !== "string") return first;
@@ -75,7 +75,7 @@ export class Client {
     }
   }
 
-  /** Asks again and again, without patience, and counts what comes. */
+  /** Repeats a request without delay and counts the answers. */
   listen(): { readonly unavailable: number; readonly gone: number; stop(): void } {
     const heard = { unavailable: 0, gone: 0, stop: () => clearInterval(timer) };
     const look = async () => {
@@ -109,6 +109,6 @@ interface Answer {
   status: number;
   data: Data;
   text: string;
-  /** The operation whose error it is. */
+  /** The operation that the error belongs to. */
   ended: string | undefined;
 }

@@ -1,5 +1,5 @@
-// What is done to a cluster, and undone: each fault takes its time, does what its name says or fails, and
-// leaves everything running again.
+// The faults of a cluster: each takes its time, does what its name says or fails, and then restores the
+// cluster.
 
 import { rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
@@ -15,20 +15,20 @@ export interface Victims {
   cluster: Cluster;
   wires: Wires;
   leaseMs: number;
-  /** How long a killed worker may be away: one of these. */
+  /** How long a killed worker stays away: one of these, in milliseconds. */
   awayMs: number[];
-  /** How long an outage lasts at most. */
+  /** The longest outage, in milliseconds. */
   outageMs: number;
 }
 
 export interface Fault {
   name: string;
   scene: Scene;
-  /** Whether it waits for its moment itself; else one is chosen at random. */
+  /** Whether the fault itself waits for its moment; otherwise a random one is chosen. */
   waits: boolean;
-  /** What a server must have said meanwhile: that it can't serve now, or nothing at all. */
+  /** What a server must have answered meanwhile: that it can not serve now, or nothing in particular. */
   servers?: "unavailable" | "gone";
-  /** Returns what it did, in words. @throws Missed if its moment did not come: then it has done nothing. */
+  /** Returns what it did, in words. @throws Missed if its moment did not come: then it did nothing. */
   play(victims: Victims, chance: Chance): Promise<string>;
 }
 
@@ -123,7 +123,7 @@ export const FAULTS: readonly Fault[] = [
   ...STEPS,
 ];
 
-/** Ends PostgreSQL while transactions that have written something are open; returns how many. */
+/** Ends PostgreSQL while transactions with writes are open; returns how many. */
 async function endPostgres({ postgres }: Cluster, how: "crash" | "quit"): Promise<number> {
   await using store = await insight(postgres.adminUrl);
   await store.holdAll();
@@ -146,7 +146,7 @@ async function pauseUntilTaken({ cluster, leaseMs }: Victims, chance: Chance): P
     try {
       await delay(50);
       const now = await store.one(found.id);
-      // What it had ended just before it was stopped is no work to lose.
+      // Operations that it ended just before it was stopped are not lost work.
       if (now?.state !== "running" || now.node !== found.node) continue;
       const taken = await until(
         `${found.id} to be taken from ${node.name}`,
@@ -158,7 +158,7 @@ async function pauseUntilTaken({ cluster, leaseMs }: Victims, chance: Chance): P
       ).catch((error: Error) => {
         throw new Error(error.message);
       });
-      // Beyond three leases it is taken for dead, and its instances for lost.
+      // After three leases the worker counts as dead, and its instances as lost.
       const ms = Math.round(chance.pick([0, 2000, leaseMs * 3]));
       await delay(ms);
       const { name } = taken.node === null ? { name: "nobody" } : nodeOf(cluster, taken);

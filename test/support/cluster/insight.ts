@@ -1,5 +1,5 @@
-// What the store says is going on at this moment, read as PostgreSQL's superuser behind everybody's back; and
-// rows held fast, so that whoever is to write them waits in an open transaction.
+// The current operations of the store, read as the superuser of PostgreSQL; and row locks, which keep a
+// program in an open transaction when it wants to write the row.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { Client } from "pg";
@@ -11,7 +11,7 @@ export interface Seen {
   state: string;
   step: string;
   attempt: number;
-  /** The node that runs it. */
+  /** The node that runs the operation. */
   node: string | null;
   /** Whether only one node may run it. */
   pinned: boolean;
@@ -19,15 +19,15 @@ export interface Seen {
 }
 
 export interface Insight extends AsyncDisposable {
-  /** What is queued or runs. */
+  /** The queued and running operations. */
   unfinished(): Promise<Seen[]>;
   one(id: string): Promise<Seen | undefined>;
   /** Locks a row until {@link release}. */
   hold({ table, id }: Seen["target"]): Promise<void>;
-  /** Locks what is written last by whoever submits, and what is written first by whoever settles. */
+  /** Locks the row that a submission writes last and that a settle writes first. */
   holdAll(): Promise<void>;
   release(): Promise<void>;
-  /** How many transactions wait for what is held. */
+  /** How many transactions wait for the lock. */
   waiting(): Promise<number>;
 }
 
@@ -45,7 +45,7 @@ const COLUMNS = "id, input, state, progress, attempt, claimed_by, node_id";
 
 export async function insight(adminUrl: string): Promise<Insight> {
   const client = new Client(adminUrl);
-  // It may be the very server that is about to crash.
+  // This may be the server that is about to crash.
   client.on("error", () => {});
   await client.connect();
   const rows = async (where: string, values: unknown[]) =>
@@ -83,10 +83,10 @@ export async function insight(adminUrl: string): Promise<Insight> {
   };
 }
 
-/** What a fault waits for never came, or went too fast: nothing has been done yet. */
+/** The moment that a fault waits for did not come, or passed too fast: nothing has been done yet. */
 export class Missed extends Error {}
 
-/** Looks until something is there. @throws Missed with what was awaited, after the limit. */
+/** Polls until a condition holds. @throws Missed with the awaited condition, after the limit. */
 export async function until<T>(
   what: string,
   look: () => Promise<T | undefined | false>,
@@ -101,7 +101,7 @@ export async function until<T>(
   }
 }
 
-/** Who runs it. */
+/** The node that runs it. */
 export function nodeOf({ nodes }: Cluster, seen: Seen): Node {
   const node = nodes.find(({ id }) => id === seen.node);
   if (!node) throw new Error(`${seen.id} is run by ${seen.node}, which is none of ours.`);

@@ -1,5 +1,5 @@
-// A cluster that rounds are played on one after the other, with wires that can be cut, and somebody who
-// watches all the time that nothing runs twice.
+// A cluster on which rounds are played one after the other. Its connections can be cut, and a watcher checks
+// all the time that no instance runs twice.
 
 import { type Cluster, testCluster } from "../cluster.ts";
 import { becomeAdmin, newUser } from "../http/people.ts";
@@ -15,9 +15,9 @@ export interface Lane {
 
 export interface LaneOptions {
   number: number;
-  /** Whether leases are as long as in real life. */
+  /** Whether leases are as long as in production. */
   real: boolean;
-  /** Whether outages are. */
+  /** Whether outages are as long as in production. */
   long: boolean;
 }
 
@@ -45,7 +45,7 @@ export async function openLane({ number, real, long }: LaneOptions): Promise<Lan
       env: {
         FORMATION_SWEEP_SECONDS: "2",
         FORMATION_LEASE_SECONDS: String(leaseMs / 1000),
-        // Steps have to last for somebody to die amid them.
+        // Steps must last long enough to kill a worker during one.
         FORMATION_FAKE_STEP_SECONDS: "0.4",
       },
     });
@@ -53,7 +53,7 @@ export async function openLane({ number, real, long }: LaneOptions): Promise<Lan
     const admin = await becomeAdmin(cluster.url, cluster.bootstrapToken, "ed25519");
     const client = new Client(cluster, await newUser(cluster.url, admin));
     const outageMs = long ? OUTAGE_MS.long : OUTAGE_MS.short;
-    // Back at once, after the lease, and after its node was taken for dead.
+    // Back at once, after the lease, and after its node counts as lost.
     const awayMs = long ? [0, leaseMs * 1.2, leaseMs * 3.5] : [0, leaseMs * 1.2];
     const victims = { cluster, wires, leaseMs, awayMs, outageMs };
     const seen = watch;

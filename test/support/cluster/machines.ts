@@ -1,6 +1,5 @@
-// What really is on the nodes of a cluster: processes that work in the directories of machines, by the name
-// of their instance; whether two machines of one instance ever ran at a time; and what is left when nothing
-// should be.
+// What really runs on the nodes of a cluster: the processes in the directories of machines, by instance name;
+// whether two machines of one instance ever ran at the same time; and leftovers.
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +12,10 @@ interface MachineProcess {
   instance: string;
 }
 
-/** Machines' names say nothing about their instance, and their journals go before the last process may. */
+/**
+ * The name of a machine does not contain its instance, and its journal may be removed before its last process
+ * ends.
+ */
 const instances = new Map<string, string>();
 
 export function machineProcesses({ nodes }: Cluster): MachineProcess[] {
@@ -24,7 +26,7 @@ export function machineProcesses({ nodes }: Cluster): MachineProcess[] {
   });
 }
 
-/** The machines that run, by instance. */
+/** The running machines, by instance. */
 export function running(cluster: Cluster): Map<string, Set<string>> {
   const found = new Map<string, Set<string>>();
   for (const { instance, machine, node } of machineProcesses(cluster)) {
@@ -36,26 +38,26 @@ export function running(cluster: Cluster): Map<string, Set<string>> {
 }
 
 export interface Watch {
-  /** Two machines of one instance that ran at the same time, in words; each is told once. */
+  /** Two machines of one instance that ran at the same time, in words; each pair is reported once. */
   readonly doubled: string[];
-  /** How often it looked. */
+  /** How often it checked. */
   readonly looks: () => number;
   stop(): void;
 }
 
-/** Looks all the time whether more than one machine of an instance runs. */
+/** Checks continuously whether more than one machine of an instance runs. */
 export function watchMachines(cluster: Cluster, everyMs = 75): Watch {
   const doubled = new Map<string, string>();
   let looks = 0;
   const look = () => {
     looks++;
-    // Almost never does an instance have two machines at all, and reading their names costs little.
+    // An instance rarely has two machines, and reading only the names is cheap.
     if (!cluster.nodes.some((node) => node.machines().some((machine) => isSecond(cluster, node, machine))))
       return;
     for (const [instance, machines] of running(cluster)) {
       const names = [...machines].join(", ");
       if (machines.size < 2 || doubled.has(names)) continue;
-      // What was seen first may have ended before the other was seen: then they were never both there.
+      // The first machine may have ended before the second was seen: then they did not run at the same time.
       const again = running(cluster).get(instance) ?? new Set();
       const both = [...machines].filter((each) => again.has(each));
       if (both.length > 1)
@@ -72,7 +74,10 @@ export function watchMachines(cluster: Cluster, everyMs = 75): Watch {
   };
 }
 
-/** What is on the nodes that belongs to no image and no record: where nothing runs and is built, nothing. */
+/**
+ * What is on the nodes and belongs to no image and no record. It is empty if nothing runs and nothing is
+ * built.
+ */
 export function leftovers({ nodes }: Cluster): string[] {
   const directories = ["h/machines", "b/builds", "scratch"];
   return [
@@ -90,7 +95,7 @@ export function leftovers({ nodes }: Cluster): string[] {
   ];
 }
 
-/** Processes whose working directory lies in a node's state. */
+/** Processes whose working directory is below a node's state directory. */
 function workers(nodes: readonly Node[]): { pid: number; node: Node; path: string }[] {
   return readdirSync("/proc").flatMap((pid) => {
     if (!/^\d+$/.test(pid)) return [];

@@ -1,15 +1,15 @@
-// Which faults a long set plays, so that each kind comes as often as the next whatever the seed is, and what
-// came of them.
+// The faults of a long set of rounds, so that each kind comes equally often for every seed, and their
+// results.
 
 import { FAULTS } from "./faults.ts";
 import type { Told } from "./round.ts";
 import { STEPS } from "./steps.ts";
 
-/** How often a fault comes for each time that every step comes once. */
+/** How often each fault comes while every step comes once. */
 const WEIGHTS: Record<string, number> = { "machines killed": 1 };
 const USUAL_WEIGHT = 3;
 
-/** Of each two faults one is a worker killed at a step; a seed always means the same fault. */
+/** Every second fault is a worker killed at a step; a seed always means the same fault. */
 export function planned(seed: number, rounds: number): string[] {
   const deck = DECK;
   return Array.from({ length: rounds }, (_, at) => deck[(seed + at) % deck.length] ?? "");

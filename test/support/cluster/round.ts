@@ -1,5 +1,5 @@
-// One round on a cluster of real processes: people ask for things, something fails at a moment that the seed
-// chose, it is put right, and then everything must be true and nothing left over.
+// One round on a cluster of real processes: users make requests, a fault happens at a moment that the seed
+// chose, the cluster is restored, and then all records must be true and nothing left over.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { waitFor } from "@formation-mcp/os";
@@ -23,14 +23,14 @@ export interface Told {
   seconds: number;
   unavailable: number;
   accepted: number;
-  /** Whether the fault's moment did not come: all else was played. */
+  /** Whether the moment of the fault did not come; everything else was played. */
   missed: boolean;
 }
 
-/** Leases, reconciling and sweeps take their time. */
+/** Leases, reconciliation and sweeps take this long. */
 const AGREE_MS = 240_000;
 
-/** Plays a round and tells what happened. @throws what does not hold, with what the nodes said last. */
+/** Plays a round and returns a report. @throws what does not hold, with the last log lines of the nodes. */
 export async function round(seed: number, options: RoundOptions): Promise<Told> {
   const { victims, client, watch } = options;
   const random = chance(seed);
@@ -72,7 +72,7 @@ export async function round(seed: number, options: RoundOptions): Promise<Told> 
   }
 }
 
-/** Asks for several things at once, some of them while what has been asked for before is under way. */
+/** Makes several requests at once, some of them about records whose operations still run. */
 async function ask(seed: number, random: Chance, client: Client, wishes: Wanted[]): Promise<Wish[]> {
   const wish = async ([tool, parameters]: Wanted, name: string) =>
     client.wish(tool, { ...parameters, wait_seconds: 0, ...key(seed, name) });
@@ -84,7 +84,7 @@ async function ask(seed: number, random: Chance, client: Client, wishes: Wanted[
   );
 }
 
-/** Lets the fault happen while somebody looks what servers say. */
+/** Makes the fault happen while the answers of the servers are checked. */
 async function hurt(fault: Fault, victims: Victims, client: Client, random: Chance): Promise<string> {
   const heard = client.listen();
   const told = await fault.play(victims, random).finally(() => heard.stop());
@@ -99,7 +99,7 @@ async function hurt(fault: Fault, victims: Victims, client: Client, random: Chan
   return told;
 }
 
-/** It has ended and says why, and the same wish again is the same operation. */
+/** The operation has ended and has a reason, and the same request again returns the same operation. */
 async function truthful(client: Client, wish: Wish): Promise<void> {
   if (!wish.answer) throw new Error(`${wish.tool} was refused: ${wish.refusal}`);
   const last = await client.ended(wish.answer);
@@ -115,7 +115,7 @@ async function truthful(client: Client, wish: Wish): Promise<void> {
   }
 }
 
-/** What the records say runs, runs once, and nothing else does. */
+/** The instances that run according to the records run exactly once, and no others run. */
 async function agree({ cluster }: Victims, client: Client): Promise<void> {
   let differ: string[] = [];
   await waitFor(
@@ -138,7 +138,7 @@ async function agree({ cluster }: Victims, client: Client): Promise<void> {
   });
 }
 
-/** Everything is deleted, and nothing of it is left on any node. */
+/** Deletes everything, and checks that no node keeps anything of it. */
 async function clear({ cluster }: Victims, client: Client): Promise<void> {
   const { instances } = await client.must("vm_list", { limit: 50 });
   await Promise.all(
@@ -158,7 +158,7 @@ async function clear({ cluster }: Victims, client: Client): Promise<void> {
   });
 }
 
-/** What a program said last, without each request. */
+/** The last log lines of a program, without those of requests. */
 function linesOf(output: string): string[] {
   return output
     .split("\n")

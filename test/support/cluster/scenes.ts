@@ -1,10 +1,10 @@
-// What people ask of a cluster in a round: always several things at once, some of them about what is there
-// already, and in each scene what a fault waits for.
+// The requests of users in a round: several at once, some of them about existing records, and in each scene
+// the request that a fault waits for.
 
 import type { Chance } from "../simulation/chance.ts";
 import type { Client, Data } from "./client.ts";
 
-/** `usual` is what every round asks; the others ask for one thing more. */
+/** `usual` is what every round requests; the other scenes request one thing more. */
 export type Scene = "usual" | "context" | "fetch" | "roll back" | "restart" | "pause" | "resume" | "delete";
 
 export type Wanted = [tool: string, parameters: Data];
@@ -12,9 +12,9 @@ export type Wanted = [tool: string, parameters: Data];
 export interface Standing {
   /** A build that is ready. */
   build: string;
-  /** One whose program ends at once. */
+  /** A build whose program ends at once. */
   bad: string;
-  /** One that was shipped nowhere yet. */
+  /** A build that has not been shipped yet. */
   fresh: string;
   names: [one: string, two: string, three: string];
 }
@@ -27,7 +27,7 @@ const sleeper = (name: string, run: string[], more: Data = {}) => ({
   ...more,
 });
 
-/** What is there before: builds that are ready, and three VMs that run. */
+/** The records before the round: ready builds, and three running VMs. */
 export async function stand(seed: number, scene: Scene, client: Client): Promise<Standing> {
   const make = async (name: string, more: Data = {}) => {
     const formfile = sleeper(name, [`echo ${name} ${seed}`], more);
@@ -71,7 +71,7 @@ export function wanted(
   { build, bad, fresh, names: [one, two, three] }: Standing,
 ): Wanted[] {
   const line = `sleep ${random.between(0.3, 1.5).toFixed(1)}; echo ${seed}`;
-  // So many that unpacking them takes a while that somebody sees.
+  // So many files that unpacking them takes long enough to be seen.
   const files = scene === "context" ? 4000 : 40;
   const context_files = Object.fromEntries(
     Array.from({ length: files }, (_, i) => [`files/${i}.txt`, `${seed} ${i}\n`.repeat(4000 / files)]),
@@ -90,7 +90,7 @@ export function wanted(
   const control = (action: string): Wanted => ["vm_control", { instance: three, action }];
   switch (scene) {
     case "fetch":
-      // One of the two nodes has built it.
+      // Only one of the two nodes has built it.
       for (const target_node of ["node-1", "node-2"])
         usual.push([
           "pack_ship",

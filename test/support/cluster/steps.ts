@@ -1,5 +1,5 @@
-// A worker killed at each step of what it does: when the store shows that step, and still does; or as it
-// writes down what it has begun or ended, which waits in an open transaction while its row is held.
+// A worker killed at each step of its work: while the store shows that step; or while it writes the beginning
+// or the end of an operation, in an open transaction that waits for a locked row.
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { Node } from "../../../examples/cluster/ground.ts";
@@ -8,7 +8,10 @@ import type { Fault, Victims } from "./faults.ts";
 import { type Insight, insight, Missed, nodeOf, type Seen, until } from "./insight.ts";
 import type { Scene } from "./scenes.ts";
 
-/** Kind of operation, step, scene. `first write`: before it has begun; `end`: all is done but to say so. */
+/**
+ * Kind of operation, step, scene. `first write`: before its first write; `end`: only the final write is
+ * missing.
+ */
 const POINTS: readonly [kind: string, step: string, scene: Scene][] = [
   ["build", "first write", "usual"],
   ["build", "context", "context"],
@@ -38,7 +41,7 @@ const POINTS: readonly [kind: string, step: string, scene: Scene][] = [
   ["delete", "remove", "delete"],
 ];
 
-/** After which step an operation of a kind has only its end to write. */
+/** The last step of each kind of operation before the write of its end. */
 const LAST: Record<string, string> = {
   build: "share",
   ship: "entrypoint",
@@ -85,7 +88,7 @@ async function atStep(
   throw new Missed(`no ${kind} stayed at ${step}`);
 }
 
-/** Nobody claims while all workers are stopped; the first that goes on meets the row held. */
+/** No worker claims while all are stopped; the first to continue waits for the locked row. */
 async function atFirstWrite(victims: Victims, store: Insight, kind: string): Promise<Node> {
   const programs = victims.cluster.nodes.map((node) => node.program());
   for (const program of programs) program.signal("SIGSTOP");
@@ -109,7 +112,7 @@ async function atEnd(victims: Victims, store: Insight, kind: string): Promise<No
   return killHeld(victims, store, found.id);
 }
 
-/** Kills who waits to write about an operation, then lets go of what it waited for. */
+/** Kills the worker that waits to write about an operation, then releases the lock. */
 async function killHeld(victims: Victims, store: Insight, id: string): Promise<Node> {
   try {
     await until("a write that waits", () => store.waiting(), LIMIT);

@@ -1,6 +1,6 @@
-// What lies between a worker and the two servers it needs, each on a wire of its own that can be cut. As root
-// a wire is a veth pair into the worker's own network namespace, and a cut takes its link down; else it is a
-// cable on loopback.
+// The network between a worker and its two servers: one connection each, which can be cut. As root it is a
+// veth pair into the network namespace of the worker, and a cut takes the link down; otherwise it is a TCP
+// proxy on loopback.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,20 +12,20 @@ import { type Cable, lay } from "./cable.ts";
 export type Line = "nats" | "postgres";
 
 export interface Wires extends Pick<ClusterOptions, "listen" | "wayFor"> {
-  /** What a cut really does here. */
+  /** How a cut works here. */
   readonly how: string;
-  /** Nothing comes through any more, and nobody is told. */
+  /** No data passes any more, and neither side is told. */
   cut(worker: string, line: Line): void;
   mend(worker: string, line: Line): void;
   close(): Promise<void>;
 }
 
-/** @param lane tells this process's clusters apart. */
+/** @param lane distinguishes the clusters of this process. */
 export function layWires(lane: number): Wires {
   return process.getuid?.() === 0 && mayMakeNamespaces() ? namespaces(lane) : cables();
 }
 
-/** Removes what the kernel keeps of the wires of processes that have gone; returns what is there of ours. */
+/** Removes the links and namespaces of processes that have ended; returns those of this process. */
 export function clearWires(): string[] {
   if (process.getuid?.() !== 0) return [];
   for (const name of ours()) if (!existsSync(`/proc/${pidOf(name)}`)) remove(name);
@@ -33,7 +33,7 @@ export function clearWires(): string[] {
 }
 
 const LINES: readonly Line[] = ["nats", "postgres"];
-/** Bridges and links: `ff<n|p><pid>-…`, in base 36, for such a name has 15 characters. */
+/** Bridges and links: `ff<n|p><pid>-…`, in base 36, because such a name has at most 15 characters. */
 const NAME = /^ff[np]([0-9a-z]+)-/;
 const NSENTER = "/usr/bin/nsenter";
 
@@ -121,8 +121,8 @@ function mayMakeNamespaces(): boolean {
 }
 
 /**
- * A network namespace as long as its process lives, which dies with us. One with a name would be mounted
- * below /run, where others unmount it: slirp4netns in its sandbox does.
+ * A network namespace that exists as long as its process, which ends with this one. A named namespace would
+ * be mounted below /run, where other programs such as slirp4netns unmount it.
  */
 async function holdNamespace(): Promise<ChildProcess> {
   const words = ["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"];
@@ -155,7 +155,7 @@ function remove(name: string): void {
   try {
     ip("link", "del", name);
   } catch {
-    // It went with its other end, which went with its namespace.
+    // It was removed with its other end, when that namespace ended.
   }
 }
 

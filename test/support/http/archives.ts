@@ -7,10 +7,7 @@ export function tarGz(entries: readonly RawEntry[]): Buffer {
   return gzipSync(rawTar(entries));
 }
 
-/**
- * An archive of few bytes that unpacks to so many MiB of zeros: gzip members one after the other are one
- * stream.
- */
+/** A small archive that unpacks to this many MiB of zeros: concatenated gzip members are one stream. */
 export function bomb(mebibytes: number): Buffer {
   const head = gzipSync(tarHeader({ name: "zeros" }, mebibytes * 1024 * 1024));
   const zeros = gzipSync(Buffer.alloc(1024 * 1024), { level: 9 });

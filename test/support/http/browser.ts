@@ -1,5 +1,5 @@
-// Debian's Chromium with a wallet in the page (EIP-1193) whose key is the test's; the key itself never enters
-// the page.
+// Debian's Chromium with a wallet in the page (EIP-1193). The test has the wallet's key; it never enters the
+// page.
 
 import { randomUUID } from "node:crypto";
 import type { KeyPair } from "@formation-mcp/auth/keys";

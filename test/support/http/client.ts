@@ -1,9 +1,9 @@
-// An OAuth client on the wire: it registers itself and sends its user to the authorization server, each
-// parameter as a test wants it.
+// An OAuth client at the HTTP level: it registers itself and sends its user to the authorization server. A
+// test can change each parameter.
 
 import { ask, type Reply } from "./wire.ts";
 
-/** Where the clients of tests go back to; nobody is there. */
+/** The redirect URI of test clients; no server listens there. */
 export const BACK = "https://client.example/callback";
 
 /** RFC 7636, appendix B. */
@@ -24,7 +24,7 @@ export async function register(
 }
 
 /**
- * Asks for authorization as a good client does, but for these changes; `undefined` leaves a parameter out.
+ * Starts an authorization as a correct client does, except for these changes; `undefined` omits a parameter.
  */
 export function authorize(
   url: string,
@@ -48,7 +48,7 @@ export function authorize(
   return ask(url, { path: `/oauth/authorize?${query}` });
 }
 
-/** The cookies that an answer sets, as the next request sends them, and as they were set. */
+/** The cookies of an answer, as the next request sends them and as they were set. */
 export function cookiesOf(reply: Reply): { sent: string; set: string[] } {
   const set = reply.head
     .split("\r\n")

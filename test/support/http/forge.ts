@@ -1,6 +1,6 @@
-// How a forger makes access tokens: from one that is good, from the server's public key, and, to try single
-// claims alone, with the server's own signing key. Everything is compact JWS (RFC 7515), written by hand
-// where a library would refuse.
+// Forged access tokens: made from a valid one, from the public key of the server and, to test single claims,
+// with the private key of the server. All are compact JWS (RFC 7515), written by hand where a library would
+// refuse.
 
 import { createHmac, createPrivateKey, createPublicKey, type KeyObject, randomUUID, sign } from "node:crypto";
 import { createAuthority } from "@formation-mcp/auth/authority";
@@ -11,19 +11,19 @@ import type { HttpServer } from "./server.ts";
 
 export type Claims = Record<string, unknown>;
 
-/** What a forger has in hand. */
+/** What the forger knows. */
 export interface Loot {
-  /** A token that the server takes. */
+  /** A valid token. */
   good: string;
   /** The key that signed it, from the server's JWKS. */
   publicJwk: JWK;
-  /** And its private half, for tokens that are wrong in one claim alone. */
+  /** Its private key, for tokens with a single wrong claim. */
   privateJwk: JWK;
-  /** A page that notes whoever comes to read it. */
+  /** A page that records its visitors. */
   trap: string;
 }
 
-/** Takes from a server's own disk what only it has: tests may, so that a forger's best case is tried too. */
+/** Reads the private key from the disk of the server: so the best case of a forger is tested too. */
 export async function steal(server: HttpServer, good: string, trap: string): Promise<Loot> {
   const { store, masterKey } = await openKept(server.stateDir);
   try {
@@ -43,7 +43,7 @@ export async function steal(server: HttpServer, good: string, trap: string): Pro
 }
 
 export interface Forgery {
-  /** What is wrong with it. */
+  /** The fault of the token. */
   what: string;
   make(loot: Loot): Promise<string> | string;
 }
@@ -63,10 +63,7 @@ export function partsOf(token: string): { header: Claims; claims: Claims; signat
   };
 }
 
-/**
- * A token with the server's own signature over claims and a header of the forger's choice; `undefined` takes
- * one out.
- */
+/** A token signed by the server key over claims and a header of the forger; `undefined` removes one. */
 export function signedByServer(loot: Loot, claims: Claims, header: Claims = {}): string {
   const good = partsOf(loot.good);
   const payload = defined({ ...good.claims, jti: randomUUID(), ...claims });
@@ -122,7 +119,7 @@ const claim = (what: string, claims: (now: number, good: Claims) => Claims, head
 
 const header = (what: string, over: Claims): Forgery => claim(what, () => ({}), over);
 
-/** Tokens without the server's signature, or with one that does not fit. */
+/** Tokens without the signature of the server, or with one that does not fit. */
 export const UNSIGNED: readonly Forgery[] = [
   ...["none", "None", "NONE", "nOnE", ""].map((alg) => ({
     what: `alg ${JSON.stringify(alg)} and no signature`,
@@ -240,7 +237,7 @@ export const UNSIGNED: readonly Forgery[] = [
   },
 ];
 
-/** Tokens that the server's own key signed, each wrong in one thing. */
+/** Tokens signed with the server's key, each with one fault. */
 export const MISCLAIMED: readonly Forgery[] = [
   claim("another issuer", () => ({ iss: "https://evil.example" })),
   claim("the issuer with a slash", (_, { iss }) => ({ iss: `${iss}/` })),

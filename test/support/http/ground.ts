@@ -1,5 +1,5 @@
-// The ground of a hostile test: a real server with an admin and users, what every refusal must keep to
-// itself, and what must hold when the storm is over.
+// The fixture of hostile tests: a real server with an admin and users, the texts that no refusal may reveal,
+// and the checks after the attack.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -17,15 +17,15 @@ export interface Ground {
   url: string;
   admin: Person;
   user: Person;
-  /** Texts that no reply and no log line may hold. */
+  /** Texts that no reply and no log line may contain. */
   secrets: Set<string>;
-  /** Says that a reply refuses, with exactly this status, and gives nothing away. */
+  /** Checks that a reply refuses with exactly this status and reveals nothing. */
   refused(reply: Reply | null, status: number | readonly number[]): Reply;
-  /** Holds what must be true after a storm, ends the server, and removes everything. */
+  /** Checks the server after the attack, ends it, and removes everything. */
   close(): Promise<void>;
 }
 
-/** A fresh server may hold so much memory in the end, in MiB; an idle one has less than half of it. */
+/** The highest memory of a new server at the end, in MiB; an idle one uses less than half of it. */
 const MOST_MIB = 400;
 
 export async function openGround(env: Record<string, string> = {}): Promise<Ground> {
@@ -73,8 +73,7 @@ const STACK =
 const SQL = /sqlite|\b(?:select|insert into|update|delete from)\b.{1,80}\b(?:from|values|set|where)\b/i;
 
 /**
- * A refusal holds no stack, no path or file of this machine, no SQL, no secret, and no second header of
- * somebody else's.
+ * A refusal contains no stack, no path or file of this machine, no SQL, no secret, and no injected header.
  */
 function keepsToItself(reply: Reply, secrets: ReadonlySet<string>, stateDir: string): void {
   const all = `${reply.head}\n${reply.body}`;
@@ -85,7 +84,7 @@ function keepsToItself(reply: Reply, secrets: ReadonlySet<string>, stateDir: str
   expect(Buffer.byteLength(reply.body)).toBeLessThan(20_000);
 }
 
-/** A call answers as ever, and nobody's memory was filled. */
+/** A call answers as before, and the memory did not grow. */
 async function afterTheStorm(server: HttpServer, user: Person): Promise<void> {
   expect((await ask(server.url, { path: "/health/live" })).status).toBe(200);
   expect((await ask(server.url, { path: "/health/ready" })).status).toBe(200);
@@ -98,8 +97,8 @@ async function afterTheStorm(server: HttpServer, user: Person): Promise<void> {
 }
 
 /**
- * After the words at the start every line is one JSON object with a level, and none holds a secret or a
- * control character.
+ * After the start-up text every line is one JSON object with a level, and none contains a secret or a control
+ * character.
  */
 function keepsItsLog(output: string, secrets: ReadonlySet<string>): void {
   const lines = output.split("\n").filter((line) => line.startsWith("{"));
@@ -111,7 +110,7 @@ function keepsItsLog(output: string, secrets: ReadonlySet<string>): void {
   for (const secret of secrets) expect(log).not.toContain(secret);
 }
 
-/** Runs a subcommand of the server's program, such as `audit verify`. */
+/** Runs a subcommand of the server program, such as `audit verify`. */
 export async function httpCommandLine(
   stateDir: string,
   words: string[],

@@ -1,6 +1,5 @@
-// A host application as there are many: it knows a server's URL and nothing else, has the SDK's client with
-// an OAuth provider of its own, opens the system's browser when it is told to, and waits on loopback for the
-// code.
+// A typical host application: it knows only the URL of a server, uses the SDK client with its own OAuth
+// provider, opens the system browser when asked, and waits on loopback for the code.
 
 import { Client as ClientV2, StreamableHTTPClientTransport as HttpV2 } from "@modelcontextprotocol/client";
 import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
@@ -9,8 +8,8 @@ import type { Answer, Peer, Structured } from "../server.ts";
 import { type Loopback, serveLoopback } from "./loopback.ts";
 
 /**
- * What a person does in the browser: goes to the URL, signs in, consents, until the browser was sent back to
- * the host.
+ * What a person does in the browser: opens the URL, signs in, consents, until the browser is sent back to the
+ * host.
  */
 export type Person = (url: URL) => Promise<void>;
 
@@ -25,16 +24,16 @@ interface Registered {
   client_secret?: string;
 }
 
-/** A host's OAuth side, in the form that the SDK's 1.x and 2.x lines both take. */
+/** The OAuth provider of a host, in the form that SDK 1.x and 2.x both accept. */
 export class HostProvider {
   readonly #back: Loopback;
   readonly #renews: boolean;
   #metadataUrl: string | undefined;
-  /** Each URL that the browser was sent to. */
+  /** The URLs that the browser was sent to. */
   readonly asked: URL[] = [];
-  /** What came back to the redirect URI, oldest first. */
+  /** The requests to the redirect URI, oldest first. */
   readonly answers: URLSearchParams[];
-  /** Every pair of tokens that it was given. */
+  /** Every token pair that it received. */
   readonly taken: Tokens[] = [];
   registered: Registered | undefined;
   #verifier = "";
@@ -59,7 +58,10 @@ export class HostProvider {
     return new HostProvider(back, answers, renews);
   }
 
-  /** Makes its metadata document its name (CIMD); without it the client registers itself (DCR). */
+  /**
+   * Uses the URL of its metadata document as its client id (CIMD); otherwise the client registers itself
+   * (DCR).
+   */
   publishedAs(metadataUrl: string): void {
     this.#metadataUrl = metadataUrl;
   }
@@ -163,8 +165,8 @@ function version1(url: string, provider: HostProvider): Sdk {
 }
 
 /**
- * A host that is connected, as soon as a person has signed in for it. Whatever the server asks for later, the
- * person is sent to the browser again, and the call is made once more.
+ * A connected host, after a person has signed in. If the server later asks for more scopes, the person is
+ * sent to the browser again, and the call is repeated once.
  */
 export async function connectHost(
   line: "v1" | "v2",
@@ -203,7 +205,7 @@ export async function connectHost(
   };
 }
 
-/** A tool's result, whichever client brought it. */
+/** The result of a tool, from either client. */
 export function answerOf(result: unknown): Answer {
   const { isError, structuredContent, content } = result as {
     isError?: boolean;

@@ -1,10 +1,10 @@
-// Little servers of the tests' own, on loopback: a proxy that adds a token, and a trap that notes who comes.
+// Small servers on loopback for tests: a proxy that adds a token, and a trap that records its visitors.
 
 import { createServer, type RequestListener, request } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export interface Loopback {
-  /** Without a slash at its end. */
+  /** The origin, without a slash at its end. */
   url: string;
   close(): Promise<void>;
 }
@@ -26,11 +26,11 @@ export async function serveLoopback(
 }
 
 export interface Trap extends Loopback {
-  /** `METHOD path` of every visit. */
+  /** `METHOD path` of every request. */
   visits: string[];
 }
 
-/** A page that nobody should come to. */
+/** A page that no program should request. */
 export async function openTrap(answer: RequestListener = (_, response) => response.end("{}")): Promise<Trap> {
   const visits: string[] = [];
   const server = await serveLoopback((incoming, outgoing) => {
@@ -41,8 +41,8 @@ export async function openTrap(answer: RequestListener = (_, response) => respon
 }
 
 /**
- * Adds a bearer token to what it passes on, for programs that know nothing of tokens. Its own name as the
- * host becomes the server's; any other, as a rebinding page would send it, goes through as it came.
+ * A proxy that adds a bearer token, for programs without token support. A Host header with its own name
+ * becomes that of the server; any other, as in DNS rebinding, passes unchanged.
  */
 export async function bearerProxy(upstream: string, token: string): Promise<Loopback> {
   const target = new URL(upstream);

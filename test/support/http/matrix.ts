@@ -1,11 +1,10 @@
-// The rows of the authorization matrix: what a test must know of each tool and each route to try it. What
-// they are, and which scope they ask for, comes from the tables themselves; a tool or a route without a row
-// here fails the test.
+// The rows of the authorization matrix: what a test needs to know to try each tool and each route. The lists
+// and scopes come from the tables themselves; a tool or route without a row here fails the test.
 
 import type { ToolName } from "@formation-mcp/tools";
 import type { Structured } from "../server.ts";
 
-/** Somebody's records: an instance that runs, its build, and the operations that made them. */
+/** The records of one owner: a running instance, its build, and the operations that made them. */
 export interface Records {
   op: string;
   bld: string;
@@ -14,14 +13,14 @@ export interface Records {
   owner: string;
   key: string;
   token: string;
-  /** The node that it runs on. */
+  /** The node of the instance. */
   node: string;
 }
 
 /**
- * What a call can reach: a record that it names, a list of records, or nothing that is there yet because it
- * makes something. Of somebody else's, a record is not found, a list is empty; a token that is fenced in may
- * make nothing outside its fence. Or what is the operator's: only an admin may.
+ * What a call accesses: a record that it names, a list of records, or nothing existing because it makes
+ * something. For another owner the record is not found and the list is empty; a bounded token may make
+ * nothing outside its bounds. Or something of the operator, which only an admin may use.
  */
 export type Reach = "record" | "list" | "new" | "operator";
 
@@ -63,7 +62,7 @@ export const TOOL_ROWS: Readonly<Record<ToolName, ToolRow>> = {
   node_list: { reach: "operator", input: () => ({}) },
 };
 
-/** The ancestor's names with its parameters; which of our tools each is, the server says itself. */
+/** The tool names and parameters of the ancestor; the server reports which tool each one is. */
 export const ALIAS_ROWS: Readonly<Record<string, ToolRow>> = {
   form_pack_build: {
     reach: "new",
@@ -81,10 +80,10 @@ export const ALIAS_ROWS: Readonly<Record<string, ToolRow>> = {
 };
 
 export interface RouteRow {
-  /** The path with these records in it; default: the pattern as it is. */
+  /** The path with the ids of these records; default: the pattern unchanged. */
   path?(records: Records): string;
   body?: Structured | "bytes";
-  /** What it answers to another account of the same scopes that names these records; default: 200. */
+  /** The status for another account of the same scopes that names these records; default: 200. */
   stranger?: number;
 }
 
@@ -92,7 +91,7 @@ const byId = (id: keyof Records, before: string, after = "") => ({
   path: (records: Records) => `${before}${encodeURIComponent(records[id])}${after}`,
 });
 
-/** Every route that wants a token, as `METHOD path`. */
+/** Every route that requires a token, as `METHOD path`. */
 export const ROUTE_ROWS: Readonly<Record<string, RouteRow>> = {
   "GET /api/auth/whoami": {},
   "GET /api/tools": {},
@@ -134,7 +133,7 @@ export const ROUTE_ROWS: Readonly<Record<string, RouteRow>> = {
   "GET /api/dead-letters": {},
 };
 
-/** Every route that is for everybody: a new one has to be written down here. */
+/** Every public route: a new one must be added here. */
 export const PUBLIC_ROUTES: readonly string[] = [
   "GET /api/auth/challenge",
   "POST /api/auth/login",

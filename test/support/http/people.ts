@@ -1,5 +1,5 @@
-// Who asks: people and agents with keys of their own, signed in over REST as the ancestor's clients do it,
-// and what they may be given: narrower tokens, API tokens.
+// The callers: people and agents with their own keys, signed in over REST like the clients of the ancestor,
+// and their narrower tokens and API tokens.
 
 import { generateKey, type KeyKind, type KeyPair, keyId, signMessage } from "@formation-mcp/auth/keys";
 import { ask, type Reply } from "./wire.ts";
@@ -8,7 +8,7 @@ export const ALL_SCOPES = "pack:read pack:write vm:read vm:write operation:read 
 
 export interface Person {
   key: KeyPair;
-  /** The key's id, and the account's: each person here has one key. */
+  /** The id of the key and of the account: each person here has one key. */
   id: string;
   scopes: string[];
   token: string;
@@ -26,7 +26,7 @@ export interface RestReply extends Reply {
   json: Envelope;
 }
 
-/** Calls the REST door and returns the envelope, whatever the status is. */
+/** Calls the REST API and returns the envelope, whatever the status is. */
 export async function rest(
   url: string,
   method: string,
@@ -46,20 +46,20 @@ export async function rest(
   return { ...reply, json: isJson ? JSON.parse(reply.body) : ({} as Envelope) };
 }
 
-/** {@link rest}, where all must be well; returns `data`. */
+/** {@link rest}, but a failure is an error; returns `data`. */
 export async function restData(...call: Parameters<typeof rest>): Promise<Record<string, unknown>> {
   const reply = await rest(...call);
   if (reply.status !== 200) throw new Error(`${call[1]} ${call[2]}: ${reply.status} ${reply.body}`);
   return reply.json.data;
 }
 
-/** A challenge's message for a key. */
+/** The message of a challenge for a key. */
 export async function challenge(url: string, id: string): Promise<string> {
   const data = await restData(url, "GET", `/api/auth/challenge?address=${encodeURIComponent(id)}`);
   return String(data["message"]);
 }
 
-/** What a login sends: the challenge, signed. */
+/** The body of a login: the challenge, signed. */
 export function signed(key: KeyPair, message: string): Record<string, unknown> {
   const { signature, publicKey } = signMessage(key, message);
   return {
@@ -75,14 +75,14 @@ export async function signIn(url: string, key: KeyPair, scopes?: string): Promis
   return personOf(key, await restData(url, "POST", "/api/auth/login", { body: { ...body, scopes } }));
 }
 
-/** The first admin of a fresh server. */
+/** Signs in the first admin of a new server. */
 export async function becomeAdmin(url: string, bootstrapToken: string, kind: KeyKind): Promise<Person> {
   const key = generateKey(kind);
   const body = { ...signed(key, await challenge(url, keyId(key))), bootstrap_token: bootstrapToken };
   return personOf(key, await restData(url, "POST", "/api/auth/bootstrap", { body }));
 }
 
-/** A new account, opened by the admin and signed in. */
+/** A new account, made by the admin and signed in. */
 export async function newUser(
   url: string,
   admin: Person,
@@ -94,7 +94,7 @@ export async function newUser(
   return signIn(url, key);
 }
 
-/** Opens an account for a key, or changes what it may do. */
+/** Makes an account for a key, or changes its scopes. */
 export async function admit(url: string, admin: Person, key: KeyPair, scopes: string): Promise<void> {
   const named = key.kind === "secp256k1" ? { id: keyId(key) } : { public_key: key.publicJwk() };
   const body = { ...named, scopes: scopes.split(" ") };

@@ -1,5 +1,5 @@
-// Starts the real `formation-mcp-http` on a port of the system's choice, reads where it listens and how its
-// first admin comes in, and ends it by its process id.
+// Starts the real `formation-mcp-http` on a port that the system chooses, reads its address and the token for
+// the first admin, and ends it by process id.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,25 +15,25 @@ export interface HttpServerOptions {
   args?: string[];
 }
 
-/** One process that serves. */
+/** One server process. */
 export interface HttpServer {
-  /** Where it listens: an origin without a slash at its end. Its public URL, unless another was set. */
+  /** Its origin, without a slash at its end. It is its public URL, unless another one was set. */
   url: string;
   pid: number;
   stateDir: string;
-  /** The one-time token of a fresh server's first admin, as it was printed. */
+  /** The one-time token for the first admin of a new server, as printed. */
   bootstrapToken(): Promise<string>;
-  /** All that it wrote so far, on both streams. */
+  /** Its output so far, of both streams. */
   output(): string;
   /** Resident memory in MiB. */
   rss(): number;
-  /** SIGTERM; returns the exit code once it has gone. */
+  /** SIGTERM; returns the exit code after the process has ended. */
   stop(): Promise<number | null>;
   /** SIGKILL. */
   kill(): Promise<void>;
 }
 
-/** Settings under which a storm of a test is not taken for one. */
+/** Rate limits that tests do not reach. */
 export function httpEnvironment(stateDir: string, env: Record<string, string> = {}): Record<string, string> {
   return {
     ...baseEnvironment(),
@@ -49,7 +49,7 @@ export function httpEnvironment(stateDir: string, env: Record<string, string> = 
   };
 }
 
-/** {@link httpEnvironment}, on PostgreSQL and NATS where the tests are to run so. */
+/** {@link httpEnvironment}, with PostgreSQL and NATS if the tests run over them. */
 export async function servedEnvironment(
   stateDir: string,
   env: Record<string, string> = {},

@@ -1,5 +1,5 @@
-// What a person does on the server's own pages: sign with the wallet, look at what is asked, say yes.
-// Whatever a page should not do (an error in the console, a request to a third party) makes the sign-in fail.
+// What a person does on the pages of the server: signs with the wallet, reads what is requested, consents. An
+// error in the console or a request to a third party makes the sign-in fail.
 
 import type { KeyPair } from "@formation-mcp/auth/keys";
 import type { Browser, BrowserContext, Page } from "playwright-core";
@@ -8,13 +8,13 @@ import type { Person } from "./host.ts";
 
 const LIMIT = { timeout: 30_000 };
 
-/** A person with a browser of their own, who stays signed in from one visit to the next. */
+/** A person with a separate browser profile, who stays signed in between visits. */
 export interface Visitor {
-  /** Signs in where that is asked, consents, and ends at the client's redirect URI. */
+  /** Signs in if asked, consents, and ends at the redirect URI of the client. */
   goes: Person;
-  /** The titles of all pages that were seen. */
+  /** The titles of all pages seen. */
   seen: string[];
-  /** What was asked for on each consent page. */
+  /** The request on each consent page. */
   asked: string[];
   close(): Promise<void>;
 }
@@ -27,7 +27,7 @@ export async function newVisitor(browser: Browser, key: KeyPair): Promise<Visito
   return { goes: (url) => walk(context, url, seen, asked), seen, asked, close: () => context.close() };
 }
 
-/** One visit of a person who was never there before. */
+/** One visit of a new person. */
 export async function signInAndConsent(browser: Browser, url: URL, key: KeyPair): Promise<void> {
   const visitor = await newVisitor(browser, key);
   await visitor.goes(url);
@@ -48,7 +48,7 @@ async function walk(context: BrowserContext, url: URL, seen: string[], asked: st
     const { origin } = new URL(request.url());
     if (origin !== url.origin && !request.url().startsWith(back)) complaints.push(`asked ${request.url()}`);
   });
-  // Whoever waits there may close as soon as it has the code, before an answer came.
+  // The client may close its server as soon as it has the code, before the browser has an answer.
   const home = page.waitForRequest((request) => request.url().startsWith(back), LIMIT);
   home.catch(() => {}); // told below
   await page.goto(url.href, LIMIT);
@@ -63,7 +63,7 @@ async function walk(context: BrowserContext, url: URL, seen: string[], asked: st
     await page.getByRole("button", { name: "Allow", exact: true }).click(LIMIT);
   }
   await (await home).response();
-  // Not waited for: a page that just began to leave may take its time to close, and its context closes it
+  // Not awaited: a page that just began to navigate may take a while to close, and its context closes it
   // anyway.
   page.close().catch(() => {});
   if (complaints.length > 0) throw new Error(`The pages complained:\n${complaints.join("\n")}`);

@@ -1,12 +1,13 @@
-// The demo's story as it is told over HTTP, where no directory of the server can be named: the files come
-// along.
+// The story of the demo over HTTP, where a client can not name a directory of the server: the files are sent
+// inline.
 
 import { expect } from "vitest";
 import { ended, must, type Peer } from "../server.ts";
 
 /**
- * Builds a page and ships it, asks the VM for it, and deletes the VM.
- * @param port where it serves: with the fake drivers a port of this machine, so each story needs its own.
+ * Builds a page and ships it, requests it from the VM, and deletes the VM.
+ * @param port where it serves: with the fake drivers it is a port of this machine, so each story needs its
+ *   own.
  */
 export async function shipsAPage(peer: Peer, name: string, port: number): Promise<void> {
   const page = `hello from ${name}\n`;

@@ -1,15 +1,15 @@
-// HTTP/1.1 written by hand on a socket: bytes go out as they are, in as many pieces as asked, and every byte
-// that comes back is read as a strict client would read it. No library tidies up what a test means to send.
+// HTTP/1.1 by hand on a socket: bytes are sent unchanged, in as many parts as wanted, and the reply is parsed
+// strictly. No library corrects what a test sends.
 
 import { connect, type Socket } from "node:net";
 import { waitFor } from "@formation-mcp/os";
 
 export interface Reply {
   status: number;
-  /** Names in lower case; a header that came twice is joined with a comma. */
+  /** Names in lower case; the values of a repeated header are joined with a comma. */
   headers: Record<string, string>;
   body: string;
-  /** The head as it came. */
+  /** The raw head. */
   head: string;
 }
 
@@ -17,8 +17,7 @@ export interface Request {
   method?: string;
   path?: string;
   /**
-   * In this order, as they are; `host` is added if none is there, `content-length` if there is a body and
-   * none is said.
+   * Headers in this order, unchanged; `host` is added if missing, and `content-length` if there is a body.
    */
   headers?: readonly (readonly [string, string])[];
   body?: string | Uint8Array;
@@ -26,7 +25,7 @@ export interface Request {
 
 const LIMIT_MS = 20_000;
 
-/** The bytes of a request, whatever nonsense it holds. */
+/** The bytes of a request, valid or not. */
 export function bytesOf(url: string, { method = "GET", path = "/", headers = [], body }: Request): Buffer {
   const has = (name: string) => headers.some(([each]) => each.toLowerCase() === name);
   const lines = [`${method} ${path} HTTP/1.1`];
@@ -51,7 +50,7 @@ export class Wire {
     socket.on("data", (chunk) => {
       this.#bytes = Buffer.concat([this.#bytes, chunk]);
     });
-    // A reset is an end like any other: the server may close before it has read everything.
+    // A reset counts as the end: the server may close before it has read everything.
     socket.on("error", () => {});
     for (const end of ["end", "close"]) {
       socket.on(end, () => {
@@ -76,7 +75,7 @@ export class Wire {
     return this.#ended;
   }
 
-  /** What came and was not read as a reply yet. */
+  /** Received bytes that were not parsed as a reply yet. */
   get rest(): string {
     return this.#bytes.toString("latin1");
   }
@@ -111,7 +110,7 @@ export class Wire {
   }
 }
 
-/** Sends one request on a connection of its own and returns what came. */
+/** Sends one request on a new connection and returns the reply. */
 export async function send(url: string, request: Request | string | Uint8Array): Promise<Reply | null> {
   const wire = await Wire.open(url);
   try {
@@ -123,7 +122,7 @@ export async function send(url: string, request: Request | string | Uint8Array):
   }
 }
 
-/** {@link send}, where a reply must come. */
+/** {@link send}, but a missing reply is an error. */
 export async function ask(url: string, request: Request): Promise<Reply> {
   const reply = await send(url, request);
   if (!reply)

@@ -1,6 +1,6 @@
-// The queue of the simulation: the embedded one, with a network before it that loses, doubles, delays and
-// reorders what is sent, and hands messages to processes that may be dead, paused or cut off. Events are
-// stored nowhere, as where there is a network between processes: they are the bus's own.
+// The queue of the simulation: the embedded queue behind a simulated network that loses, duplicates, delays
+// and reorders messages, and delivers them to processes that may be dead, paused or cut off. Events are not
+// stored, as over a real network; this file delivers them itself.
 
 import type { ChangeEvent, Id, WakeMessage } from "@formation-mcp/contract";
 import { ALL_NODES, FormationError, SUBJECTS } from "@formation-mcp/contract";
@@ -20,7 +20,7 @@ interface Taker {
 
 interface Listener {
   link: Link;
-  /** Whose worker it is; a server hears all. */
+  /** The node of the worker; a server receives all events. */
   node: Id<"node"> | undefined;
   tell: (event: ChangeEvent) => void;
 }
@@ -32,28 +32,26 @@ export interface Troubles {
   lateMs: number;
 }
 
-/** One queue serves so many nodes: the embedded one is made for those of one machine. */
+/** One embedded queue serves this many nodes, although it is made for one machine. */
 export const NODES_A_QUEUE = 32;
 
 export interface Bus {
   /** The queue as one process reaches it. */
   reach(link: Link): Queue;
-  /** Forgets the consumers and subscriptions of a process that ended. */
+  /** Removes the consumers and subscriptions of a process that ended. */
   forget(link: Link): void;
   troubles: Troubles;
 }
 
-/**
- * One subject in the place of each node's: hundreds of them are no load that the embedded queue is made for.
- */
+/** One subject replaces that of each node: the embedded queue is not made for hundreds of subjects. */
 const CONTROL = "vm.control.any";
 const SLOTS = 64;
-/** A message that nobody acknowledged comes again after this. */
+/** A message without an acknowledgement is delivered again after this time. */
 const ACK_MS = 10_000;
 
 export async function openBus(queues: readonly Queue[], truth: Truth, chance: Chance): Promise<Bus> {
   const takers = new Map<string, Taker[]>();
-  /** By the node, the servers' under `undefined`. */
+  /** By node; those of servers under `undefined`. */
   const listeners = new Map<Id<"node"> | undefined, Set<Listener>>();
   const routes = new Map<string, string>();
   const troubles: Troubles = { lost: 0, doubled: 0, late: 0, lateMs: 20_000 };

@@ -1,19 +1,19 @@
-// Every choice of a simulation, from its seed alone.
+// The random choices of a simulation, all from its seed.
 
 import { seededRandom } from "@formation-mcp/base/testing/seeded-random";
 
 export interface Chance {
   /** A number in [0, 1). */
   next(): number;
-  /** Whether something of this likelihood happens now. */
+  /** Whether an event of this probability happens now. */
   happens(likelihood: number): boolean;
   between(low: number, high: number): number;
   whole(low: number, high: number): number;
   pick<T>(items: readonly T[]): T;
-  /** A time to wait for what happens on average every so often. */
+  /** A random waiting time with this average. */
   wait(meanMs: number): number;
   bytes(count: number): Uint8Array;
-  /** Choices of its own, which do not depend on how many others were made. */
+  /** A separate sequence of choices, independent of how many choices others have made. */
   branch(name: string): Chance;
 }
 

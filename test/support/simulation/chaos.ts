@@ -1,5 +1,5 @@
-// What goes wrong, how often, and that it gets right again: each fault has a time, a victim and an end that
-// the seed chose.
+// The faults of a simulation, how often they happen, and their repair: the seed chooses the time, victim and
+// end of each fault.
 
 import { unlinkSync } from "node:fs";
 import { LIMITS } from "@formation-mcp/contract";
@@ -11,7 +11,7 @@ import { NOWHERE, pause, within } from "./time.ts";
 import type { Truth } from "./truth.ts";
 
 export interface Chaos {
-  /** Puts everything right, once what is broken now has got its own end. */
+  /** Repairs everything, after the current faults have ended. */
   end(): Promise<void>;
 }
 
@@ -23,7 +23,7 @@ export interface Victims extends Pick<Surroundings, "deadly" | "trouble"> {
   queuePaths: readonly string[];
 }
 
-/** How often each fault comes to each node, in milliseconds. */
+/** How often each fault happens to each node, in milliseconds. */
 const EVERY = {
   killed: 300_000,
   asked: 600_000,
@@ -33,7 +33,7 @@ const EVERY = {
   clock: 600_000,
   crash: 180_000,
 };
-/** How far a clock is off at most: what the product allows another machine's. */
+/** The largest error of a clock: what the product allows for other machines. */
 export const LONGEST_SKEW_MS = LIMITS.clockSkewMs;
 
 export function unleash(victims: Victims, chance: Chance): Chaos {
@@ -56,7 +56,7 @@ export function unleash(victims: Victims, chance: Chance): Chaos {
   Object.assign(bus.troubles, { lost: 0.02, doubled: 0.02, late: 0.02 });
   const on = (everyMs: number, name: string, fault: (node: SimulatedNode) => Promise<void>) => {
     again(everyMs / nodes.length, name, async () => {
-      // One fault does not wait for the end of another.
+      // Faults may overlap.
       const over = fault(chance.pick(nodes));
       going.add(over);
       void over.finally(() => going.delete(over));
@@ -145,6 +145,6 @@ function remove(path: string): void {
   try {
     unlinkSync(path);
   } catch {
-    // It was not there.
+    // It did not exist.
   }
 }

@@ -1,5 +1,5 @@
-// One simulation from its seed: the world is made, users live in it while things go wrong, everything is put
-// right, and what came of it is judged.
+// One simulation from its seed: the world is made, users make requests while faults happen, everything is
+// repaired, and the result is checked.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,20 +30,18 @@ export interface Size {
 export interface Report extends Size {
   offences: string[];
   counts: Record<string, number>;
-  /** How far clocks were off at most, in milliseconds. */
+  /** The largest clock error, in milliseconds. */
   skewMs: number;
   virtualSeconds: number;
   seconds: number;
-  /** Seconds of one processor. */
+  /** CPU seconds. */
   cpuSeconds: number;
 }
 
 const SERVERS = 4;
-/**
- * How long records and reality may differ after everything was put right: a reconciling, a sweep, a lease.
- */
+/** How long records and reality may differ after the repair: a reconciliation, a sweep, a lease. */
 const SETTLED_MS = 20 * 60_000;
-/** After this, what still waits for room is called off by its owners. */
+/** After this time the owners cancel operations that still wait for room. */
 const PATIENCE_MS = 3 * 60_000;
 
 export async function experiment(size: Size, progress: (line: string) => void = () => {}): Promise<Report> {
@@ -51,7 +49,7 @@ export async function experiment(size: Size, progress: (line: string) => void = 
   const random = chance(size.seed);
   install(random.branch("anything").next);
   installFiles();
-  // What is loaded when it is needed comes at no moment that could be replayed.
+  // A module that is loaded on demand would arrive at a moment that can not be replayed.
   await import("@formation-mcp/artifacts/context");
   const truth = newTruth();
   const directory = mkdtempSync(join(tmpdir(), "simulation-"));
@@ -213,7 +211,7 @@ async function play(
   });
   const ids = /(vm|bld|op|dep)_[0-9a-z]{36}|node-\d+/g;
   const named: string[] = truth.offences.slice(0, 5).join(" ").match(ids) ?? [];
-  // Of a host that is too full, what was on it lately.
+  // For an overbooked host: what ran on it recently.
   for (const each of [...named]) {
     if (each.startsWith("node-")) named.push(...(truth.history(each).slice(-16).join(" ").match(ids) ?? []));
   }

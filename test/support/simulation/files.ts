@@ -1,22 +1,22 @@
-// The files of virtual hosts: what the code under test makes below one path is kept in memory, so that no
-// answer of a real disk comes at a moment that could not be replayed.
+// The files of virtual hosts: paths below one directory are kept in memory, because answers of a real disk
+// come at moments that can not be replayed.
 
 import fs from "node:fs";
 import fsPromises from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 
-/** Where virtual files are. */
+/** The directory of the virtual files. */
 export const SCRATCH = "/simulated";
 
 const files = new Map<string, Buffer>();
 const directories = new Set<string>();
 
-/** What stands in a virtual file, or undefined if there is none. */
+/** The content of a virtual file, or undefined if there is none. */
 export function contentOf(path: string): string | undefined {
   return files.get(path)?.toString();
 }
 
-/** How many virtual files there are. */
+/** The number of virtual files. */
 export function fileCount(): number {
   return files.size;
 }
@@ -52,7 +52,7 @@ const VIRTUAL: Record<string, (path: string, ...given: unknown[]) => unknown> = 
   },
 };
 
-/** Puts the virtual files beside the real ones, for the rest of this process's life. */
+/** Adds the virtual files to node:fs for the rest of this process. */
 export function installFiles(): void {
   for (const [name, act] of Object.entries(VIRTUAL)) {
     const real = Reflect.get(fsPromises, name) as (...given: unknown[]) => unknown;
@@ -60,7 +60,7 @@ export function installFiles(): void {
       typeof path === "string" && isBelow(path, SCRATCH) ? act(path, ...given) : real(path, ...given);
     Object.assign(fsPromises, { [name]: either });
   }
-  // Nobody else writes the queue's file, and what inotify would report comes at no moment that could be
+  // No other process writes the file of the queue, and inotify reports come at moments that can not be
   // replayed.
   Object.assign(fs, { watch: () => ({ close() {}, on() {} }) });
   syncBuiltinESMExports();

@@ -1,5 +1,5 @@
-// The builder and the artifacts of the simulation: images are names, blobs are their digests, and logs are
-// counted.
+// The builder and the artifacts of the simulation: images are names, blobs are their digests, and log lines
+// are only counted.
 
 import { createHash } from "node:crypto";
 import type { Artifacts, Digest } from "@formation-mcp/artifacts";
@@ -15,7 +15,7 @@ export function builderOn(host: Host, mishap: Mishap): Builder {
   return {
     async build(request, hooks) {
       const { formfile, limits, id } = request;
-      // An image that is only fetched runs nothing.
+      // An image that is fetched runs nothing.
       const needs =
         formfile.run.length > 0
           ? { vcpus: limits.vcpus, memory_mb: limits.memory_mb, disk_gb: 0 }
@@ -88,7 +88,7 @@ export function builderOn(host: Host, mishap: Mishap): Builder {
   };
 }
 
-/** What a build's context holds: each file that is included says the build's name. */
+/** The context of a build: each included file contains the name of the build. */
 function contextOf({ formfile, contextDir, id }: BuildRequest, truth: Truth): (string | undefined)[] {
   const context = formfile.include.map((name) => contentOf(`${contextDir}/${name}`));
   if (context.length > 0) truth.count("contexts unpacked");
@@ -97,7 +97,7 @@ function contextOf({ formfile, contextDir, id }: BuildRequest, truth: Truth): (s
   return context;
 }
 
-/** Artifacts that all processes share; nothing else that is tried here depends on their bytes. */
+/** Artifacts that all processes share; nothing else in this test depends on their bytes. */
 export function memoryArtifacts(truth: Truth): Artifacts {
   const blobs = new Map<Digest, { bytes: Uint8Array; at: number }>();
   const logs = new Map<string, number>();

@@ -1,5 +1,6 @@
-// A host of the simulation: its machines and images outlive the worker's process and, but for what runs, a
-// crash of the host. The hypervisor of a worker's process is a view of it whose calls take virtual time.
+// A host of the simulation. Its machines and images survive the end of the worker process; a crash of the
+// host ends running machines only. The hypervisor of a worker process is a view of the host whose calls take
+// virtual time.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { Hypervisor, HypervisorReport, MachineSpec, MachineStatus } from "@formation-mcp/hypervisor";
@@ -17,11 +18,11 @@ interface Machine {
   exit: MachineStatus["exit"];
   boots: number;
   leash: Leash | null;
-  /** Called when it is removed. */
+  /** Called when the machine is removed. */
   readonly gone: Set<() => void>;
 }
 
-/** What ends a machine's process by itself, unless somebody prolongs it, at a virtual time; null: never. */
+/** The virtual time at which the machine ends unless its lease is renewed; null: never. */
 interface Leash {
   until: number | null;
 }
@@ -34,7 +35,7 @@ export class Host {
   readonly machines = new Map<string, Machine>();
   readonly images = new Set<string>();
   readonly listeners = new Set<{ place: Place; tell(id: string): void }>();
-  /** What builds take now, by their id: ended with the worker's process. */
+  /** The resources of running builds by id: they end with the worker process. */
   readonly building = new Map<string, Resources>();
   power: Place;
   bootedAt = trueTime();
@@ -66,7 +67,7 @@ export class Host {
     const boot = machine.boots;
     const still = () => machine.boots === boot && machine.state === "running";
     if (leash !== null) this.#hold(id, machine, leash);
-    // What a guest does is its own: it goes on whatever becomes of the worker.
+    // A guest runs independently of the worker.
     const fate = (hash(`${id} ${boot}`) % 1000) / 1000;
     within(this.power, () => {
       later(this.chance.between(100, 2000), this.power, () => {
@@ -79,7 +80,7 @@ export class Host {
     });
   }
 
-  /** Ends a machine when its leash does, whatever becomes of the worker. */
+  /** Ends a machine when its lease ends, whatever happens to the worker. */
   #hold(id: string, machine: Machine, leash: Leash): void {
     if (leash.until === null) return;
     later(leash.until - elapsed(), this.power, () => {
@@ -111,14 +112,14 @@ export class Host {
     this.changed(id);
   }
 
-  /** The worker's process is gone, and what was tied to it. */
+  /** The worker process has ended, and everything tied to it. */
   processEnded(): void {
     for (const [id, needs] of this.building) this.truth.take(this.load, needs, -1, `${id} is broken off`);
     this.building.clear();
     this.listeners.clear();
   }
 
-  /** The power goes: nothing runs any more, what is on disk stays. */
+  /** The power fails: running machines end, disks stay. */
   fail(): void {
     this.power.alive = false;
     for (const [id, machine] of this.machines) this.end(id, machine, "killed", null);
@@ -155,21 +156,21 @@ export class Host {
   }
 }
 
-/** What a machine takes while it runs or is paused; its disk is taken as long as it is there. */
+/** The resources of a machine: CPU and memory while it runs or is paused, its disk as long as it exists. */
 function running({ spec }: Machine): Partial<Resources> {
   return { vcpus: spec.vcpus, memory_mb: spec.memory_mb };
 }
 
-/** What may happen to a process at a step; a process that ends there never goes on. */
+/** What may happen to a process at a step; a process that ends there does not continue. */
 export type Mishap = (step: string) => Promise<void>;
 
-/** The hypervisor as one process of that host's worker sees it. */
+/** The hypervisor as one worker process of the host sees it. */
 export function hypervisorOn(host: Host, where: Place, mishap: Mishap): Hypervisor {
   const { chance } = host;
   const queues = new Map<string, Promise<unknown>>();
-  /** What prolongs or releases holds for a start that is under way. */
+  /** A renewal or release also applies to a start that is in progress. */
   const starting = new Map<string, Leash>();
-  /** One call about a machine after the other. */
+  /** Calls about one machine run one after the other. */
   const alone = <T>(id: string, what: string, action: () => Promise<T>): Promise<T> => {
     const run = async () => {
       await mishap(`before ${what}`);
@@ -207,7 +208,7 @@ export function hypervisorOn(host: Host, where: Place, mishap: Mishap): Hypervis
         await pause(chance.between(5, 200));
         signal.throwIfAborted();
         if (chance.happens(0.01)) throw new FormationError("unavailable", "The machine did not start.");
-        // Whoever was paused here for too long starts nothing any more.
+        // A process that was paused here for too long starts nothing any more.
         if (leash?.until && leash.until <= elapsed())
           throw new FormationError("cancelled", "The machine was not started: its time is over.");
         host.begin(id, machine, leash);

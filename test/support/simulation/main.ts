@@ -1,6 +1,5 @@
-// A simulation as a program of its own, because virtual time takes the place of the real one for a whole
-// process. SIMULATION_SEED, SIMULATION_NODES and SIMULATION_OPERATIONS choose it; SIMULATION_TOLD=1 tells how
-// it goes.
+// A simulation as a separate program, because virtual time replaces the real time of a whole process.
+// SIMULATION_SEED, SIMULATION_NODES and SIMULATION_OPERATIONS choose it; SIMULATION_TOLD=1 prints its course.
 
 import { experiment } from "./experiment.ts";
 

@@ -1,5 +1,5 @@
-// The nodes of a simulation: a host, the worker's process on it and what becomes of both: ended at any step,
-// paused, cut off, without power, with a wrong clock, and back again.
+// The nodes of a simulation: a host with a worker process, and their faults: killed at any step, paused, cut
+// off, without power, with a wrong clock, and back again.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import { type Id, type Logger, newId } from "@formation-mcp/contract";
@@ -20,15 +20,15 @@ export interface Surroundings {
   artifacts: Artifacts;
   truth: Truth;
   logger: Logger;
-  /** How likely a process ends at one of its steps. */
+  /** The probability that a process ends at one of its steps. */
   deadly: { likelihood: number };
   trouble: Link["trouble"];
 }
 
-/** For how long what nobody needs any more is kept: short, so that a day of it fits into an hour. */
+/** How long unused things are kept: short, so that a day of retention fits into an hour. */
 export const KEPT = { operationKeptMs: 600_000, unusedBuildKeptMs: 120_000, artifactKeptMs: 600_000 };
 
-/** How often a worker that nobody woke asks for work: seldom, so that a lost wake-up is felt. */
+/** How often a worker polls: seldom, so that lost wake-ups have an effect. */
 const POLL_MS = 15_000;
 
 const NEVER = new Promise<never>(() => {});
@@ -38,11 +38,11 @@ export class SimulatedNode {
   readonly name: string;
   readonly host: Host;
   readonly cut = { store: false, queue: false };
-  /** How far this node's clock is off, in milliseconds. */
+  /** The error of this node's clock, in milliseconds. */
   skewMs = 0;
-  /** How fast its monotonic clock runs: crystals differ by far less. */
+  /** The rate of its monotonic clock; real crystals differ far less. */
   readonly #rate: number;
-  /** An operator keeps it from coming back. */
+  /** An operator keeps it stopped. */
   fenced = false;
   worker: Worker | null = null;
   readonly #surroundings: Surroundings;
@@ -72,7 +72,7 @@ export class SimulatedNode {
     return this.#place?.alive === true;
   }
 
-  /** Starts the worker's process; one that can't begin is started again by whoever watches it. */
+  /** Starts the worker process; if it can not start, its supervisor starts it again. */
   start(): void {
     if (this.running || this.fenced || !this.host.power.alive) return;
     const { store, bus, artifacts, logger, trouble } = this.#surroundings;
@@ -115,12 +115,12 @@ export class SimulatedNode {
     });
   }
 
-  /** Ends the worker's process as kill -9 does. Machines run on. */
+  /** Ends the worker process like kill -9. Machines keep running. */
   kill(): void {
     if (this.#place) this.#end(this.#place, null);
   }
 
-  /** Asks the worker to end: it gives back what it can't finish in time. */
+  /** Asks the worker to end: it gives back operations that it can not finish in time. */
   leave(limitMs: number): void {
     const [where, worker] = [this.#place, this.worker];
     if (!where?.alive || worker === null) return;
@@ -142,7 +142,7 @@ export class SimulatedNode {
     if (this.#place?.paused) resume(this.#place);
   }
 
-  /** The power goes. */
+  /** The power fails. */
   fail(): void {
     this.kill();
     this.host.fail();

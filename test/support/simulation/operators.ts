@@ -1,5 +1,5 @@
-// The operators of a simulation: they cordon nodes, drain them in each way, and remove them, as the
-// operator's page says: what is removed with force is off for certain.
+// The operators of a simulation: they cordon nodes, drain them in each way, and remove them as the operator's
+// guide says: a node that is removed with force is really off.
 
 import type { Drain } from "@formation-mcp/contract";
 import { FormationError } from "@formation-mcp/contract";
@@ -17,13 +17,13 @@ interface Fleet {
   isOver(): boolean;
 }
 
-/** One operator looks after so many nodes. */
+/** One operator manages this many nodes. */
 const NODES = 40;
 const EVERY_MS = 20_000;
 const PATIENCE_MS = 120_000;
 const TRIES = 60;
 
-/** Works until it is over; what was begun is ended: no node stays cordoned. */
+/** Works until the end, and undoes what it began: no node stays cordoned. */
 export async function operate(fleet: Fleet, chance: Chance): Promise<void> {
   const busy = new Set<SimulatedNode>();
   const count = Math.ceil(fleet.nodes.length / NODES);
@@ -36,7 +36,7 @@ export async function operate(fleet: Fleet, chance: Chance): Promise<void> {
 
 async function work(fleet: Fleet, busy: Set<SimulatedNode>, chance: Chance): Promise<void> {
   const { nodes, servers, truth } = fleet;
-  /** Asks until it is done or refused. */
+  /** Repeats a request until it succeeds or is refused. */
   const ask = async <T>(action: (nodes: Nodes) => Promise<T>): Promise<T | null> => {
     for (;;) {
       try {
@@ -49,7 +49,7 @@ async function work(fleet: Fleet, busy: Set<SimulatedNode>, chance: Chance): Pro
       }
     }
   };
-  /** Waits, but not beyond the end of it all. */
+  /** Waits, but not beyond the end of the simulation. */
   const rest = async (ms: number) => {
     for (const end = elapsed() + ms; elapsed() < end && !fleet.isOver(); )
       await pause(Math.min(2000, end - elapsed()));
@@ -59,12 +59,12 @@ async function work(fleet: Fleet, busy: Set<SimulatedNode>, chance: Chance): Pro
     await ask((doors) => doors.drain(id, how));
     for (const end = elapsed() + PATIENCE_MS; elapsed() < end && !fleet.isOver(); await pause(5000)) {
       const state = (await ask((doors) => doors.get(id)))?.state;
-      // What is kept may run there for ever.
+      // Instances that are kept may run there indefinitely.
       if (state === "drained" || (how === "keep" && state === "cordoned")) return;
     }
     truth.count("nodes not drained in time");
   };
-  /** One that was removed comes back cordoned, once its worker is there. */
+  /** A removed node comes back cordoned, once its worker runs. */
   const uncordon = async (node: SimulatedNode) => {
     for (let tries = 0; tries < TRIES; tries++) {
       if (await ask((doors) => doors.uncordon(node.id))) return;

@@ -1,5 +1,5 @@
-// The servers of a simulation, and how a client reaches one: a call may meet a server that is down, or lose
-// it or the answer on the way, and then knows only that it does not know.
+// The servers of a simulation, and how a client reaches one: a call may meet a server that is down, or the
+// request or the answer may be lost; then the client does not know whether the call took effect.
 
 import type { Artifacts } from "@formation-mcp/artifacts";
 import type { Principal } from "@formation-mcp/auth";
@@ -18,7 +18,7 @@ import { KEPT, type Surroundings } from "./nodes.ts";
 import { cancel, later, NOWHERE, type Place, placeNamed, trueTime, within } from "./time.ts";
 import { type Link, storeOver } from "./wire.ts";
 
-/** What a server does for those who call it. */
+/** The interface of a server for its callers. */
 interface Doors {
   control: Control;
   nodes: Nodes;
@@ -27,7 +27,7 @@ interface Doors {
 export class SimulatedServer {
   readonly name: string;
   readonly cut = { store: false, queue: false };
-  /** How far this server's clock is off, in milliseconds. */
+  /** The error of this server's clock, in milliseconds. */
   skewMs = 0;
   readonly #surroundings: Surroundings & { artifacts: Artifacts; quota: Quota };
   readonly #chance: Chance;
@@ -92,7 +92,7 @@ export class SimulatedServer {
     return this.reach(({ control }) => control.call(principal, tool, input));
   }
 
-  /** Asks one of its doors for something. @throws Lost if there is no answer. */
+  /** Sends a request to one of its interfaces. @throws Lost if there is no answer. */
   reach<T>(ask: (doors: Doors) => Promise<T>): Promise<T> {
     const { trouble } = this.#surroundings;
     const lost = () => this.#chance.happens(trouble.lost);
@@ -124,7 +124,7 @@ export class SimulatedServer {
   }
 }
 
-/** The connection went before the answer came. */
+/** The connection ended before the answer came. */
 export class Lost extends FormationError {
   constructor() {
     super("unavailable", "The server did not answer.");

@@ -1,12 +1,12 @@
-// Virtual time: every timer of this process goes into one queue and fires in its order, as fast as the code
-// behind it runs. A timer belongs to the place (a simulated process) in which it was made: it waits while
-// that is paused and never fires once that is dead.
+// Virtual time: every timer of this process goes into one queue and fires in order, as fast as the code runs.
+// A timer belongs to the place (a simulated process) that made it: it waits while the place is paused, and
+// never fires after the place is dead.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { syncBuiltinESMExports } from "node:module";
 import timersPromises from "node:timers/promises";
 
-/** A simulated process, or a host: what it waits for is gone when it is. */
+/** A simulated process, or a host: when it is dead, its timers are dropped. */
 export interface Place {
   readonly name: string;
   alive: boolean;
@@ -18,11 +18,11 @@ export function placeNamed(name: string): Place {
   return { name, alive: true, paused: false, parked: [] };
 }
 
-/** The place of what is no process: networks, databases, the experiment itself. */
+/** The place of everything that is not a simulated process: networks, databases, the experiment itself. */
 export const NOWHERE = placeNamed("nowhere");
 /** A moment in 2026, so that ids and times look like those of a real day. */
 const BEGIN = 1_790_000_000_000;
-/** So many timers at one moment are a loop that never lets time pass. */
+/** This many timers at one moment are an endless loop. */
 const STUCK = 2_000_000;
 
 const here = new AsyncLocalStorage<Place>();
@@ -102,11 +102,11 @@ function add(ms: number, every: boolean, act: () => void): Timer {
   return timer;
 }
 
-/** What was to happen after a while will not. */
+/** The timer will not fire. */
 export function cancel(timer: unknown): void {
   if (!(timer instanceof Timer) || timer.act === null) return;
   timer.act = null;
-  // Deadlines far ahead are cancelled all the time: they are not carried along until then.
+  // Distant deadlines are cancelled often, so cancelled timers are removed early.
   if (++cancelled < 1000 || cancelled < heap.length / 2) return;
   const kept = heap.filter((each) => each.act !== null);
   heap = [];
@@ -114,13 +114,12 @@ export function cancel(timer: unknown): void {
   for (const each of kept) push(each);
 }
 
-/** So many steps are made between two turns of the real event loop. */
+/** How many steps run between two turns of the real event loop. */
 const STEPS_A_TURN = 500;
 const turn = () => new Promise<void>((resolve) => realSetImmediate(resolve));
 /**
- * Resolves when promises have nothing left to do: a tick comes when all of them have run. What such a tick
- * begins itself may go on beside the next timer, the same way each time, for nothing here waits for the real
- * world.
+ * Resolves when no promise has work left: setImmediate comes after all of them. What it starts may run beside
+ * the next timer, but in the same order each time, because nothing here waits for the real world.
  */
 const drained = () => new Promise<void>((resolve) => process.nextTick(resolve));
 
@@ -129,32 +128,32 @@ export function elapsed(): number {
   return now;
 }
 
-/** Milliseconds since the epoch, as a clock that is right would say. */
+/** Milliseconds since the epoch on a correct clock. */
 export function trueTime(): number {
   return Math.floor(BEGIN + now);
 }
 
-/** Milliseconds of the real world, for measuring. */
+/** Milliseconds of real time, for measurements. */
 export const realNow = realPerformance;
 
-/** Does something in a place: the timers it makes, then and later, are that place's. */
+/** Runs an action in a place: the timers that it makes, then and later, belong to that place. */
 export function within<T>(where: Place, action: () => T): T {
   return here.run(where, action);
 }
 
-/** Does something in a place after a while. */
+/** Runs an action in a place after a delay. */
 export function later(ms: number, where: Place, action: () => void): object {
   const timer = new Timer(now + Math.max(ms, 0), where, null, action);
   push(timer);
   return timer;
 }
 
-/** Resolves after a while in the place that waits. */
+/** Resolves after a delay, in the place that waits. */
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => void add(ms, false, resolve));
 }
 
-/** Lets a paused place go on with what it missed. */
+/** Resumes a paused place with the timers that it missed. */
 export function resume(where: Place): void {
   where.paused = false;
   for (const timer of where.parked.splice(0)) {
@@ -163,9 +162,7 @@ export function resume(where: Place): void {
   }
 }
 
-/**
- * Lets time pass until the condition is true. @throws if nothing can happen any more, or time stands still.
- */
+/** Runs timers until the condition is true. @throws if no timers are left, or time does not advance. */
 export async function passUntil(done: () => boolean): Promise<void> {
   let still = 0;
   for (let steps = 1; !done(); steps++) {
@@ -195,7 +192,7 @@ export async function passUntil(done: () => boolean): Promise<void> {
   }
 }
 
-/** Puts virtual time in the place of the real one, for the rest of this process's life. */
+/** Replaces real time by virtual time for the rest of this process. */
 export function install(random: () => number): void {
   const once = (act: (...given: unknown[]) => void, ms?: number, ...given: unknown[]) =>
     add(ms ?? 0, false, () => act(...given));

@@ -1,12 +1,12 @@
-// What is really so, whatever any process believes: which machine runs where, and what no history may ever
-// show. The simulation asks this at every change, not only at its end.
+// The true state of the simulated world, whatever a process believes: which machine runs where, and the
+// violations that no history may show. The simulation checks them at every change, not only at its end.
 
 import type { NodeRecord } from "@formation-mcp/contract";
 import { elapsed } from "./time.ts";
 
 export type Resources = NodeRecord["capacity"];
 
-/** What a host's machines and builds may take together. */
+/** The resources of a host for its machines and builds together. */
 export interface Load {
   readonly host: string;
   readonly capacity: Resources;
@@ -14,22 +14,22 @@ export interface Load {
 }
 
 export interface Truth {
-  /** Offences found, each with its moment. */
+  /** The violations found, each with its time. */
   readonly offences: string[];
-  /** How often each thing happened, for the report. */
+  /** How often each event happened, for the report. */
   readonly counts: Map<string, number>;
   count(what: string, by?: number): void;
   offence(what: string): void;
-  /** Which instance a deployment is of; told when it is submitted. */
+  /** The instance of each deployment; recorded when it is submitted. */
   deploymentOf(deployment: string, instance: string): void;
   started(load: Load, machine: string): void;
   ended(load: Load, machine: string): void;
-  /** Takes resources of a host, or gives them back with a negative sign. */
+  /** Takes resources of a host, or returns them with a negative sign. */
   take(load: Load, what: Partial<Resources>, sign: 1 | -1, why: string): void;
   /** The instance of a machine. */
   instanceOf(machine: string): string | undefined;
   note(about: string, what: string): void;
-  /** What was noted about something, latest last. */
+  /** The notes about something, oldest first. */
   history(about: string): string[];
 }
 

@@ -1,5 +1,5 @@
-// The users of a simulation: each has an account, asks for one thing after the other, and repeats what got no
-// answer under the same key, as clients are told to. What they were told is what must be true in the end.
+// The users of a simulation: each has an account, makes one request after the other, and repeats requests
+// without an answer under the same key, as clients should. The answers that they got must be true in the end.
 
 import { allScopes, type Principal } from "@formation-mcp/auth";
 import { FormationError } from "@formation-mcp/contract";
@@ -11,22 +11,22 @@ import type { Truth } from "./truth.ts";
 export interface Crowd {
   servers: SimulatedServer[];
   truth: Truth;
-  /** Ids of operations that somebody was told of. */
+  /** Ids of operations that a user was told about. */
   accepted: Set<string>;
   /** Names of nodes. */
   nodes: string[];
-  /** Milliseconds between two wishes of one user. */
+  /** Milliseconds between two requests of one user. */
   thinkMs: number;
-  /** How many instances a user likes to have. */
+  /** How many instances a user tries to have. */
   instances: number;
   isOver(): boolean;
 }
 
 type Answer = Record<string, unknown>;
-/** Nodes are labelled with one of these. */
+/** Each node has one of these labels. */
 export const ZONES = ["north", "east", "south"] as const;
 const CONTROLS = ["stop", "start", "restart", "pause", "resume"] as const;
-/** What a caller's own mistake or bad luck may answer; the rest is an offence. */
+/** Error codes that a mistake or bad luck of the caller may cause; others are violations. */
 const FAIR = new Set(["conflict", "limit", "not_found", "unavailable", "cancelled"]);
 const TRIES = 8;
 
@@ -71,7 +71,7 @@ export class User {
     await this.#control(name);
   }
 
-  /** Several things of one instance at once, which do not fit together. */
+  /** Several contradictory requests about one instance at once. */
   async #rush(name: string, build: string): Promise<void> {
     const chance = this.#chance;
     this.#crowd.truth.count("wishes that contradict each other");
@@ -98,7 +98,8 @@ export class User {
     const chance = this.#chance;
     const run = chance.happens(0.1) ? ["echo begin", "false"] : [`echo ${chance.whole(1, 5)}`];
     const name = `app-${chance.whole(1, 9)}`;
-    // What it includes says its name, so that the builder can see whether it was given the right context.
+    // The included file contains the name of the build, so that the builder can check that it got the right
+    // context.
     const include = chance.happens(0.3) ? ["name.txt", "more/name.txt"] : [];
     const context_files = Object.fromEntries(include.map((path) => [path, name]));
     const formfile = { from: "busybox", name, run, include, expose: [8080] };
@@ -128,7 +129,7 @@ export class User {
     if (answer) this.#names.delete(name);
   }
 
-  /** How large it is to be, and sometimes where. */
+  /** Its size and sometimes its place. */
   #where() {
     const chance = this.#chance;
     const vm_config = {
@@ -153,8 +154,8 @@ export class User {
   }
 
   /**
-   * Asks, again where there was no answer, and sometimes twice at once. Returns the answer, or null for a
-   * refusal.
+   * Makes a request, repeats it if there was no answer, and sometimes sends it twice at once. Returns the
+   * answer, or null for a refusal.
    */
   async #ask(tool: string, input: object): Promise<Answer | null> {
     const { truth } = this.#crowd;
@@ -173,7 +174,7 @@ export class User {
           return this.#told(await chance.pick(this.#crowd.servers).call(this.principal, tool, wish));
         } catch (thrown) {
           const error = FormationError.from(thrown);
-          // An error that names its operation is how that ended.
+          // An error with an operation id is the result of that operation.
           const ended = error.details.operation_id !== undefined;
           const again = error instanceof Lost || (error.code === "unavailable" && !ended);
           if (again && keyed && tries < TRIES) {
@@ -206,8 +207,8 @@ export class User {
   #refused(tool: string, wish: object, error: FormationError): void {
     const { truth } = this.#crowd;
     truth.count(`refused: ${error.code}`);
-    // A call that waits, or is repeated later, is told how its operation failed: by a guest or a run line
-    // that does.
+    // A waiting or repeated call reports how its operation failed: because of a guest or a run line that
+    // fails.
     const told = error.code === "invalid" && error.details.exit_code !== undefined;
     if (FAIR.has(error.code) || told) return;
     const { owner } = this.principal;

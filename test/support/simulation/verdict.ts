@@ -1,5 +1,5 @@
-// What must be true once the faults are over: every operation has ended and says why, and what the records
-// say of every instance is what its host has, and nothing else.
+// What must be true after the faults: every operation has ended with a reason, and the records of every
+// instance match its host exactly.
 
 import { type Instance, LIMITS, type Operation } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
@@ -29,7 +29,7 @@ export function unfinished(store: Store): Promise<Operation[]> {
   return every((cursor) => store.operations({ ...all, states: ["queued", "running"], cursor }));
 }
 
-/** What must agree soon after everything was put right; empty once it does. */
+/** The differences that must disappear soon after the repair; empty once they have. */
 export async function disagreements(store: Store, nodes: SimulatedNode[]): Promise<string[]> {
   const hosts = new Map(nodes.map(({ id, host }) => [id as string, host]));
   const instances = await every((cursor) => store.instances({ ...all, cursor }));
@@ -56,7 +56,7 @@ function disagreement(instance: Instance, host: Host | undefined): string[] {
   return say("no state to stay in");
 }
 
-/** What every history must lead to. */
+/** What must be true after every history. */
 export async function judge(
   store: Store,
   nodes: SimulatedNode[],
@@ -85,7 +85,7 @@ export async function judge(
   if (fileCount() > 0) truth.offence(`${fileCount()} files of contexts are left over`);
 }
 
-/** What an operation says of itself when it ends, against the records that it was to make. */
+/** The result of an operation when it ends, compared with the records that it had to make. */
 export async function truthful(store: Store, operation: Operation, truth: Truth): Promise<void> {
   const { id, state, error, input } = operation;
   const wrong = (what: string) => truth.offence(`${id} (${input.kind}) ${state}: ${what}`);

@@ -1,5 +1,5 @@
-// The store with an eye on it: what is submitted, claimed and ended goes into the ledger, and what no history
-// may show is an offence at once.
+// The store with a watcher: submissions, claims and ends go into the ledger, and an impossible history is
+// reported at once.
 
 import type { Operation, Quota } from "@formation-mcp/contract";
 import type { InstancePatch, Store } from "@formation-mcp/operations";
@@ -10,9 +10,9 @@ import { truthful } from "./verdict.ts";
 type Ended = "completed" | "failed" | "cancelled";
 
 export interface Ledger {
-  /** Every operation that was ever written, with how it ended. */
+  /** Every operation that was written, with its end. */
   readonly operations: Map<string, { state: "open" | Ended; at: number }>;
-  /** How many attempts were begun. */
+  /** The number of attempts begun. */
   claims: number;
 }
 

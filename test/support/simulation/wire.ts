@@ -1,6 +1,5 @@
-// The way between a process and the store: requests and answers take time, come late, or are lost, and a
-// process may end at either end of it. A call that was answered never is unanswered: what the caller may not
-// know is whether it was made.
+// The connection between a process and the store: requests and answers take time, come late or are lost, and
+// a process may die at either end. After an unanswered call the caller does not know whether it took effect.
 
 import { FormationError } from "@formation-mcp/contract";
 import type { Store } from "@formation-mcp/operations";
@@ -12,16 +11,16 @@ export interface Link {
   readonly place: Place;
   readonly chance: Chance;
   readonly mishap: Mishap;
-  /** What is cut off now. */
+  /** The places that are cut off now. */
   readonly cut: { store: boolean; queue: boolean };
-  /** How likely a request or an answer is lost or late, and by how much at most. */
+  /** The probability that a request or an answer is lost or late, and the longest delay. */
   readonly trouble: { lost: number; late: number; lateMs: number };
 }
 
 /** How long a process waits for an answer. */
 const TIMEOUT_MS = 8000;
 
-/** Sends a request and gives back its answer, if there is one in time. */
+/** Sends a request and returns its answer, if it comes in time. */
 export function overWire<T>(
   link: Link,
   which: "store" | "queue",
@@ -66,7 +65,7 @@ export function overWire<T>(
 
 const PARTS = ["documents", "counters", "audit"];
 
-/** The store as one process reaches it. */
+/** The store as one process sees it. */
 export function storeOver(store: Store, link: Link): Store {
   let revision = 0;
   const wired = <P extends object>(part: P, prefix: string): P =>
