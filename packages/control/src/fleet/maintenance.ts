@@ -54,17 +54,6 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
 
   let closed = false;
 
-  /** Publishes a wake-up again. Returns false if the queue could not be reached. */
-  const sendAgain: (...wakeUp: Parameters<Queue["publish"]>) => Promise<boolean> = async (...wakeUp) => {
-    try {
-      await queue.publish(...wakeUp);
-      return true;
-    } catch (thrown) {
-      const { code, message } = FormationError.from(thrown);
-      logger.log("warn", `Could not send a wake-up again: ${message}`);
-      return code !== "unavailable";
-    }
-  };
   const sweepRecords = async () => {
     const { resend, changed, removedBuilds } = await store.sweep({
       operationKeptMs: options.operationKeptMs ?? LIMITS.operationKeptMs,
@@ -72,29 +61,14 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
       strandedMs: LIMITS.strandedMs,
     });
     for (const { id, send, subject } of resend) {
-      // The publish above already waited for the queue; with hundreds of messages this would take minutes.
+      // Every publish waits for an unavailable queue: with hundreds of messages that would take minutes.
       // The next sweep sends the rest.
-      if (closed || !(await sendAgain(subject, `${id}.${send}`, { v: 1, operation_id: id }))) break;
+      const wakeUp = { v: 1, operation_id: id } as const;
+      if (closed || !(await sendAgain(queue, logger, subject, `${id}.${send}`, wakeUp))) break;
     }
     for (const { owner, id, target_id } of changed) await emitChanges(owner, id, target_id);
     for (const { id } of removedBuilds)
       await quietly(logger, "remove a build's log", () => artifacts.removeLog(id));
-  };
-  /** Whether this server is the first of all servers that asked in this period. */
-  const isOurTurn = async (key: string, windowMs: number) =>
-    (await store.counters.spend({ key, limit: 1, windowMs, amount: 1 })).granted === 1;
-  const collectArtifacts = async () => {
-    if (!artifacts.shared) return;
-    if (await isOurTurn("keeper:artifacts", everyMs)) {
-      await artifacts.collect(
-        await store.artifactRoots(),
-        options.artifactKeptMs ?? DEFAULT_ARTIFACT_KEPT_MS,
-      );
-    }
-    if (!(await isOurTurn("keeper:logs", SWEEPS_PER_LOG_CHECK * everyMs))) return;
-    for (const name of await artifacts.logNames()) {
-      if (!(await hasLogRecord(store, name))) await artifacts.removeLog(name);
-    }
   };
   const findLostInstances =
     nodeSilentMs === null ? async () => [] : createSilentNodeCheck(store, nodeSilentMs);
@@ -108,7 +82,7 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
     startPeriodicTask({ everyMs, action, onFailure: (thrown) => logFailure(logger, what, thrown) });
   const tasks = [
     startTask(everyMs, "sweep the records", sweepRecords),
-    startTask(everyMs, "remove artifacts that no record names", collectArtifacts),
+    startTask(everyMs, "remove artifacts that no record names", () => collectArtifacts(options, everyMs)),
     startTask((nodeSilentMs ?? LIMITS.nodeSilentMs) / 3, "look for silent nodes", markLostInstances),
   ];
   return {
@@ -120,4 +94,40 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
       await Promise.all(tasks.map((task) => task.stop()));
     },
   };
+}
+
+/** Publishes a wake-up again. Returns false if the queue could not be reached. */
+async function sendAgain(
+  queue: Queue,
+  logger: Logger,
+  ...wakeUp: Parameters<Queue["publish"]>
+): Promise<boolean> {
+  try {
+    await queue.publish(...wakeUp);
+    return true;
+  } catch (thrown) {
+    const { code, message } = FormationError.from(thrown);
+    logger.log("warn", `Could not send a wake-up again: ${message}`);
+    return code !== "unavailable";
+  }
+}
+
+/** Removes shared artifacts, and from time to time logs, that no record names. One server per period does it. */
+async function collectArtifacts(
+  { store, artifacts, artifactKeptMs = DEFAULT_ARTIFACT_KEPT_MS }: MaintenanceOptions,
+  everyMs: number,
+): Promise<void> {
+  if (!artifacts.shared) return;
+  if (await isFirstServer(store, "keeper:artifacts", everyMs)) {
+    await artifacts.collect(await store.artifactRoots(), artifactKeptMs);
+  }
+  if (!(await isFirstServer(store, "keeper:logs", SWEEPS_PER_LOG_CHECK * everyMs))) return;
+  for (const name of await artifacts.logNames()) {
+    if (!(await hasLogRecord(store, name))) await artifacts.removeLog(name);
+  }
+}
+
+/** Whether this server is the first of all servers that asked in this period. */
+async function isFirstServer(store: Store, key: string, windowMs: number): Promise<boolean> {
+  return (await store.counters.spend({ key, limit: 1, windowMs, amount: 1 })).granted === 1;
 }

@@ -94,6 +94,7 @@ type ShipInput = Pick<
   "instance_name" | "vm_config" | "replace" | "target_node" | "labels"
 >;
 
+/** Builds the submission that ships a build to a new instance, or to the existing one of that name. */
 async function shipSubmission(
   deps: ControlDeps,
   principal: Principal,
@@ -103,17 +104,7 @@ async function shipSubmission(
 ): Promise<Submission> {
   const { owner } = build;
   const name = input.instance_name ?? build.name;
-  if (!INSTANCE_NAME.test(name)) {
-    throw new FormationError(
-      "invalid",
-      `instance_name: ${JSON.stringify(name.slice(0, 80))} can't name a VM.`,
-      {
-        field: "instance_name",
-        remedy:
-          "Give an instance_name of 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit.",
-      },
-    );
-  }
+  requireInstanceName(name);
   requireAllowedName(principal, name, "instance_name");
   const metadata = withTokenMetadata(principal, input.vm_config?.metadata ?? {}, "vm_config.metadata");
   const existing = await deps.store.instanceByName(owner, name);
@@ -170,7 +161,21 @@ async function shipSubmission(
   return { operation, deployment, instance };
 }
 
-/** @throws FormationError `conflict` */
+/** @throws FormationError `invalid` */
+function requireInstanceName(name: string): void {
+  if (INSTANCE_NAME.test(name)) return;
+  throw new FormationError(
+    "invalid",
+    `instance_name: ${JSON.stringify(name.slice(0, 80))} can't name a VM.`,
+    {
+      field: "instance_name",
+      remedy:
+        "Give an instance_name of 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit.",
+    },
+  );
+}
+
+/** @throws FormationError `conflict` if the instance is out of bounds, being deleted, or not to be replaced. */
 function requireReplaceable(existing: Instance, principal: Principal, replace: boolean): void {
   if (!admits(principal.bounds, nameAndMetadata(existing))) {
     throw new FormationError("conflict", `The name ${existing.name} is not free.`, {
