@@ -64,8 +64,8 @@ export function temporaryState(env: Record<string, string> = {}): { dir: string;
 }
 
 /**
- * As `temporaryState`, with the guest kernel that tests share. The worker of a plain state downloads one, which
- * is slow.
+ * As `temporaryState`, with the guest kernel that tests share.
+ * Otherwise the worker downloads one, which is slow.
  */
 export async function temporaryStateWithKernel(): Promise<ReturnType<typeof temporaryState>> {
   const state = temporaryState();
