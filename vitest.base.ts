@@ -25,7 +25,7 @@ export const TAGS = [
 if (process.env["NODE_COMPILE_CACHE"] === undefined) {
   const directory = mkdtempSync(join(tmpdir(), "node-compile-"));
   process.env["NODE_COMPILE_CACHE"] = directory;
-  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
 }
 
 /** The tests of one package. Modules are loaded once per process, not once per test file. */
