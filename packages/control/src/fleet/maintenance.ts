@@ -112,7 +112,7 @@ async function sendAgain(
   }
 }
 
-/** Removes shared artifacts, and from time to time logs, that no record names. One server per period does it. */
+/** Removes shared artifacts, and at times logs, that no record names. One server per period does it. */
 async function collectArtifacts(
   { store, artifacts, artifactKeptMs = DEFAULT_ARTIFACT_KEPT_MS }: MaintenanceOptions,
   everyMs: number,

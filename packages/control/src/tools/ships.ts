@@ -175,7 +175,7 @@ function requireInstanceName(name: string): void {
   );
 }
 
-/** @throws FormationError `conflict` if the instance is out of bounds, being deleted, or not to be replaced. */
+/** @throws FormationError `conflict` if the instance is out of bounds, being deleted, or not replaceable. */
 function requireReplaceable(existing: Instance, principal: Principal, replace: boolean): void {
   if (!admits(principal.bounds, nameAndMetadata(existing))) {
     throw new FormationError("conflict", `The name ${existing.name} is not free.`, {
