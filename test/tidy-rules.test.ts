@@ -3,10 +3,10 @@
 import { describe, expect, it } from "vitest";
 import { functionsIn } from "./support/tidy/functions.ts";
 import { codeOf, importsOf } from "./support/tidy/lexer.ts";
-import { COMING_RULES, ROOM_RULES, SOURCE_RULES } from "./support/tidy/rules.ts";
+import { COMING_RULES, PACKAGE_RULES, SOURCE_RULES } from "./support/tidy/rules.ts";
 import { ROOT, sourceFile, type Tree } from "./support/tidy/tree.ts";
 
-const ALL_RULES = [...SOURCE_RULES, ...ROOM_RULES, ...COMING_RULES];
+const ALL_RULES = [...SOURCE_RULES, ...PACKAGE_RULES, ...COMING_RULES];
 
 /** A tree of the files given; each package without a package.json gets one that declares nothing. */
 function treeOf(sources: Record<string, string>): Tree {
@@ -70,6 +70,7 @@ describe("a rule sees what it is for", () => {
     ["every package.json", src, ""],
     ["every package has", src, ""],
     ["the examples", "packages/contract/README.md", "# x\n```ts\nexport const x: string = 1;\n```\n"],
+    ["every path", "docs/x.md", "See `packages/gone/src/x.ts`."],
     ["ARCHITECTURE", src, ""],
     ["ARCHITECTURE", "ARCHITECTURE.md", "| F2 | `packages/gone` | nothing |"],
     ["no function", src, long("export async function f(a: { b: C }): Promise<Map<D, { e: F }>> {", 101)],

@@ -3,10 +3,10 @@
 
 import { beforeAll, describe, expect, it } from "vitest";
 import { tell } from "./support/tidy/offence.ts";
-import { COMING_RULES, ROOM_RULES, SOURCE_RULES } from "./support/tidy/rules.ts";
+import { COMING_RULES, PACKAGE_RULES, SOURCE_RULES } from "./support/tidy/rules.ts";
 import { readTree, type Tree } from "./support/tidy/tree.ts";
 
-const ENFORCED = [...SOURCE_RULES, ...ROOM_RULES, ...(process.env["TIDY_COMING"] ? COMING_RULES : [])];
+const ENFORCED = [...SOURCE_RULES, ...PACKAGE_RULES, ...(process.env["TIDY_COMING"] ? COMING_RULES : [])];
 
 describe("the house is tidy", () => {
   let tree: Tree;

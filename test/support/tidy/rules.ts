@@ -1,4 +1,4 @@
-// Every rule of the house, by what it reads. A rule that the sources do not satisfy yet waits in
+// Every rule of tidy, by what it reads. A rule that the sources do not satisfy yet waits in
 // COMING_RULES.
 
 import { wideCode, wideMarkdown } from "./columns.ts";
@@ -8,6 +8,7 @@ import { longFunctions } from "./functions.ts";
 import { doors, environment, homes, layers } from "./imports.ts";
 import { architecture, manifests, readmes } from "./manifests.ts";
 import type { Offence } from "./offence.ts";
+import { paths } from "./paths.ts";
 import { testOnlyDoors } from "./published.ts";
 import { FORBIDDEN_RULES, lengths, machinePaths, openings, putOff } from "./sources.ts";
 import { ROOT, type Tree } from "./tree.ts";
@@ -20,7 +21,7 @@ export interface Rule {
 
 /** The rules about what stands in a file. */
 export const SOURCE_RULES: Rule[] = [
-  { rule: "imports go strictly downward, and neighbours meet in tests alone", find: layers },
+  { rule: "imports go strictly downward, and packages of one layer meet in tests alone", find: layers },
   { rule: "every dependency has one home and is declared there", find: homes },
   { rule: "a package is entered by its door", find: doors },
   { rule: "only assembly reads the environment", find: environment },
@@ -34,11 +35,12 @@ export const SOURCE_RULES: Rule[] = [
 ];
 
 /** The rules about what a package says of itself. */
-export const ROOM_RULES: Rule[] = [
+export const PACKAGE_RULES: Rule[] = [
   { rule: "every package.json is complete and like the others", find: manifests },
   { rule: "no published door is for tests", find: testOnlyDoors },
   { rule: "every package has a README of at most 80 lines with an example", find: readmes },
   { rule: "the examples in the READMEs compile", find: (tree) => examples(tree, ROOT) },
+  { rule: "every path that a page names is there", find: (tree) => paths(tree, ROOT) },
   { rule: "ARCHITECTURE.md names exactly the packages there are, on their layers", find: architecture },
 ];
 
