@@ -3,10 +3,10 @@
 import { describe, expect, it } from "vitest";
 import { functionsIn } from "./support/tidy/functions.ts";
 import { codeOf, importsOf } from "./support/tidy/lexer.ts";
-import { COMING_RULES, PACKAGE_RULES, SOURCE_RULES } from "./support/tidy/rules.ts";
+import { PACKAGE_RULES, SOURCE_RULES } from "./support/tidy/rules.ts";
 import { ROOT, sourceFile, type Tree } from "./support/tidy/tree.ts";
 
-const ALL_RULES = [...SOURCE_RULES, ...PACKAGE_RULES, ...COMING_RULES];
+const ALL_RULES = [...SOURCE_RULES, ...PACKAGE_RULES];
 
 /** A tree of the files given; each package without a package.json gets one that declares nothing. */
 function treeOf(sources: Record<string, string>): Tree {
@@ -174,7 +174,7 @@ describe("a rule sees what it is for", () => {
 
   it.each(PASSED)("and nothing else: %s %#", async (path, text) => {
     const tree = treeOf({ [path]: path === src && !text.startsWith("//") ? `${opening}${text}` : text });
-    const rules = [...SOURCE_RULES, ...COMING_RULES];
+    const rules = SOURCE_RULES;
     expect((await Promise.all(rules.map(({ find }) => find(tree)))).flat()).toEqual([]);
   });
 

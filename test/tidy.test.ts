@@ -3,18 +3,16 @@
 
 import { beforeAll, describe, expect, it } from "vitest";
 import { tell } from "./support/tidy/offence.ts";
-import { COMING_RULES, PACKAGE_RULES, SOURCE_RULES } from "./support/tidy/rules.ts";
+import { PACKAGE_RULES, SOURCE_RULES } from "./support/tidy/rules.ts";
 import { readTree, type Tree } from "./support/tidy/tree.ts";
 
-const ENFORCED = [...SOURCE_RULES, ...PACKAGE_RULES, ...(process.env["TIDY_COMING"] ? COMING_RULES : [])];
-
-describe("the house is tidy", () => {
+describe("the repository is tidy", () => {
   let tree: Tree;
   beforeAll(() => {
     tree = readTree();
   });
 
-  it.each(ENFORCED)("$rule", async ({ find }) => {
+  it.each([...SOURCE_RULES, ...PACKAGE_RULES])("$rule", async ({ find }) => {
     const offences = await find(tree);
     if (offences.length > 0) expect.fail(`${offences.length} offences\n${tell(offences)}`);
   });

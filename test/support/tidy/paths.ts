@@ -6,11 +6,14 @@ import { lineAt } from "./lexer.ts";
 import type { Offence } from "./offence.ts";
 import type { Tree } from "./tree.ts";
 
-/** A path of this repository in backticks. With a placeholder (`<p>`, `*`, `{a,b}`, `…`) only the part before it counts. */
+/**
+ * A path of this repository in backticks. Of a path with a placeholder (`<p>`, `*`, `{a,b}`, `…`) only the part
+ * before it counts.
+ */
 const PATH = /`((?:packages|apps|test|docs|bench|scripts|examples)\/[^`\s]*)`/g;
 const PLACEHOLDER = /[<*{…$]/;
 
-/** Paths that Markdown names are there. The decisions tell of the time when they were made, so they may name what is gone. */
+/** Paths that Markdown names exist. Decisions may name what is gone: they tell of an earlier time. */
 export function paths({ files }: Tree, root: string): Offence[] {
   return files
     .filter(({ path }) => path.endsWith(".md") && !path.startsWith("docs/decisions/"))

@@ -1,5 +1,4 @@
-// Every rule of tidy, by what it reads. A rule that the sources do not satisfy yet waits in
-// COMING_RULES.
+// Every rule of tidy, by what it reads.
 
 import { wideCode, wideMarkdown } from "./columns.ts";
 import { examples } from "./examples.ts";
@@ -30,6 +29,11 @@ export const SOURCE_RULES: Rule[] = [
   { rule: "every module opens with what it is responsible for", find: openings },
   { rule: "no folder under src has more than 25 files", find: crowdedFolders },
   { rule: "no two folders of a package import each other", find: twoWayFolders },
+  { rule: "each folder under src says what it knows", find: folderOpenings },
+  { rule: "no file of a package imports itself through others", find: circles },
+  { rule: "no function is longer than 100 lines", find: longFunctions },
+  { rule: "no line of TypeScript is wider than 110 columns", find: wideCode },
+  { rule: "no line of Markdown is wider than 100 columns", find: wideMarkdown },
   { rule: "nothing is put off in the sources", find: putOff },
   { rule: "no path of one machine is in the repository", find: (tree) => machinePaths(tree, ROOT) },
 ];
@@ -42,13 +46,4 @@ export const PACKAGE_RULES: Rule[] = [
   { rule: "the examples in the READMEs compile", find: (tree) => examples(tree, ROOT) },
   { rule: "every path that a page names is there", find: (tree) => paths(tree, ROOT) },
   { rule: "ARCHITECTURE.md names exactly the packages there are, on their layers", find: architecture },
-];
-
-/** Rules that the sources do not satisfy yet. With TIDY_COMING=1 they are checked like the others. */
-export const COMING_RULES: Rule[] = [
-  { rule: "each folder under src says what it knows", find: folderOpenings },
-  { rule: "no file of a package imports itself through others", find: circles },
-  { rule: "no function is longer than 100 lines", find: longFunctions },
-  { rule: "no line of TypeScript is wider than 110 columns", find: wideCode },
-  { rule: "no line of Markdown is wider than 100 columns", find: wideMarkdown },
 ];
