@@ -7,8 +7,8 @@ import type { Offence } from "./offence.ts";
 import type { Tree } from "./tree.ts";
 
 /**
- * A path of this repository in backticks. Of a path with a placeholder (`<p>`, `*`, `{a,b}`, `…`) only the part
- * before it counts.
+ * A path of this repository in backticks. Of a path with a placeholder (`<p>`, `*`, `{a,b}`, `…`) only the
+ * part before it counts.
  */
 const PATH = /`((?:packages|apps|test|docs|bench|scripts|examples)\/[^`\s]*)`/g;
 const PLACEHOLDER = /[<*{…$]/;
