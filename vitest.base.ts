@@ -1,7 +1,6 @@
 // The settings that the tests of all packages share, and what a test file may say that it needs.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { defineProject, type TestUserConfig } from "vitest/config";
 
@@ -20,12 +19,12 @@ export const TAGS = [
   { name: "slow", description: "kills processes or waits many times, for longer than 10 s" },
 ];
 
-// Every process of this run keeps here what V8 compiled. A program that starts from its TypeScript sources
-// takes half the CPU time with it.
+// Every process of a run keeps here what V8 compiled, and the next run begins anew: a program that starts from its
+// TypeScript sources takes half the CPU time with it.
 if (process.env["NODE_COMPILE_CACHE"] === undefined) {
-  const directory = mkdtempSync(join(tmpdir(), "node-compile-"));
+  const directory = join(import.meta.dirname, "node_modules/.cache/compiled");
+  rmSync(directory, { recursive: true, force: true });
   process.env["NODE_COMPILE_CACHE"] = directory;
-  process.on("exit", () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
 }
 
 /** The tests of one package. Modules are loaded once per process, not once per test file. */
