@@ -1,3 +1,5 @@
+// @module-tag bundles
+
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { TOOLS } from "@formation-mcp/tools";
