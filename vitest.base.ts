@@ -16,11 +16,11 @@ export const TAGS = [
   { name: "nats", description: "starts NATS" },
   { name: "chromium", description: "drives a real browser" },
   { name: "bundles", description: "runs the built programs or packages" },
-  { name: "slow", description: "kills processes or waits many times, for longer than 10 s" },
+  { name: "slow", description: "starts or kills many processes, or waits for more than 10 s" },
 ];
 
-// Every process of a run keeps here what V8 compiled, and the next run begins anew. A program that starts from
-// its TypeScript sources takes half the CPU time with it.
+// Every process of a run keeps here what V8 compiled, and the next run begins anew. A program that starts
+// from its TypeScript sources takes half the CPU time with it.
 if (process.env["NODE_COMPILE_CACHE"] === undefined) {
   const directory = join(import.meta.dirname, "node_modules/.cache/compiled");
   rmSync(directory, { recursive: true, force: true });

@@ -1,3 +1,5 @@
+// @module-tag slow
+
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FormationError } from "@formation-mcp/contract";
